@@ -1,0 +1,25 @@
+// The table of kernels, and the level in use.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernel_table.h"
+
+namespace fastrnn {
+
+const std::vector<const KernelEntry*>& all_kernels();
+std::vector<std::string> cell_names();
+// Levels in ascending order: those in this build, and those of them that this processor can run.
+std::vector<std::string> built_levels();
+std::vector<std::string> usable_levels();
+
+// The level in use: the highest usable one, at most FASTRNN_ISA. An unknown or unusable name throws
+// Error(kValue).
+std::string level_in_use();
+void use_level(const std::string& level);
+
+// Throws Error(kValue) for an unknown cell.
+const KernelEntry& find_kernel(const std::string& cell, int element_bytes);
+
+}  // namespace fastrnn

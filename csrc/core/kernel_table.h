@@ -1,0 +1,123 @@
+// The boundary between the engine and the kernels of one instruction set: plain data and function
+// pointers, no inline functions, so that nothing here is compiled under an instruction set's flags.
+//
+// Strides are in elements. A `Sequence` is T x B rows of contiguous values, each found by its own
+// pointer, which makes padded, strided, batch-first and length-sorted arrays one path without a copy.
+// Rows of the batch are visited at *positions*, longest first: position p holds row `row[p]`, so the
+// rows that are active at a step are a prefix. A *scan step* s counts from the start of a row in the
+// direction of the pass: t = s, or length - 1 - s in reverse.
+#pragma once
+
+#include <stdint.h>
+
+namespace fastrnn {
+
+struct Barrier;  // cpu/team.h
+
+constexpr int kMaxStates = 2;
+
+struct Sequence {
+  void* base;  // null: not given
+  int64_t t_stride, b_stride;
+};
+
+struct States {
+  void* base[kMaxStates];  // null: zeros (an input) or not wanted (an output)
+  int64_t b_stride[kMaxStates];
+};
+
+// Which steps each row takes; shared by both directions and all layers.
+struct Scan {
+  int64_t B;
+  const int64_t* row;     // [B] position -> row of the batch
+  const int64_t* length;  // [B] steps of the row at a position, descending
+  const uint8_t* reset;   // null, or (t, b) != 0 where a new sequence starts
+  int64_t reset_t, reset_b;
+};
+
+// One layer in one direction, packed by KernelEntry::pack_gates and pack_matrix.
+struct PackedLayer {
+  const void *w_ih, *w_hh;      // gate panels, K = I and K = H
+  const void *bias_x, *bias_r;  // [unit blocks][G][lanes]
+  const void *w_ih_t, *w_hh_t;  // matrix panels over (gate, unit), N = I and N = H; null until needed
+};
+
+// What one member of the team does.
+struct Share {
+  int member, members;
+  int64_t row_begin, row_end;      // positions
+  int unit_member, unit_members;   // place among the members that share these rows
+  Barrier* group;                  // the members that share these rows
+  Barrier* team;                   // all
+};
+
+struct ForwardPass {
+  const Scan* scan;
+  int64_t I, H;
+  int reverse;
+  Sequence x, mask;                // mask: null, or multiplied into x
+  int64_t T;                       // steps of y, the longest row may have fewer
+  Sequence y;                      // out; rows of H
+  Sequence states[kMaxStates];     // out; [1..]: the states beside h, t_stride 0 where none is kept
+  Sequence saved;                  // out; rows of [kSaved][H], null without a tape
+  States initial, final;
+  PackedLayer w;
+  int64_t chunk;                   // steps whose projection is held at once
+  void* scratch;                   // forward_scratch() bytes for each member, one after the other
+  int64_t scratch_stride;          // bytes
+};
+
+struct BackwardPass {
+  const Scan* scan;
+  int64_t I, H;
+  int reverse;
+  int64_t T;
+  Sequence x, mask, y;             // as in the forward pass
+  Sequence states[kMaxStates], saved;
+  States initial;
+  Sequence dy;
+  States dfinal, dinitial;         // in (null: zeros), out
+  Sequence dx;                     // out; rows of I
+  int accumulate_dx;               // +=, for the second direction
+  void *dw_ih, *dw_hh;             // +=; (G*H, I), (G*H, H), contiguous
+  void *db_ih, *db_hh;             // +=; (G*H), or null
+  PackedLayer w;
+  int64_t chunk;                   // steps whose gradients are held at once
+  void* shared;                    // backward_shared() bytes
+  void* scratch;                   // backward_scratch() bytes for each member
+  int64_t scratch_stride;
+};
+
+// Everything the engine knows of one cell at one instruction set and element type.
+struct KernelEntry {
+  const char* cell;
+  const char* level;
+  int element_bytes;  // 4: float, 8: double
+  int gates, states, saved;
+  unsigned split;
+  int lanes;        // elements of a vector
+  int panel_units;  // units of a gate panel
+  int tile_rows;    // rows of a gate tile
+  int planes;       // gradient planes: gates, split ones twice
+
+  void (*forward)(const ForwardPass*, const Share*);
+  void (*backward)(const BackwardPass*, const Share*);
+  // Elements that a packed w_ih or w_hh takes: gate panels over K, matrix panels over (K, N).
+  int64_t (*gates_size)(int64_t H, int64_t K);
+  int64_t (*matrix_size)(int64_t K, int64_t N);
+  // w: (G*H, K), strides in elements.
+  void (*pack_gates)(const void* w, int64_t row_stride, int64_t col_stride, int64_t H, int64_t K,
+                     void* out);
+  // recurrent: 0 packs the gates in the order of dx planes, 1 in that of dr planes.
+  void (*pack_matrix)(const void* w, int64_t row_stride, int64_t col_stride, int64_t H, int64_t N,
+                      int recurrent, void* out);
+  // b_ih, b_hh: (G*H) or null.
+  void (*pack_bias)(const void* b_ih, int64_t ih_stride, const void* b_hh, int64_t hh_stride,
+                    int64_t H, void* bias_x, void* bias_r);
+  // Bytes of workspace; rows: of the batch, at one step.
+  int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked);
+  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t rows, int64_t chunk);
+  int64_t (*backward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk);
+};
+
+}  // namespace fastrnn

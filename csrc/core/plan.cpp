@@ -1,0 +1,110 @@
+#include "plan.h"
+
+#include <algorithm>
+
+#include "cpuid.h"
+
+namespace fastrnn {
+
+namespace {
+
+// The cost model, in cycles of one core. Rough on purpose: it only has to order the ways to split.
+namespace cost {
+constexpr double kFmasPerCycle = 2;
+constexpr double kBytesL1 = 64, kBytesL2 = 32, kBytesL3 = 20, kBytesMemory = 6;
+constexpr double kCellPerVector = 60;   // the cell's maths, a vector of units of one row
+constexpr double kStepOverhead = 120;   // pointers and calls of a step
+constexpr double kBarrier = 900;
+constexpr double kTeamStart = 12000;    // waking a team; under a few of these stay serial
+constexpr double kCyclesPerMicrosecond = 3000;
+}  // namespace cost
+
+double bytes_per_cycle(double bytes) {
+  const Caches& c = caches();
+  if (bytes <= 0.75 * c.l1d) return cost::kBytesL1;
+  if (bytes <= 0.75 * c.l2) return cost::kBytesL2;
+  if (bytes <= 0.75 * c.l3) return cost::kBytesL3;
+  return cost::kBytesMemory;
+}
+
+double ceil_div(double a, double b) { return static_cast<double>(static_cast<int64_t>((a + b - 1) / b)); }
+
+struct StepCost {
+  double arithmetic, weights, cell;
+  double total() const { return std::max(arithmetic, weights) + cell + cost::kStepOverhead; }
+};
+
+// One step of one member: `rows` rows, 1 / unit_members of the units.
+StepCost step_cost(const KernelEntry& k, double H, double rows, int unit_members) {
+  const double units = ceil_div(ceil_div(H, k.lanes), unit_members) * k.lanes;
+  const double weights = k.gates * units * H;
+  const double bytes = weights * k.element_bytes;
+  const double passes = ceil_div(rows, k.tile_rows);
+  return {rows * weights / (cost::kFmasPerCycle * k.lanes),
+          passes * bytes / bytes_per_cycle(bytes),
+          rows * units / k.lanes * cost::kCellPerVector};
+}
+
+const char* regime_of(const StepCost& c) {
+  if (c.cell + cost::kStepOverhead > std::max(c.arithmetic, c.weights)) return "latency";
+  return c.weights > c.arithmetic ? "weight bandwidth" : "arithmetic";
+}
+
+// passes: how often a step's recurrent GEMM is worth counting (backward adds dW).
+Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
+                int threads, double gemms) {
+  const double H = static_cast<double>(spec.units), I = static_cast<double>(spec.inputs);
+  const double active = p.T ? static_cast<double>(total_steps) / p.T : 0;
+  Plan best{};
+  double best_cycles = -1;
+  for (int unit_members = 1; unit_members <= threads; unit_members *= 2)
+    for (int row_groups = 1; row_groups * unit_members <= threads; ++row_groups) {
+      const int members = row_groups * unit_members;
+      if (members > 1 && (row_groups > std::max<int64_t>(1, p.B) ||
+                          unit_members > std::max<double>(1, ceil_div(H, k.panel_units))))
+        break;
+      const double rows = ceil_div(active, row_groups);
+      const StepCost step = step_cost(k, H, rows, unit_members);
+      const double spread = rows * k.gates * H * (I + (gemms - 1) * (H + I)) / unit_members /
+                            (cost::kFmasPerCycle * k.lanes);
+      const double cycles = p.T * (step.total() + spread + (unit_members > 1 ? cost::kBarrier : 0)) +
+                            (members > 1 ? cost::kTeamStart : 0);
+      if (best_cycles >= 0 && cycles >= best_cycles) continue;
+      best_cycles = cycles;
+      best.regime = regime_of(step);
+      best.row_groups = row_groups;
+      best.unit_members = unit_members;
+      best.microseconds =
+          cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
+    }
+  return best;
+}
+
+int64_t clamp(int64_t n, int64_t low, int64_t high) { return std::max(low, std::min(n, high)); }
+
+}  // namespace
+
+Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
+                  int threads) {
+  Plan plan = best_split(k, spec, p, total_steps, threads, 1);
+  // The projected gates of a chunk are written once and read once: half of L2 keeps them there.
+  const int64_t row = (spec.units + k.lanes) * k.gates * k.element_bytes / plan.unit_members;
+  const int64_t rows = std::max<int64_t>(1, p.B / plan.row_groups);
+  plan.chunk = clamp(caches().l2 / 2 / (rows * row), 1, std::max<int64_t>(1, p.T));
+  return plan;
+}
+
+Plan plan_backward(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
+                   int threads) {
+  Plan plan = best_split(k, spec, p, total_steps, threads, 2);
+  // A chunk is the K of the weight gradients: long enough that reading and writing dW is little beside
+  // the arithmetic, short enough that what all members read stays near.
+  const int64_t widest = std::max(spec.inputs, spec.directions * spec.units);
+  const int64_t row = (2 * k.planes * spec.units + widest + spec.units) * k.element_bytes;
+  const int64_t rows = std::max<int64_t>(1, p.B);
+  const int64_t near = caches().l2 / (rows * row), enough = (192 + rows - 1) / rows;
+  plan.chunk = clamp(std::max(near, enough), 1, std::max<int64_t>(1, p.T));
+  return plan;
+}
+
+}  // namespace fastrnn

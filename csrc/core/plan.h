@@ -1,0 +1,27 @@
+// How a call is cut: rows and units among threads, time into chunks. Nothing here changes a result.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernel_table.h"
+#include "problem.h"
+
+namespace fastrnn {
+
+struct Plan {
+  const char* regime;        // what bounds a step: "arithmetic", "weight bandwidth" or "latency"
+  int row_groups;            // the batch is split this many ways, without a barrier
+  int unit_members;          // and the units of each group this many ways, with one each step
+  int64_t chunk;             // steps whose gates are held at once
+  double microseconds;       // what the model expects, at 3 GHz
+
+  int threads() const { return row_groups * unit_members; }
+};
+
+// total_steps: the sum of all lengths.
+Plan plan_forward(const KernelEntry& kernel, const Spec& spec, const Problem& problem,
+                  int64_t total_steps, int threads);
+Plan plan_backward(const KernelEntry& kernel, const Spec& spec, const Problem& problem,
+                   int64_t total_steps, int threads);
+
+}  // namespace fastrnn

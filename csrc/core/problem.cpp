@@ -1,0 +1,57 @@
+#include "problem.h"
+
+namespace fastrnn {
+
+std::string to_string(const Shape& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+Shape shape_of(const View& view) {
+  return Shape(view.shape, view.shape + (view.rank < kMaxRank ? view.rank : kMaxRank));
+}
+
+std::string dtype_of(const View& view) {
+  const std::string bits = std::to_string(8 * view.itemsize);
+  std::string name;
+  switch (view.kind) {
+    case 'f': name = "float" + bits; break;
+    case 'i': name = "int" + bits; break;
+    case 'u': name = "uint" + bits; break;
+    case 'c': name = "complex" + bits; break;
+    case 'b': name = "bool"; break;
+    default: name = std::string("dtype of kind '") + view.kind + "'";
+  }
+  return view.native ? name : name + " in foreign byte order";
+}
+
+std::vector<Parameter> parameters_of(const Spec& spec) {
+  std::vector<Parameter> all;
+  const int64_t rows = spec.gates * spec.units;
+  for (int64_t l = 0; l < spec.layers; ++l)
+    for (int64_t d = 0; d < spec.directions; ++d) {
+      const std::string suffix = "_l" + std::to_string(l) + (d ? "_reverse" : "");
+      all.push_back({"weight_ih" + suffix, {rows, spec.layer_inputs(l)}});
+      all.push_back({"weight_hh" + suffix, {rows, spec.units}});
+      if (!spec.bias) continue;
+      all.push_back({"bias_ih" + suffix, {rows}});
+      all.push_back({"bias_hh" + suffix, {rows}});
+    }
+  return all;
+}
+
+Shape state_shape(const Spec& spec, const Problem& problem) {
+  const int64_t passes = spec.layers * spec.directions;
+  if (!problem.batched) return {passes, spec.units};
+  return {passes, problem.B, spec.units};
+}
+
+TapeShapes tape_shapes(const Spec& spec, const Problem& p) {
+  const int64_t L = spec.layers, D = spec.directions, H = spec.units;
+  return {{L - 1, p.T, p.B, D * H},
+          {spec.states - 1, L, D, p.T, p.B, H},
+          {L, D, p.T, p.B, spec.saved, H}};
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,73 @@
+// What is asked: arrays as the caller has them (View), the sizes of a layer (Spec) and of a call
+// (Problem), and the shape of every array that belongs to them.
+#pragma once
+
+#include <stdint.h>
+
+#include <string>
+#include <vector>
+
+namespace fastrnn {
+
+struct KernelEntry;
+
+constexpr int kMaxRank = 8;
+
+// An array of the caller's. Strides are in bytes and may be anything.
+struct View {
+  char* data = nullptr;
+  int64_t itemsize = 0;
+  char kind = 0;  // NumPy's: f i u b c ...
+  bool native = true;
+  bool writeable = false;
+  bool given = false;
+  int rank = 0;      // beyond kMaxRank, shape and strides hold the first kMaxRank only
+  int64_t shape[kMaxRank] = {};
+  int64_t strides[kMaxRank] = {};
+};
+
+using Shape = std::vector<int64_t>;
+std::string to_string(const Shape& shape);
+Shape shape_of(const View& view);
+std::string dtype_of(const View& view);  // "float32", "int64 in foreign byte order"
+
+// The sizes of a stack of layers.
+struct Spec {
+  std::string op;  // the cell's name; it opens every message
+  int element_bytes;
+  int64_t layers, directions, inputs, units;  // L D I H
+  bool bias;
+  int64_t gates, states, saved;  // of the cell
+
+  int64_t layer_inputs(int64_t layer) const { return layer == 0 ? inputs : directions * units; }
+  int64_t params_per_pass() const { return bias ? 4 : 2; }
+};
+
+struct Parameter {
+  std::string name;
+  Shape shape;
+};
+// In torch's order: layer, direction, then w_ih w_hh b_ih b_hh.
+std::vector<Parameter> parameters_of(const Spec& spec);
+
+// The sizes of a call, and where T and B stand in the caller's arrays.
+struct Problem {
+  int64_t T = 0, B = 0;
+  bool batched = true, batch_first = false;
+
+  Shape sequence(int64_t width) const {  // (T, B, n), (B, T, n) or (T, n)
+    if (!batched) return {T, width};
+    return batch_first ? Shape{B, T, width} : Shape{T, B, width};
+  }
+};
+Shape state_shape(const Spec& spec, const Problem& problem);
+
+// The tape: y itself and these three, whose shapes depend on the problem alone.
+struct TapeShapes {
+  Shape inner;   // (L - 1, T, B, D * H): outputs of the layers below the last
+  Shape states;  // (S - 1, L, D, T, B, H): the states beside h after each step
+  Shape saved;   // (L, D, T, B, saved, H)
+};
+TapeShapes tape_shapes(const Spec& spec, const Problem& problem);
+
+}  // namespace fastrnn

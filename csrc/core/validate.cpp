@@ -1,0 +1,252 @@
+#include "validate.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "error.h"
+
+namespace fastrnn {
+
+namespace {
+
+[[noreturn]] void reject(const Spec& spec, Fault fault, const std::string& rule,
+                         const std::string& got) {
+  throw Error(fault, spec.op, rule + ", got " + got);
+}
+
+const char* dtype_name(const Spec& spec) {
+  return spec.element_bytes == 4 ? "float32" : "float64";
+}
+
+void check_dtype(const Spec& spec, const std::string& name, const View& view) {
+  if (view.kind == 'f' && view.itemsize == spec.element_bytes && view.native) return;
+  reject(spec, Fault::kType, name + " must be " + dtype_name(spec) + " in native byte order",
+         dtype_of(view));
+}
+
+// Product of sizes times the element's bytes, or -1 where int64 cannot hold it.
+int64_t bytes_of(const Shape& shape, int64_t itemsize) {
+  int64_t bytes = itemsize;
+  for (int64_t n : shape) {
+    if (n == 0) return 0;
+    if (__builtin_mul_overflow(bytes, n, &bytes)) return -1;
+  }
+  return bytes;
+}
+
+// The bytes from the lowest to past the highest element.
+struct Extent {
+  const char *low, *high;
+};
+
+bool is_empty(const View& view) {
+  for (int i = 0; i < view.rank; ++i)
+    if (view.shape[i] == 0) return true;
+  return false;
+}
+
+Extent extent_of(const View& view) {
+  Extent e{view.data, view.data + view.itemsize};
+  for (int i = 0; i < view.rank; ++i) {
+    const int64_t reach = view.strides[i] * (view.shape[i] - 1);
+    (reach < 0 ? e.low : e.high) += reach;
+  }
+  return e;
+}
+
+// Do two arrays share memory? Arrays whose extents interleave (two halves of the rows of one buffer)
+// are apart if, modulo the common divisor of all outer strides, their inner rows are.
+bool overlap(const View& a, const View& b) {
+  if (is_empty(a) || is_empty(b)) return false;
+  const Extent ea = extent_of(a), eb = extent_of(b);
+  if (ea.high <= eb.low || eb.high <= ea.low) return false;
+  int64_t period = 0;
+  int64_t low[2] = {0, 0}, width[2] = {0, 0};
+  const View* views[2] = {&a, &b};
+  for (int v = 0; v < 2; ++v) {
+    const View& view = *views[v];
+    width[v] = view.itemsize;
+    for (int i = 0; i < view.rank; ++i) {
+      if (view.shape[i] == 1) continue;
+      if (i == view.rank - 1) {
+        const int64_t reach = view.strides[i] * (view.shape[i] - 1);
+        low[v] = std::min<int64_t>(0, reach);
+        width[v] += std::abs(reach);
+      } else {
+        period = std::gcd(period, view.strides[i]);
+      }
+    }
+  }
+  if (period == 0) return true;
+  const int64_t gap = ((b.data + low[1]) - (a.data + low[0])) % period;
+  const int64_t offset = gap < 0 ? gap + period : gap;
+  return !(offset >= width[0] && offset + width[1] <= period);
+}
+
+// Does every element have an address of its own? Sorted by stride, each dimension must step over all
+// that the smaller ones span.
+bool is_injective(const View& view) {
+  if (is_empty(view)) return true;
+  std::vector<std::pair<int64_t, int64_t>> dims;
+  for (int i = 0; i < view.rank; ++i)
+    if (view.shape[i] > 1) dims.push_back({std::abs(view.strides[i]), view.shape[i]});
+  std::sort(dims.begin(), dims.end());
+  int64_t span = view.itemsize;
+  for (const auto& [stride, count] : dims) {
+    if (stride < span) return false;
+    span += stride * (count - 1);
+  }
+  return true;
+}
+
+// What a kernel can store to by vectors.
+bool has_whole_rows(const View& view) {
+  if (is_empty(view)) return true;
+  if (reinterpret_cast<uintptr_t>(view.data) % static_cast<uintptr_t>(view.itemsize)) return false;
+  for (int i = 0; i < view.rank; ++i)
+    if (view.shape[i] > 1 && (i == view.rank - 1 ? view.strides[i] != view.itemsize
+                                                 : view.strides[i] % view.itemsize != 0))
+      return false;
+  return true;
+}
+
+bool is_contiguous(const View& view) {
+  if (is_empty(view)) return true;
+  int64_t expected = view.itemsize;
+  for (int i = view.rank - 1; i >= 0; --i) {
+    if (view.shape[i] > 1 && view.strides[i] != expected) return false;
+    expected *= view.shape[i];
+  }
+  return true;
+}
+
+}  // namespace
+
+void check_spec(const Spec& spec) {
+  const auto positive = [&](const char* name, int64_t n) {
+    if (n < 1)
+      reject(spec, Fault::kValue, std::string(name) + " must be at least 1", std::to_string(n));
+  };
+  positive("input_size", spec.inputs);
+  positive("hidden_size", spec.units);
+  positive("num_layers", spec.layers);
+  // Padding to whole vectors and the planes of split gates are less than this factor.
+  const int64_t slack = 64 * spec.layers * 2 * spec.directions;
+  const int64_t widest = std::max(spec.inputs, spec.directions * spec.units);
+  if (spec.units > (int64_t{1} << 40) || spec.inputs > (int64_t{1} << 40) ||
+      spec.layers > (int64_t{1} << 20) ||
+      bytes_of({slack, 2 * spec.gates, spec.units + 64, widest + 64}, spec.element_bytes) < 0)
+    reject(spec, Fault::kMemory, "weights must be addressable",
+           "input_size " + std::to_string(spec.inputs) + ", hidden_size " +
+               std::to_string(spec.units) + ", num_layers " + std::to_string(spec.layers));
+}
+
+void check_values(const Spec& spec, const std::string& name, const View& view,
+                  const Shape& shape) {
+  if (!view.given)
+    reject(spec, Fault::kValue, name + " of shape " + to_string(shape) + " is needed", "none");
+  check_dtype(spec, name, view);
+  if (view.rank != static_cast<int>(shape.size()) || shape_of(view) != shape)
+    reject(spec, Fault::kValue, name + " must have shape " + to_string(shape),
+           to_string(shape_of(view)));
+}
+
+void check_parameters(const Spec& spec, const std::vector<View>& views) {
+  const std::vector<Parameter> expected = parameters_of(spec);
+  if (views.size() != expected.size())
+    reject(spec, Fault::kValue, "there must be " + std::to_string(expected.size()) + " parameters",
+           std::to_string(views.size()));
+  for (size_t i = 0; i < expected.size(); ++i)
+    check_values(spec, expected[i].name, views[i], expected[i].shape);
+}
+
+Problem check_input(const Spec& spec, const View& x, bool batch_first) {
+  if (!x.given) reject(spec, Fault::kType, "x must be an array", "none");
+  check_dtype(spec, "x", x);
+  if (x.rank != 2 && x.rank != 3)
+    reject(spec, Fault::kValue,
+           std::string("x must have shape ") + (batch_first ? "(B, T, I)" : "(T, B, I)") +
+               " or (T, I)",
+           to_string(shape_of(x)));
+  Problem p;
+  p.batched = x.rank == 3;
+  p.batch_first = batch_first;
+  p.T = x.shape[p.batched && batch_first ? 1 : 0];
+  p.B = p.batched ? x.shape[batch_first ? 0 : 1] : 1;
+  if (x.shape[x.rank - 1] != spec.inputs)
+    reject(spec, Fault::kValue,
+           "x must have " + std::to_string(spec.inputs) + " features in its last dimension",
+           to_string(shape_of(x)));
+  // One array holds at most this much, whatever the tape and the workspace need.
+  const Shape largest = {spec.layers * spec.directions, 4 * (spec.gates + spec.saved + 2),
+                         p.T + 2, p.B + 1, std::max(spec.units, spec.inputs) + 64};
+  if (bytes_of(largest, spec.element_bytes) < 0)
+    reject(spec, Fault::kMemory, "arrays of the call must be addressable",
+           "x of shape " + to_string(shape_of(x)));
+  return p;
+}
+
+std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem,
+                                   const View& lengths) {
+  std::vector<int64_t> all(problem.B, problem.T);
+  if (!lengths.given) return all;
+  if (!problem.batched)
+    reject(spec, Fault::kValue, "lengths need a batch: x must have rank 3", "rank 2");
+  if ((lengths.kind != 'i' && lengths.kind != 'u') || !lengths.native)
+    reject(spec, Fault::kType, "lengths must be integers in native byte order", dtype_of(lengths));
+  if (lengths.rank != 1 || lengths.shape[0] != problem.B)
+    reject(spec, Fault::kValue, "lengths must have shape " + to_string({problem.B}),
+           to_string(shape_of(lengths)));
+  for (int64_t b = 0; b < problem.B; ++b) {
+    const char* p = lengths.data + b * lengths.strides[0];
+    uint64_t bits = 0;
+    std::memcpy(&bits, p, lengths.itemsize);
+    const int shift = 64 - 8 * static_cast<int>(lengths.itemsize);
+    const int64_t n = lengths.kind == 'i' ? static_cast<int64_t>(bits << shift) >> shift
+                                          : static_cast<int64_t>(bits);
+    if (n < 0 || n > problem.T)
+      reject(spec, Fault::kValue, "lengths must be within 0.." + std::to_string(problem.T),
+             lengths.kind == 'u' ? std::to_string(bits) : std::to_string(n));
+    all[b] = n;
+  }
+  return all;
+}
+
+void check_resets(const Spec& spec, const Problem& problem, const View& resets) {
+  if (!resets.given) return;
+  if (resets.kind != 'b') reject(spec, Fault::kType, "resets must be bool", dtype_of(resets));
+  Shape shape = problem.sequence(1);
+  shape.pop_back();
+  if (resets.rank != static_cast<int>(shape.size()) || shape_of(resets) != shape)
+    reject(spec, Fault::kValue, "resets must have shape " + to_string(shape),
+           to_string(shape_of(resets)));
+}
+
+void check_outputs(const Spec& spec, const std::vector<Output>& outputs,
+                   const std::vector<Named>& inputs) {
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const Output& out = outputs[i];
+    check_values(spec, out.name, *out.view, out.shape);
+    if (!out.view->writeable)
+      reject(spec, Fault::kValue, out.name + " must be writeable", "a read-only array");
+    if (!has_whole_rows(*out.view))
+      reject(spec, Fault::kValue, out.name + " must be aligned and contiguous in its last dimension",
+             "other strides");
+    if (out.contiguous && !is_contiguous(*out.view))
+      reject(spec, Fault::kValue, out.name + " must be contiguous", "other strides");
+    if (!is_injective(*out.view))
+      reject(spec, Fault::kValue, out.name + " must not overlap itself",
+             "an array whose elements share memory");
+    for (size_t j = 0; j < i; ++j)
+      if (overlap(*out.view, *outputs[j].view))
+        reject(spec, Fault::kValue, out.name + " must not overlap " + outputs[j].name,
+               "arrays that share memory");
+    for (const Named& in : inputs)
+      if (in.view->given && overlap(*out.view, *in.view))
+        reject(spec, Fault::kValue, out.name + " must not overlap " + in.name,
+               "arrays that share memory");
+  }
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,83 @@
+// The CPU engine: one call runs a whole stack of layers, forward or backward.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../core/kernel_table.h"
+#include "../core/plan.h"
+#include "../core/problem.h"
+#include "memory.h"
+
+namespace fastrnn {
+
+// The weights of a stack as the kernels read them: copies, so the arrays they came from may change.
+// The two directions of use are packed when first needed.
+class Weights {
+ public:
+  // Throws Error: unknown cell, impossible sizes.
+  Weights(const std::string& cell, int element_bytes, int64_t layers, int64_t directions,
+          int64_t inputs, int64_t units, bool bias);
+
+  const Spec& spec() const { return spec_; }
+  const KernelEntry& kernel() const { return *kernel_; }
+  const PackedLayer& pass(int64_t layer, int64_t direction) const {
+    return passes_[layer * spec_.directions + direction];
+  }
+
+  // Validates the parameters and packs them for forward() or backward(); does nothing when that is
+  // done already. May be called from several threads.
+  void pack(const std::vector<View>& parameters, bool backward);
+  bool packed(bool backward) const { return packed_[backward].load(std::memory_order_acquire); }
+  int64_t bytes() const { return forward_.bytes() + backward_.bytes(); }
+
+ private:
+  Spec spec_;
+  const KernelEntry* kernel_;
+  std::vector<PackedLayer> passes_;
+  Block forward_, backward_;
+  std::mutex mutex_;
+  std::atomic<bool> packed_[2] = {{false}, {false}};
+};
+
+struct TapeViews {
+  View inner, states, saved;
+};
+
+struct ForwardCall {
+  View x, initial[kMaxStates], lengths, resets;
+  std::vector<View> masks;  // none, or one for each layer but the last
+  bool batch_first = false;
+  View y, final[kMaxStates];  // out
+  bool keep_tape = false;
+  TapeViews tape;  // out
+};
+
+struct BackwardCall {
+  View x, initial[kMaxStates], lengths, resets;
+  std::vector<View> masks;
+  bool batch_first = false;
+  View y;
+  TapeViews tape;
+  View dy, dfinal[kMaxStates];
+  View dx, dinitial[kMaxStates];  // out
+  std::vector<View> dparameters;  // out
+};
+
+// Bytes of memory a call takes for itself, beside its arguments.
+struct Usage {
+  Plan plan;
+  int64_t workspace;
+};
+
+// Both throw Error before anything is written. The weights must be packed for the direction.
+void forward(const Weights& weights, const ForwardCall& call);
+void backward(const Weights& weights, const BackwardCall& call);
+
+// The plans of a call of this size, all rows of full length.
+Usage forward_usage(const Weights& weights, const Problem& problem, bool keep_tape, bool masked);
+Usage backward_usage(const Weights& weights, const Problem& problem);
+
+}  // namespace fastrnn

@@ -1,0 +1,113 @@
+// The one GEMM tile of the engine: R rows by N vectors of accumulators that stay in registers.
+//
+//   out[r][v] = init[r][v] + sum_k a[r][k] * b[k][v]        k in order, one fma chain per element
+//
+// Each element is one chain in order of k whatever the tile's shape, so results do not depend on how
+// rows and units are cut into tiles. Bound: R * N FMAs per k against N vector and R broadcast loads;
+// with 2 FMAs a cycle a tile of 6 x 4 (32 registers) or 3 x 4 (16) is bound by arithmetic as long as
+// b comes from L2 or nearer (N vectors per R * N / 2 cycles).
+#pragma once
+
+#include "../simd/vec.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+#if defined(FASTRNN_LEVEL_AVX512) || defined(FASTRNN_LEVEL_WIDE)
+constexpr int kAccumulators = 24;  // of 32 registers
+#else
+constexpr int kAccumulators = 12;  // of 16 registers
+#endif
+constexpr int kMaxVectors = 4;
+constexpr int kMaxRows = 8;
+
+constexpr int min_of(int a, int b) { return a < b ? a : b; }
+// Rows of the largest tile with n vectors that fits the registers.
+constexpr int rows_for(int n) { return min_of(kAccumulators / n, kMaxRows); }
+constexpr int kMatrixRows = rows_for(kMaxVectors);
+
+// How a tile finds a[r][k]: through one pointer a row, or packed as [k][kMatrixRows].
+enum class Left { kRows, kPacked };
+
+template <class T> struct TileArgs {
+  const T* a[kMaxRows];     // kPacked: a[0] only
+  const T* init[kMaxRows];  // N vectors each
+  T* out[kMaxRows];         // N vectors each
+  const T* shared_init;     // N vectors for all rows: the source of the vectors in mask Shared
+  const T* b;
+  int64_t b_step;  // elements from one k to the next
+  int64_t K;
+};
+
+template <class T, int R, int N, Left kLeft, unsigned Shared>
+__attribute__((noinline)) void tile(const TileArgs<T>& args) {
+  using V = Vec<T>;
+  constexpr int L = V::kLanes;
+  V acc[R][N];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < N; ++v)
+      acc[r][v] = V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + v * L);
+
+  const T* a[R];
+  for (int r = 0; r < R; ++r) a[r] = kLeft == Left::kRows ? args.a[r] : args.a[0] + r;
+  const T* b = args.b;
+  const int64_t K = args.K, b_step = args.b_step;
+  constexpr int64_t a_step = kLeft == Left::kRows ? 1 : kMatrixRows;
+  for (int64_t k = 0; k < K; ++k, b += b_step) {
+    // The smaller side is held, the larger one streams through one register.
+    if constexpr (N <= R && !(N == 4 && R == 3)) {
+      V w[N];
+      for (int v = 0; v < N; ++v) w[v] = V::load(b + v * L);
+      for (int r = 0; r < R; ++r) {
+        const V x(a[r][k * a_step]);
+        for (int v = 0; v < N; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
+      }
+    } else {
+      V x[R];
+      for (int r = 0; r < R; ++r) x[r] = V(a[r][k * a_step]);
+      for (int v = 0; v < N; ++v) {
+        const V w = V::load(b + v * L);
+        for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < N; ++v) acc[r][v].store(args.out[r] + v * L);
+}
+
+template <class T> using Tile = void (*)(const TileArgs<T>&);
+
+// tiles<...>::get(R, N): the tile for R rows and N vectors.
+template <class T, Left kLeft, unsigned Shared> struct Tiles {
+  template <int N> static Tile<T> with_rows(int R) {
+    static constexpr Tile<T> table[] = {
+        tile<T, min_of(1, rows_for(N)), N, kLeft, Shared>,
+        tile<T, min_of(2, rows_for(N)), N, kLeft, Shared>,
+        tile<T, min_of(3, rows_for(N)), N, kLeft, Shared>,
+        tile<T, min_of(4, rows_for(N)), N, kLeft, Shared>,
+        tile<T, min_of(5, rows_for(N)), N, kLeft, Shared>,
+        tile<T, min_of(6, rows_for(N)), N, kLeft, Shared>,
+        tile<T, min_of(7, rows_for(N)), N, kLeft, Shared>,
+        tile<T, min_of(8, rows_for(N)), N, kLeft, Shared>,
+    };
+    return table[R - 1];
+  }
+  static Tile<T> get(int R, int N) {
+    switch (N) {
+      case 1: return with_rows<1>(R);
+      case 2: return with_rows<2>(R);
+      case 3: return with_rows<3>(R);
+      default: return with_rows<4>(R);
+    }
+  }
+};
+
+// Rows of the next tile when `left` remain and a tile takes at most `most`: as even as possible, since
+// a last tile of one row would leave most of the FMA units idle.
+FASTRNN_INLINE int next_rows(int64_t left, int most) {
+  const int64_t tiles = (left + most - 1) / most;
+  return static_cast<int>((left + tiles - 1) / tiles);
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

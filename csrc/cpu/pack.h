@@ -1,0 +1,118 @@
+// Weights as the tiles read them. A unit block is `lanes` units.
+//
+// Gate panels (forward):  panel of U unit blocks, then k, then [block][gate][lane]; K = I or H.
+// Matrix panels (backward, weight gradients): panel of 4 vectors of columns, then k, then [vector][lane].
+// The last panel holds fewer blocks (vectors); lanes past the end are 0.
+#pragma once
+
+#include "microkernel.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+FASTRNN_INLINE int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
+FASTRNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+FASTRNN_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// The order of the gradient planes: x parts of the split gates, the whole gates, r parts of the split
+// ones. So both dx = dgates W and dh = dgates R read one contiguous range of planes.
+template <class Cell> struct Planes {
+  static constexpr int split_count() {
+    int n = 0;
+    for (int g = 0; g < Cell::kGates; ++g) n += (Cell::kSplit >> g) & 1;
+    return n;
+  }
+  static constexpr int kSplitGates = split_count();
+  static constexpr int kCount = Cell::kGates + kSplitGates;
+  static constexpr bool is_split(int gate) { return (Cell::kSplit >> gate) & 1; }
+  // Plane that holds the x part (the whole, if not split) of a gate.
+  static constexpr int of_x(int gate) {
+    int split = 0, whole = 0;
+    for (int g = 0; g < gate; ++g) ++(is_split(g) ? split : whole);
+    return is_split(gate) ? split : kSplitGates + whole;
+  }
+  static constexpr int of_r(int gate) {
+    return is_split(gate) ? Cell::kGates + of_x(gate) : of_x(gate);
+  }
+  // Inverse of both.
+  static constexpr int gate_of(int plane) {
+    for (int g = 0; g < Cell::kGates; ++g)
+      if (of_x(g) == plane || of_r(g) == plane) return g;
+    return -1;
+  }
+};
+
+template <class Cell, class T> struct Packing {
+  static constexpr int L = Vec<T>::kLanes;
+  static constexpr int G = Cell::kGates;
+  // Unit blocks of a gate panel: as many as fill the tile's four vectors.
+  static constexpr int U = G >= kMaxVectors ? 1 : kMaxVectors / G;
+  static_assert(G <= kMaxVectors, "a cell has at most four gates");
+
+  static int64_t gates_size(int64_t H, int64_t K) { return blocks_of(H, L) * L * G * K; }
+  static int64_t matrix_size(int64_t K, int64_t N) { return blocks_of(N, L) * L * K; }
+
+  static void pack_gates(const void* w_, int64_t row, int64_t col, int64_t H, int64_t K,
+                         void* out_) {
+    const T* w = static_cast<const T*>(w_);
+    T* out = static_cast<T*>(out_);
+    const int64_t blocks = blocks_of(H, L);
+    for (int64_t first = 0; first < blocks; first += U) {
+      const int64_t width = least(U, blocks - first);
+      const int64_t step = width * G * L;
+      for (int64_t u = 0; u < width; ++u)
+        for (int64_t g = 0; g < G; ++g)
+          pack_block(w + (g * H + (first + u) * L) * row, row, col,
+                     least(L, H - (first + u) * L), K, out + (u * G + g) * L, step);
+      out += K * step;
+    }
+  }
+
+  // A block of `units` rows of w becomes one vector per k. Sixteen k at a time, so that both the rows
+  // read and the vectors written stay in L1.
+  static void pack_block(const T* w, int64_t row, int64_t col, int64_t units, int64_t K, T* out,
+                         int64_t step) {
+    for (int64_t k0 = 0; k0 < K; k0 += 16) {
+      const int64_t k1 = least(k0 + 16, K);
+      for (int64_t lane = 0; lane < L; ++lane)
+        for (int64_t k = k0; k < k1; ++k)
+          out[k * step + lane] = lane < units ? w[lane * row + k * col] : T(0);
+    }
+  }
+
+  static void pack_matrix(const void* w_, int64_t row, int64_t col, int64_t H, int64_t N,
+                          int recurrent, void* out_) {
+    const T* w = static_cast<const T*>(w_);
+    T* out = static_cast<T*>(out_);
+    const int first = recurrent ? Planes<Cell>::kSplitGates : 0;
+    for (int64_t n0 = 0; n0 < N; n0 += kMaxVectors * L) {
+      const int64_t width = least(kMaxVectors * L, N - n0);
+      const int64_t step = blocks_of(width, L) * L;
+      for (int p = first; p < first + G; ++p)
+        for (int64_t u = 0; u < H; ++u, out += step) {
+          const T* source = w + (Planes<Cell>::gate_of(p) * H + u) * row + n0 * col;
+          for (int64_t n = 0; n < step; ++n) out[n] = n < width ? source[n * col] : T(0);
+        }
+    }
+  }
+
+  static void pack_bias(const void* b_ih_, int64_t ih, const void* b_hh_, int64_t hh, int64_t H,
+                        void* bias_x_, void* bias_r_) {
+    const T* b_ih = static_cast<const T*>(b_ih_);
+    const T* b_hh = static_cast<const T*>(b_hh_);
+    T* bias_x = static_cast<T*>(bias_x_);
+    T* bias_r = static_cast<T*>(bias_r_);
+    for (int64_t block = 0; block < blocks_of(H, L); ++block)
+      for (int64_t g = 0; g < G; ++g)
+        for (int64_t lane = 0; lane < L; ++lane, ++bias_x, ++bias_r) {
+          const int64_t u = block * L + lane;
+          const T x = u < H && b_ih ? b_ih[(g * H + u) * ih] : T(0);
+          const T r = u < H && b_hh ? b_hh[(g * H + u) * hh] : T(0);
+          *bias_x = Planes<Cell>::is_split(g) ? x : x + r;
+          *bias_r = Planes<Cell>::is_split(g) ? r : T(0);
+        }
+  }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,112 @@
+#include "team.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#if defined(FASTRNN_TEAM_STD_THREAD)
+#include <thread>
+#include <vector>
+#else
+#include <omp.h>
+#endif
+
+namespace fastrnn {
+
+namespace {
+
+std::atomic<int> num_threads{0};  // 0: not set
+std::atomic<bool> forked{false};
+
+int processors() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+void reset(Barrier* barrier, int members) {
+  barrier->arrived = 0;
+  barrier->round = 0;
+  barrier->members = members;
+}
+
+void wait(Barrier* barrier) {
+  const int32_t round = __atomic_load_n(&barrier->round, __ATOMIC_RELAXED);
+  if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == barrier->members) {
+    __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&barrier->round, round + 1, __ATOMIC_RELEASE);
+    return;
+  }
+  for (int spins = 0; __atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE) == round; ++spins)
+    if (spins < 2000)
+      relax();
+    else
+      sched_yield();
+}
+
+void set_num_threads(int n) { num_threads = n; }
+
+int get_num_threads() {
+  const int n = num_threads;
+  if (n > 0) return n;
+#if defined(FASTRNN_TEAM_STD_THREAD)
+  return processors();
+#else
+  const int limit = omp_get_max_threads(), cores = processors();
+  return limit < cores ? limit : cores;
+#endif
+}
+
+int available_threads() {
+  static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
+  if (registered != 0 || forked.load(std::memory_order_relaxed)) return 1;
+#if !defined(FASTRNN_TEAM_STD_THREAD)
+  if (omp_in_parallel()) return 1;
+#endif
+  return get_num_threads();
+}
+
+#if defined(FASTRNN_TEAM_STD_THREAD)
+
+const char* team_backend() { return "std::thread"; }
+
+void run_team(int n, void (*job)(void*, int, int), void* context) {
+  std::vector<std::thread> others;
+  for (int member = 1; member < n; ++member) others.emplace_back(job, context, member, n);
+  job(context, 0, n);
+  for (std::thread& other : others) other.join();
+}
+
+#else
+
+const char* team_backend() { return "OpenMP"; }
+
+void run_team(int n, void (*job)(void*, int, int), void* context) {
+  if (n == 1) {
+    job(context, 0, 1);
+    return;
+  }
+#pragma omp parallel num_threads(n)
+  {
+    const int given = omp_get_num_threads();
+    if (given == n)
+      job(context, omp_get_thread_num(), n);
+    else if (omp_get_thread_num() == 0)
+      job(context, 0, 1);
+  }
+}
+
+#endif
+
+}  // namespace fastrnn

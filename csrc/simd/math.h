@@ -1,0 +1,127 @@
+// exp, sigmoid and tanh of a Vec. Errors are at most 2 ULP for exp and 4 for the others (what is
+// reached stands in docs/architecture.md; tests/cpp/test_math.cpp measures it). Results never leave
+// [0, 1] and [-1, 1], are exact at 0 and at the infinities, keep the sign of 0 (tanh), keep
+// subnormal results and pass NaN on. Branch-free, and the same bits in every lane.
+//
+// All three reduce x = n * ln(2) + r with |r| <= ln(2) / 2 and share one polynomial,
+// exp(r) = 1 + r + r^2 * Q(r).
+#pragma once
+
+#include "vec.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// tools/fit_exp.py prints kLog2e to kQ.
+template <class T> struct ExpConstants;
+
+template <> struct ExpConstants<float> {
+  static constexpr float kLog2e = 0x1.715476p+0f;
+  static constexpr float kLn2 = 0x1.62e43p-1f, kLn2Low = -0x1.05c61p-29f;
+  static constexpr int kDegree = 4;
+  static constexpr float kQ[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239f8p-7f,
+                                 0x1.6a240ep-10f};
+
+  static constexpr int kFractionBits = 23, kBias = 127;
+  // At kOverflow exp is infinite, at kUnderflow 0; from kTanhOne on tanh rounds to 1, from
+  // kSigmoidOne on sigmoid does.
+  static constexpr float kOverflow = 89, kUnderflow = -105, kTanhOne = 10, kSigmoidOne = 40;
+  // sigmoid works with numbers scaled by this power of two.
+  static constexpr int kShift = 32;
+  static constexpr float kScale = 0x1p32f;
+};
+
+template <> struct ExpConstants<double> {
+  static constexpr double kLog2e = 0x1.71547652b82fep+0;
+  static constexpr double kLn2 = 0x1.62e42fefa39efp-1, kLn2Low = 0x1.abc9e3b39803fp-56;
+  static constexpr int kDegree = 9;
+  static constexpr double kQ[] = {0x1.000000000000ap-1,  0x1.55555555554fap-3,
+                                  0x1.5555555550866p-5,  0x1.1111111127c56p-7,
+                                  0x1.6c16c1842f699p-10, 0x1.a01a012a3cd3bp-13,
+                                  0x1.a01999fd0f7c6p-16, 0x1.71df25757350dp-19,
+                                  0x1.28ad81a644624p-22, 0x1.ad7f5e4606846p-26};
+
+  static constexpr int kFractionBits = 52, kBias = 1023;
+  static constexpr double kOverflow = 710, kUnderflow = -746, kTanhOne = 20, kSigmoidOne = 40;
+  static constexpr int kShift = 64;
+  static constexpr double kScale = 0x1p64;
+};
+
+// The nearest integer n to x * scale, and 2^(n + shift), for results that are normal numbers.
+//
+// Adding 1.5 * 2^23 (float) leaves an integer in the low bits of the sum; with the exponent's bias
+// added to it they are, shifted to their place, the power of two.
+template <class T> struct RoundedExponent {
+  Vec<T> n, power;
+
+  FASTRNN_INLINE RoundedExponent(Vec<T> x, T scale, int shift) {
+    using C = ExpConstants<T>;
+    const Vec<T> magic(T(3ll << (C::kFractionBits - 1)) + T(C::kBias + shift));
+    const Vec<T> sum = fma(x, Vec<T>(scale), magic);
+    n = sum - magic;
+    power = Vec<T>::from_bits(sum.bits() << C::kFractionBits);
+  }
+};
+
+// v * 2^n for integral n and v near 1, rounded once: 2^n itself may be no normal number, its two
+// halves are. A level may have an overload.
+template <class T> FASTRNN_INLINE Vec<T> ldexp_of(Vec<T> v, Vec<T> n) {
+  const RoundedExponent<T> half(n, T(0.5), 0);
+  return v * half.power * RoundedExponent<T>(n - half.n, T(1), 0).power;
+}
+
+// base^2 * factor * Q(base * r), where base is a power of two: the scaling costs nothing, as it
+// goes into the coefficients.
+template <class T> FASTRNN_INLINE Vec<T> exp_tail(Vec<T> r, T factor, T base) {
+  using C = ExpConstants<T>;
+  T power = factor * base * base;
+  for (int k = 0; k < C::kDegree; ++k) power *= base;
+  Vec<T> q(C::kQ[C::kDegree] * power);
+  for (int k = C::kDegree - 1; k >= 0; --k) {
+    power /= base;
+    q = fma(q, r, Vec<T>(C::kQ[k] * power));
+  }
+  return q;
+}
+
+// factor * exp(r) for |r| <= ln(2) / 2, where factor is a power of two.
+template <class T> FASTRNN_INLINE Vec<T> exp_reduced(Vec<T> r, T factor) {
+  const Vec<T> one(factor);
+  return fma(fma(exp_tail(r, factor, T(1)), r, one), r, one);
+}
+
+template <class T> FASTRNN_INLINE Vec<T> exp_of(Vec<T> x) {
+  using C = ExpConstants<T>;
+  x = at_least(at_most(x, Vec<T>(C::kOverflow)), Vec<T>(C::kUnderflow));
+  const Vec<T> n = RoundedExponent<T>(x, C::kLog2e, 0).n;
+  const Vec<T> r = fma(n, Vec<T>(-C::kLn2Low), fma(n, Vec<T>(-C::kLn2), x));
+  return ldexp_of(exp_reduced(r, T(1)), n);
+}
+
+// With x = n * ln(2) - r: 1 / (1 + exp(-x)) = 2^n / (2^n + exp(r)). Both terms are held scaled by
+// 2^kShift, so that they are normal numbers even where the quotient is subnormal, and only the
+// division rounds that.
+template <class T> FASTRNN_INLINE Vec<T> sigmoid_of(Vec<T> x) {
+  using C = ExpConstants<T>;
+  x = at_least(at_most(x, Vec<T>(C::kSigmoidOne)), Vec<T>(C::kUnderflow));
+  const RoundedExponent<T> e(x, C::kLog2e, C::kShift);
+  const Vec<T> r = fma(e.n, Vec<T>(C::kLn2Low), fma(e.n, Vec<T>(C::kLn2), -x));
+  return e.power / (e.power + exp_reduced(r, C::kScale));
+}
+
+// tanh(x) = h / (h + 1) with h = (exp(2 * x) - 1) / 2, for x >= 0. With x = n * ln(2) / 2 + r and
+// t = (exp(2 * r) - 1) / 2 = r + 2 * r^2 * Q(2 * r): h = 2^n * t + (2^n - 1) / 2. ln(2) is needed
+// once only: n is small wherever the result is not 1 to the last bit.
+template <class T> FASTRNN_INLINE Vec<T> tanh_of(Vec<T> x) {
+  using C = ExpConstants<T>;
+  const auto sign = x.bits() & Vec<T>(T(-0.0)).bits();
+  x = at_most(Vec<T>::from_bits(x.bits() ^ sign), Vec<T>(C::kTanhOne));
+  const RoundedExponent<T> e(x, 2 * C::kLog2e, 0);
+  const Vec<T> r = fma(e.n, Vec<T>(-C::kLn2 / 2), x);
+  const Vec<T> t = fma(r * r, exp_tail(r, T(0.5), T(2)), r);
+  const Vec<T> h = fma(e.power, t, fma(e.power, Vec<T>(T(0.5)), Vec<T>(T(-0.5))));
+  return Vec<T>::from_bits((h / (h + Vec<T>(T(1)))).bits() | sign);
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

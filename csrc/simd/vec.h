@@ -1,0 +1,84 @@
+// The value type of the kernels: `Vec<T>` is one SIMD register of T at the level this unit is built
+// for. Cells and maths are templates over it; only what an instruction set does better than GCC's
+// vector extensions stands in vec_<level>.h.
+//
+// A unit defines FASTRNN_ISA (its namespace, isa_<level>), FASTRNN_VECTOR_BYTES and
+// FASTRNN_LEVEL_<LEVEL>; everything here lives inside that namespace, so that no symbol of one level
+// can ever stand in for another level's.
+#pragma once
+
+#include <stdint.h>
+
+#define FASTRNN_INLINE inline __attribute__((always_inline))
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// The compiler's vector types. (GCC drops vector_size where it depends on a template parameter.)
+template <class T> struct Register;
+template <> struct Register<float> {
+  typedef float Raw __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef int32_t Bits __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef float Unaligned __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(4), may_alias));
+};
+template <> struct Register<double> {
+  typedef double Raw __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef int64_t Bits __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef double Unaligned
+      __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(8), may_alias));
+};
+
+template <class T> struct Vec {
+  static constexpr int kLanes = FASTRNN_VECTOR_BYTES / sizeof(T);
+  using Scalar = T;
+  using Raw = typename Register<T>::Raw;
+  using Bits = typename Register<T>::Bits;
+  using Unaligned = typename Register<T>::Unaligned;
+
+  Raw raw;
+
+  Vec() = default;
+  FASTRNN_INLINE Vec(Raw r) : raw(r) {}
+  // s - 0, not s + 0, which would turn -0 into +0 (and would not fold away).
+  FASTRNN_INLINE explicit Vec(T s) : raw(s - Raw{}) {}
+
+  static FASTRNN_INLINE Vec load(const T* p) {
+    return Vec(*reinterpret_cast<const Unaligned*>(p));
+  }
+  FASTRNN_INLINE void store(T* p) const { *reinterpret_cast<Unaligned*>(p) = raw; }
+
+  friend FASTRNN_INLINE Vec operator+(Vec a, Vec b) { return a.raw + b.raw; }
+  friend FASTRNN_INLINE Vec operator-(Vec a, Vec b) { return a.raw - b.raw; }
+  friend FASTRNN_INLINE Vec operator*(Vec a, Vec b) { return a.raw * b.raw; }
+  friend FASTRNN_INLINE Vec operator/(Vec a, Vec b) { return a.raw / b.raw; }
+  friend FASTRNN_INLINE Vec operator-(Vec a) { return -a.raw; }
+  friend FASTRNN_INLINE Bits operator<(Vec a, Vec b) { return a.raw < b.raw; }
+  friend FASTRNN_INLINE Bits operator>(Vec a, Vec b) { return a.raw > b.raw; }
+  // mask ? a : b, lane by lane; a mask is what a comparison returns.
+  friend FASTRNN_INLINE Vec select(Bits mask, Vec a, Vec b) { return mask ? a.raw : b.raw; }
+
+  FASTRNN_INLINE Bits bits() const { return reinterpret_cast<Bits>(raw); }
+  static FASTRNN_INLINE Vec from_bits(Bits b) { return Vec(reinterpret_cast<Raw>(b)); }
+};
+
+// What no level need do better than this, and a level's own overload, being no template, replaces.
+
+// The smaller of x and limit; x where it is NaN.
+template <class T> FASTRNN_INLINE Vec<T> at_most(Vec<T> x, Vec<T> limit) {
+  return select(x > limit, limit, x);
+}
+// The larger of x and limit; x where it is NaN.
+template <class T> FASTRNN_INLINE Vec<T> at_least(Vec<T> x, Vec<T> limit) {
+  return select(x < limit, limit, x);
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
+
+#if defined(FASTRNN_LEVEL_AVX512)
+#include "vec_avx512.h"
+#elif defined(FASTRNN_LEVEL_AVX2)
+#include "vec_avx2.h"
+#else
+#include "vec_generic.h"
+#endif

@@ -1,0 +1,109 @@
+"""Recurrent layers for NumPy: fused forward and backward kernels, one semantics.
+
+`RNN`, `LSTM` and `GRU` take the arguments and give the results of ``torch.nn``'s layers, on NumPy
+arrays; `functional` has the same calls without a layer, `reference` the same in plain NumPy and
+float64, `training` what a small training loop needs.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata as _metadata
+from typing import Any
+
+
+from . import _native, functional, reference, training
+from .cells import GRUCell, LSTMCell, RNNCell
+from .layers import GRU, LSTM, RNN, Recurrent
+from .module import Module
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "Module",
+    "RNNCell",
+    "Recurrent",
+    "build_info",
+    "explain",
+    "functional",
+    "get_num_threads",
+    "reference",
+    "set_num_threads",
+    "training",
+]
+
+try:
+    __version__ = _metadata.version("fastrnn")
+except _metadata.PackageNotFoundError:  # a source tree on the path, not an installed package
+    __version__ = "0+unknown"
+
+
+def set_num_threads(n: int) -> None:
+    """Let a call use up to `n` threads. Results do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        `n` is not within 1..4096.
+    """
+    _native.engine.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """Threads that a call may use: what was set, or the processors this process may run on."""
+    return _native.engine.get_num_threads()
+
+
+def build_info() -> dict[str, Any]:
+    """What this build has and what of it is in use: the facts that a bug report should hold."""
+    engine = _native.engine
+    return {
+        "version": __version__,
+        "compiler": engine.compiler(),
+        "cells": [cell["name"] for cell in engine.cells()],
+        "levels_built": engine.built_levels(),
+        "levels_supported": engine.usable_levels(),
+        "level": engine.level(),
+        "team": engine.team(),
+        "threads": engine.get_num_threads(),
+        "caches": engine.caches(),
+        "machine": platform.machine(),
+        "cuda": "not built: this version has no CUDA engine",
+    }
+
+
+def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The plan of a call: instruction set, what bounds it, blocking, threads, bytes.
+
+    Parameters
+    ----------
+    layer : Recurrent
+    shape : tuple of int
+        The shape of x: ``(T, B, I)``, ``(B, T, I)`` for a layer with `batch_first`, or ``(T, I)``.
+
+    Returns
+    -------
+    dict
+        ``cell``, ``dtype``, ``level``, ``tile``, ``tape_bytes``, ``packed_bytes``, and for
+        ``forward``, ``forward_with_tape`` and ``backward`` the plan: regime, threads, how rows and
+        units are split, steps in a chunk, bytes of workspace.
+
+    Raises
+    ------
+    ValueError
+        The shape is not one that the layer takes.
+    """
+    if len(shape) not in (2, 3) or shape[-1] != layer.input_size:
+        raise ValueError(
+            f"[{layer.cell}] shape must be (T, B, {layer.input_size}) or (T, {layer.input_size}), "
+            f"got {tuple(shape)}"
+        )
+    T, B = (shape[0], 1) if len(shape) == 2 else shape[:2]
+    if len(shape) == 3 and layer.batch_first:
+        T, B = B, T
+    return layer._weights(backward=True)[1].native.explain(T, B)
+
+

@@ -1,0 +1,129 @@
+"""Single steps, with the signatures, shapes and results of ``torch.nn``'s cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from . import functional, layers
+from .functional import State, Tape
+from .module import Module
+
+__all__ = ["GRUCell", "LSTMCell", "RNNCell"]
+
+
+class _Cell(Module):
+    """One step of one layer: x ``(B, I)`` or ``(I,)``, state ``(B, H)`` or ``(H,)``."""
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
+    ) -> None:
+        self._layer = layers.Recurrent(
+            cell, input_size, hidden_size, bias=bias, dtype=dtype, device=device, seed=seed
+        )
+        self.input_size, self.hidden_size = self._layer.input_size, self._layer.hidden_size
+        self.bias = self._layer.bias
+        # The layer's own arrays under torch's names for cells: one truth, and one version below.
+        super().__init__(cell, _cell_names(self._layer._arrays))
+
+    @property
+    def version(self) -> int:
+        """How often the parameters have been written."""
+        return self._layer.version
+
+    @contextmanager
+    def mutable(self) -> Iterator[Mapping[str, np.ndarray]]:
+        """As `Module.mutable`."""
+        with self._layer.mutable() as arrays:
+            yield MappingProxyType(_cell_names(arrays))
+
+    def __call__(self, x: np.ndarray, state: State = None) -> State:
+        """The state after one step: h, or ``(h, c)``; zeros before it if none is given.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As `fastrnn.functional.infer`.
+        """
+        return _without_time(self._layer(self._with_time(x), _with_layer(state))[1])
+
+    def forward(self, x: np.ndarray, state: State = None) -> tuple[State, Tape]:
+        """The state after one step, and the tape for `backward`."""
+        _, final, tape = self._layer.forward(self._with_time(x), _with_layer(state))
+        return _without_time(final), tape
+
+    def backward(
+        self, tape: Tape, dstate: State
+    ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
+        """Gradients of x, of the state before and of the parameters, from that of the state after."""
+        dy = np.zeros_like(tape.y) if isinstance(tape, Tape) else None
+        dx, dinitial, grads = self._layer.backward(tape, dy, _with_layer(dstate))
+        return dx[0], _without_time(dinitial), _cell_names(grads)
+
+    def _with_time(self, x: np.ndarray) -> np.ndarray:
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"[{self._op}] x must be a NumPy array, got {type(x).__name__}")
+        if x.ndim not in (1, 2):
+            raise ValueError(f"[{self._op}] x must have shape (B, I) or (I,), got {x.shape}")
+        return x[None]
+
+    def __repr__(self) -> str:
+        options = "" if self.bias else ", bias=False"
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
+
+
+class LSTMCell(_Cell):
+    """One LSTM step, that of ``torch.nn.LSTMCell``; returns ``(h, c)``."""
+
+    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
+        super().__init__("lstm", input_size, hidden_size, *args, **options)
+
+
+class GRUCell(_Cell):
+    """One GRU step, that of ``torch.nn.GRUCell``; returns h."""
+
+    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
+        super().__init__("gru", input_size, hidden_size, *args, **options)
+
+
+class RNNCell(_Cell):
+    """One simple step, that of ``torch.nn.RNNCell``; `nonlinearity` is tanh, relu or sigmoid."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **options: Any,
+    ) -> None:
+        cell = layers._rnn_cell(nonlinearity)
+        super().__init__(cell, input_size, hidden_size, bias, *args, **options)
+        self.nonlinearity = nonlinearity
+
+
+def _cell_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removesuffix("_l0"): a for name, a in arrays.items()}
+
+
+def _with_layer(state: State) -> State:
+    """(B, H) becomes (1, B, H): the state of a stack of one layer."""
+    if isinstance(state, (tuple, list)):
+        return tuple(_with_layer(s) for s in state)
+    return state[None] if isinstance(state, np.ndarray) else state
+
+
+def _without_time(state: State) -> State:
+    return tuple(s[0] for s in state) if isinstance(state, tuple) else state[0]

@@ -1,0 +1,369 @@
+"""The layers' calls without a layer: parameters go in with each call.
+
+Sizes follow from the parameters, a mapping with torch's names (``weight_ih_l0``, ``weight_hh_l0``,
+``bias_ih_l0``, ``bias_hh_l0``, the same with ``_l1`` and so on, and with ``_reverse`` for the second
+direction). Every rule about shapes and dtypes is checked in the engine, before anything is written.
+
+Shapes, with ``T`` steps, ``B`` rows, ``I`` inputs, ``H`` units, ``D`` directions, ``L`` layers:
+
+=========  ==================================================================================
+x          ``(T, B, I)``, with `batch_first` ``(B, T, I)``, without a batch ``(T, I)``
+state      ``(L * D, B, H)`` or ``(L * D, H)``; a pair ``(h, c)`` of them for the LSTM
+y          as x, with ``D * H`` in the last place
+lengths    ``(B,)`` integers: steps of each row. Past them y is 0, the final state is that of the
+           last step, the reverse direction starts there, gradients are 0
+resets     bool, ``(T, B)`` as x is laid out: a new sequence starts at this step. The forward
+           direction starts there from zero, the reverse direction at the step before
+masks      `dropout_masks`: for each layer but the last an array like its output, scaled, that is
+           multiplied into it on its way up
+=========  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _native
+
+__all__ = ["Packed", "Tape", "backward", "forward", "gru", "infer", "lstm", "pack", "rnn"]
+
+State = Any  # an array, or a pair of arrays for a cell with two states
+
+
+class Packed:
+    """Weights in the engine's own order: a copy, made once and used by many calls.
+
+    Parameters
+    ----------
+    cell : str
+        A name of `fastrnn.build_info()["cells"]`.
+    params : mapping of str to ndarray
+        The parameters with torch's names, all float32 or all float64.
+    forward, backward : bool
+        What the weights will be used for.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        params: Mapping[str, np.ndarray],
+        *,
+        forward: bool = True,
+        backward: bool = False,
+    ) -> None:
+        self.cell = cell
+        sizes = _sizes(cell, params)
+        self.dtype = sizes.pop("dtype")
+        self.native = _native.engine.Weights(cell, self.dtype.itemsize, **sizes)
+        self.names = [name for name, _ in self.native.parameters]
+        self.ready = {False: False, True: False}
+        if forward:
+            self.add(params, backward=False)
+        if backward:
+            self.add(params, backward=True)
+
+    def add(self, params: Mapping[str, np.ndarray], *, backward: bool) -> None:
+        """Pack the same parameters for the other use too."""
+        if not self.ready[backward]:
+            self.native.pack(_in_order(self.cell, self.names, params), backward)
+            self.ready[backward] = True
+
+
+def pack(
+    cell: str, params: Mapping[str, np.ndarray], *, forward: bool = True, backward: bool = True
+) -> Packed:
+    """Pack weights once for many calls; the result stands in for `params` in every call here."""
+    return Packed(cell, params, forward=forward, backward=backward)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What backward needs of a forward call. Plain data; nothing here is ever written again.
+
+    The inputs are kept by reference: they must not change before backward has run.
+    """
+
+    cell: str
+    x: np.ndarray
+    state: tuple[np.ndarray, ...] | None
+    lengths: np.ndarray | None
+    resets: np.ndarray | None
+    masks: tuple[np.ndarray, ...]
+    batch_first: bool
+    y: np.ndarray
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
+    owner: Any = None
+    version: int = 0
+
+
+def infer(
+    cell: str,
+    x: np.ndarray,
+    params: Mapping[str, np.ndarray] | Packed,
+    state: State = None,
+    *,
+    batch_first: bool = False,
+    lengths: np.ndarray | None = None,
+    resets: np.ndarray | None = None,
+    dropout_masks: Sequence[np.ndarray] | None = None,
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, State]:
+    """Run a stack of layers and keep nothing.
+
+    Parameters
+    ----------
+    cell : str
+        A name of `fastrnn.build_info()["cells"]`.
+    x, state, lengths, resets, dropout_masks
+        See the module's table. Any strides; read-only arrays too.
+    params : mapping or Packed
+        The parameters, or the result of `pack`.
+    out : ndarray, optional
+        Written with y and returned in its place.
+
+    Returns
+    -------
+    y : ndarray
+    state : ndarray or pair of ndarray
+        The final state.
+
+    Raises
+    ------
+    ValueError
+        A shape, a length, a missing or unknown parameter, an `out` that cannot be written.
+    TypeError
+        A dtype or byte order, or something that is not an array.
+    MemoryError
+        The workspace cannot be had.
+    """
+    packed = _packed(cell, params, backward=False)
+    y, final, _ = _run(
+        packed, x, state, batch_first, lengths, resets, dropout_masks, out, keep_tape=False
+    )
+    return y, final
+
+
+def forward(
+    cell: str,
+    x: np.ndarray,
+    params: Mapping[str, np.ndarray] | Packed,
+    state: State = None,
+    *,
+    batch_first: bool = False,
+    lengths: np.ndarray | None = None,
+    resets: np.ndarray | None = None,
+    dropout_masks: Sequence[np.ndarray] | None = None,
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, State, Tape]:
+    """Run a stack of layers and keep what backward needs.
+
+    As `infer`, with a `Tape` as third result. y is part of the tape and therefore read-only.
+    """
+    packed = _packed(cell, params, backward=False)
+    y, final, tape = _run(
+        packed, x, state, batch_first, lengths, resets, dropout_masks, out, keep_tape=True
+    )
+    assert tape is not None
+    return y, final, tape
+
+
+def backward(
+    cell: str,
+    params: Mapping[str, np.ndarray] | Packed,
+    tape: Tape,
+    dy: np.ndarray,
+    dstate: State = None,
+) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
+    """Gradients of a forward call. May be called again with the same tape: it gives the same bits.
+
+    Parameters
+    ----------
+    cell : str
+    params : mapping or Packed
+        The parameters of the forward call.
+    tape : Tape
+        From `forward`.
+    dy : ndarray
+        Gradient of y.
+    dstate : ndarray or pair of ndarray, optional
+        Gradient of the final state.
+
+    Returns
+    -------
+    dx : ndarray
+    dstate : ndarray or pair of ndarray
+        Gradient of the initial state, whether one was given or not.
+    grads : dict of str to ndarray
+        Gradients of the parameters, by name.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `infer`; also for a tape of another cell or size.
+    """
+    if not isinstance(tape, Tape):
+        raise TypeError(f"[{cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
+    if tape.cell != cell:
+        raise ValueError(f"[{cell}] tape must be of this cell, got one of {tape.cell}")
+    packed = _packed(cell, params, backward=True)
+    native = packed.native
+    _, state_shape, _ = native.shapes(tape.x, tape.batch_first)
+    dx = np.empty(tape.x.shape, packed.dtype)
+    dinitial = tuple(np.empty(state_shape, packed.dtype) for _ in range(native.states))
+    grads = {name: np.empty(shape, packed.dtype) for name, shape in native.parameters}
+    _native.engine.backward(
+        native,
+        tape.x,
+        tape.state,
+        tape.lengths,
+        tape.resets,
+        tape.masks,
+        tape.batch_first,
+        tape.y,
+        tape.arrays,
+        dy,
+        _state_arrays(cell, "dstate", native.states, dstate),
+        dx,
+        dinitial,
+        tuple(grads.values()),
+    )
+    return dx, _state_result(dinitial), grads
+
+
+def lstm(
+    x: np.ndarray, params: Mapping[str, np.ndarray] | Packed, state: State = None, **options: Any
+) -> tuple[np.ndarray, State]:
+    """`infer` with the LSTM; returns ``y, (hn, cn)``."""
+    return infer("lstm", x, params, state, **options)
+
+
+def gru(
+    x: np.ndarray, params: Mapping[str, np.ndarray] | Packed, state: State = None, **options: Any
+) -> tuple[np.ndarray, State]:
+    """`infer` with the GRU; returns ``y, hn``."""
+    return infer("gru", x, params, state, **options)
+
+
+def rnn(
+    x: np.ndarray,
+    params: Mapping[str, np.ndarray] | Packed,
+    state: State = None,
+    *,
+    nonlinearity: str = "tanh",
+    **options: Any,
+) -> tuple[np.ndarray, State]:
+    """`infer` with the simple layer and this nonlinearity; returns ``y, hn``."""
+    return infer(f"rnn_{nonlinearity}", x, params, state, **options)
+
+
+def _run(
+    packed: Packed,
+    x: np.ndarray,
+    state: State,
+    batch_first: bool,
+    lengths: np.ndarray | None,
+    resets: np.ndarray | None,
+    masks: Sequence[np.ndarray] | None,
+    out: np.ndarray | None,
+    keep_tape: bool,
+) -> tuple[np.ndarray, State, Tape | None]:
+    native, cell, dtype = packed.native, packed.cell, packed.dtype
+    y_shape, state_shape, tape_shapes = native.shapes(x, batch_first)
+    initial = _state_arrays(cell, "state", native.states, state)
+    if lengths is not None:
+        lengths = _lengths_array(cell, lengths, keep_tape)
+    if resets is not None and keep_tape:
+        resets = np.array(resets)
+    given_masks = () if masks is None else tuple(masks)
+    y = np.empty(y_shape, dtype) if out is None else out
+    final = tuple([np.empty(state_shape, dtype) for _ in range(native.states)])
+    arrays = tuple(np.empty(shape, dtype) for shape in tape_shapes) if keep_tape else None
+    _native.engine.forward(
+        native, x, initial, lengths, resets, given_masks, batch_first, y, final, arrays
+    )
+    if arrays is None:
+        return y, _state_result(final), None
+    y = y.view()
+    y.flags.writeable = False
+    tape = Tape(cell, x, initial, lengths, resets, given_masks, batch_first, y, arrays)
+    return y, _state_result(final), tape
+
+
+def _packed(cell: str, params: Mapping[str, np.ndarray] | Packed, backward: bool) -> Packed:
+    if not isinstance(params, Packed):
+        return Packed(cell, params, forward=not backward, backward=backward)
+    if params.cell != cell:
+        raise ValueError(f"[{cell}] weights must be packed for this cell, got {params.cell}")
+    if not params.ready[backward]:
+        use = "backward" if backward else "forward"
+        raise ValueError(f"[{cell}] weights must be packed for {use}, got {use}=False")
+    return params
+
+
+def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """L, D, I, H, bias and dtype as the parameters have them; the engine checks the rest."""
+
+    def matrix(name: str) -> np.ndarray:
+        if name not in params:
+            raise ValueError(f"[{cell}] {name} is needed, got none")
+        value = params[name]
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"[{cell}] {name} must be a NumPy array, got {type(value).__name__}")
+        if value.ndim != 2:
+            raise ValueError(f"[{cell}] {name} must have rank 2, got shape {value.shape}")
+        return value
+
+    w_ih, w_hh = matrix("weight_ih_l0"), matrix("weight_hh_l0")
+    if w_ih.dtype not in (np.float32, np.float64):
+        raise TypeError(f"[{cell}] weight_ih_l0 must be float32 or float64, got {w_ih.dtype}")
+    layers = 1
+    while f"weight_ih_l{layers}" in params:
+        layers += 1
+    return {
+        "dtype": np.dtype(w_ih.dtype.type),
+        "layers": layers,
+        "directions": 2 if "weight_ih_l0_reverse" in params else 1,
+        "inputs": w_ih.shape[1],
+        "units": w_hh.shape[1],
+        "bias": "bias_ih_l0" in params,
+    }
+
+
+def _in_order(
+    cell: str, names: Sequence[str], params: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    missing = [name for name in names if name not in params]
+    if missing:
+        raise ValueError(f"[{cell}] {missing[0]} is needed, got none")
+    if len(params) != len(names):
+        unknown = next(name for name in params if name not in names)
+        raise ValueError(f"[{cell}] parameters must be of {list(names)}, got {unknown!r}")
+    return tuple(params[name] for name in names)
+
+
+def _lengths_array(cell: str, lengths: Any, keep: bool) -> np.ndarray:
+    """Lengths as an array; a copy where a tape will keep them. A list of ints is welcome."""
+    array = np.array(lengths) if keep else np.asarray(lengths)
+    return array.astype(np.int64) if array.shape == (0,) else array
+
+
+def _state_arrays(
+    cell: str, name: str, states: int, value: State
+) -> tuple[np.ndarray, ...] | None:
+    if value is None:
+        return None
+    if states == 1:
+        return (value,)
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(
+            f"[{cell}] {name} must be a tuple of {states} arrays, got {type(value).__name__}"
+        )
+    return tuple(value)
+
+
+def _state_result(arrays: tuple[np.ndarray, ...]) -> State:
+    return arrays[0] if len(arrays) == 1 else arrays

@@ -1,0 +1,325 @@
+"""Recurrent layers with the signatures, shapes and results of ``torch.nn``."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from . import _native, functional
+from .functional import Packed, State, Tape
+from .module import Module
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+
+
+class Recurrent(Module):
+    """A stack of layers of any cell of the registry.
+
+    Parameters
+    ----------
+    cell : str
+        A name of `fastrnn.build_info()["cells"]`.
+    input_size, hidden_size : int
+        I and H.
+    num_layers : int
+        L.
+    bias : bool
+        Whether there are ``bias_ih`` and ``bias_hh``.
+    batch_first : bool
+        Whether x and y are ``(B, T, .)``. Neither is copied for it.
+    dropout : float
+        Probability, in 0..1, of setting an output between layers to 0 in `forward`; calling the layer
+        never drops.
+    bidirectional : bool
+        D = 2: a second direction reads from a row's last step to its first.
+    dtype : str or dtype
+        float32 or float64.
+    device : str
+        ``"cpu"``.
+    seed : int or numpy.random.SeedSequence, optional
+        For the initial parameters (uniform within 1 / sqrt(H), as torch's) and the dropout masks.
+
+    Raises
+    ------
+    ValueError
+        A size below 1, a probability outside 0..1, an unknown name.
+    TypeError
+        A dtype other than float32 and float64, a size that is not an integer.
+    NotImplementedError
+        A device other than the CPU.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
+    ) -> None:
+        self.cell = cell
+        self.dtype = _float_dtype(cell, dtype)
+        self.input_size = _size(cell, "input_size", input_size)
+        self.hidden_size = _size(cell, "hidden_size", hidden_size)
+        self.num_layers = _size(cell, "num_layers", num_layers)
+        self.bias = bool(bias)
+        self.batch_first = bool(batch_first)
+        self.dropout = _probability(cell, dropout)
+        self.bidirectional = bool(bidirectional)
+        self.device = _device(cell, device)
+        native = _native.engine.Weights(
+            cell,
+            self.dtype.itemsize,
+            self.num_layers,
+            2 if self.bidirectional else 1,
+            self.input_size,
+            self.hidden_size,
+            self.bias,
+        )
+        init, drop = _seed_sequence(cell, seed).spawn(2)
+        super().__init__(cell, _uniform(native.parameters, self.hidden_size, self.dtype, init))
+        self._drop = np.random.default_rng(drop)
+        self._drop_lock = threading.Lock()
+        self._packed: tuple[int, Packed] | None = None
+
+    def __call__(
+        self,
+        x: np.ndarray,
+        state: State = None,
+        lengths: Any = None,
+        resets: np.ndarray | None = None,
+        *,
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """Run the layers: no tape, no dropout.
+
+        Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or ``y, (hn, cn)``.
+        """
+        return functional.infer(
+            self.cell,
+            x,
+            self._weights(backward=False)[1],
+            state,
+            batch_first=self.batch_first,
+            lengths=lengths,
+            resets=resets,
+            out=out,
+        )
+
+    def forward(
+        self,
+        x: np.ndarray,
+        state: State = None,
+        lengths: Any = None,
+        resets: np.ndarray | None = None,
+        *,
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State, Tape]:
+        """Run the layers for training: with dropout, and with the tape that `backward` needs.
+
+        y is part of the tape and read-only; x and the state must not change before `backward`.
+        """
+        version, weights = self._weights(backward=True)
+        y, final, tape = functional.forward(
+            self.cell,
+            x,
+            weights,
+            state,
+            batch_first=self.batch_first,
+            lengths=lengths,
+            resets=resets,
+            dropout_masks=self._draw_masks(x),
+            out=out,
+        )
+        return y, final, replace(tape, owner=self._token, version=version)
+
+    def backward(
+        self, tape: Tape, dy: np.ndarray, dstate: State = None
+    ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
+        """Gradients of x, of the initial state and of every parameter.
+
+        Parameters and results are those of `fastrnn.functional.backward`.
+
+        Raises
+        ------
+        ValueError
+            Also where the tape is another layer's, or older than the parameters.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"[{self.cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
+        if tape.owner is not self._token:
+            raise ValueError(f"[{self.cell}] tape must be this layer's, got another's")
+        version, weights = self._weights(backward=True)
+        if tape.version != version:
+            raise ValueError(
+                f"[{self.cell}] tape must be as new as the parameters (version {version}), "
+                f"got version {tape.version}"
+            )
+        return functional.backward(self.cell, weights, tape, dy, dstate)
+
+    @property
+    def _token(self) -> Any:
+        # A copy or an unpickled layer is another owner: its lock is never shared.
+        return self._drop_lock
+
+    def _weights(self, backward: bool) -> tuple[int, Packed]:
+        """Packed weights of the present version."""
+        version, entry = self.version, self._packed
+        if entry is None or entry[0] != version:
+            entry = version, Packed(self.cell, self._arrays)
+            self._packed = entry
+        if backward:
+            entry[1].add(self._arrays, backward=True)
+        return entry
+
+    def _draw_masks(self, x: np.ndarray) -> list[np.ndarray] | None:
+        if self.dropout == 0.0 or self.num_layers == 1:
+            return None
+        shape = (*x.shape[:-1], self.hidden_size * (2 if self.bidirectional else 1))
+        keep = 1.0 - self.dropout
+        scale = self.dtype.type(1.0 / keep if keep else 0.0)
+        with self._drop_lock:
+            return [
+                (self._drop.random(shape, np.float32) < keep) * scale
+                for _ in range(self.num_layers - 1)
+            ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["_drop_lock"]
+        state["_packed"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._drop_lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        options = [str(self.input_size), str(self.hidden_size)]
+        for name, usual in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0.0),
+            ("bidirectional", False),
+        ):
+            if getattr(self, name) != usual:
+                options.append(f"{name}={getattr(self, name)}")
+        if self.dtype != np.float32:
+            options.append(f"dtype={self.dtype.name}")
+        return f"{type(self).__name__}({', '.join(options)})"
+
+
+class LSTM(Recurrent):
+    """LSTM layers, those of ``torch.nn.LSTM``: gates i f g o, state ``(h, c)``.
+
+    See `Recurrent` for the parameters and `csrc/cells/lstm.h` for the equations.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
+        super().__init__("lstm", input_size, hidden_size, *args, **options)
+
+
+class GRU(Recurrent):
+    """GRU layers, those of ``torch.nn.GRU``: gates r z n, the reset gate applied after the product.
+
+    See `Recurrent` for the parameters and `csrc/cells/gru.h` for the equations.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
+        super().__init__("gru", input_size, hidden_size, *args, **options)
+
+
+class RNN(Recurrent):
+    """Simple layers, those of ``torch.nn.RNN``.
+
+    Parameters
+    ----------
+    nonlinearity : str
+        ``"tanh"``, ``"relu"`` or ``"sigmoid"``; fourth, as in torch.
+
+    See `Recurrent` for the other parameters and `csrc/cells/rnn.h` for the equations.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **options: Any,
+    ) -> None:
+        cell = _rnn_cell(nonlinearity)
+        super().__init__(cell, input_size, hidden_size, num_layers, *args, **options)
+        self.nonlinearity = nonlinearity
+
+
+def _rnn_cell(nonlinearity: str) -> str:
+    choices = ("tanh", "relu", "sigmoid")
+    if nonlinearity not in choices:
+        raise ValueError(f"[rnn] nonlinearity must be one of {choices}, got {nonlinearity!r}")
+    return f"rnn_{nonlinearity}"
+
+
+def _float_dtype(op: str, dtype: Any) -> np.dtype:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"[{op}] dtype must be float32 or float64, got {dtype!r}")
+    return found
+
+
+def _size(op: str, name: str, n: Any) -> int:
+    try:
+        size = operator.index(n)
+    except TypeError:
+        raise TypeError(f"[{op}] {name} must be an integer, got {n!r}") from None
+    if not 1 <= size < 2**40:
+        raise ValueError(f"[{op}] {name} must be at least 1 and below 2**40, got {size}")
+    return size
+
+
+def _probability(op: str, p: Any) -> float:
+    if not isinstance(p, (int, float)) or not 0.0 <= p <= 1.0:
+        raise ValueError(f"[{op}] dropout must be a number within 0..1, got {p!r}")
+    return float(p)
+
+
+def _device(op: str, device: str) -> str:
+    if device != "cpu":
+        raise NotImplementedError(f"[{op}] device must be 'cpu', got {device!r}")
+    return device
+
+
+def _seed_sequence(op: str, seed: Any) -> np.random.SeedSequence:
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    if seed is not None:
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise TypeError(f"[{op}] seed must be an integer, got {seed!r}") from None
+        if seed < 0:
+            raise ValueError(f"[{op}] seed must not be negative, got {seed}")
+    return np.random.SeedSequence(seed)
+
+
+def _uniform(
+    shapes: Any, hidden_size: int, dtype: np.dtype, seed: np.random.SeedSequence
+) -> Mapping[str, np.ndarray]:
+    rng, bound = np.random.default_rng(seed), hidden_size**-0.5
+    return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes}

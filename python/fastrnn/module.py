@@ -1,0 +1,116 @@
+"""Parameters that know when they change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Module"]
+
+
+class Module:
+    """Named arrays, owned by this object and written only in ways that it sees.
+
+    NumPy arrays have no version of their own, so whatever is derived from parameters (packed weights)
+    could silently go stale. Here every way to write them, `mutable`, `load_state_dict` and the
+    optimisers, which use `mutable`, raises `version`.
+
+    Parameters
+    ----------
+    op : str
+        Opens every message: ``[op] rule, got value``.
+    arrays : mapping of str to ndarray
+        The parameters. The module keeps these very arrays.
+    """
+
+    def __init__(self, op: str, arrays: Mapping[str, np.ndarray]) -> None:
+        self._op = op
+        self._arrays = dict(arrays)
+        self._version = 0
+        self._lock = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        """How often the parameters have been written."""
+        return self._version
+
+    @property
+    def parameters(self) -> Mapping[str, np.ndarray]:
+        """Read-only views of the parameters, by name."""
+        return MappingProxyType({name: _read_only(a) for name, a in self._arrays.items()})
+
+    @contextmanager
+    def mutable(self) -> Iterator[Mapping[str, np.ndarray]]:
+        """Writable views of the parameters, for the length of a ``with`` block.
+
+        Write into the arrays (``p[name][...] = value``); they cannot be replaced. On leaving the block
+        the views become read-only and `version` rises, also when the block raised.
+        """
+        views = {name: a.view() for name, a in self._arrays.items()}
+        try:
+            yield MappingProxyType(views)
+        finally:
+            for view in views.values():
+                view.flags.writeable = False
+            with self._lock:
+                self._version += 1
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of the parameters, by name."""
+        return {name: a.copy() for name, a in self._arrays.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy parameters in.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            One array of floats for each parameter and no more; converted to the module's dtype.
+
+        Raises
+        ------
+        ValueError
+            A parameter is missing, unknown or has another shape. Nothing has been written then.
+        TypeError
+            A value is not an array of floats.
+        """
+        loaded = {}
+        for name, own in self._arrays.items():
+            if name not in state:
+                raise ValueError(f"[{self._op}] {name} of shape {own.shape} is needed, got none")
+            value = np.asarray(state[name])
+            if value.dtype.kind != "f":
+                raise TypeError(f"[{self._op}] {name} must be floats, got {value.dtype}")
+            if value.shape != own.shape:
+                raise ValueError(
+                    f"[{self._op}] {name} must have shape {own.shape}, got {value.shape}"
+                )
+            loaded[name] = value
+        unknown = [name for name in state if name not in self._arrays]
+        if unknown:
+            raise ValueError(
+                f"[{self._op}] parameters must be of {list(self._arrays)}, got {unknown[0]!r}"
+            )
+        with self.mutable() as own_arrays:
+            for name, value in loaded.items():
+                own_arrays[name][...] = value
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,376 @@
+"""The time loop around every cell: layers, directions, lengths, resets, dropout masks, layouts.
+
+A *pass* is one direction of one layer. Everything that lengths and resets ask for is settled
+beforehand, in the `_schedule` of a direction: the steps in the order in which the pass takes them,
+each with the rows that are still running and a flag for those rows that start anew from zero.
+Rows keep their state while they are not running, so the state after the last step is the final one.
+
+Shapes inside are those of a batch, time first: x (T, B, I), y (T, B, D*H), states (L*D, B, H).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .cell import Array, Arrays, Cell, find
+
+State: TypeAlias = Array | Arrays
+StateLike: TypeAlias = ArrayLike | Sequence[ArrayLike]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a pass, for the n rows that run: what happened, for the way back."""
+
+    t: int
+    rows: NDArray[np.intp]  # (n,)
+    start: NDArray[np.bool_]  # (n, 1): the row started here, from zero
+    x: Array  # (n, in)
+    s_prev: Arrays  # (n, H) each
+    saved: Arrays  # what the cell saved, (n, H) each
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What `backward` needs from `forward`. It shares no memory with arguments or results."""
+
+    shape: tuple[int, int, int]  # T, B, I
+    batch_first: bool
+    unbatched: bool
+    passes: list[list[Step]]  # for each pass, layer by layer and in it forward, reverse: its steps
+    masks: list[Array]  # L-1 dropout masks (T, B, D*H), or none
+
+
+class _Weights(NamedTuple):
+    """The parameters of one pass, or their gradients; biases that a layer lacks are zeros."""
+
+    w_ih: Array  # (G*H, in)
+    w_hh: Array  # (G*H, H)
+    b_ih: Array  # (G*H,)
+    b_hh: Array  # (G*H,)
+
+
+# torch's names of the fields of _Weights, to be followed by "_l0", "_l0_reverse", "_l1", ...
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+# NaN and infinities in the data are the caller's, and a saturating exp is no error: no warnings.
+@np.errstate(all="ignore")
+def forward(
+    cell: str,
+    x: ArrayLike,
+    params: Mapping[str, ArrayLike],
+    state: StateLike | None = None,
+    *,
+    batch_first: bool = False,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    dropout_masks: Sequence[ArrayLike] | None = None,
+) -> tuple[Array, State, Tape]:
+    """Run a recurrent layer in float64.
+
+    Parameters
+    ----------
+    cell : str
+        Registry name, one of `names()`.
+    x : (T, B, I) or, with `batch_first`, (B, T, I); unbatched (T, I)
+    params : mapping
+        The parameters by torch's names, e.g. ``weight_ih_l0``, ``bias_hh_l1_reverse``; they say
+        how many layers and directions there are, and whether there are biases.
+    state : (L*D, B, H), or a tuple of such for a cell with several states, optional
+        Initial states; zeros if not given. Unbatched (L*D, H).
+    batch_first : bool
+        Layout of x, y, `resets` and `dropout_masks`; never of states.
+    lengths : (B,) int, optional
+        Steps in each row, 0 to T in any order. Past them y is zero and the state stays.
+    resets : (T, B) bool or, with `batch_first`, (B, T); unbatched (T,), optional
+        Where a new sequence starts: each row gives what its pieces would give alone. The initial
+        state enters the first piece of a row (reverse: the last), the final one leaves the last
+        (reverse: the first). A reset at t=0 leaves the initial state out of the forward direction.
+    dropout_masks : L-1 arrays shaped like y, optional
+        The output of the layer k times mask k is the input of the layer k+1.
+
+    Returns
+    -------
+    y : (T, B, D*H) in the layout of x
+    state : like `state`
+        Final states.
+    tape : Tape
+        For `backward`.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a name does not fit.
+    """
+    the_cell = find(cell)
+    x = _float64(x)
+    _require(x.ndim in (2, 3), cell, "x must have 2 or 3 dimensions", x.ndim)
+    unbatched = x.ndim == 2
+    _require(not unbatched or lengths is None, cell, "lengths need a batch", "unbatched x")
+    x = _time_first(x, batch_first, unbatched)
+    T, B, input_size = x.shape
+    weights, L, D, H = _read_params(cell, the_cell, params, input_size)
+
+    s0 = _read_state(cell, the_cell, "state", state, (L * D, B, H), unbatched)
+    T_b = np.full(B, T) if lengths is None else np.asarray(lengths)
+    _expect(cell, "lengths", T_b, (B,))
+    new = np.zeros((T, B), bool)
+    if resets is not None:
+        new = _time_first(np.asarray(resets, bool), batch_first, unbatched)
+        _expect(cell, "resets", new, (T, B))
+    masks = [_time_first(_float64(m), batch_first, unbatched) for m in dropout_masks or ()]
+    wanted = 0 if dropout_masks is None else L - 1
+    _require(len(masks) == wanted, cell, f"dropout_masks must be {wanted} arrays", len(masks))
+    for mask in masks:
+        _expect(cell, "dropout_masks", mask, (T, B, D * H))
+
+    schedules = [_schedule(T, T_b, new, reverse=d == 1) for d in range(D)]
+    finals: list[Arrays] = []
+    passes: list[list[Step]] = []
+    y = x
+    for k in range(L):
+        layer_x = y * masks[k - 1] if k > 0 and masks else y
+        y = np.zeros((T, B, D * H))
+        for d in range(D):
+            p = k * D + d
+            y_d = y[:, :, d * H : (d + 1) * H]
+            s_initial = tuple(s[p] for s in s0)
+            s, steps = _pass_forward(the_cell, weights[p], schedules[d], layer_x, s_initial, y_d)
+            finals.append(s)
+            passes.append(steps)
+
+    tape = Tape(x.shape, batch_first, unbatched, passes, masks)
+    return _as_given(y, tape), _write_state(finals, the_cell, unbatched), tape
+
+
+@np.errstate(all="ignore")
+def backward(
+    cell: str,
+    params: Mapping[str, ArrayLike],
+    tape: Tape,
+    dy: ArrayLike,
+    dstate: StateLike | None = None,
+) -> tuple[Array, State, dict[str, Array]]:
+    """Give the gradients of a `forward` call; the tape stays as it is.
+
+    Parameters
+    ----------
+    cell, params
+        As in the `forward` call.
+    tape : Tape
+        From the `forward` call.
+    dy : array shaped like y
+        Gradient of y.
+    dstate : like the final states, optional
+        Gradients of the final states; zeros if not given.
+
+    Returns
+    -------
+    dx : array shaped like x
+    dstate : like the initial states
+        Gradients of the initial states, given also if `forward` had none and used zeros.
+    grads : dict
+        Gradients of the parameters, by their names.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a name does not fit.
+    """
+    the_cell = find(cell)
+    T, B, input_size = tape.shape
+    weights, L, D, H = _read_params(cell, the_cell, params, input_size)
+    dy = _time_first(_float64(dy), tape.batch_first, tape.unbatched)
+    _expect(cell, "dy", dy, (T, B, D * H))
+    ds_n = _read_state(cell, the_cell, "dstate", dstate, (L * D, B, H), tape.unbatched)
+
+    ds_0: list[Arrays] = []
+    grads: list[_Weights] = []
+    for k in reversed(range(L)):
+        dx = np.zeros((T, B, weights[k * D].w_ih.shape[1]))
+        for d in reversed(range(D)):
+            p = k * D + d
+            dy_d = dy[:, :, d * H : (d + 1) * H]
+            ds_final = tuple(ds[p] for ds in ds_n)
+            ds, grad = _pass_backward(the_cell, weights[p], tape.passes[p], dy_d, ds_final, dx)
+            ds_0.append(ds)
+            grads.append(grad)
+        # dx is the gradient of the layer below's output, once through the mask between them.
+        dy = dx * tape.masks[k - 1] if k > 0 and tape.masks else dx
+
+    ds_0.reverse()
+    grads.reverse()
+    named = {
+        kind + suffix: array
+        for suffix, grad in zip(_suffixes(L, D), grads, strict=True)
+        for kind, array in zip(_KINDS, grad, strict=True)
+        if kind + suffix in params
+    }
+    return _as_given(dy, tape), _write_state(ds_0, the_cell, tape.unbatched), named
+
+
+def _schedule(
+    T: int, lengths: NDArray[Any], resets: NDArray[np.bool_], reverse: bool
+) -> list[tuple[int, NDArray[np.intp], NDArray[np.bool_]]]:
+    """List (t, rows, start) for each step of a direction, in its order.
+
+    `rows` (n,) are those that run at t, and `start` (n, 1) tells which of them start from zero.
+    """
+    running = np.arange(T)[:, None] < lengths
+    start = resets & running
+    if reverse:
+        # A piece is entered at its end: at the step before the start of the next one.
+        start = np.concatenate([start[1:], np.zeros_like(start[:1])])
+    order = reversed(range(T)) if reverse else range(T)
+    rows = [np.flatnonzero(running[t]) for t in range(T)]
+    return [(t, rows[t], start[t, rows[t], None]) for t in order]
+
+
+def _pass_forward(
+    cell: Cell,
+    weights: _Weights,
+    schedule: list[tuple[int, NDArray[np.intp], NDArray[np.bool_]]],
+    x: Array,
+    s_initial: Arrays,
+    y: Array,
+) -> tuple[Arrays, list[Step]]:
+    """Run one direction of one layer: fill y (T, B, H), give the final states and the steps."""
+    w_ih, w_hh, b_ih, b_hh = weights
+    s_now = tuple(s.copy() for s in s_initial)
+    steps = []
+    for t, rows, start in schedule:
+        x_t = x[t, rows]
+        s_prev = tuple(np.where(start, 0.0, s[rows]) for s in s_now)
+        gates = (len(rows), cell.gates, w_hh.shape[1])
+        wx = (x_t @ w_ih.T + b_ih).reshape(gates)
+        rh = (s_prev[0] @ w_hh.T + b_hh).reshape(gates)
+        s_next, saved = cell.step(wx, rh, s_prev)
+        for s, value in zip(s_now, s_next, strict=True):
+            s[rows] = value
+        y[t, rows] = s_next[0]
+        steps.append(Step(t, rows, start, x_t, s_prev, saved))
+    return s_now, steps
+
+
+def _pass_backward(
+    cell: Cell, weights: _Weights, steps: list[Step], dy: Array, ds_final: Arrays, dx: Array
+) -> tuple[Arrays, _Weights]:
+    """Go back through one pass: add to dx (T, B, in), give the gradients of states and weights."""
+    w_ih, w_hh, _, _ = weights
+    dw_ih, dw_hh, db_ih, db_hh = grads = _Weights(*(np.zeros_like(w) for w in weights))
+    ds_now = tuple(ds.copy() for ds in ds_final)
+    for step in reversed(steps):
+        t, rows = step.t, step.rows
+        # h_t is both the output and the state that the next step takes.
+        dh, *others = (ds[rows] for ds in ds_now)
+        dwx, drh, ds_direct = cell.step_backward(
+            step.saved, step.s_prev, (dh + dy[t, rows], *others)
+        )
+        dwx, drh = (da.reshape(len(rows), w_hh.shape[0]) for da in (dwx, drh))
+        dh_prev, *others = ds_direct
+        ds_prev = (dh_prev + drh @ w_hh, *others)
+        for ds, value in zip(ds_now, ds_prev, strict=True):
+            ds[rows] = np.where(step.start, 0.0, value)
+        dx[t, rows] += dwx @ w_ih
+        dw_ih += dwx.T @ step.x
+        dw_hh += drh.T @ step.s_prev[0]
+        db_ih += dwx.sum(axis=0)
+        db_hh += drh.sum(axis=0)
+    return ds_now, grads
+
+
+def _require(condition: bool, cell: str, rule: str, got: object) -> None:
+    if not condition:
+        raise ValueError(f"[{cell}] {rule}, got {got}")
+
+
+def _expect(cell: str, name: str, a: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Refuse any other shape (time first, in a batch), which NumPy might quietly broadcast."""
+    _require(a.shape == shape, cell, f"{name} must have the shape {shape}", a.shape)
+
+
+def _float64(a: ArrayLike) -> Array:
+    """Copy to float64; a copy always, so that a tape outlives any change to the arguments."""
+    return np.array(a, dtype=np.float64)
+
+
+def _time_first(a: NDArray[Any], batch_first: bool, unbatched: bool) -> NDArray[Any]:
+    """Bring an array that is laid out as x is from the caller's layout to (T, B, ...)."""
+    if unbatched:
+        return a[:, None]
+    return a.swapaxes(0, 1) if batch_first else a
+
+
+def _as_given(a: Array, tape: Tape) -> Array:
+    """Bring (T, B, ...) back to the caller's layout."""
+    if tape.unbatched:
+        return a[:, 0]
+    return a.swapaxes(0, 1) if tape.batch_first else a
+
+
+def _suffixes(L: int, D: int) -> list[str]:
+    """Name the passes as torch does in its parameters: "_l0", "_l0_reverse", "_l1", ..."""
+    return [f"_l{k}{direction}" for k in range(L) for direction in ("", "_reverse")[:D]]
+
+
+def _read_params(
+    cell: str, the_cell: Cell, params: Mapping[str, ArrayLike], input_size: int
+) -> tuple[list[_Weights], int, int, int]:
+    """Give the weights of each pass, L, D and H."""
+    D = 2 if "weight_ih_l0_reverse" in params else 1
+    kinds = _KINDS if "bias_ih_l0" in params else _KINDS[:2]
+    L = max(1, len(params) // (D * len(kinds)))
+    suffixes = _suffixes(L, D)
+    expected = [kind + suffix for suffix in suffixes for kind in kinds]
+    rule = f"parameters must be {', '.join(expected)}"
+    _require(set(params) == set(expected), cell, rule, ", ".join(params) or "none")
+
+    H = np.shape(params["weight_hh_l0"])[-1]
+    rows = the_cell.gates * H
+    weights = []
+    for p, suffix in enumerate(suffixes):
+        columns = input_size if p < D else D * H
+        shapes = ((rows, columns), (rows, H), (rows,), (rows,))
+        arrays = []
+        for kind, shape in zip(_KINDS, shapes, strict=True):
+            name = kind + suffix
+            array = _float64(params[name]) if kind in kinds else np.zeros(shape)
+            _expect(cell, name, array, shape)
+            arrays.append(array)
+        weights.append(_Weights(*arrays))
+    return weights, L, D, H
+
+
+def _read_state(
+    cell: str,
+    the_cell: Cell,
+    name: str,
+    state: StateLike | None,
+    shape: tuple[int, int, int],
+    unbatched: bool,
+) -> Arrays:
+    """Give the states, or their gradients, each (L*D, B, H): zeros where there are none."""
+    if state is None:
+        return tuple(np.zeros(shape) for _ in range(the_cell.states))
+    given: Sequence[ArrayLike] = (state,) if the_cell.states == 1 else state  # type: ignore
+    _require(
+        len(given) == the_cell.states, cell, f"{name} must be {the_cell.states} arrays", len(given)
+    )
+    states = tuple(_float64(s) for s in given)
+    if unbatched:
+        states = tuple(s[:, None] for s in states)
+    for s in states:
+        _expect(cell, name, s, shape)
+    return states
+
+
+def _write_state(passes: list[Arrays], the_cell: Cell, unbatched: bool) -> State:
+    """Stack the states of all passes, as the caller gives them: one array, or a tuple."""
+    states = tuple(np.stack(s) for s in zip(*passes, strict=True))
+    if unbatched:
+        states = tuple(s[:, 0] for s in states)
+    return states[0] if the_cell.states == 1 else states
