@@ -4,8 +4,9 @@ After "l" comes once another "l" and once "o", so the letter alone does not tell
 layer has to remember what it has read. Run it with ``python examples/hello.py``.
 """
 
-import fastrnn
 import numpy as np
+
+import fastrnn
 from fastrnn.training import Adam, LinearCrossEntropy
 
 LETTERS = "ehlo"

@@ -408,7 +408,12 @@ def test_everything_is_computed_in_float64(cell):
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
+    # Its threads would spin against NumPy's for steps too small to share.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
 
 
 def torch_layer(torch, cell, params, input_size, H, **options):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fastrnn import training
 from fastrnn.training import SGD, Adam, LinearCrossEntropy, clip_grad_norm_
 

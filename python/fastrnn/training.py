@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.module import Module
+from .module import Module
 
 __all__ = ["SGD", "Adam", "LinearCrossEntropy", "clip_grad_norm_"]
 

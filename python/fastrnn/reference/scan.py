@@ -122,9 +122,10 @@ def forward(
     if resets is not None:
         new = _time_first(np.asarray(resets, bool), batch_first, unbatched)
         _expect(cell, "resets", new, (T, B))
-    masks = [_time_first(_float64(m), batch_first, unbatched) for m in dropout_masks or ()]
-    wanted = 0 if dropout_masks is None else L - 1
-    _require(len(masks) == wanted, cell, f"dropout_masks must be {wanted} arrays", len(masks))
+    masks = []
+    if dropout_masks is not None:
+        masks = [_time_first(_float64(mask), batch_first, unbatched) for mask in dropout_masks]
+        _require(len(masks) == L - 1, cell, f"dropout_masks must be {L - 1} arrays", len(masks))
     for mask in masks:
         _expect(cell, "dropout_masks", mask, (T, B, D * H))
 
