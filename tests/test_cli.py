@@ -526,7 +526,8 @@ def test_help_names_every_default(arguments, capsys):
     out = capsys.readouterr().out
     assert "==SUPPRESS==" not in out
     if arguments[0] == "train":
-        for value in ("(lstm)", "(256)", "(64)", "(32)", "(0.002)", "charlm.npz"):
+        config = vars(charlm.Config()).items()
+        for value in [f"({v})" for k, v in config if k != "text"] + ["charlm.npz"]:
             assert value in out
 
 

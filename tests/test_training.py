@@ -134,8 +134,10 @@ def test_head_takes_any_strides_and_changes_nothing(small_blocks):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", ">i4", "uint64"])
-def test_head_takes_any_integers(dtype):
-    head, h, targets = problem((9,), 4, 5, "float32")
+@pytest.mark.parametrize("classes", [5, 300])
+def test_head_takes_any_integers(dtype, classes):
+    head, h, targets = problem((9,), 4, classes, "float32")
+    targets %= 100
     assert head.loss(h, targets.astype(dtype)) == head.loss(h, targets)
 
 

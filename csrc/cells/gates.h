@@ -47,8 +47,9 @@ struct Exact {
   }
   template <class V> FASTRNN_CELL_FUNCTION V dsigmoid(V y) const { return y * (V(1) - y); }
   template <class V> FASTRNN_CELL_FUNCTION V dtanh(V y) const { return fma(-y, y, V(1)); }
-  template <class V> FASTRNN_CELL_FUNCTION V drelu(V y) const {
-    return select(y > V(0), V(1), V(0));
+  // A choice, not a product: where the unit is off nothing passes, be it infinite. 0 at the kink.
+  template <class V> FASTRNN_CELL_FUNCTION V relu_gradient(V y, V dy) const {
+    return select(y <= V(0), V(0), dy);
   }
 };
 
@@ -62,7 +63,9 @@ struct Linear {
   template <class V> FASTRNN_CELL_FUNCTION V relu(V x) const { return line(x); }
   template <class V> FASTRNN_CELL_FUNCTION V dsigmoid(V) const { return V(slope); }
   template <class V> FASTRNN_CELL_FUNCTION V dtanh(V) const { return V(slope); }
-  template <class V> FASTRNN_CELL_FUNCTION V drelu(V) const { return V(slope); }
+  template <class V> FASTRNN_CELL_FUNCTION V relu_gradient(V, V dy) const {
+    return dy * V(slope);
+  }
 };
 
 }  // namespace fastrnn

@@ -14,24 +14,24 @@ struct Tanh {
   template <class M, class V> static FASTRNN_CELL_FUNCTION V value(const M& m, V x) {
     return m.tanh(x);
   }
-  template <class M, class V> static FASTRNN_CELL_FUNCTION V slope(const M& m, V y) {
-    return m.dtanh(y);
+  template <class M, class V> static FASTRNN_CELL_FUNCTION V gradient(const M& m, V y, V dy) {
+    return dy * m.dtanh(y);
   }
 };
 struct Relu {
   template <class M, class V> static FASTRNN_CELL_FUNCTION V value(const M& m, V x) {
     return m.relu(x);
   }
-  template <class M, class V> static FASTRNN_CELL_FUNCTION V slope(const M& m, V y) {
-    return m.drelu(y);
+  template <class M, class V> static FASTRNN_CELL_FUNCTION V gradient(const M& m, V y, V dy) {
+    return m.relu_gradient(y, dy);
   }
 };
 struct Sigmoid {
   template <class M, class V> static FASTRNN_CELL_FUNCTION V value(const M& m, V x) {
     return m.sigmoid(x);
   }
-  template <class M, class V> static FASTRNN_CELL_FUNCTION V slope(const M& m, V y) {
-    return m.dsigmoid(y);
+  template <class M, class V> static FASTRNN_CELL_FUNCTION V gradient(const M& m, V y, V dy) {
+    return dy * m.dsigmoid(y);
   }
 };
 
@@ -49,7 +49,7 @@ template <class Activation> struct Rnn {
   static FASTRNN_CELL_FUNCTION void backward(const M& m, const Pack<V, 0>&, const Pack<V, 1>&,
                                              const Pack<V, 1>& s, Pack<V, 1>& ds, Pack<V, 1>& dx,
                                              Pack<V, 1>&) {
-    dx[0] = ds[0] * Activation::slope(m, s[0]);
+    dx[0] = Activation::gradient(m, s[0], ds[0]);
     ds[0] = V(0);
   }
 };

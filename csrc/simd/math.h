@@ -22,6 +22,10 @@ template <> struct ExpConstants<float> {
   static constexpr float kQ[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239f8p-7f,
                                  0x1.6a240ep-10f};
 
+  // Dependent chains in the evaluation of Q: two hide latency where the polynomial is long, one has
+  // the fewest operations.
+  static constexpr int kChains = 1;
+
   static constexpr int kFractionBits = 23, kBias = 127;
   // At kOverflow exp is infinite, at kUnderflow 0; from kTanhOne on tanh rounds to 1, from
   // kSigmoidOne on sigmoid does.
@@ -40,6 +44,8 @@ template <> struct ExpConstants<double> {
                                   0x1.6c16c1842f699p-10, 0x1.a01a012a3cd3bp-13,
                                   0x1.a01999fd0f7c6p-16, 0x1.71df25757350dp-19,
                                   0x1.28ad81a644624p-22, 0x1.ad7f5e4606846p-26};
+
+  static constexpr int kChains = 2;
 
   static constexpr int kFractionBits = 52, kBias = 1023;
   static constexpr double kOverflow = 710, kUnderflow = -746, kTanhOne = 20, kSigmoidOne = 40;
@@ -70,24 +76,39 @@ template <class T> FASTRNN_INLINE Vec<T> ldexp_of(Vec<T> v, Vec<T> n) {
   return v * half.power * RoundedExponent<T>(n - half.n, T(1), 0).power;
 }
 
-// base^2 * factor * Q(base * r), where base is a power of two: the scaling costs nothing, as it
-// goes into the coefficients.
-template <class T> FASTRNN_INLINE Vec<T> exp_tail(Vec<T> r, T factor, T base) {
+// base^2 * factor * Q(base * r), where both are powers of two: the scaling costs nothing, as it goes
+// into the coefficients.
+template <class T> FASTRNN_INLINE Vec<T> exp_tail(Vec<T> r, Vec<T> r2, T base, T factor) {
   using C = ExpConstants<T>;
-  T power = factor * base * base;
-  for (int k = 0; k < C::kDegree; ++k) power *= base;
-  Vec<T> q(C::kQ[C::kDegree] * power);
-  for (int k = C::kDegree - 1; k >= 0; --k) {
-    power /= base;
-    q = fma(q, r, Vec<T>(C::kQ[k] * power));
+  Vec<T> c[C::kDegree + 1];
+  for (int k = 0; k <= C::kDegree; ++k) {
+    T power = factor;
+    for (int j = 0; j < k + 2; ++j) power *= base;
+    c[k] = Vec<T>(C::kQ[k] * power);
   }
-  return q;
+  if constexpr (C::kChains == 1) {
+    Vec<T> q = c[C::kDegree];
+    for (int k = C::kDegree - 1; k >= 0; --k) q = fma(q, r, c[k]);
+    return q;
+  } else {
+    static_assert(C::kDegree % 2 == 1, "two chains of one length");
+    Vec<T> even = c[C::kDegree - 1], odd = c[C::kDegree];
+    for (int k = C::kDegree - 3; k >= 0; k -= 2) {
+      even = fma(even, r2, c[k]);
+      odd = fma(odd, r2, c[k + 1]);
+    }
+    return fma(odd, r, even);
+  }
 }
 
 // factor * exp(r) for |r| <= ln(2) / 2, where factor is a power of two.
 template <class T> FASTRNN_INLINE Vec<T> exp_reduced(Vec<T> r, T factor) {
-  const Vec<T> one(factor);
-  return fma(fma(exp_tail(r, factor, T(1)), r, one), r, one);
+  const Vec<T> one(factor), r2 = r * r, q = exp_tail(r, r2, T(1), factor);
+  if constexpr (ExpConstants<T>::kChains == 1) {
+    return fma(fma(q, r, one), r, one);
+  } else {
+    return fma(q, r2, fma(r, one, one));
+  }
 }
 
 template <class T> FASTRNN_INLINE Vec<T> exp_of(Vec<T> x) {
@@ -118,7 +139,7 @@ template <class T> FASTRNN_INLINE Vec<T> tanh_of(Vec<T> x) {
   x = at_most(Vec<T>::from_bits(x.bits() ^ sign), Vec<T>(C::kTanhOne));
   const RoundedExponent<T> e(x, 2 * C::kLog2e, 0);
   const Vec<T> r = fma(e.n, Vec<T>(-C::kLn2 / 2), x);
-  const Vec<T> t = fma(r * r, exp_tail(r, T(0.5), T(2)), r);
+  const Vec<T> r2 = r * r, t = fma(r2, exp_tail(r, r2, T(2), T(0.5)), r);
   const Vec<T> h = fma(e.power, t, fma(e.power, Vec<T>(T(0.5)), Vec<T>(T(-0.5))));
   return Vec<T>::from_bits((h / (h + Vec<T>(T(1)))).bits() | sign);
 }

@@ -53,6 +53,7 @@ template <class T> struct Vec {
   friend FASTRNN_INLINE Vec operator/(Vec a, Vec b) { return a.raw / b.raw; }
   friend FASTRNN_INLINE Vec operator-(Vec a) { return -a.raw; }
   friend FASTRNN_INLINE Bits operator<(Vec a, Vec b) { return a.raw < b.raw; }
+  friend FASTRNN_INLINE Bits operator<=(Vec a, Vec b) { return a.raw <= b.raw; }
   friend FASTRNN_INLINE Bits operator>(Vec a, Vec b) { return a.raw > b.raw; }
   // mask ? a : b, lane by lane; a mask is what a comparison returns.
   friend FASTRNN_INLINE Vec select(Bits mask, Vec a, Vec b) { return mask ? a.raw : b.raw; }

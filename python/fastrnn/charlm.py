@@ -181,7 +181,7 @@ class Config:
     seq_len: int = 64
     batch: int = 32
     steps: int = 1500
-    lr: float = 2e-3
+    lr: float = 4e-3
     clip: float = 1.0
     seed: int = 0
     eval_every: int = 150

@@ -10,7 +10,7 @@ Shapes inside are those of a batch, time first: x (T, B, I), y (T, B, D*H), stat
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,13 +115,14 @@ def forward(
     T, B, input_size = x.shape
     weights, L, D, H = _read_params(cell, the_cell, params, input_size)
 
-    s0 = _read_state(cell, the_cell, "state", state, (L * D, B, H), unbatched)
-    T_b = np.full(B, T) if lengths is None else np.asarray(lengths)
-    _expect(cell, "lengths", T_b, (B,))
-    new = np.zeros((T, B), bool)
+    # From here on the states that the layer has reached: the passes bring them forward in place.
+    states = _read_state(cell, the_cell, "state", state, (L * D, B, H), unbatched)
+    row_lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
+    _expect(cell, "lengths", row_lengths, (B,))
+    row_resets = np.zeros((T, B), bool)
     if resets is not None:
-        new = _time_first(np.asarray(resets, bool), batch_first, unbatched)
-        _expect(cell, "resets", new, (T, B))
+        row_resets = _time_first(np.asarray(resets, bool), batch_first, unbatched)
+        _expect(cell, "resets", row_resets, (T, B))
     masks = []
     if dropout_masks is not None:
         masks = [_time_first(_float64(mask), batch_first, unbatched) for mask in dropout_masks]
@@ -129,8 +130,7 @@ def forward(
     for mask in masks:
         _expect(cell, "dropout_masks", mask, (T, B, D * H))
 
-    schedules = [_schedule(T, T_b, new, reverse=d == 1) for d in range(D)]
-    finals: list[Arrays] = []
+    schedules = [_schedule(T, row_lengths, row_resets, reverse=d == 1) for d in range(D)]
     passes: list[list[Step]] = []
     y = x
     for k in range(L):
@@ -139,13 +139,11 @@ def forward(
         for d in range(D):
             p = k * D + d
             y_d = y[:, :, d * H : (d + 1) * H]
-            s_initial = tuple(s[p] for s in s0)
-            s, steps = _pass_forward(the_cell, weights[p], schedules[d], layer_x, s_initial, y_d)
-            finals.append(s)
-            passes.append(steps)
+            s = tuple(state[p] for state in states)
+            passes.append(_pass_forward(the_cell, weights[p], schedules[d], layer_x, s, y_d))
 
     tape = Tape(x.shape, batch_first, unbatched, passes, masks)
-    return _as_given(y, tape), _write_state(finals, the_cell, unbatched), tape
+    return _as_given(y, tape), _write_state(states, unbatched), tape
 
 
 @np.errstate(all="ignore")
@@ -187,23 +185,20 @@ def backward(
     weights, L, D, H = _read_params(cell, the_cell, params, input_size)
     dy = _time_first(_float64(dy), tape.batch_first, tape.unbatched)
     _expect(cell, "dy", dy, (T, B, D * H))
-    ds_n = _read_state(cell, the_cell, "dstate", dstate, (L * D, B, H), tape.unbatched)
+    # Likewise, from the gradients of the final states back to those of the initial ones.
+    dstates = _read_state(cell, the_cell, "dstate", dstate, (L * D, B, H), tape.unbatched)
 
-    ds_0: list[Arrays] = []
     grads: list[_Weights] = []
     for k in reversed(range(L)):
         dx = np.zeros((T, B, weights[k * D].w_ih.shape[1]))
         for d in reversed(range(D)):
             p = k * D + d
             dy_d = dy[:, :, d * H : (d + 1) * H]
-            ds_final = tuple(ds[p] for ds in ds_n)
-            ds, grad = _pass_backward(the_cell, weights[p], tape.passes[p], dy_d, ds_final, dx)
-            ds_0.append(ds)
-            grads.append(grad)
+            ds = tuple(dstate[p] for dstate in dstates)
+            grads.append(_pass_backward(the_cell, weights[p], tape.passes[p], dy_d, ds, dx))
         # dx is the gradient of the layer below's output, once through the mask between them.
         dy = dx * tape.masks[k - 1] if k > 0 and tape.masks else dx
 
-    ds_0.reverse()
     grads.reverse()
     named = {
         kind + suffix: array
@@ -211,7 +206,7 @@ def backward(
         for kind, array in zip(_KINDS, grad, strict=True)
         if kind + suffix in params
     }
-    return _as_given(dy, tape), _write_state(ds_0, the_cell, tape.unbatched), named
+    return _as_given(dy, tape), _write_state(dstates, tape.unbatched), named
 
 
 def _schedule(
@@ -236,52 +231,54 @@ def _pass_forward(
     weights: _Weights,
     schedule: list[tuple[int, NDArray[np.intp], NDArray[np.bool_]]],
     x: Array,
-    s_initial: Arrays,
+    s: Arrays,
     y: Array,
-) -> tuple[Arrays, list[Step]]:
-    """Run one direction of one layer: fill y (T, B, H), give the final states and the steps."""
+) -> list[Step]:
+    """Run one direction of one layer: fill y (T, B, H), bring s (B, H) each to the final states."""
     w_ih, w_hh, b_ih, b_hh = weights
-    s_now = tuple(s.copy() for s in s_initial)
     steps = []
     for t, rows, start in schedule:
         x_t = x[t, rows]
-        s_prev = tuple(np.where(start, 0.0, s[rows]) for s in s_now)
+        s_prev = tuple(np.where(start, 0.0, a[rows]) for a in s)
         gates = (len(rows), cell.gates, w_hh.shape[1])
         wx = (x_t @ w_ih.T + b_ih).reshape(gates)
         rh = (s_prev[0] @ w_hh.T + b_hh).reshape(gates)
         s_next, saved = cell.step(wx, rh, s_prev)
-        for s, value in zip(s_now, s_next, strict=True):
-            s[rows] = value
+        for a, a_next in zip(s, s_next, strict=True):
+            a[rows] = a_next
         y[t, rows] = s_next[0]
         steps.append(Step(t, rows, start, x_t, s_prev, saved))
-    return s_now, steps
+    return steps
 
 
 def _pass_backward(
-    cell: Cell, weights: _Weights, steps: list[Step], dy: Array, ds_final: Arrays, dx: Array
-) -> tuple[Arrays, _Weights]:
-    """Go back through one pass: add to dx (T, B, in), give the gradients of states and weights."""
+    cell: Cell, weights: _Weights, steps: list[Step], dy: Array, ds: Arrays, dx: Array
+) -> _Weights:
+    """Go back through one pass: add to dx (T, B, in), bring ds to the gradients at the beginning.
+
+    What it returns are the gradients of the weights.
+    """
     w_ih, w_hh, _, _ = weights
     dw_ih, dw_hh, db_ih, db_hh = grads = _Weights(*(np.zeros_like(w) for w in weights))
-    ds_now = tuple(ds.copy() for ds in ds_final)
     for step in reversed(steps):
         t, rows = step.t, step.rows
         # h_t is both the output and the state that the next step takes.
-        dh, *others = (ds[rows] for ds in ds_now)
+        dh, *others = (da[rows] for da in ds)
         dwx, drh, ds_direct = cell.step_backward(
             step.saved, step.s_prev, (dh + dy[t, rows], *others)
         )
-        dwx, drh = (da.reshape(len(rows), w_hh.shape[0]) for da in (dwx, drh))
+        flat = (len(rows), w_hh.shape[0])
+        dwx, drh = dwx.reshape(flat), drh.reshape(flat)
         dh_prev, *others = ds_direct
         ds_prev = (dh_prev + drh @ w_hh, *others)
-        for ds, value in zip(ds_now, ds_prev, strict=True):
-            ds[rows] = np.where(step.start, 0.0, value)
+        for da, da_prev in zip(ds, ds_prev, strict=True):
+            da[rows] = np.where(step.start, 0.0, da_prev)
         dx[t, rows] += dwx @ w_ih
         dw_ih += dwx.T @ step.x
         dw_hh += drh.T @ step.s_prev[0]
         db_ih += dwx.sum(axis=0)
         db_hh += drh.sum(axis=0)
-    return ds_now, grads
+    return grads
 
 
 def _require(condition: bool, cell: str, rule: str, got: object) -> None:
@@ -357,7 +354,7 @@ def _read_state(
     """Give the states, or their gradients, each (L*D, B, H): zeros where there are none."""
     if state is None:
         return tuple(np.zeros(shape) for _ in range(the_cell.states))
-    given: Sequence[ArrayLike] = (state,) if the_cell.states == 1 else state  # type: ignore
+    given = cast(Sequence[ArrayLike], (state,) if the_cell.states == 1 else state)
     _require(
         len(given) == the_cell.states, cell, f"{name} must be {the_cell.states} arrays", len(given)
     )
@@ -369,9 +366,8 @@ def _read_state(
     return states
 
 
-def _write_state(passes: list[Arrays], the_cell: Cell, unbatched: bool) -> State:
-    """Stack the states of all passes, as the caller gives them: one array, or a tuple."""
-    states = tuple(np.stack(s) for s in zip(*passes, strict=True))
+def _write_state(states: Arrays, unbatched: bool) -> State:
+    """Give the states in the caller's form: one array, or a tuple of several."""
     if unbatched:
         states = tuple(s[:, 0] for s in states)
-    return states[0] if the_cell.states == 1 else states
+    return states[0] if len(states) == 1 else states

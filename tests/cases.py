@@ -1,0 +1,148 @@
+"""The one list of cases that kernel tests run, and how to make their data.
+
+A case's id is `lstm_f32_T100_B32_I256_H512_D1` with what it uses beside: `L2 nobias bf h0 len res drop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import fastrnn
+from fastrnn import _native
+
+
+@dataclass(frozen=True)
+class Case:
+    cell: str
+    T: int
+    B: int
+    I: int  # noqa: E741
+    H: int
+    dtype: str = "float32"
+    D: int = 1
+    L: int = 1
+    bias: bool = True
+    batch_first: bool = False
+    batched: bool = True
+    state: bool = True
+    lengths: bool = False
+    resets: bool = False
+    dropout: bool = False
+
+    @property
+    def id(self) -> str:
+        short = {"float32": "f32", "float64": "f64"}[self.dtype]
+        text = f"{self.cell}_{short}_T{self.T}_B{self.B}_I{self.I}_H{self.H}_D{self.D}"
+        flags = {
+            f"L{self.L}": self.L > 1,
+            "nobias": not self.bias,
+            "bf": self.batch_first,
+            "unbatched": not self.batched,
+            "h0": self.state,
+            "len": self.lengths,
+            "res": self.resets,
+            "drop": self.dropout,
+        }
+        return "-".join([text, *(name for name, on in flags.items() if on)])
+
+
+def cells() -> list[str]:
+    return [cell["name"] for cell in _native.engine.cells()]
+
+
+def kernel_cases() -> Iterator[Case]:
+    """For every cell and dtype: each edge of shape and each option, and some of them together."""
+    for cell in cells():
+        for dtype in ("float32", "float64"):
+            yield from (
+                Case(cell, 1, 1, 1, 1, dtype),
+                Case(cell, 1, 4, 7, 16, dtype, state=False),
+                Case(cell, 6, 1, 5, 33, dtype),
+                Case(cell, 7, 3, 3, 5, dtype, bias=False),
+                Case(cell, 5, 13, 17, 31, dtype, batch_first=True),
+                Case(cell, 9, 8, 32, 64, dtype, state=False),
+                Case(cell, 4, 2, 20, 130, dtype, D=2),
+                Case(cell, 8, 5, 6, 19, dtype, D=2, L=3, batch_first=True, dropout=True),
+                Case(cell, 11, 7, 9, 40, dtype, D=2, lengths=True),
+                Case(cell, 12, 6, 4, 21, dtype, D=2, resets=True),
+                Case(cell, 10, 9, 8, 17, dtype, D=2, L=2, lengths=True, resets=True, dropout=True),
+                Case(cell, 6, 1, 5, 12, dtype, D=2, L=2, batched=False, resets=True),
+                Case(cell, 70, 2, 3, 18, dtype, lengths=True),
+                Case(cell, 0, 3, 4, 6, dtype, D=2, L=2),
+                Case(cell, 3, 0, 4, 6, dtype, L=2),
+            )
+
+
+@dataclass
+class Data:
+    """Arrays of a case, in its dtype, and the keyword arguments of a call."""
+
+    params: dict[str, np.ndarray]
+    x: np.ndarray
+    state: Any
+    dy: np.ndarray
+    dstate: Any
+    options: dict[str, Any]
+
+
+def parameter_shapes(case: Case) -> dict[str, tuple[int, ...]]:
+    layer = fastrnn.Recurrent(
+        case.cell, case.I, case.H, case.L, bias=case.bias, bidirectional=case.D == 2
+    )
+    return {name: a.shape for name, a in layer.parameters.items()}
+
+
+def make_data(case: Case, seed: int = 0) -> Data:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(case.dtype)
+
+    bound = case.H**-0.5
+    params = {
+        name: rng.uniform(-bound, bound, shape).astype(case.dtype)
+        for name, shape in parameter_shapes(case).items()
+    }
+
+    def sequence(width: int) -> np.ndarray:
+        if not case.batched:
+            return normal(case.T, width)
+        return normal(*((case.B, case.T) if case.batch_first else (case.T, case.B)), width)
+
+    passes = (case.L * case.D, case.B, case.H) if case.batched else (case.L * case.D, case.H)
+    states = next(c["states"] for c in _native.engine.cells() if c["name"] == case.cell)
+
+    def state_arrays() -> Any:
+        arrays = tuple(normal(*passes) for _ in range(states))
+        return arrays[0] if states == 1 else arrays
+
+    options: dict[str, Any] = {"batch_first": case.batch_first}
+    if case.lengths:
+        options["lengths"] = rng.integers(0, case.T + 1, case.B)
+        options["lengths"][: case.B // 3] = case.T
+        rng.shuffle(options["lengths"])
+    if case.resets:
+        options["resets"] = rng.random(sequence(1).shape[:-1]) < 0.3
+    if case.dropout:
+        options["dropout_masks"] = [
+            ((rng.random(sequence(case.D * case.H).shape) < 0.7) / 0.7).astype(case.dtype)
+            for _ in range(case.L - 1)
+        ]
+    return Data(
+        params=params,
+        x=sequence(case.I),
+        state=state_arrays() if case.state else None,
+        dy=sequence(case.D * case.H),
+        dstate=state_arrays() if case.state else None,
+        options=options,
+    )
+
+
+def flat_state(state: Any) -> tuple[np.ndarray, ...]:
+    if state is None:
+        return ()
+    return state if isinstance(state, tuple) else (state,)

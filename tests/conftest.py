@@ -1,0 +1,107 @@
+"""Fixtures: the levels of the engine, and the builds that only tests need.
+
+Builds go through a preset of CMakePresets.json, once, into pytest's cache folder; they never enter the
+wheel. The C++ programs and the sanitizers are run by test_native.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis
+import pytest
+
+from fastrnn import _native
+
+ROOT = Path(__file__).resolve().parent.parent
+X86 = "avx2" in _native.engine.built_levels()
+
+# Levels that tests run at: those this processor has, and on x86 `wide`, 16 lanes without AVX-512.
+LEVELS = [*_native.engine.usable_levels(), *(["wide"] if X86 else [])]
+
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("default")
+
+
+def run(command: list[str], **options: object) -> None:
+    """Run a command; its output becomes the test's failure."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-8000:]}", False)
+
+
+@pytest.fixture(scope="session")
+def native_build(pytestconfig: pytest.Config) -> Callable[..., Path]:
+    """native_build(preset, *definitions, source=ROOT): configure, build, give the build's folder."""
+    built: dict[tuple[object, ...], Path] = {}
+
+    def build(preset: str, *definitions: str, source: Path = ROOT, name: str = "") -> Path:
+        key = (preset, definitions, source)
+        if key not in built:
+            folder = pytestconfig.cache.mkdir("native") / (name or preset)
+            tools = Path(sys.executable).parent
+            environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+            import pybind11
+
+            run(
+                [
+                    "cmake",
+                    "--preset",
+                    preset,
+                    "-B",
+                    str(folder),
+                    f"-DPython_EXECUTABLE={sys.executable}",
+                    f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                    *definitions,
+                ],
+                cwd=source,
+                env=environment,
+            )
+            run(["cmake", "--build", str(folder)], env=environment)
+            built[key] = folder
+        return built[key]
+
+    return build
+
+
+def load_engine(folder: Path) -> ModuleType:
+    """The extension module of a build, beside the installed one."""
+    (path,) = folder.glob("_cpu.*.so")
+    spec = importlib.util.spec_from_file_location("_cpu", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def wide_engine(native_build: Callable[..., Path]) -> ModuleType:
+    return load_engine(native_build("wide"))
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run the test once at each level."""
+    if request.param == "wide":
+        monkeypatch.setattr(_native, "engine", request.getfixturevalue("wide_engine"))
+    before = _native.engine.level()
+    _native.engine.use_level(request.param)
+    yield request.param
+    _native.engine.use_level(before)
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads() -> Iterator[None]:
+    """A test that sets the number of threads leaves it as it was."""
+    before = _native.engine.get_num_threads()
+    yield
+    _native.engine.set_num_threads(before)

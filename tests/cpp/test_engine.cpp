@@ -1,0 +1,261 @@
+// The engine driven from C++, for the sanitizers: random calls of every cell at every usable level on
+// buffers of exact size, each compared with the scalar level, bit by bit with other thread counts, and
+// made from several threads at once. `test_engine --calls N` sets how many calls; `--seed S`.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "core/dispatch.h"
+#include "cpu/engine.h"
+#include "cpu/team.h"
+
+namespace {
+
+using namespace fastrnn;
+
+std::mt19937 rng;
+
+int64_t between(int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(rng);
+}
+
+// An array on the heap, of exactly its size, so that a step past its end is seen.
+template <class T> struct Array {
+  Shape shape;
+  std::vector<T> values;
+
+  explicit Array(Shape s) : shape(std::move(s)) {
+    size_t n = 1;
+    for (int64_t d : shape) n *= static_cast<size_t>(d);
+    values.resize(n);
+  }
+  Array& random(double scale) {
+    std::normal_distribution<double> normal(0, scale);
+    for (T& v : values) v = static_cast<T>(normal(rng));
+    return *this;
+  }
+  View view() const {
+    View v;
+    v.data = reinterpret_cast<char*>(const_cast<T*>(values.data()));
+    v.itemsize = sizeof(T);
+    v.kind = std::is_floating_point<T>::value ? 'f' : std::is_same<T, uint8_t>::value ? 'b' : 'i';
+    v.given = v.writeable = true;
+    v.rank = static_cast<int>(shape.size());
+    int64_t stride = sizeof(T);
+    for (int i = v.rank - 1; i >= 0; --i) {
+      v.shape[i] = shape[i];
+      v.strides[i] = stride;
+      stride *= shape[i];
+    }
+    return v;
+  }
+};
+
+struct Case {
+  std::string cell;
+  int64_t T, B, I, H, L, D;
+  bool bias, batch_first, initial, lengths, resets, masks;
+};
+
+template <class T> struct Inputs {
+  Case c;
+  Spec spec;
+  Problem p;
+  std::vector<Array<T>> parameters, initial, dfinal, masks;
+  Array<T> x, dy;
+  Array<int64_t> lengths;
+  Array<uint8_t> resets;
+
+  Inputs(const Case& k, const Spec& s)
+      : c(k), spec(s), p{k.T, k.B, true, k.batch_first}, x(p.sequence(k.I)),
+        dy(p.sequence(k.D * k.H)), lengths({k.B}), resets(flags()) {
+    x.random(1);
+    dy.random(1);
+    for (const Parameter& q : parameters_of(spec))
+      parameters.push_back(Array<T>(q.shape).random(1 / std::sqrt(double(k.H))));
+    for (int64_t i = 0; i < spec.states; ++i) {
+      initial.push_back(Array<T>(state_shape(spec, p)).random(1));
+      dfinal.push_back(Array<T>(state_shape(spec, p)).random(1));
+    }
+    for (int64_t l = 0; l + 1 < k.L; ++l)
+      masks.push_back(Array<T>(p.sequence(k.D * k.H)).random(1));
+    for (int64_t& n : lengths.values) n = between(0, k.T);
+    for (uint8_t& r : resets.values) r = between(0, 3) == 0;
+  }
+  Shape flags() const {
+    Shape s = p.sequence(1);
+    s.pop_back();
+    return s;
+  }
+  std::vector<View> parameter_views() const {
+    std::vector<View> views;
+    for (const Array<T>& a : parameters) views.push_back(a.view());
+    return views;
+  }
+  template <class Call> void common(Call* call) const {
+    call->x = x.view();
+    call->batch_first = c.batch_first;
+    if (c.initial)
+      for (int64_t i = 0; i < spec.states; ++i) call->initial[i] = initial[i].view();
+    if (c.lengths) call->lengths = lengths.view();
+    if (c.resets) call->resets = resets.view();
+    if (c.masks)
+      for (const Array<T>& m : masks) call->masks.push_back(m.view());
+  }
+};
+
+template <class T> struct Results {
+  std::vector<Array<T>> arrays;  // y, final states, dx, dinitial, dparameters
+
+  Results(const Inputs<T>& in, Weights* w, bool keep_tape) {
+    const Spec& spec = in.spec;
+    const TapeShapes shapes = tape_shapes(spec, in.p);
+    Array<T> inner(shapes.inner), states(shapes.states), saved(shapes.saved);
+    arrays.emplace_back(in.p.sequence(in.c.D * in.c.H));
+    for (int64_t i = 0; i < spec.states; ++i) arrays.emplace_back(state_shape(spec, in.p));
+    ForwardCall f;
+    in.common(&f);
+    f.y = arrays[0].view();
+    for (int64_t i = 0; i < spec.states; ++i) f.final[i] = arrays[1 + i].view();
+    f.keep_tape = keep_tape;
+    if (keep_tape) f.tape = {inner.view(), states.view(), saved.view()};
+    w->pack(in.parameter_views(), false);
+    forward(*w, f);
+    if (!keep_tape) return;
+
+    const size_t dx = arrays.size();
+    arrays.emplace_back(in.x.shape);
+    for (int64_t i = 0; i < spec.states; ++i) arrays.emplace_back(state_shape(spec, in.p));
+    for (const Array<T>& q : in.parameters) arrays.emplace_back(q.shape);
+    BackwardCall b;
+    in.common(&b);
+    b.y = arrays[0].view();
+    b.tape = {inner.view(), states.view(), saved.view()};
+    b.dy = in.dy.view();
+    b.dx = arrays[dx].view();
+    for (int64_t i = 0; i < spec.states; ++i) {
+      if (in.c.initial) b.dfinal[i] = in.dfinal[i].view();
+      b.dinitial[i] = arrays[dx + 1 + i].view();
+    }
+    for (size_t i = 0; i < in.parameters.size(); ++i)
+      b.dparameters.push_back(arrays[dx + 1 + spec.states + i].view());
+    w->pack(in.parameter_views(), true);
+    backward(*w, b);
+  }
+
+  bool same_bits(const Results& other, size_t count) const {
+    for (size_t i = 0; i < count; ++i)
+      if (arrays[i].values.size() && std::memcmp(arrays[i].values.data(),
+                                                 other.arrays[i].values.data(),
+                                                 arrays[i].values.size() * sizeof(T)))
+        return false;
+    return true;
+  }
+  double error(const Results& other) const {
+    double worst = 0;
+    for (size_t i = 0; i < arrays.size(); ++i) {
+      double difference = 0, scale = 1e-30;
+      for (size_t j = 0; j < arrays[i].values.size(); ++j) {
+        difference = std::max(difference, std::fabs(double(arrays[i].values[j]) -
+                                                    double(other.arrays[i].values[j])));
+        scale = std::max(scale, std::fabs(double(other.arrays[i].values[j])));
+      }
+      worst = std::max(worst, difference / std::max(scale, 1e-3));
+    }
+    return worst;
+  }
+};
+
+Case random_case() {
+  const std::vector<std::string> cells = cell_names();
+  Case c{};
+  c.cell = cells[static_cast<size_t>(between(0, static_cast<int64_t>(cells.size()) - 1))];
+  // Now and then a small batch of many units, which members split by units.
+  const bool wide = between(0, 3) == 0;
+  c.T = between(0, wide ? 4 : 9);
+  c.B = wide ? between(1, 2) : between(0, 11);
+  c.I = between(1, 40);
+  c.H = wide ? between(100, 300) : between(1, 70);
+  c.L = between(1, 3);
+  c.D = between(1, 2);
+  c.bias = between(0, 1), c.batch_first = between(0, 1), c.initial = between(0, 1);
+  c.lengths = between(0, 1), c.resets = between(0, 1), c.masks = between(0, 1);
+  return c;
+}
+
+std::string name_of(const Case& c, const std::string& level) {
+  char text[200];
+  std::snprintf(text, sizeof(text), "%s_%s_T%d_B%d_I%d_H%d_L%d_D%d b%d f%d s%d l%d r%d m%d",
+                level.c_str(), c.cell.c_str(), int(c.T), int(c.B), int(c.I), int(c.H), int(c.L),
+                int(c.D), c.bias, c.batch_first, c.initial, c.lengths, c.resets, c.masks);
+  return text;
+}
+
+template <class T> void run_case(const Case& c, double tolerance) {
+  const auto weights = [&] {
+    return Weights(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
+  };
+  use_level("scalar");
+  Weights scalar = weights();
+  const Inputs<T> in(c, scalar.spec());
+  set_num_threads(1);
+  const Results<T> expected(in, &scalar, true);
+  for (const std::string& level : usable_levels()) {
+    use_level(level);
+    const std::string name = name_of(c, level);
+    Weights w = weights();
+    set_num_threads(1);
+    const Results<T> alone(in, &w, true);
+    const double error = alone.error(expected);
+    CHECK(error <= tolerance, "%s: error %.2e against the scalar level", name.c_str(), error);
+    const size_t outputs = static_cast<size_t>(1 + in.spec.states);
+    CHECK(Results<T>(in, &w, false).same_bits(alone, outputs), "%s: other bits without a tape",
+          name.c_str());
+    for (int threads = 2; threads <= 4; ++threads) {
+      set_num_threads(threads);
+      CHECK(Results<T>(in, &w, true).same_bits(alone, alone.arrays.size()),
+            "%s: other bits with %d threads", name.c_str(), threads);
+    }
+  }
+}
+
+// Several threads use one set of weights, the first uses (which pack) included.
+void run_together(const Case& c) {
+  Weights w(c.cell, 4, c.L, c.D, c.I, c.H, c.bias), own(c.cell, 4, c.L, c.D, c.I, c.H, c.bias);
+  const Inputs<float> in(c, w.spec());
+  set_num_threads(2);
+  const Results<float> expected(in, &own, true);
+  std::vector<int> same(4, 0);
+  std::vector<std::thread> callers;
+  for (size_t i = 0; i < same.size(); ++i)
+    callers.emplace_back([&, i] {
+      for (int repeat = 0; repeat < 3; ++repeat)
+        same[i] += Results<float>(in, &w, true).same_bits(expected, expected.arrays.size());
+    });
+  for (std::thread& caller : callers) caller.join();
+  for (int count : same) CHECK(count == 3, "%s: other bits when called at once", c.cell.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int calls = 40;
+  unsigned seed = 1;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (!std::strcmp(argv[i], "--calls")) calls = std::atoi(argv[i + 1]);
+    if (!std::strcmp(argv[i], "--seed")) seed = static_cast<unsigned>(std::atoi(argv[i + 1]));
+  }
+  rng.seed(seed);
+  for (int i = 0; i < calls; ++i) {
+    const Case c = random_case();
+    run_case<float>(c, 2e-4);
+    run_case<double>(c, 1e-11);
+    if (i % 4 == 0) run_together(c);
+  }
+  return check_report("test_engine");
+}

@@ -1,0 +1,187 @@
+"""Results that must be the same to the last bit: design of the engine, held by tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import Case, cells, flat_state, make_data
+
+from fastrnn import _native, functional
+
+CASES = [
+    Case("lstm", 13, 9, 20, 35, D=2, L=2, lengths=True, resets=True),
+    Case("gru", 13, 9, 20, 35, D=2, L=2, lengths=True, dropout=True),
+    Case("rnn_tanh", 13, 9, 20, 70, D=2, L=2, resets=True),
+    Case("lstm", 6, 1, 40, 300),
+    Case("gru", 6, 1, 40, 300, "float64"),
+    Case("rnn_relu", 6, 1, 40, 300),
+    Case("lstm", 40, 32, 16, 64),
+]
+
+
+def everything(case: Case, data: Any) -> list[np.ndarray]:
+    y, state, tape = functional.forward(case.cell, data.x, data.params, data.state, **data.options)
+    dx, dstate, grads = functional.backward(case.cell, data.params, tape, data.dy, data.dstate)
+    return [y, *flat_state(state), dx, *flat_state(dstate), *grads.values()]
+
+
+def assert_same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+    for i, (p, q) in enumerate(zip(a, b, strict=True)):
+        assert p.shape == q.shape
+        assert p.tobytes() == q.tobytes(), f"array {i} differs by {np.abs(p - q).max()}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_threads_and_repeats(case: Case, level: str) -> None:
+    data = make_data(case)
+    _native.engine.set_num_threads(1)
+    alone = everything(case, data)
+    for threads in (1, 2, 3, 4, 7):
+        _native.engine.set_num_threads(threads)
+        assert_same_bits(everything(case, data), alone)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_without_a_tape(case: Case, level: str) -> None:
+    data = make_data(case)
+    y, state, _ = functional.forward(case.cell, data.x, data.params, data.state, **data.options)
+    y2, state2 = functional.infer(case.cell, data.x, data.params, data.state, **data.options)
+    assert_same_bits([y2, *flat_state(state2)], [y, *flat_state(state)])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_backward_twice(case: Case, level: str) -> None:
+    data = make_data(case)
+    _, _, tape = functional.forward(case.cell, data.x, data.params, data.state, **data.options)
+    before = [a.tobytes() for a in (tape.y, *tape.arrays)]
+    runs = []
+    for _ in range(2):
+        dx, ds, grads = functional.backward(case.cell, data.params, tape, data.dy, data.dstate)
+        runs.append([dx, *flat_state(ds), *grads.values()])
+    assert_same_bits(*runs)
+    assert [a.tobytes() for a in (tape.y, *tape.arrays)] == before, "backward wrote to the tape"
+
+
+@pytest.mark.parametrize("cell", cells())
+def test_row_alone_or_in_a_batch(cell: str, level: str) -> None:
+    case = Case(cell, 9, 11, 21, 37, D=2, L=2, lengths=True, resets=True)
+    data = make_data(case)
+    together = everything(case, data)
+    n = len(flat_state(data.state))
+    for b in range(case.B):
+        row = slice(b, b + 1)
+        alone = make_data(case)
+        alone.x, alone.dy = alone.x[:, row], alone.dy[:, row]
+        alone.state = _rows(data.state, row)
+        alone.dstate = _rows(data.dstate, row)
+        alone.options["lengths"] = data.options["lengths"][row]
+        alone.options["resets"] = data.options["resets"][:, row]
+        single = everything(case, alone)
+        wanted = [a[:, row] for a in together[: 2 + 2 * n]]  # y, states, dx, dstates
+        assert_same_bits(single[: 2 + 2 * n], wanted)
+
+
+@pytest.mark.parametrize("cell", cells())
+def test_padding_changes_nothing(cell: str, level: str) -> None:
+    """A batch of ragged rows gives what a longer padded one does."""
+    case = Case(cell, 8, 5, 6, 19, lengths=True)
+    data = make_data(case)
+    first = everything(case, data)
+    data.x = np.concatenate([data.x, np.full_like(data.x[:3], np.nan)])
+    data.dy = np.concatenate([data.dy, np.full_like(data.dy[:3], np.nan)])
+    second = everything(case, data)
+    n = len(flat_state(data.state))
+    second[0], second[1 + n] = second[0][:8], second[1 + n][:8]
+    assert_same_bits(second, first)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", cells())
+def test_step_by_step(cell: str, dtype: str, level: str) -> None:
+    """y, states, dx and dh0 of a sequence fed whole are those of its steps fed one by one."""
+    case = Case(cell, 7, 6, 10, 23, dtype)
+    data = make_data(case)
+    whole = everything(case, data)
+    state, outputs, tapes = data.state, [], []
+    for t in range(case.T):
+        y, state, tape = functional.forward(cell, data.x[t : t + 1], data.params, state)
+        outputs.append(y)
+        tapes.append(tape)
+    dstate, dxs = data.dstate, []
+    for t in reversed(range(case.T)):
+        dx, dstate, _ = functional.backward(
+            cell, data.params, tapes[t], data.dy[t : t + 1], dstate
+        )
+        dxs.append(dx)
+    n = len(flat_state(data.state))
+    stepped = [np.concatenate(outputs), *flat_state(state)]
+    stepped += [np.concatenate(dxs[::-1]), *flat_state(dstate)]
+    assert_same_bits(stepped, whole[: 2 + 2 * n])
+
+
+@pytest.mark.parametrize("cell", cells())
+def test_resets_are_pieces(cell: str, level: str) -> None:
+    """A row with resets gives exactly what its pieces give alone, in both directions."""
+    case = Case(cell, 12, 1, 5, 20, D=2)
+    data = make_data(case)
+    starts = [0, 4, 5, 9]
+    resets = np.zeros((12, 1), bool)
+    resets[starts[1:]] = True
+    data.options["resets"] = resets
+    y, state, tape = functional.forward(cell, data.x, data.params, data.state, resets=resets)
+    dx, dstate, _ = functional.backward(cell, data.params, tape, data.dy, data.dstate)
+    ends = [*starts[1:], 12]
+    for begin, end in zip(starts, ends, strict=True):
+        # The forward direction's state enters the first piece, the reverse direction's the last.
+        enters = [begin == 0, end == 12]
+        leaves = [end == 12, begin == 0]
+        piece_state = _keep(data.state, enters)
+        piece = functional.forward(cell, data.x[begin:end], data.params, piece_state)
+        assert piece[0].tobytes() == y[begin:end].tobytes()
+        back = functional.backward(
+            cell, data.params, piece[2], data.dy[begin:end], _keep(data.dstate, leaves)
+        )
+        assert back[0].tobytes() == dx[begin:end].tobytes()
+        for d in range(2):
+            for whole, part in zip(flat_state(state), flat_state(piece[1]), strict=True):
+                if leaves[d]:
+                    assert whole[d].tobytes() == part[d].tobytes()
+            for whole, part in zip(flat_state(dstate), flat_state(back[1]), strict=True):
+                if enters[d]:
+                    assert whole[d].tobytes() == part[d].tobytes()
+
+
+def test_layout_changes_nothing(level: str) -> None:
+    """batch_first, strides and read-only inputs are walked, not copied into other sums."""
+    case = Case("lstm", 9, 6, 10, 33, D=2)
+    data = make_data(case)
+    wanted = everything(case, data)
+    swapped = make_data(case)
+    swapped.x = np.ascontiguousarray(data.x.swapaxes(0, 1))
+    swapped.dy = np.ascontiguousarray(data.dy.swapaxes(0, 1))
+    swapped.options["batch_first"] = True
+    got = everything(case, swapped)
+    got[0], got[3] = got[0].swapaxes(0, 1), got[3].swapaxes(0, 1)
+    assert_same_bits(got, wanted)
+
+    strided = make_data(case)
+    wide = np.zeros((18, 6, 20), np.float32)
+    wide[::2, :, ::2] = data.x
+    strided.x = wide[::2, :, ::2]
+    strided.dy = np.ascontiguousarray(data.dy[::-1])[::-1]
+    strided.x.flags.writeable = strided.dy.flags.writeable = False
+    for name, a in strided.params.items():
+        strided.params[name] = np.asfortranarray(a)
+    assert_same_bits(everything(case, strided), wanted)
+
+
+def _rows(state: Any, row: slice) -> Any:
+    return tuple(s[:, row] for s in state) if isinstance(state, tuple) else state[:, row]
+
+
+def _keep(state: Any, keep: list[bool]) -> Any:
+    """The state with zeros for the directions that it does not enter (or leave)."""
+    kept = tuple(np.where(np.array(keep)[:, None, None], s, np.float32(0)) for s in flat_state(state))
+    return kept if isinstance(state, tuple) else kept[0]
