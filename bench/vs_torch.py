@@ -3,10 +3,10 @@
     python bench/vs_torch.py [--cells lstm gru rnn] [--shapes T,B,I,H ...] [--modes forward train]
                              [--threads N] [--rounds N] [--json FILE]
 
-Each library lives in a process of its own with its own pool of threads; the two never run at once.
-The runner lets them take turns in short blocks (A B A B ...), so that a drift of the machine's speed
-meets both, and reports the median over the rounds of torch's time divided by fastrnn's: above 1
-fastrnn is faster. Before anything is timed the results are compared.
+Each library lives in a process of its own with its own pool of threads; the two never run at
+once. The runner lets them take turns in short blocks (A B A B ...), so that a drift of the
+machine's speed meets both, and reports the median over the rounds of torch's time divided by
+fastrnn's: above 1 fastrnn is faster. Before anything is timed the results are compared.
 
 `train` is forward with what backward needs, and backward for x and every weight.
 """

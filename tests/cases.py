@@ -1,6 +1,6 @@
 """The one list of cases that kernel tests run, and how to make their data.
 
-A case's id is `lstm_f32_T100_B32_I256_H512_D1` with what it uses beside: `L2 nobias bf h0 len res drop`.
+A case's id is `lstm_f32_T100_B32_I256_H512_D1` with what it uses beside: `L2 nobias bf h0 len`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Case:
     cell: str
     T: int
     B: int
-    I: int  # noqa: E741
+    I: int
     H: int
     dtype: str = "float32"
     D: int = 1

@@ -1,7 +1,7 @@
 """Fixtures: the levels of the engine, and the builds that only tests need.
 
-Builds go through a preset of CMakePresets.json, once, into pytest's cache folder; they never enter the
-wheel. The C++ programs and the sanitizers are run by test_native.py.
+Builds go through a preset of CMakePresets.json, once, into pytest's cache folder; they never enter
+the wheel. The C++ programs and the sanitizers are run by test_native.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import hypothesis
+import pybind11
 import pytest
 
 from fastrnn import _native
@@ -40,17 +41,21 @@ def run(command: list[str], **options: object) -> None:
 
 @pytest.fixture(scope="session")
 def native_build(pytestconfig: pytest.Config) -> Callable[..., Path]:
-    """native_build(preset, *definitions, source=ROOT): configure, build, give the build's folder."""
+    """native_build(preset, ...): configure, build, give the build's folder."""
     built: dict[tuple[object, ...], Path] = {}
 
-    def build(preset: str, *definitions: str, source: Path = ROOT, name: str = "") -> Path:
+    def build(
+        preset: str,
+        *definitions: str,
+        source: Path = ROOT,
+        targets: tuple[str, ...] = ("all",),
+        name: str = "",
+    ) -> Path:
         key = (preset, definitions, source)
         if key not in built:
             folder = pytestconfig.cache.mkdir("native") / (name or preset)
             tools = Path(sys.executable).parent
             environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-            import pybind11
-
             run(
                 [
                     "cmake",
@@ -65,7 +70,7 @@ def native_build(pytestconfig: pytest.Config) -> Callable[..., Path]:
                 cwd=source,
                 env=environment,
             )
-            run(["cmake", "--build", str(folder)], env=environment)
+            run(["cmake", "--build", str(folder), "--target", *targets], env=environment)
             built[key] = folder
         return built[key]
 
@@ -85,7 +90,7 @@ def load_engine(folder: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def wide_engine(native_build: Callable[..., Path]) -> ModuleType:
-    return load_engine(native_build("wide"))
+    return load_engine(native_build("tests"))
 
 
 @pytest.fixture(params=LEVELS)
@@ -105,3 +110,28 @@ def _restore_threads() -> Iterator[None]:
     before = _native.engine.get_num_threads()
     yield
     _native.engine.set_num_threads(before)
+
+
+# ---- no test is skipped by accident --------------------------------------------------------------
+
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped.append(f"{report.nodeid}: {report.longrepr[2]}")
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _skipped.append(f"{report.nodeid}: {report.longrepr[2]}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With FASTRNN_NO_SKIPS (as in .ci/run) a skip fails the run, unless it wants a GPU."""
+    if not os.environ.get("FASTRNN_NO_SKIPS"):
+        return
+    wrong = [line for line in _skipped if "GPU" not in line]
+    if wrong:
+        print("\nskipped, and FASTRNN_NO_SKIPS is set:", *wrong, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, cells, flat_state, make_data
 
+from cases import Case, cells, flat_state, make_data
 from fastrnn import _native, functional
 
 CASES = [
@@ -111,9 +111,7 @@ def test_step_by_step(cell: str, dtype: str, level: str) -> None:
         tapes.append(tape)
     dstate, dxs = data.dstate, []
     for t in reversed(range(case.T)):
-        dx, dstate, _ = functional.backward(
-            cell, data.params, tapes[t], data.dy[t : t + 1], dstate
-        )
+        dx, dstate, _ = functional.backward(cell, data.params, tapes[t], data.dy[t : t + 1], dstate)
         dxs.append(dx)
     n = len(flat_state(data.state))
     stepped = [np.concatenate(outputs), *flat_state(state)]
@@ -183,5 +181,7 @@ def _rows(state: Any, row: slice) -> Any:
 
 def _keep(state: Any, keep: list[bool]) -> Any:
     """The state with zeros for the directions that it does not enter (or leave)."""
-    kept = tuple(np.where(np.array(keep)[:, None, None], s, np.float32(0)) for s in flat_state(state))
+    kept = tuple(
+        np.where(np.array(keep)[:, None, None], s, np.float32(0)) for s in flat_state(state)
+    )
     return kept if isinstance(state, tuple) else kept[0]

@@ -8,9 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
-from pathlib import Path
+from pydoc_data.topics import topics
 
 import numpy as np
 import pytest
@@ -77,7 +76,7 @@ def contents(path):
 def test_train_learns_reports_draws_and_samples(text, tmp_path):
     process = start(
         *["train", "--text", text, "--hidden", 24, "--seq-len", 16, "--batch", 8, "--lr", 0.01],
-        *["--steps", 60, "--eval-every", 20, "--threads", 1],
+        *["--steps", 60, "--eval-every", 20, "--threads", 3],
         *["--out", "model.npz", "--plot", "loss.png", "--sample-length", 50],
         cwd=tmp_path,
     )
@@ -86,6 +85,7 @@ def test_train_learns_reports_draws_and_samples(text, tmp_path):
     lines = out.splitlines()
     assert "3,000 characters" in lines[0]
     assert "lstm, 1 x 24 units" in lines[1]
+    assert lines[2].endswith("threads 3")
     validations = [line for line in lines if "validation" in line]
     assert [int(line.split()[1]) for line in validations] == [20, 40, 60]
     assert all("bits/char" in line for line in validations)
@@ -110,10 +110,11 @@ def test_train_learns_reports_draws_and_samples(text, tmp_path):
 def test_the_default_text_is_pythons_help_each_paragraph_once():
     text = charlm.load_text(None)
     assert len(text) > 200_000
-    assert "assert" in text
-    start = text.index('The "assert" statement')
-    paragraph = text[start:].split("\n\n")[1]
-    assert text.count(paragraph) == 1
+    assert 'The "assert" statement' in text
+    paragraphs = text.split("\n\n")
+    assert len(paragraphs) == len(set(paragraphs))
+    everything = "\n\n".join(topics.values()).split("\n\n")
+    assert {p.strip("\n") for p in everything} == set(paragraphs)
 
 
 def resume_arguments(cell, text):
@@ -152,12 +153,15 @@ def test_epochs_are_passes_over_the_text(text, tmp_path):
 
 def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(text, tmp_path):
     out = tmp_path / "model.npz"
-    process = start(*["train", "--text", text, *TINY, "--steps", 10**7, "--out", out], cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while not out.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = start(
+        *["train", "--text", text, *TINY, "--steps", 10**7, "--eval-every", 10**7],
+        *["--out", out],
+        cwd=tmp_path,
+    )
+    line = "no step yet"
+    while line and "loss" not in line:
+        line = process.stderr.readline()
+    assert not out.exists()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -165,7 +169,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(text, tmp_path):
     last = err.splitlines()[-1]
     run = charlm.Run.load(out)
     assert last == f"fastrnn: stopped at step {run.step}; checkpoint written to {out}"
-    assert run.step >= 5
+    assert run.step > 0
     assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
     steps = run.step + 1
     arguments = ["train", "--resume", str(out), "--steps", str(steps), "--sample-length", "0"]
@@ -237,11 +241,17 @@ def test_sampling_draws_with_the_models_probabilities(trained):
 
 def test_the_prompt_is_read_to_its_end(trained):
     model = charlm.Run.load(trained).model
-    ids = model.vocabulary.encode("what the")
-    x = np.eye(len(model.vocabulary), dtype=np.float32)[ids[:, None]]
-    y, _ = model.layer(x)
-    expected = model.vocabulary.characters[model.head(y)[-1, 0].argmax()]
-    assert model.generate("what the", 1, 0, np.random.default_rng(0)) == expected
+    rng = np.random.default_rng(0)
+    with model.head.mutable() as p:
+        p["weight"][...] = rng.standard_normal(p["weight"].shape)
+    x = np.eye(len(model.vocabulary), dtype=np.float32)
+    seen = set()
+    for prompt in ("w", "wh", "what", "what the", "what the cell", "what the cell reads"):
+        y, _ = model.layer(x[model.vocabulary.encode(prompt)[:, None]])
+        expected = model.vocabulary.characters[model.head(y)[-1, 0].argmax()]
+        assert model.generate(prompt, 1, 0, rng) == expected
+        seen.add(expected)
+    assert len(seen) > 2
 
 
 def test_validation_carries_the_state_over_windows(trained, text):
@@ -275,6 +285,29 @@ def test_the_gradient_reaches_the_layer(trained):
             assert not np.array_equal(p, before[name][key]), (name, key)
     assert run.model.loss_and_grad(ids, ids)[0] < loss
     assert len(state) == 2
+
+
+def test_the_gradient_is_clipped(trained, text):
+    content = charlm.load_text(text)
+    run = charlm.Run.start(charlm.Run.load(trained).config, content)
+    run.reconfigure(clip=1e-3, lr=0.5)
+    assert run.optimizer.lr == 0.5
+    run.train_step(run.split(content)[0])
+    moments = [v for k, v in run.optimizer.state_dict().items() if k.startswith("exp_avg.")]
+    norm = np.sqrt(sum(np.sum(m.astype(float) ** 2) for m in moments))
+    assert norm == pytest.approx(0.1 * 1e-3, rel=2e-3)  # (1 - b1) g, and the 1e-6 of the formula
+
+
+def test_the_state_is_carried_within_a_pass_and_zero_at_its_start(trained, text):
+    run = charlm.Run.load(trained)
+    streams, _ = run.split(charlm.load_text(text))
+    windows = len(streams) // run.config.seq_len
+    for step, carried in ((3, True), (windows, False), (2 * windows, False)):
+        run.step = step
+        inputs, targets = streams.window(step % windows * 8, 8)
+        state = run.state if carried else None
+        expected, _, _ = run.model.loss_and_grad(inputs, targets, state)
+        assert run.train_step(streams) == expected
 
 
 # --- without the optional packages -------------------------------------------------------------
@@ -578,4 +611,4 @@ def test_a_plain_start_runs_through(tmp_path):
         check=True,
     )
     assert done.stdout.startswith("fastrnn ")
-    assert Path(tmp_path, "charlm.npz").exists() is False
+    assert not list(tmp_path.iterdir())

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import Case, flat_state, kernel_cases, make_data
-from tolerances import assert_gradient, assert_output
 
+from cases import Case, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional, reference
+from tolerances import assert_gradient, assert_output
 
 CASES = list(kernel_cases())
 
 
 def check(case: Case, seed: int = 0) -> None:
     data = make_data(case, seed)
-    y, state, tape = functional.forward(
-        case.cell, data.x, data.params, data.state, **data.options
-    )
+    y, state, tape = functional.forward(case.cell, data.x, data.params, data.state, **data.options)
     wanted = reference.forward(case.cell, data.x, data.params, data.state, **data.options)
     assert_output(y, wanted[0], case.dtype, "y")
     for name, a, b in zip("hc", flat_state(state), flat_state(wanted[1]), strict=False):
         assert_output(a, b, case.dtype, f"{name}n")
 
-    dx, dstate, grads = functional.backward(
-        case.cell, data.params, tape, data.dy, data.dstate
-    )
+    dx, dstate, grads = functional.backward(case.cell, data.params, tape, data.dy, data.dstate)
     wanted_dx, wanted_dstate, wanted_grads = reference.backward(
         case.cell, data.params, wanted[2], data.dy, data.dstate
     )
@@ -63,7 +59,38 @@ def test_nan_and_infinity_pass_through(level: str) -> None:
         data.x[2, 1, 3], data.x[4, 2, 0], data.x[1, 0, 2] = np.nan, np.inf, -np.inf
         y, _ = functional.infer(cell, data.x, data.params, data.state)
         wanted, _, _ = reference.forward(cell, data.x, data.params, data.state)
-        assert_output(np.where(np.isinf(wanted), 0, y), np.where(np.isinf(wanted), 0, wanted),
-                      "float32")
+        assert_output(
+            np.where(np.isinf(wanted), 0, y), np.where(np.isinf(wanted), 0, wanted), "float32"
+        )
         assert (np.isinf(y) == np.isinf(wanted)).all()
         assert np.isfinite(y[:, 3]).all(), "a row must not see another row's NaN"
+
+
+def test_more_steps_than_16_bits_count(level: str) -> None:
+    check(Case("rnn_relu", 70_000, 1, 2, 3, "float64"))
+
+
+def test_offsets_beyond_32_bits(level: str) -> None:
+    """Rows of x, dy and y more than 2**31 elements apart. (Pages not touched cost nothing.)"""
+    apart, rows = 2**30, 3
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        memory = np.zeros(apart * (rows - 1) + values[0].size, np.float32)
+        strides = (apart * 4, values.shape[2] * 4, 4)
+        view = np.lib.stride_tricks.as_strided(memory, values.shape, strides)
+        view[...] = values
+        return view
+
+    case = Case("gru", rows, 2, 5, 20)
+    data = make_data(case)
+    y, state, tape = functional.forward("gru", data.x, data.params, data.state)
+    dx, _, grads = functional.backward("gru", data.params, tape, data.dy)
+    out = spread(np.zeros_like(y))
+    y2, state2, tape2 = functional.forward("gru", spread(data.x), data.params, data.state, out=out)
+    dx2, _, grads2 = functional.backward("gru", data.params, tape2, spread(data.dy))
+    assert y2.base is not None
+    assert np.array_equal(y2, y)
+    assert np.array_equal(out, y)
+    assert np.array_equal(state2, state)
+    assert np.array_equal(dx2, dx)
+    assert all(np.array_equal(grads2[name], grads[name]) for name in grads)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import flat_state
-from tolerances import assert_gradient, assert_output
 
 import fastrnn
+from cases import flat_state
+from tolerances import assert_gradient, assert_output
 
 LAYERS = ["RNN", "LSTM", "GRU"]
 CONFIGURATIONS = 80  # of each layer in each dtype
@@ -34,7 +34,12 @@ def configuration(rng: np.random.Generator, name: str) -> dict[str, Any]:
 
 
 def pair(
-    torch: ModuleType, name: str, I: int, H: int, dtype: str, **options: Any  # noqa: E741
+    torch: ModuleType,
+    name: str,
+    I: int,
+    H: int,
+    dtype: str,
+    **options: Any,
 ) -> tuple[fastrnn.Recurrent, Any]:
     """The same layer in both libraries; torch's in float64."""
     ours = getattr(fastrnn, name)(I, H, dtype=dtype, seed=0, **options)
@@ -51,7 +56,7 @@ def pair(
 def test_random_configuration(torch: ModuleType, name: str, dtype: str, seed: int) -> None:
     rng = np.random.default_rng([seed, LAYERS.index(name)])
     options = configuration(rng, name)
-    I, H = int(rng.integers(1, 50)), int(rng.integers(1, 70))  # noqa: E741
+    I, H = int(rng.integers(1, 50)), int(rng.integers(1, 70))
     T, B = int(rng.integers(1, 16)), int(rng.integers(1, 12))
     batched, with_state = rng.random() < 0.85, rng.random() < 0.6
     ragged = batched and rng.random() < 0.4
@@ -125,9 +130,7 @@ def test_dropout_through_masks(torch: ModuleType, name: str) -> None:
         value = single(value)[0]
         if layer < 2:
             value = value * torch.from_numpy(masks[layer])
-        leaves.update(
-            {k.replace("_l0", f"_l{layer}"): p for k, p in single.named_parameters()}
-        )
+        leaves.update({k.replace("_l0", f"_l{layer}"): p for k, p in single.named_parameters()})
     value.backward(torch.from_numpy(dy))
     functional = fastrnn.functional
     y, _, tape = functional.forward(ours.cell, x, ours.state_dict(), dropout_masks=masks)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# Both sides compute in float64 and differ in the order of sums of up to some hundred terms, over up to
-# some hundred steps: about 1e3 roundings of 1e-16.
+# Both sides compute in float64 and differ in the order of sums of up to some hundred terms, over up
+# to some hundred steps: about 1e3 roundings of 1e-16.
 FLOAT64 = 1e-10
 
 # One chain of H + I roundings of 6e-8 a step, damped by gates below 1; T = 1000 stays within.

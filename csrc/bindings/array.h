@@ -21,9 +21,9 @@ inline View view_of(const std::string& op, const char* name, py::handle object) 
   View view;
   if (object.is_none()) return view;
   if (!py::isinstance<py::array>(object))
-    throw Error(Fault::kType, op,
-                std::string(name) + " must be a NumPy array, got " +
-                    Py_TYPE(object.ptr())->tp_name);
+    throw Error(
+        Fault::kType, op,
+        std::string(name) + " must be a NumPy array, got " + Py_TYPE(object.ptr())->tp_name);
   const auto array = py::reinterpret_borrow<py::array>(object);
   const py::dtype dtype = array.dtype();
   view.given = true;

@@ -44,9 +44,9 @@ void tape_of(const Spec& spec, py::handle object, TapeViews* views) {
   views->saved = view_of(spec.op, "tape saved", arrays[2]);
 }
 
-template <class Call>
-void inputs_of(const Spec& spec, Call& call, py::handle x, py::handle initial, py::handle lengths,
-               py::handle resets, py::tuple masks, bool batch_first) {
+template <class Call> void inputs_of(const Spec& spec, Call& call, py::handle x, py::handle initial,
+                                     py::handle lengths, py::handle resets, py::tuple masks,
+                                     bool batch_first) {
   call.x = view_of(spec.op, "x", x);
   states_of(spec, "the initial state", initial, call.initial);
   call.lengths = view_of(spec.op, "lengths", lengths);
@@ -110,8 +110,7 @@ py::dict explain(const Weights& w, int64_t T, int64_t B) {
   const Spec& spec = w.spec();
   const KernelEntry& k = w.kernel();
   if (T < 0 || B < 0)
-    throw Error(Fault::kValue, spec.op,
-                "T and B must not be negative, got " + to_string({T, B}));
+    throw Error(Fault::kValue, spec.op, "T and B must not be negative, got " + to_string({T, B}));
   Problem p;
   p.T = T, p.B = B;
   const TapeShapes tape = tape_shapes(spec, p);

@@ -7,7 +7,8 @@
 //   kGates   gates, in the order of the weight rows
 //   kStates  recurrent states; state 0 is h, which is also the output
 //   kSaved   values per unit that forward leaves for backward beside the states themselves
-//   kSplit   bit mask of the gates whose input part x and recurrent part r stay apart; for any other
+//   kSplit   bit mask of the gates whose input part x and recurrent part r stay apart; for any
+//   other
 //            gate x holds the sum of both and r is not read (forward) or not written (backward)
 //
 //   forward (m, x, r, s, save)          s: the states before the step, then after it
@@ -63,9 +64,7 @@ struct Linear {
   template <class V> FASTRNN_CELL_FUNCTION V relu(V x) const { return line(x); }
   template <class V> FASTRNN_CELL_FUNCTION V dsigmoid(V) const { return V(slope); }
   template <class V> FASTRNN_CELL_FUNCTION V dtanh(V) const { return V(slope); }
-  template <class V> FASTRNN_CELL_FUNCTION V relu_gradient(V, V dy) const {
-    return dy * V(slope);
-  }
+  template <class V> FASTRNN_CELL_FUNCTION V relu_gradient(V, V dy) const { return dy * V(slope); }
 };
 
 }  // namespace fastrnn

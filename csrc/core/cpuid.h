@@ -12,7 +12,8 @@ namespace fastrnn {
 bool cpu_has(const std::string& level);
 
 struct Caches {
-  int64_t l1d, l2, l3;  // bytes of one core (L3: shared); a usual size where the system does not say
+  int64_t l1d, l2,
+      l3;  // bytes of one core (L3: shared); a usual size where the system does not say
 };
 const Caches& caches();
 

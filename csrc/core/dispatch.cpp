@@ -9,9 +9,9 @@
 
 namespace fastrnn {
 
-#define FASTRNN_KERNEL(level, cell, element) \
-  namespace isa_##level {                    \
-  extern const KernelEntry kernel_##cell##_##element; \
+#define FASTRNN_KERNEL(level, cell, element)            \
+  namespace isa_##level {                               \
+    extern const KernelEntry kernel_##cell##_##element; \
   }
 #include "kernel_list.inc"
 #undef FASTRNN_KERNEL

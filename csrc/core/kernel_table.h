@@ -2,10 +2,10 @@
 // pointers, no inline functions, so that nothing here is compiled under an instruction set's flags.
 //
 // Strides are in elements. A `Sequence` is T x B rows of contiguous values, each found by its own
-// pointer, which makes padded, strided, batch-first and length-sorted arrays one path without a copy.
-// Rows of the batch are visited at *positions*, longest first: position p holds row `row[p]`, so the
-// rows that are active at a step are a prefix. A *scan step* s counts from the start of a row in the
-// direction of the pass: t = s, or length - 1 - s in reverse.
+// pointer, which makes padded, strided, batch-first and length-sorted arrays one path without a
+// copy. Rows of the batch are visited at *positions*, longest first: position p holds row `row[p]`,
+// so the rows that are active at a step are a prefix. A *scan step* s counts from the start of a
+// row in the direction of the pass: t = s, or length - 1 - s in reverse.
 #pragma once
 
 #include <stdint.h>
@@ -35,36 +35,39 @@ struct Scan {
   int64_t reset_t, reset_b;
 };
 
-// One layer in one direction, packed by KernelEntry::pack_gates and pack_matrix.
-struct PackedLayer {
-  const void *w_ih, *w_hh;      // gate panels, K = I and K = H
+// The weights of one layer in one direction, as KernelEntry::pack_gates and pack_bias make them...
+struct GatePanels {
+  const void *w_ih, *w_hh;      // K = I and K = H
   const void *bias_x, *bias_r;  // [unit blocks][G][lanes]
-  const void *w_ih_t, *w_hh_t;  // matrix panels over (gate, unit), N = I and N = H; null until needed
+};
+// ... and as pack_matrix does, for backward: over (gate, unit), N = I and N = H.
+struct MatrixPanels {
+  const void *w_ih, *w_hh;
 };
 
 // What one member of the team does.
 struct Share {
   int member, members;
-  int64_t row_begin, row_end;      // positions
-  int unit_member, unit_members;   // place among the members that share these rows
-  Barrier* group;                  // the members that share these rows
-  Barrier* team;                   // all
+  int64_t row_begin, row_end;     // positions
+  int unit_member, unit_members;  // place among the members that share these rows
+  Barrier* group;                 // the members that share these rows
+  Barrier* team;                  // all
 };
 
 struct ForwardPass {
   const Scan* scan;
   int64_t I, H;
   int reverse;
-  Sequence x, mask;                // mask: null, or multiplied into x
-  int64_t T;                       // steps of y, the longest row may have fewer
-  Sequence y;                      // out; rows of H
-  Sequence states[kMaxStates];     // out; [1..]: the states beside h, t_stride 0 where none is kept
-  Sequence saved;                  // out; rows of [kSaved][H], null without a tape
+  Sequence x, mask;             // mask: null, or multiplied into x
+  int64_t T;                    // steps of y, the longest row may have fewer
+  Sequence y;                   // out; rows of H
+  Sequence states[kMaxStates];  // out; [1..]: the states beside h, t_stride 0 where none is kept
+  Sequence saved;               // out; rows of [kSaved][H], null without a tape
   States initial, final;
-  PackedLayer w;
-  int64_t chunk;                   // steps whose projection is held at once
-  void* scratch;                   // forward_scratch() bytes for each member, one after the other
-  int64_t scratch_stride;          // bytes
+  GatePanels w;
+  int64_t chunk;           // steps whose projection is held at once
+  void* scratch;           // forward_scratch() bytes for each member, one after the other
+  int64_t scratch_stride;  // bytes
 };
 
 struct BackwardPass {
@@ -72,19 +75,19 @@ struct BackwardPass {
   int64_t I, H;
   int reverse;
   int64_t T;
-  Sequence x, mask, y;             // as in the forward pass
+  Sequence x, mask, y;  // as in the forward pass
   Sequence states[kMaxStates], saved;
   States initial;
   Sequence dy;
-  States dfinal, dinitial;         // in (null: zeros), out
-  Sequence dx;                     // out; rows of I
-  int accumulate_dx;               // +=, for the second direction
-  void *dw_ih, *dw_hh;             // +=; (G*H, I), (G*H, H), contiguous
-  void *db_ih, *db_hh;             // +=; (G*H), or null
-  PackedLayer w;
-  int64_t chunk;                   // steps whose gradients are held at once
-  void* shared;                    // backward_shared() bytes
-  void* scratch;                   // backward_scratch() bytes for each member
+  States dfinal, dinitial;  // in (null: zeros), out
+  Sequence dx;              // out; rows of I
+  int accumulate_dx;        // +=, for the second direction
+  void *dw_ih, *dw_hh;      // +=; (G*H, I), (G*H, H), contiguous
+  void *db_ih, *db_hh;      // +=; (G*H), or null
+  MatrixPanels w;
+  int64_t chunk;  // steps whose gradients are held at once
+  void* shared;   // backward_shared() bytes
+  void* scratch;  // backward_scratch() bytes for each member
   int64_t scratch_stride;
 };
 

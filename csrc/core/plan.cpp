@@ -12,10 +12,10 @@ namespace {
 namespace cost {
 constexpr double kFmasPerCycle = 2;
 constexpr double kBytesL1 = 64, kBytesL2 = 32, kBytesL3 = 20, kBytesMemory = 6;
-constexpr double kCellPerVector = 60;   // the cell's maths, a vector of units of one row
-constexpr double kStepOverhead = 120;   // pointers and calls of a step
+constexpr double kCellPerVector = 60;  // the cell's maths, a vector of units of one row
+constexpr double kStepOverhead = 120;  // pointers and calls of a step
 constexpr double kBarrier = 900;
-constexpr double kTeamStart = 12000;    // waking a team; under a few of these stay serial
+constexpr double kTeamStart = 12000;  // waking a team; under a few of these stay serial
 constexpr double kCyclesPerMicrosecond = 3000;
 }  // namespace cost
 
@@ -27,7 +27,9 @@ double bytes_per_cycle(double bytes) {
   return cost::kBytesMemory;
 }
 
-double ceil_div(double a, double b) { return static_cast<double>(static_cast<int64_t>((a + b - 1) / b)); }
+double ceil_div(double a, double b) {
+  return static_cast<double>(static_cast<int64_t>((a + b - 1) / b));
+}
 
 struct StepCost {
   double arithmetic, weights, cell;
@@ -40,8 +42,7 @@ StepCost step_cost(const KernelEntry& k, double H, double rows, int unit_members
   const double weights = k.gates * units * H;
   const double bytes = weights * k.element_bytes;
   const double passes = ceil_div(rows, k.tile_rows);
-  return {rows * weights / (cost::kFmasPerCycle * k.lanes),
-          passes * bytes / bytes_per_cycle(bytes),
+  return {rows * weights / (cost::kFmasPerCycle * k.lanes), passes * bytes / bytes_per_cycle(bytes),
           rows * units / k.lanes * cost::kCellPerVector};
 }
 
@@ -67,15 +68,15 @@ Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_
       const StepCost step = step_cost(k, H, rows, unit_members);
       const double spread = rows * k.gates * H * (I + (gemms - 1) * (H + I)) / unit_members /
                             (cost::kFmasPerCycle * k.lanes);
-      const double cycles = p.T * (step.total() + spread + (unit_members > 1 ? cost::kBarrier : 0)) +
-                            (members > 1 ? cost::kTeamStart : 0);
+      const double cycles =
+          p.T * (step.total() + spread + (unit_members > 1 ? cost::kBarrier : 0)) +
+          (members > 1 ? cost::kTeamStart : 0);
       if (best_cycles >= 0 && cycles >= best_cycles) continue;
       best_cycles = cycles;
       best.regime = regime_of(step);
       best.row_groups = row_groups;
       best.unit_members = unit_members;
-      best.microseconds =
-          cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
+      best.microseconds = cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
     }
   return best;
 }
@@ -97,8 +98,8 @@ Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int6
 Plan plan_backward(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
                    int threads) {
   Plan plan = best_split(k, spec, p, total_steps, threads, 2);
-  // A chunk is the K of the weight gradients: long enough that reading and writing dW is little beside
-  // the arithmetic, short enough that what all members read stays near.
+  // A chunk is the K of the weight gradients: long enough that reading and writing dW is little
+  // beside the arithmetic, short enough that what all members read stays near.
   const int64_t widest = std::max(spec.inputs, spec.directions * spec.units);
   const int64_t row = (2 * k.planes * spec.units + widest + spec.units) * k.element_bytes;
   const int64_t rows = std::max<int64_t>(1, p.B);

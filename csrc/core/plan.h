@@ -9,11 +9,11 @@
 namespace fastrnn {
 
 struct Plan {
-  const char* regime;        // what bounds a step: "arithmetic", "weight bandwidth" or "latency"
-  int row_groups;            // the batch is split this many ways, without a barrier
-  int unit_members;          // and the units of each group this many ways, with one each step
-  int64_t chunk;             // steps whose gates are held at once
-  double microseconds;       // what the model expects, at 3 GHz
+  const char* regime;   // what bounds a step: "arithmetic", "weight bandwidth" or "latency"
+  int row_groups;       // the batch is split this many ways, without a barrier
+  int unit_members;     // and the units of each group this many ways, with one each step
+  int64_t chunk;        // steps whose gates are held at once
+  double microseconds;  // what the model expects, at 3 GHz
 
   int threads() const { return row_groups * unit_members; }
 };

@@ -21,7 +21,7 @@ struct View {
   bool native = true;
   bool writeable = false;
   bool given = false;
-  int rank = 0;      // beyond kMaxRank, shape and strides hold the first kMaxRank only
+  int rank = 0;  // beyond kMaxRank, shape and strides hold the first kMaxRank only
   int64_t shape[kMaxRank] = {};
   int64_t strides[kMaxRank] = {};
 };

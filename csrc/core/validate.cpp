@@ -15,9 +15,7 @@ namespace {
   throw Error(fault, spec.op, rule + ", got " + got);
 }
 
-const char* dtype_name(const Spec& spec) {
-  return spec.element_bytes == 4 ? "float32" : "float64";
-}
+const char* dtype_name(const Spec& spec) { return spec.element_bytes == 4 ? "float32" : "float64"; }
 
 void check_dtype(const Spec& spec, const std::string& name, const View& view) {
   if (view.kind == 'f' && view.itemsize == spec.element_bytes && view.native) return;
@@ -55,8 +53,8 @@ Extent extent_of(const View& view) {
   return e;
 }
 
-// Do two arrays share memory? Arrays whose extents interleave (two halves of the rows of one buffer)
-// are apart if, modulo the common divisor of all outer strides, their inner rows are.
+// Do two arrays share memory? Arrays whose extents interleave (two halves of the rows of one
+// buffer) are apart if, modulo the common divisor of all outer strides, their inner rows are.
 bool overlap(const View& a, const View& b) {
   if (is_empty(a) || is_empty(b)) return false;
   const Extent ea = extent_of(a), eb = extent_of(b);
@@ -84,8 +82,8 @@ bool overlap(const View& a, const View& b) {
   return !(offset >= width[0] && offset + width[1] <= period);
 }
 
-// Does every element have an address of its own? Sorted by stride, each dimension must step over all
-// that the smaller ones span.
+// Does every element have an address of its own? Sorted by stride, each dimension must step over
+// all that the smaller ones span.
 bool is_injective(const View& view) {
   if (is_empty(view)) return true;
   std::vector<std::pair<int64_t, int64_t>> dims;
@@ -142,8 +140,7 @@ void check_spec(const Spec& spec) {
                std::to_string(spec.units) + ", num_layers " + std::to_string(spec.layers));
 }
 
-void check_values(const Spec& spec, const std::string& name, const View& view,
-                  const Shape& shape) {
+void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape) {
   if (!view.given)
     reject(spec, Fault::kValue, name + " of shape " + to_string(shape) + " is needed", "none");
   check_dtype(spec, name, view);
@@ -179,16 +176,15 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first) {
            "x must have " + std::to_string(spec.inputs) + " features in its last dimension",
            to_string(shape_of(x)));
   // One array holds at most this much, whatever the tape and the workspace need.
-  const Shape largest = {spec.layers * spec.directions, 4 * (spec.gates + spec.saved + 2),
-                         p.T + 2, p.B + 1, std::max(spec.units, spec.inputs) + 64};
+  const Shape largest = {spec.layers * spec.directions, 4 * (spec.gates + spec.saved + 2), p.T + 2,
+                         p.B + 1, std::max(spec.units, spec.inputs) + 64};
   if (bytes_of(largest, spec.element_bytes) < 0)
     reject(spec, Fault::kMemory, "arrays of the call must be addressable",
            "x of shape " + to_string(shape_of(x)));
   return p;
 }
 
-std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem,
-                                   const View& lengths) {
+std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem, const View& lengths) {
   std::vector<int64_t> all(problem.B, problem.T);
   if (!lengths.given) return all;
   if (!problem.batched)
@@ -231,8 +227,8 @@ void check_outputs(const Spec& spec, const std::vector<Output>& outputs,
     if (!out.view->writeable)
       reject(spec, Fault::kValue, out.name + " must be writeable", "a read-only array");
     if (!has_whole_rows(*out.view))
-      reject(spec, Fault::kValue, out.name + " must be aligned and contiguous in its last dimension",
-             "other strides");
+      reject(spec, Fault::kValue,
+             out.name + " must be aligned and contiguous in its last dimension", "other strides");
     if (out.contiguous && !is_contiguous(*out.view))
       reject(spec, Fault::kValue, out.name + " must be contiguous", "other strides");
     if (!is_injective(*out.view))

@@ -14,7 +14,8 @@ struct Named {
   const View* view;
 };
 
-// Sizes of a layer: positive, and small enough that no array of it has more bytes than int64 counts.
+// Sizes of a layer: positive, and small enough that no array of it has more bytes than int64
+// counts.
 void check_spec(const Spec& spec);
 
 // Parameters in the order of parameters_of().
@@ -32,8 +33,8 @@ std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem, con
 // Booleans of shape (T, B) as the problem lays it out.
 void check_resets(const Spec& spec, const Problem& problem, const View& resets);
 
-// Arrays to be written: dtype and shape as check_values, writeable, every element at an address of its
-// own, and apart from each other and from every input.
+// Arrays to be written: dtype and shape as check_values, writeable, every element at an address of
+// its own, and apart from each other and from every input.
 struct Output {
   std::string name;
   const View* view;

@@ -3,8 +3,9 @@
 // Going back in time, the chain dh = dgates R of a step is the GEMM and the cell's backward its
 // epilogue. Per chunk of steps the gradients of the gates are then used three ways: dx = dgates W
 // (rows of the member), and, packed for all members to read, dW_ih += dgates' x, dW_hh += dgates' h
-// (each member owns rows of the weights). Every element of dW is one chain over the steps in backward
-// order and the rows in order of position, continued from chunk to chunk in the caller's array.
+// (each member owns rows of the weights). Every element of dW is one chain over the steps in
+// backward order and the rows in order of position, continued from chunk to chunk in the caller's
+// array.
 #pragma once
 
 #include "rows.h"
@@ -32,20 +33,22 @@ template <class Cell, class Math, class T> struct Backward {
   const int64_t H, I, B, width, rows, unit_begin, unit_end;
 
   // Shared by the team.
-  T* dgates;        // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
-  T* ds[S];         // [B][H] gradient of the states on its way to the step before
-  T* left;          // [row block of dW][k][kRows]
-  T* right;         // columns of x, then of h: [panel][k][vector][lane]
-  int64_t most_k;   // k that left and right have room for
+  T* dgates;  // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
+  T* ds[S];   // [B][H] gradient of the states on its way to the step before
+  T* left;    // [row block of dW][k][kRows]
+  T* right;   // columns of x, then of h: [panel][k][vector][lane]
+  int64_t most_k;  // k that left and right have room for
   // The member's own.
   const T** flat_dgates;  // [flat] row of dgates for each (step, row) of the chunk
   int64_t* flat_step;
   int64_t* flat_row;
-  int64_t* first_k;       // [chunk] k of a step's first row
-  int64_t* going;         // [rows] rows whose chain goes on, then those where it starts
-  T* zeros;               // [max(kPanel, H)]
+  int64_t* first_k;  // [chunk] k of a step's first row
+  int64_t* going;    // [rows] rows whose chain goes on, then those where it starts
+  T* zeros;          // [max(kPanel, H)]
 
-  static int64_t left_size(int64_t H, int64_t k) { return blocks_of(kPlanes * H, kRows) * kRows * k; }
+  static int64_t left_size(int64_t H, int64_t k) {
+    return blocks_of(kPlanes * H, kRows) * kRows * k;
+  }
   static int64_t right_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
 
   static int64_t carve_shared(Backward* self, char* base, int64_t I, int64_t H, int64_t B,
@@ -80,9 +83,18 @@ template <class Cell, class Math, class T> struct Backward {
   }
 
   Backward(const BackwardPass& p, const Share& s)
-      : pass(p), share(s), steps(p), math(), H(p.H), I(p.I), B(p.scan->B), width(kPlanes * p.H),
-        rows(s.row_end - s.row_begin), unit_begin(unit_part(s.unit_member)),
-        unit_end(unit_part(s.unit_member + 1)), most_k(p.chunk * p.scan->B) {
+      : pass(p),
+        share(s),
+        steps(p),
+        math(),
+        H(p.H),
+        I(p.I),
+        B(p.scan->B),
+        width(kPlanes * p.H),
+        rows(s.row_end - s.row_begin),
+        unit_begin(unit_part(s.unit_member)),
+        unit_end(unit_part(s.unit_member + 1)),
+        most_k(p.chunk * p.scan->B) {
     carve_shared(this, static_cast<char*>(p.shared), I, H, B, p.chunk);
     char* own = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, own, H, rows, p.chunk);
@@ -141,7 +153,7 @@ template <class Cell, class Math, class T> struct Backward {
     for (int64_t u = unit_begin; u < unit_end;) {
       const int64_t units = panel_units(u, unit_end);
       const int N = static_cast<int>(blocks_of(units, L));
-      args.b = matrix_at(pass.w.w_hh_t, u, H, &args.b_step);
+      args.b = matrix_at(pass.w.w_hh, u, H, &args.b_step);
       for (int64_t done = 0; done < n;) {
         const int R = next_rows(n - done, kRows);
         for (int r = 0; r < R; ++r) {
@@ -173,8 +185,7 @@ template <class Cell, class Math, class T> struct Backward {
   // The gradient that enters at the last step of a row (or of a piece: none).
   void begin_chain(int64_t position, bool row_ends) {
     for (int k = 0; k < S; ++k) {
-      const T* given =
-          row_ends ? state_at<T>(pass.dfinal, k, steps.scan.row[position]) : nullptr;
+      const T* given = row_ends ? state_at<T>(pass.dfinal, k, steps.scan.row[position]) : nullptr;
       if (!given) given = zeros;
       T* to = ds_row(k, position);
       for (int64_t u = unit_begin; u < unit_end; ++u) to[u] = given[u];
@@ -183,23 +194,23 @@ template <class Cell, class Math, class T> struct Backward {
 
   FASTRNN_INLINE void apply_cell(int64_t s, int64_t r, int64_t u, const T* chain) const {
     if (unit_end - u >= L)
-      apply_lanes(s, r, u, chain, [](const T* p) { return V::load(p); },
-                  [](V v, T* p) { v.store(p); });
+      apply_lanes(
+          s, r, u, chain, [](const T* p) { return V::load(p); }, [](V v, T* p) { v.store(p); });
     else
-      apply_lanes(s, r, u, chain, [n = unit_end - u](const T* p) { return load_n(p, n); },
-                  [n = unit_end - u](V v, T* p) { store_n(v, p, n); });
+      apply_lanes(
+          s, r, u, chain, [n = unit_end - u](const T* p) { return load_n(p, n); },
+          [n = unit_end - u](V v, T* p) { store_n(v, p, n); });
   }
 
-  template <class Load, class Store>
-  FASTRNN_INLINE void apply_lanes(int64_t s, int64_t r, int64_t u, const T* chain, Load load,
-                                  Store store) const {
+  template <class Load, class Store> FASTRNN_INLINE void apply_lanes(int64_t s, int64_t r,
+                                                                     int64_t u, const T* chain,
+                                                                     Load load, Store store) const {
     const int64_t position = share.row_begin + r, b = steps.scan.row[position];
     const int64_t t = steps.time(position, s);
     Pack<V, Cell::kSaved> saved;
     Pack<V, S> before, after, d;
     Pack<V, G> dx, dr;
-    for (int k = 0; k < Cell::kSaved; ++k)
-      saved[k] = load(row_at<T>(pass.saved, t, b) + k * H + u);
+    for (int k = 0; k < Cell::kSaved; ++k) saved[k] = load(row_at<T>(pass.saved, t, b) + k * H + u);
     for (int k = 0; k < S; ++k) {
       before[k] = load(steps.template previous<T>(k, position, s, zeros) + u);
       after[k] = load(row_at<T>(k == 0 ? pass.y : pass.states[k], t, b) + u);
@@ -248,7 +259,7 @@ template <class Cell, class Math, class T> struct Backward {
     for (int64_t n0 = 0; n0 < I; n0 += kPanel) {
       const int64_t columns = least(kPanel, I - n0);
       const int N = static_cast<int>(blocks_of(columns, L));
-      args.b = matrix_at(pass.w.w_ih_t, n0, I, &args.b_step);
+      args.b = matrix_at(pass.w.w_ih, n0, I, &args.b_step);
       for (int64_t f = flat_part(flat, share.unit_member); f < end;) {
         const int R = next_rows(end - f, kRows);
         for (int r = 0; r < R; ++r) {
@@ -352,10 +363,12 @@ template <class Cell, class Math, class T> struct Backward {
     if (db) bias_rows(args.a[0], R, m, k, static_cast<T*>(db));
   }
 
-  int64_t weight_row(int64_t m) const { return Plane::gate_of(static_cast<int>(m / H)) * H + m % H; }
+  int64_t weight_row(int64_t m) const {
+    return Plane::gate_of(static_cast<int>(m / H)) * H + m % H;
+  }
 
-  // Sums R neighbours over k. Whole vectors are read and added: the lanes past R sum what is not asked
-  // for, and cost nothing.
+  // Sums R neighbours over k. Whole vectors are read and added: the lanes past R sum what is not
+  // asked for, and cost nothing.
   void bias_rows(const T* a, int R, int64_t m, int64_t k, T* db) const {
     constexpr int kVectors = (kRows + L - 1) / L;
     alignas(64) T sums[kVectors * L] = {};
@@ -389,7 +402,7 @@ template <class Cell, class Math, class T> struct Backward {
     for (int64_t u = unit_begin; u < unit_end;) {
       const int64_t units = panel_units(u, unit_end);
       const int N = static_cast<int>(blocks_of(units, L));
-      args.b = matrix_at(pass.w.w_hh_t, u, H, &args.b_step);
+      args.b = matrix_at(pass.w.w_hh, u, H, &args.b_step);
       for (int64_t r0 = 0; r0 < active;) {
         const int R = next_rows(active - r0, kRows);
         for (int r = 0; r < R; ++r) {
@@ -397,8 +410,7 @@ template <class Cell, class Math, class T> struct Backward {
           args.out[r] = acc + r * N * L;
         }
         ChainTiles::get(R, N)(args);
-        for (int r = 0; r < R; ++r, ++r0)
-          put_initial(share.row_begin + r0, u, units, args.out[r]);
+        for (int r = 0; r < R; ++r, ++r0) put_initial(share.row_begin + r0, u, units, args.out[r]);
       }
       for (int64_t p = share.row_begin + active; p < share.row_end; ++p) {
         begin_chain(p, true);

@@ -9,9 +9,9 @@
 
 namespace fastrnn {
 
-// An array whose strides are whole elements at an aligned address: the caller's own where that holds,
-// a contiguous copy where it does not (a field of a packed record, say). With `rows`, the last
-// dimension is contiguous as well, as the kernels need it of everything they load by vectors.
+// An array whose strides are whole elements at an aligned address: the caller's own where that
+// holds, a contiguous copy where it does not (a field of a packed record, say). With `rows`, the
+// last dimension is contiguous as well, as the kernels need it of everything they load by vectors.
 class Strided {
  public:
   Strided(const Spec& spec, const View& view, bool rows = false) {

@@ -13,7 +13,8 @@ namespace fastrnn {
 
 namespace {
 
-// ---- who does what -------------------------------------------------------------------------------
+// ---- who does what
+// -------------------------------------------------------------------------------
 
 // The rows of the batch, longest first, and what each takes.
 struct Rows {
@@ -37,7 +38,8 @@ struct Rows {
     scan.reset_b = p.batched ? resets.strides[p.batch_first ? 0 : 1] : 0;
   }
 
-  // The first position of a group, so that groups have steps alike: few long rows or many short ones.
+  // The first position of a group, so that groups have steps alike: few long rows or many short
+  // ones.
   int64_t begin_of(int group, int groups) const {
     if (group == groups) return static_cast<int64_t>(length.size());
     if (total == 0) return static_cast<int64_t>(length.size()) * group / groups;
@@ -54,8 +56,10 @@ struct Team {
   const Rows& rows;
 
   Team(const Plan& plan, const Rows& r)
-      : row_groups(plan.row_groups), unit_members(plan.unit_members),
-        barriers(static_cast<size_t>(1 + plan.row_groups)), rows(r) {
+      : row_groups(plan.row_groups),
+        unit_members(plan.unit_members),
+        barriers(static_cast<size_t>(1 + plan.row_groups)),
+        rows(r) {
     reset(&barriers[0], plan.threads());
     for (int g = 0; g < row_groups; ++g) reset(&barriers[1 + g], unit_members);
   }
@@ -83,7 +87,8 @@ struct Team {
   }
 };
 
-// ---- the caller's arrays as sequences ----------------------------------------------------------------
+// ---- the caller's arrays as sequences
+// ----------------------------------------------------------------
 
 struct Elements {
   int64_t bytes;
@@ -147,8 +152,7 @@ template <class Call> Problem check_common(const Spec& spec, const Call& call) {
   return p;
 }
 
-template <class Call>
-std::vector<Named> inputs_of(const Call& call, const Spec& spec) {
+template <class Call> std::vector<Named> inputs_of(const Call& call, const Spec& spec) {
   std::vector<Named> in = {{"x", &call.x}, {"resets", &call.resets}};
   for (int k = 0; k < spec.states; ++k) in.push_back({state_name("", k, "0"), &call.initial[k]});
   for (const View& mask : call.masks) in.push_back({"a dropout mask", &mask});
@@ -160,8 +164,7 @@ struct Layers {
   std::vector<Sequence> x, y, mask;
   std::vector<std::unique_ptr<Strided>> kept;
 
-  template <class Call>
-  Layers(const Spec& spec, const Problem& p, const Call& call, void* inner) {
+  template <class Call> Layers(const Spec& spec, const Problem& p, const Call& call, void* inner) {
     const int64_t width = spec.directions * spec.units;
     const Elements e{spec.element_bytes};
     kept.push_back(std::make_unique<Strided>(spec, call.x, true));
@@ -180,7 +183,8 @@ struct Layers {
   }
 };
 
-// The planes of the states beside h and the saved values of one pass, inside contiguous tape arrays.
+// The planes of the states beside h and the saved values of one pass, inside contiguous tape
+// arrays.
 struct Tape {
   char *states, *saved;
   Sequence state(const Spec& s, const Problem& p, int k, int64_t pass) const {
@@ -214,15 +218,16 @@ Scratch forward_scratch(const KernelEntry& k, const Spec& spec, const Plan& plan
           k.forward_scratch(I, H, B, plan.chunk, masked), plan.threads()};
 }
 
-// Memory of a forward call: outputs between the layers and states, when no tape keeps them; scratch.
+// Memory of a forward call: outputs between the layers and states, when no tape keeps them;
+// scratch.
 struct ForwardNeeds {
   int64_t inner, states;
   Scratch scratch;
   ForwardNeeds(const KernelEntry& k, const Spec& s, const Problem& p, const Plan& plan,
                int64_t rows, bool keep_tape, bool masked)
-      : inner(keep_tape ? 0
-                        : align((s.layers - 1) * p.T * p.B * s.directions * s.units *
-                                s.element_bytes)),
+      : inner(keep_tape
+                  ? 0
+                  : align((s.layers - 1) * p.T * p.B * s.directions * s.units * s.element_bytes)),
         states(keep_tape ? 0 : align((s.states - 1) * p.B * s.units * s.element_bytes)),
         scratch(forward_scratch(k, s, plan, rows, p.B, masked)) {}
   int64_t bytes() const { return inner + states + scratch.bytes; }
@@ -306,14 +311,13 @@ void forward(const Weights& weights, const ForwardCall& call) {
       pass.T = p.T;
       pass.y = offset(layers.y[l], d * spec.units, e);
       for (int k = 1; k < spec.states; ++k)
-        pass.states[k] = call.keep_tape
-                             ? tape.state(spec, p, k, index)
-                             : Sequence{states + (k - 1) * p.B * spec.units * e.bytes, 0,
-                                        spec.units};
+        pass.states[k] =
+            call.keep_tape ? tape.state(spec, p, k, index)
+                           : Sequence{states + (k - 1) * p.B * spec.units * e.bytes, 0, spec.units};
       if (call.keep_tape) pass.saved = tape.save(spec, p, index);
       pass.initial = initial.pass(index, e);
       pass.final = final.pass(index, e);
-      pass.w = weights.pass(l, d);
+      pass.w = weights.gate_panels(index);
       pass.chunk = plan.chunk;
       pass.scratch = scratch;
       pass.scratch_stride = needs.scratch.stride;
@@ -403,7 +407,7 @@ void backward(const Weights& weights, const BackwardCall& call) {
       pass.dw_ih = grads[0].data;
       pass.dw_hh = grads[1].data;
       if (spec.bias) pass.db_ih = grads[2].data, pass.db_hh = grads[3].data;
-      pass.w = weights.pass(l, d);
+      pass.w = weights.matrix_panels(index);
       pass.chunk = plan.chunk;
       pass.shared = shared;
       pass.scratch = scratch;
@@ -417,17 +421,14 @@ void backward(const Weights& weights, const BackwardCall& call) {
 
 Usage forward_usage(const Weights& weights, const Problem& p, bool keep_tape, bool masked) {
   const Spec& spec = weights.spec();
-  const Plan plan =
-      plan_forward(weights.kernel(), spec, p, p.T * p.B, available_threads());
+  const Plan plan = plan_forward(weights.kernel(), spec, p, p.T * p.B, available_threads());
   const int64_t rows = (p.B + plan.row_groups - 1) / plan.row_groups;
-  return {plan,
-          ForwardNeeds(weights.kernel(), spec, p, plan, rows, keep_tape, masked).bytes()};
+  return {plan, ForwardNeeds(weights.kernel(), spec, p, plan, rows, keep_tape, masked).bytes()};
 }
 
 Usage backward_usage(const Weights& weights, const Problem& p) {
   const Spec& spec = weights.spec();
-  const Plan plan =
-      plan_backward(weights.kernel(), spec, p, p.T * p.B, available_threads());
+  const Plan plan = plan_backward(weights.kernel(), spec, p, p.T * p.B, available_threads());
   const int64_t rows = (p.B + plan.row_groups - 1) / plan.row_groups;
   return {plan, BackwardNeeds(weights.kernel(), spec, p, plan, rows).bytes()};
 }

@@ -23,9 +23,9 @@ class Weights {
 
   const Spec& spec() const { return spec_; }
   const KernelEntry& kernel() const { return *kernel_; }
-  const PackedLayer& pass(int64_t layer, int64_t direction) const {
-    return passes_[layer * spec_.directions + direction];
-  }
+  // Of pass layer * D + direction.
+  const GatePanels& gate_panels(int64_t pass) const { return gate_panels_[pass]; }
+  const MatrixPanels& matrix_panels(int64_t pass) const { return matrix_panels_[pass]; }
 
   // Validates the parameters and packs them for forward() or backward(); does nothing when that is
   // done already. May be called from several threads.
@@ -36,7 +36,9 @@ class Weights {
  private:
   Spec spec_;
   const KernelEntry* kernel_;
-  std::vector<PackedLayer> passes_;
+  // Apart from each other: one is read while the other is being packed.
+  std::vector<GatePanels> gate_panels_;
+  std::vector<MatrixPanels> matrix_panels_;
   Block forward_, backward_;
   std::mutex mutex_;
   std::atomic<bool> packed_[2] = {{false}, {false}};

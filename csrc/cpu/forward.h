@@ -1,8 +1,9 @@
 // Forward over one layer in one direction.
 //
-// Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of k);
-// then each step continues those chains with h, and its epilogue is the cell. Members that own rows
-// never wait for each other; members that share rows own units and meet at a barrier each step.
+// Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of
+// k); then each step continues those chains with h, and its epilogue is the cell. Members that own
+// rows never wait for each other; members that share rows own units and meet at a barrier each
+// step.
 #pragma once
 
 #include "rows.h"
@@ -38,12 +39,12 @@ template <class Cell, class Math, class T> struct Forward {
   const T** prev[S];
   T** next[S];
   T** save;
-  T* zeros;           // [H]
-  T* projected;       // [flat][block][gate][lane]
-  T* staged;          // [flat][I], masked input
+  T* zeros;      // [H]
+  T* projected;  // [flat][block][gate][lane]
+  T* staged;     // [flat][I], masked input
 
-  static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t rows,
-                       int64_t chunk, bool masked) {
+  static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t rows, int64_t chunk,
+                       bool masked) {
     Carver c{base};
     const int64_t flat = rows * chunk;
     const T** input = c.take<const T*>(flat);
@@ -65,8 +66,15 @@ template <class Cell, class Math, class T> struct Forward {
   }
 
   Forward(const ForwardPass& p, const Share& s)
-      : pass(p), share(s), steps(p), math(), H(p.H), I(p.I), blocks(blocks_of(p.H, L)),
-        block_begin(panel_part(s.unit_member)), block_end(panel_part(s.unit_member + 1)),
+      : pass(p),
+        share(s),
+        steps(p),
+        math(),
+        H(p.H),
+        I(p.I),
+        blocks(blocks_of(p.H, L)),
+        block_begin(panel_part(s.unit_member)),
+        block_end(panel_part(s.unit_member + 1)),
         rows(s.row_end - s.row_begin) {
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, base, I, H, rows, p.chunk, p.mask.base != nullptr);
@@ -189,23 +197,23 @@ template <class Cell, class Math, class T> struct Forward {
     }
     for (int64_t r = active - 1; r >= 0 && steps.scan.length[share.row_begin + r] == s + 1; --r)
       for (int k = 0; k < S; ++k)
-        copy_units(next[k][r],
-                   state_at<T>(pass.final, k, steps.scan.row[share.row_begin + r]));
+        copy_units(next[k][r], state_at<T>(pass.final, k, steps.scan.row[share.row_begin + r]));
   }
 
   // The epilogue: L units of one row. x: projection, r: the chains that h continued.
   FASTRNN_INLINE void apply_cell(int64_t row, int64_t u, const T* x, const T* r) const {
     if (H - u >= L)
-      apply_lanes(row, u, x, r, [](const T* p) { return V::load(p); },
-                  [](V v, T* p) { v.store(p); });
+      apply_lanes(
+          row, u, x, r, [](const T* p) { return V::load(p); }, [](V v, T* p) { v.store(p); });
     else
-      apply_lanes(row, u, x, r, [n = H - u](const T* p) { return load_n(p, n); },
-                  [n = H - u](V v, T* p) { store_n(v, p, n); });
+      apply_lanes(
+          row, u, x, r, [n = H - u](const T* p) { return load_n(p, n); },
+          [n = H - u](V v, T* p) { store_n(v, p, n); });
   }
 
-  template <class Load, class Store>
-  FASTRNN_INLINE void apply_lanes(int64_t row, int64_t u, const T* x, const T* r, Load load,
-                                  Store store) const {
+  template <class Load, class Store> FASTRNN_INLINE void apply_lanes(int64_t row, int64_t u,
+                                                                     const T* x, const T* r,
+                                                                     Load load, Store store) const {
     Pack<V, G> xs, rs;
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;

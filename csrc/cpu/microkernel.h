@@ -2,10 +2,10 @@
 //
 //   out[r][v] = init[r][v] + sum_k a[r][k] * b[k][v]        k in order, one fma chain per element
 //
-// Each element is one chain in order of k whatever the tile's shape, so results do not depend on how
-// rows and units are cut into tiles. Bound: R * N FMAs per k against N vector and R broadcast loads;
-// with 2 FMAs a cycle a tile of 6 x 4 (32 registers) or 3 x 4 (16) is bound by arithmetic as long as
-// b comes from L2 or nearer (N vectors per R * N / 2 cycles).
+// Each element is one chain in order of k whatever the tile's shape, so results do not depend on
+// how rows and units are cut into tiles. Bound: R * N FMAs per k against N vector and R broadcast
+// loads; with 2 FMAs a cycle a tile of 6 x 4 (32 registers) or 3 x 4 (16) is bound by arithmetic as
+// long as b comes from L2 or nearer (N vectors per R * N / 2 cycles).
 #pragma once
 
 #include "../simd/vec.h"
@@ -102,8 +102,8 @@ template <class T, Left kLeft, unsigned Shared> struct Tiles {
   }
 };
 
-// Rows of the next tile when `left` remain and a tile takes at most `most`: as even as possible, since
-// a last tile of one row would leave most of the FMA units idle.
+// Rows of the next tile when `left` remain and a tile takes at most `most`: as even as possible,
+// since a last tile of one row would leave most of the FMA units idle.
 FASTRNN_INLINE int next_rows(int64_t left, int most) {
   const int64_t tiles = (left + most - 1) / most;
   return static_cast<int>((left + tiles - 1) / tiles);

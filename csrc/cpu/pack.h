@@ -1,8 +1,8 @@
 // Weights as the tiles read them. A unit block is `lanes` units.
 //
 // Gate panels (forward):  panel of U unit blocks, then k, then [block][gate][lane]; K = I or H.
-// Matrix panels (backward, weight gradients): panel of 4 vectors of columns, then k, then [vector][lane].
-// The last panel holds fewer blocks (vectors); lanes past the end are 0.
+// Matrix panels (backward, weight gradients): panel of 4 vectors of columns, then k, then
+// [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0.
 #pragma once
 
 #include "microkernel.h"
@@ -14,8 +14,8 @@ FASTRNN_INLINE int64_t blocks_of(int64_t n, int64_t block) { return (n + block -
 FASTRNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 FASTRNN_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// The order of the gradient planes: x parts of the split gates, the whole gates, r parts of the split
-// ones. So both dx = dgates W and dh = dgates R read one contiguous range of planes.
+// The order of the gradient planes: x parts of the split gates, the whole gates, r parts of the
+// split ones. So both dx = dgates W and dh = dgates R read one contiguous range of planes.
 template <class Cell> struct Planes {
   static constexpr int split_count() {
     int n = 0;
@@ -62,14 +62,14 @@ template <class Cell, class T> struct Packing {
       const int64_t step = width * G * L;
       for (int64_t u = 0; u < width; ++u)
         for (int64_t g = 0; g < G; ++g)
-          pack_block(w + (g * H + (first + u) * L) * row, row, col,
-                     least(L, H - (first + u) * L), K, out + (u * G + g) * L, step);
+          pack_block(w + (g * H + (first + u) * L) * row, row, col, least(L, H - (first + u) * L),
+                     K, out + (u * G + g) * L, step);
       out += K * step;
     }
   }
 
-  // A block of `units` rows of w becomes one vector per k. Sixteen k at a time, so that both the rows
-  // read and the vectors written stay in L1.
+  // A block of `units` rows of w becomes one vector per k. Sixteen k at a time, so that both the
+  // rows read and the vectors written stay in L1.
   static void pack_block(const T* w, int64_t row, int64_t col, int64_t units, int64_t K, T* out,
                          int64_t step) {
     for (int64_t k0 = 0; k0 < K; k0 += 16) {

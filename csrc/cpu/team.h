@@ -17,15 +17,15 @@ struct Barrier {
 void reset(Barrier* barrier, int members);
 void wait(Barrier* barrier);
 
-// Threads that a call may use: the set number, or 1 inside a parallel region of the caller's or in a
-// child of fork(), where OpenMP's pool is gone.
+// Threads that a call may use: the set number, or 1 inside a parallel region of the caller's or in
+// a child of fork(), where OpenMP's pool is gone.
 int available_threads();
 void set_num_threads(int n);
 int get_num_threads();
 const char* team_backend();
 
-// Calls job(context, member, members) once for each member, at the same time; members is n, or 1 where
-// the system gave fewer threads than asked for.
+// Calls job(context, member, members) once for each member, at the same time; members is n, or 1
+// where the system gave fewer threads than asked for.
 void run_team(int n, void (*job)(void* context, int member, int members), void* context);
 
 }  // namespace fastrnn

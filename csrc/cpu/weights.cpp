@@ -11,10 +11,11 @@ namespace fastrnn {
 Weights::Weights(const std::string& cell, int element_bytes, int64_t layers, int64_t directions,
                  int64_t inputs, int64_t units, bool bias)
     : kernel_(&find_kernel(cell, element_bytes)) {
-  spec_ = {cell,  element_bytes,  layers,          directions,     inputs,
-           units, bias, kernel_->gates, kernel_->states, kernel_->saved};
+  spec_ = {cell,  element_bytes, layers,         directions,      inputs,
+           units, bias,          kernel_->gates, kernel_->states, kernel_->saved};
   check_spec(spec_);
-  passes_.resize(static_cast<size_t>(layers * directions));
+  gate_panels_.resize(static_cast<size_t>(layers * directions));
+  matrix_panels_.resize(gate_panels_.size());
 }
 
 void Weights::pack(const std::vector<View>& parameters, bool backward) {
@@ -28,11 +29,10 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
   int64_t bytes = 0;
   for (int64_t l = 0; l < spec_.layers; ++l) {
     const int64_t I = spec_.layer_inputs(l);
-    const int64_t one = backward ? align(k.matrix_size(rows, I) * element) +
-                                       align(k.matrix_size(rows, H) * element)
-                                 : align(k.gates_size(H, I) * element) +
-                                       align(k.gates_size(H, H) * element) +
-                                       2 * align(k.gates_size(H, 1) * element);
+    const int64_t one =
+        backward ? align(k.matrix_size(rows, I) * element) + align(k.matrix_size(rows, H) * element)
+                 : align(k.gates_size(H, I) * element) + align(k.gates_size(H, H) * element) +
+                       2 * align(k.gates_size(H, 1) * element);
     bytes += spec_.directions * one;
   }
   Block block(bytes, spec_.op, "packed weights");
@@ -49,12 +49,11 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
       const int64_t pass = l * spec_.directions + d, I = spec_.layer_inputs(l);
       const View* given = parameters.data() + pass * per_pass;
       const Strided w_ih(spec_, given[0]), w_hh(spec_, given[1]);
-      PackedLayer& to = passes_[static_cast<size_t>(pass)];
       if (backward) {
         char *ih = take(k.matrix_size(rows, I)), *hh = take(k.matrix_size(rows, H));
         k.pack_matrix(w_ih.data(), w_ih.stride(0), w_ih.stride(1), H, I, 0, ih);
         k.pack_matrix(w_hh.data(), w_hh.stride(0), w_hh.stride(1), H, H, 1, hh);
-        to.w_ih_t = ih, to.w_hh_t = hh;
+        matrix_panels_[static_cast<size_t>(pass)] = {ih, hh};
       } else {
         char *ih = take(k.gates_size(H, I)), *hh = take(k.gates_size(H, H));
         char *bias_x = take(k.gates_size(H, 1)), *bias_r = take(k.gates_size(H, 1));
@@ -66,7 +65,7 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
         } else {
           k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
         }
-        to.w_ih = ih, to.w_hh = hh, to.bias_x = bias_x, to.bias_r = bias_r;
+        gate_panels_[static_cast<size_t>(pass)] = {ih, hh, bias_x, bias_r};
       }
     }
   (backward ? backward_ : forward_) = static_cast<Block&&>(block);

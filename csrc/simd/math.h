@@ -39,11 +39,10 @@ template <> struct ExpConstants<double> {
   static constexpr double kLog2e = 0x1.71547652b82fep+0;
   static constexpr double kLn2 = 0x1.62e42fefa39efp-1, kLn2Low = 0x1.abc9e3b39803fp-56;
   static constexpr int kDegree = 9;
-  static constexpr double kQ[] = {0x1.000000000000ap-1,  0x1.55555555554fap-3,
-                                  0x1.5555555550866p-5,  0x1.1111111127c56p-7,
-                                  0x1.6c16c1842f699p-10, 0x1.a01a012a3cd3bp-13,
-                                  0x1.a01999fd0f7c6p-16, 0x1.71df25757350dp-19,
-                                  0x1.28ad81a644624p-22, 0x1.ad7f5e4606846p-26};
+  static constexpr double kQ[] = {
+      0x1.000000000000ap-1,  0x1.55555555554fap-3,  0x1.5555555550866p-5,  0x1.1111111127c56p-7,
+      0x1.6c16c1842f699p-10, 0x1.a01a012a3cd3bp-13, 0x1.a01999fd0f7c6p-16, 0x1.71df25757350dp-19,
+      0x1.28ad81a644624p-22, 0x1.ad7f5e4606846p-26};
 
   static constexpr int kChains = 2;
 
@@ -76,8 +75,8 @@ template <class T> FASTRNN_INLINE Vec<T> ldexp_of(Vec<T> v, Vec<T> n) {
   return v * half.power * RoundedExponent<T>(n - half.n, T(1), 0).power;
 }
 
-// base^2 * factor * Q(base * r), where both are powers of two: the scaling costs nothing, as it goes
-// into the coefficients.
+// base^2 * factor * Q(base * r), where both are powers of two: the scaling costs nothing, as it
+// goes into the coefficients.
 template <class T> FASTRNN_INLINE Vec<T> exp_tail(Vec<T> r, Vec<T> r2, T base, T factor) {
   using C = ExpConstants<T>;
   Vec<T> c[C::kDegree + 1];

@@ -11,7 +11,6 @@ import platform
 from importlib import metadata as _metadata
 from typing import Any
 
-
 from . import _native, functional, reference, training
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
@@ -105,5 +104,3 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     if len(shape) == 3 and layer.batch_first:
         T, B = B, T
     return layer._weights(backward=True)[1].native.explain(T, B)
-
-

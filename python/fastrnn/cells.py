@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import functional, layers
+from . import layers
 from .functional import State, Tape
 from .module import Module
 
@@ -66,7 +66,7 @@ class _Cell(Module):
     def backward(
         self, tape: Tape, dstate: State
     ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
-        """Gradients of x, of the state before and of the parameters, from that of the state after."""
+        """Gradients of x, of the state before and of the parameters."""
         dy = np.zeros_like(tape.y) if isinstance(tape, Tape) else None
         dx, dinitial, grads = self._layer.backward(tape, dy, _with_layer(dstate))
         return dx[0], _without_time(dinitial), _cell_names(grads)

@@ -84,8 +84,8 @@ def load_text(path: str | os.PathLike[str] | None) -> str:
             raise UserError(
                 "this Python comes without pydoc_data.topics; give a text with --text FILE"
             ) from None
-        paragraphs = (part for name in sorted(topics) for part in topics[name].split("\n\n"))
-        return "\n\n".join(dict.fromkeys(paragraphs))
+        everything = "\n\n".join(topics[name] for name in sorted(topics))
+        return "\n\n".join(dict.fromkeys(p.strip("\n") for p in everything.split("\n\n")))
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:

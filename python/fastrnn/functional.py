@@ -1,8 +1,9 @@
 """The layers' calls without a layer: parameters go in with each call.
 
-Sizes follow from the parameters, a mapping with torch's names (``weight_ih_l0``, ``weight_hh_l0``,
-``bias_ih_l0``, ``bias_hh_l0``, the same with ``_l1`` and so on, and with ``_reverse`` for the second
-direction). Every rule about shapes and dtypes is checked in the engine, before anything is written.
+Sizes follow from the parameters, a mapping with torch's names (``weight_ih_l0``,
+``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, the same with ``_l1`` and so on, and with
+``_reverse`` for the second direction). Every rule about shapes and dtypes is checked in the engine,
+before anything is written.
 
 Shapes, with ``T`` steps, ``B`` rows, ``I`` inputs, ``H`` units, ``D`` directions, ``L`` layers:
 
@@ -95,7 +96,7 @@ class Tape:
     masks: tuple[np.ndarray, ...]
     batch_first: bool
     y: np.ndarray
-    arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
+    arrays: tuple[np.ndarray, ...]
     owner: Any = None
     version: int = 0
 
@@ -351,9 +352,7 @@ def _lengths_array(cell: str, lengths: Any, keep: bool) -> np.ndarray:
     return array.astype(np.int64) if array.shape == (0,) else array
 
 
-def _state_arrays(
-    cell: str, name: str, states: int, value: State
-) -> tuple[np.ndarray, ...] | None:
+def _state_arrays(cell: str, name: str, states: int, value: State) -> tuple[np.ndarray, ...] | None:
     if value is None:
         return None
     if states == 1:

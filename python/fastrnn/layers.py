@@ -33,8 +33,8 @@ class Recurrent(Module):
     batch_first : bool
         Whether x and y are ``(B, T, .)``. Neither is copied for it.
     dropout : float
-        Probability, in 0..1, of setting an output between layers to 0 in `forward`; calling the layer
-        never drops.
+        Probability, in 0..1, of setting an output between layers to 0 in `forward`; calling the
+        layer never drops.
     bidirectional : bool
         D = 2: a second direction reads from a row's last step to its first.
     dtype : str or dtype
@@ -104,7 +104,8 @@ class Recurrent(Module):
     ) -> tuple[np.ndarray, State]:
         """Run the layers: no tape, no dropout.
 
-        Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or ``y, (hn, cn)``.
+        Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or
+        ``y, (hn, cn)``.
         """
         return functional.infer(
             self.cell,
@@ -274,13 +275,13 @@ def _rnn_cell(nonlinearity: str) -> str:
 
 
 def _float_dtype(op: str, dtype: Any) -> np.dtype:
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"[{op}] dtype must be float32 or float64, got {dtype!r}")
-    return found
+    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+        try:
+            if np.dtype(dtype) == known:
+                return known
+        except TypeError:
+            break  # no dtype at all
+    raise TypeError(f"[{op}] dtype must be float32 or float64, got {dtype!r}")
 
 
 def _size(op: str, name: str, n: Any) -> int:

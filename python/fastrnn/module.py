@@ -16,9 +16,9 @@ __all__ = ["Module"]
 class Module:
     """Named arrays, owned by this object and written only in ways that it sees.
 
-    NumPy arrays have no version of their own, so whatever is derived from parameters (packed weights)
-    could silently go stale. Here every way to write them, `mutable`, `load_state_dict` and the
-    optimisers, which use `mutable`, raises `version`.
+    NumPy arrays have no version of their own, so whatever is derived from parameters (packed
+    weights) could silently go stale. Here every way to write them, `mutable`, `load_state_dict` and
+    the optimisers, which use `mutable`, raises `version`.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class Module:
     def mutable(self) -> Iterator[Mapping[str, np.ndarray]]:
         """Writable views of the parameters, for the length of a ``with`` block.
 
-        Write into the arrays (``p[name][...] = value``); they cannot be replaced. On leaving the block
-        the views become read-only and `version` rises, also when the block raised.
+        Write into the arrays (``p[name][...] = value``); they cannot be replaced. On leaving the
+        block the views become read-only and `version` rises, also when the block raised.
         """
         views = {name: a.view() for name, a in self._arrays.items()}
         try:
@@ -111,6 +111,6 @@ class Module:
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
+    view: np.ndarray = array.view()
     view.flags.writeable = False
     return view

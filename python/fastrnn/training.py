@@ -242,7 +242,7 @@ class LinearCrossEntropy(Module):
                 np.matmul(hb, weight.T, out=z)
                 z += bias
                 z -= z.max(axis=1, keepdims=True)
-                z_target = z[row, target].astype(np.float64)
+                z_target = z[row, target]
                 np.exp(z, out=z)
                 denominator = z.sum(axis=1, dtype=np.float64)
                 total += float(np.sum(np.log(denominator) - z_target))

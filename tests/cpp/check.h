@@ -19,12 +19,12 @@ inline int report(const char* test) {
 
 // EXPECT(condition, format, values...): the message says what was got. Only the first failures are
 // printed, since one fault often fails thousands of times.
-#define EXPECT(condition, ...)                                      \
-  do {                                                              \
-    ++check::expectations;                                          \
-    if (!(condition) && check::failures++ < 20) {                   \
-      std::printf("%s:%d: %s: ", __FILE__, __LINE__, #condition);   \
-      std::printf(__VA_ARGS__);                                     \
-      std::printf("\n");                                            \
-    }                                                               \
+#define EXPECT(condition, ...)                                    \
+  do {                                                            \
+    ++check::expectations;                                        \
+    if (!(condition) && check::failures++ < 20) {                 \
+      std::printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+      std::printf(__VA_ARGS__);                                   \
+      std::printf("\n");                                          \
+    }                                                             \
   } while (0)

@@ -1,0 +1,206 @@
+// Each cell's hand-written backward against the derivative of its own forward, for every cell of
+// the registry: forward runs on dual numbers, and for any direction v of the inputs and any
+// gradient g of the new states, <g, J v> (from forward) must equal <J^T g, v> (from backward) to
+// rounding. No step size, no finite differences.
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cell_headers.h"
+#include "check.h"
+
+namespace dual {
+
+// a + b * epsilon with epsilon^2 = 0: the value and its derivative along one direction.
+struct Dual {
+  double value = 0, slope = 0;
+
+  Dual() = default;
+  explicit Dual(double v, double s = 0) : value(v), slope(s) {}
+};
+
+inline Dual operator+(Dual a, Dual b) { return Dual(a.value + b.value, a.slope + b.slope); }
+inline Dual operator-(Dual a, Dual b) { return Dual(a.value - b.value, a.slope - b.slope); }
+inline Dual operator-(Dual a) { return Dual(-a.value, -a.slope); }
+inline Dual operator*(Dual a, Dual b) {
+  return Dual(a.value * b.value, a.slope * b.value + a.value * b.slope);
+}
+inline Dual operator/(Dual a, Dual b) {
+  const double q = a.value / b.value;
+  return Dual(q, (a.slope - q * b.slope) / b.value);
+}
+inline Dual fma(Dual a, Dual b, Dual c) { return a * b + c; }
+
+inline bool operator<(Dual a, Dual b) { return a.value < b.value; }
+inline bool operator>(Dual a, Dual b) { return a.value > b.value; }
+inline bool operator<=(Dual a, Dual b) { return a.value <= b.value; }
+inline Dual select(bool mask, Dual a, Dual b) { return mask ? a : b; }
+
+// The slopes by another formula than the policies', which have them from the function's value.
+inline Dual exp_of(Dual x) { return Dual(std::exp(x.value), std::exp(x.value) * x.slope); }
+inline Dual sigmoid_of(Dual x) {
+  const double c = 2 * std::cosh(x.value / 2);
+  return Dual(1 / (1 + std::exp(-x.value)), x.slope / (c * c));
+}
+inline Dual tanh_of(Dual x) {
+  const double c = std::cosh(x.value);
+  return Dual(std::tanh(x.value), x.slope / (c * c));
+}
+
+}  // namespace dual
+
+namespace {
+
+using dual::Dual;
+using fastrnn::Pack;
+
+const double kNaN = std::numeric_limits<double>::quiet_NaN();
+// A gradient that backward must leave alone.
+const double kUntouched = 12345.678;
+// Some tens of roundings, relative to the sum of the magnitudes that are added up.
+const double kTolerance = 64 * std::numeric_limits<double>::epsilon();
+
+class Random {
+ public:
+  double operator()() {  // uniform in (-2, 2)
+    state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+    return 4 * (double(state_ >> 11) * 0x1p-53 - 0.5);
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+template <class Cell> constexpr bool is_split(int gate) { return Cell::kSplit >> gate & 1u; }
+
+// One number for each input of a cell: a point, a direction or a gradient. r counts only for the
+// gates of kSplit.
+template <class Cell> struct Inputs {
+  static constexpr int kCount = 2 * Cell::kGates + Cell::kStates;
+  double all[kCount] = {};
+  double& x(int gate) { return all[gate]; }
+  double& r(int gate) { return all[Cell::kGates + gate]; }
+  double& s(int state) { return all[2 * Cell::kGates + state]; }
+
+  static bool exists(int k) {
+    return k < Cell::kGates || k >= 2 * Cell::kGates || is_split<Cell>(k - Cell::kGates);
+  }
+  static const char* kind(int k) {
+    return k < Cell::kGates ? "x" : k < 2 * Cell::kGates ? "r" : "s";
+  }
+  static int index(int k) { return k < 2 * Cell::kGates ? k % Cell::kGates : k - 2 * Cell::kGates; }
+};
+
+// What a step leaves, as duals.
+template <class Cell> struct Step {
+  Pack<Dual, Cell::kStates> s_prev, s;
+  Pack<Dual, Cell::kSaved> save;
+};
+
+// The recurrent part of a gate outside kSplit is NaN: reading it would show everywhere.
+template <class Cell, class M> Step<Cell> forward(const M& m, Inputs<Cell> at, Inputs<Cell> along) {
+  Pack<Dual, Cell::kGates> x, r;
+  Step<Cell> step;
+  for (int k = 0; k < Cell::kGates; ++k) {
+    x[k] = Dual(at.x(k), along.x(k));
+    r[k] = is_split<Cell>(k) ? Dual(at.r(k), along.r(k)) : Dual(kNaN, kNaN);
+  }
+  for (int k = 0; k < Cell::kStates; ++k) step.s_prev[k] = Dual(at.s(k), along.s(k));
+  step.s = step.s_prev;
+  for (int k = 0; k < Cell::kSaved; ++k) step.save[k] = Dual(kNaN, kNaN);
+  Cell::forward(m, x, r, step.s, step.save);
+  return step;
+}
+
+template <class Cell, class M>
+Inputs<Cell> backward(const char* name, const M& m, Step<Cell> step, const double* gradient) {
+  const auto constant = [](auto& pack, int count) {
+    for (int k = 0; k < count; ++k) pack[k].slope = 0;
+  };
+  constant(step.s_prev, Cell::kStates);
+  constant(step.s, Cell::kStates);
+  constant(step.save, Cell::kSaved);
+  Pack<Dual, Cell::kStates> ds;
+  Pack<Dual, Cell::kGates> dx, dr;
+  for (int k = 0; k < Cell::kStates; ++k) ds[k] = Dual(gradient[k]);
+  for (int k = 0; k < Cell::kGates; ++k) {
+    dx[k] = Dual(kNaN);
+    dr[k] = Dual(is_split<Cell>(k) ? kNaN : kUntouched);
+  }
+  Cell::backward(m, step.save, step.s_prev, step.s, ds, dx, dr);
+  Inputs<Cell> result;
+  for (int k = 0; k < Cell::kGates; ++k) {
+    result.x(k) = dx[k].value;
+    if (is_split<Cell>(k)) {
+      result.r(k) = dr[k].value;
+    } else {
+      EXPECT(dr[k].value == kUntouched, "%s: dr[%d] written, though not in kSplit", name, k);
+    }
+  }
+  for (int k = 0; k < Cell::kStates; ++k) result.s(k) = ds[k].value;
+  return result;
+}
+
+// <g, J v> against <J^T g, v>; `what` and `index` name the direction v.
+template <class Cell> void expect_adjoint(const char* name, const Step<Cell>& step,
+                                          const double* gradient, Inputs<Cell> along,
+                                          Inputs<Cell> backward, const char* what, int index) {
+  double from_forward = 0, from_backward = 0, scale = 0;
+  const auto add = [&scale](double& sum, double term) {
+    sum += term;
+    scale += std::fabs(term);
+  };
+  for (int k = 0; k < Cell::kStates; ++k) add(from_forward, gradient[k] * step.s[k].slope);
+  for (int k = 0; k < Inputs<Cell>::kCount; ++k) add(from_backward, backward.all[k] * along.all[k]);
+  EXPECT(std::fabs(from_forward - from_backward) <= kTolerance * scale,
+         "%s: along %s %d: %.17g by forward, %.17g by backward", name, what, index, from_forward,
+         from_backward);
+}
+
+template <class Cell, class M> void test_cell(const char* name, const M& m) {
+  Random random;
+  for (int trial = 0; trial < 200; ++trial) {
+    Inputs<Cell> at, direction;
+    double gradient[Cell::kStates];
+    for (int k = 0; k < Inputs<Cell>::kCount; ++k) {
+      at.all[k] = random();
+      direction.all[k] = Inputs<Cell>::exists(k) ? random() : 0;
+    }
+    for (double& g : gradient) g = random();
+
+    const Step<Cell> step = forward<Cell>(m, at, direction);
+    for (int k = 0; k < Cell::kStates; ++k)
+      EXPECT(std::isfinite(step.s[k].value) && std::isfinite(step.s[k].slope),
+             "%s: state %d reads r of a gate outside kSplit, or a saved value", name, k);
+    for (int k = 0; k < Cell::kSaved; ++k)
+      EXPECT(std::isfinite(step.save[k].value), "%s: saved value %d not written, or from r", name,
+             k);
+
+    const Inputs<Cell> result = backward<Cell>(name, m, step, gradient);
+    expect_adjoint<Cell>(name, step, gradient, direction, result, "random direction", trial);
+    for (int k = 0; k < Inputs<Cell>::kCount; ++k) {
+      if (!Inputs<Cell>::exists(k)) continue;
+      Inputs<Cell> axis;
+      axis.all[k] = 1;
+      expect_adjoint<Cell>(name, forward<Cell>(m, at, axis), gradient, axis, result,
+                           Inputs<Cell>::kind(k), Inputs<Cell>::index(k));
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  using namespace fastrnn;
+  int cells = 0;
+#define FASTRNN_CELL(name, Struct, header)         \
+  test_cell<Struct>(#name " Exact", Exact{});      \
+  test_cell<Struct>(#name " Linear", Linear{});    \
+  test_cell<Struct>(#name " Linear", Linear{0.7}); \
+  ++cells;
+#include "cells/registry.h"
+#undef FASTRNN_CELL
+  EXPECT(cells > 0, "%d cells in the registry", cells);
+  return check::report("cells");
+}

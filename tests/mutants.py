@@ -1,0 +1,144 @@
+"""Show that the tests can fail: break the engine on purpose, one way at a time, and run them.
+
+    python tests/mutants.py [--only WORD] [--level LEVEL]
+
+Each mutant is one textual change of one file in a copy of the sources. The copy is built at one
+level and the tests named with the mutant must fail. Takes about half a minute for each mutant on 2
+cores, so it is run by hand and not by pytest. Exits with 1 if a mutant survives or no longer
+applies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pybind11
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS, BITS = "test_kernels.py", "test_bits.py"
+
+# file, what stands there, what is put in its place, the tests that must notice
+MUTANTS = [
+    # the cells
+    ("cells/lstm.h", "fma(f, s[1], i * g)", "fma(i, s[1], f * g)", KERNELS),
+    ("cells/lstm.h", "ds[1] = dc * f;", "ds[1] = dc * i;", KERNELS),
+    ("cells/lstm.h", "dc * s_prev[1] * m.dsigmoid(f)", "dc * s[1] * m.dsigmoid(f)", KERNELS),
+    ("cells/gru.h", "fma(z, s[0] - n, n)", "fma(z, n - s[0], n)", KERNELS),
+    ("cells/gru.h", "dr[2] = dn * r;", "dr[2] = dn;", KERNELS),
+    ("cells/gru.h", "ds[0] = ds[0] * z;", "ds[0] = V(0);", KERNELS),
+    ("cells/gates.h", "select(y <= V(0), V(0), dy)", "select(y <= V(0), dy, V(0))", KERNELS),
+    # rows, lengths, directions, resets
+    ("cpu/rows.h", "scan.length[position] - 1 - s : s", "scan.length[position] - s : s", KERNELS),
+    ("cpu/rows.h", "time(position, s) + 1 : s", "time(position, s) : s", KERNELS),
+    ("cpu/rows.h", "if (resets(position, s)) return zeros;", "", KERNELS),
+    ("cpu/rows.h", "time(position, s - 1), b)", "time(position, s), b)", KERNELS),
+    ("cpu/rows.h", "scan.length[begin + count - 1] <= s", "scan.length[begin + count - 1] < s", KERNELS),
+    # tiles and packing
+    ("cpu/microkernel.h", "args.shared_init : args.init[r]", "args.init[r] : args.shared_init", KERNELS),
+    ("cpu/pack.h", "? x : x + r;", "? x + r : x;", KERNELS),
+    # forward
+    ("cpu/forward.h", "out[i] = x[i] * mask[i];", "out[i] = x[i];", KERNELS),
+    ("cpu/forward.h", "store(states[k], next[k][row] + u);", "if (k) store(states[k], next[k][row] + u);",
+     KERNELS),
+    ("cpu/forward.h", "if (share.unit_member == 0) clear_past_ends();", "", KERNELS),
+    ("cpu/forward.h", "if (share.group) wait(share.group);", "", BITS),
+    ("cpu/forward.h", "finish_empty_rows();\n    const", "const", KERNELS),
+    # backward
+    ("cpu/backward.h", "V::load(chain) + d[0] +", "V::load(chain) +", KERNELS),
+    ("cpu/backward.h", "if (pass.accumulate_dx)", "if (false)", KERNELS),
+    ("cpu/backward.h", "values[i] *= mask[i];", ";", KERNELS),
+    ("cpu/backward.h", "ends || steps.resets(position, s + 1)", "ends", KERNELS),
+    ("cpu/backward.h", "out[u + i] = cut ? T(0) :", "out[u + i] =", KERNELS),
+    ("cpu/backward.h", "sums[r] = db[weight_row(m + r)];", "sums[r] = T(0);", KERNELS),
+    ("cpu/backward.h", "if (share.group) wait(share.group);", "", BITS),
+    # the engine
+    ("cpu/engine.cpp", "lengths[a] > lengths[b]", "lengths[a] < lengths[b]", KERNELS),
+    ("cpu/engine.cpp", "dy = dx;", "", KERNELS),
+    ("cpu/engine.cpp", "pass.mask = layers.mask[l];", "", KERNELS),
+]  # fmt: skip
+
+
+def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+
+def build(copy: Path, folder: Path) -> bool:
+    if run(["cmake", "--build", str(folder)], copy).returncode:
+        return False
+    (module,) = folder.glob("_cpu.*.so")
+    shutil.copy(module, copy / "python" / "fastrnn")
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="mutants whose text has this word")
+    parser.add_argument("--level", default="avx2")
+    options = parser.parse_args()
+    mutants = [m for m in MUTANTS if options.only in " ".join(map(str, m))]
+    survivors = []
+    with tempfile.TemporaryDirectory() as temporary:
+        copy, folder = Path(temporary) / "copy", Path(temporary) / "build"
+        for part in ("csrc", "python", "tests", "CMakeLists.txt", "CMakePresets.json", "pyproject.toml"):
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns("*.so"))
+            else:
+                copy.mkdir(exist_ok=True)
+                shutil.copy(source, copy / part)
+        configured = run(
+            ["cmake", "--preset", "release", "-B", str(folder), f"-DFASTRNN_LEVELS={options.level}",
+             f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"],
+            copy,
+        )  # fmt: skip
+        if configured.returncode or not build(copy, folder):
+            sys.exit(f"the copy does not build\n{configured.stdout}")
+        for file, old, new, tests in (bar := tqdm(mutants)):
+            path = copy / "csrc" / file
+            text = path.read_text(encoding="utf-8")
+            name = f"{file}: {old!r} -> {new!r}"
+            if text.count(old) < 1:
+                survivors.append(f"does not apply: {name}")
+                continue
+            path.write_text(text.replace(old, new, 1), encoding="utf-8")
+            try:
+                if not build(copy, folder):
+                    survivors.append(f"does not build: {name}")
+                    continue
+                done = run(
+                    [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not wide",
+                     "-p", "no:cacheprovider", f"tests/{tests}"],
+                    copy,
+                    PYTHONPATH=str(copy / "python"),
+                )  # fmt: skip
+                caught = done.returncode == 1
+            except subprocess.TimeoutExpired:
+                caught = True
+            finally:
+                path.write_text(text, encoding="utf-8")
+            bar.write(f"{'caught' if caught else 'SURVIVED'}: {name}")
+            if not caught:
+                survivors.append(f"survived: {name}")
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants caught", *survivors, sep="\n")
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The C++ tests, the sanitizers, and the fence between instruction sets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import LEVELS, run
+
+Build = Callable[..., Path]
+
+
+def program(build: Path, name: str) -> str:
+    return str(build / "tests" / "cpp" / name)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_maths(native_build: Build, level: str) -> None:
+    """exp, tanh and sigmoid: ULP, range, exact values, subnormals."""
+    run([program(native_build("tests"), f"test_math_{level}")])
+
+
+def test_cells_by_dual_numbers(native_build: Build) -> None:
+    run([program(native_build("tests"), "test_cells")])
+
+
+def test_drivers_in_linear_mode(native_build: Build) -> None:
+    run([program(native_build("linear"), "test_linear")])
+
+
+def test_engine_at_every_level(native_build: Build) -> None:
+    run([program(native_build("tests"), "test_engine"), "--calls", "60"])
+
+
+def test_engine_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
+    build = native_build("asan")
+    run([program(build, "test_engine"), "--calls", "40", "--seed", "2"])
+    run([program(build, "test_cells")])
+
+
+def test_team_under_thread_sanitizer(native_build: Build) -> None:
+    # Address randomisation off: the sanitizer's shadow does not fit some kernels' layouts.
+    command = [program(native_build("tsan"), "test_engine"), "--calls", "24", "--seed", "3"]
+    run(["setarch", platform.machine(), "-R", *command])
+
+
+def test_no_symbol_escapes_its_level(native_build: Build) -> None:
+    """A weak or global symbol without its level's namespace could stand in for another level's."""
+    units = sorted((native_build("tests") / "CMakeFiles/fastrnn_kernels.dir/generated").glob("*.o"))
+    assert len(units) >= 10
+    escaped = []
+    for unit in units:
+        level = re.match(r"kernel_([a-z0-9]+)_", unit.name)[1]
+        listing = subprocess.run(
+            ["nm", "--defined-only", unit], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        symbols = [line.split()[-2:] for line in listing.splitlines()]
+        assert any(kind in "WTVDRBu" for kind, _ in symbols), unit
+        escaped += [
+            f"{unit.name}: {kind} {name}"
+            for kind, name in symbols
+            if not kind.islower() and f"isa_{level}" not in name
+        ]
+        # No static initialisers: they would run this level's code on every processor.
+        escaped += [f"{unit.name}: {name}" for _, name in symbols if "_GLOBAL__sub_I" in name]
+    assert not escaped, "\n".join(escaped)
+
+
+def test_level_can_be_capped() -> None:
+    code = "import fastrnn; print(fastrnn.build_info()['level'])"
+    for level in LEVELS:
+        if level == "wide":
+            continue
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "FASTRNN_ISA": level},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert done.stdout.strip() == level
