@@ -109,10 +109,12 @@ def main() -> None:
         worst = max(abs(error_at(rounded, r)) for r in POINTS)
         high = round_to(log(2), fmt.digits)
         low = round_to(log(2) - high, fmt.digits)
-        print(f"// {fmt.name}: largest relative error 2^{float(log(worst, 2)):.1f}")
-        print(f"kLog2e = {literal(round_to(1 / log(2), fmt.digits), fmt)}")
-        print(f"kLn2 = {literal(high, fmt)}, kLn2Low = {literal(low, fmt)}")
-        print("kQ = {" + ", ".join(literal(c, fmt) for c in rounded) + "}")
+        declare = f"  static constexpr {fmt.name}"
+        print(f"// largest error of 1 + r + r^2 * Q(r): 2^{float(log(worst, 2)):.1f} of exp(r)")
+        print(f"{declare} kLog2e = {literal(round_to(1 / log(2), fmt.digits), fmt)};")
+        print(f"{declare} kLn2 = {literal(high, fmt)}, kLn2Low = {literal(low, fmt)};")
+        print(f"  static constexpr int kDegree = {fmt.degree};")
+        print(f"{declare} kQ[] = {{{', '.join(literal(c, fmt) for c in rounded)}}};")
 
 
 if __name__ == "__main__":

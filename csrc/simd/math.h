@@ -1,7 +1,13 @@
-// exp, sigmoid and tanh of a Vec. Errors are at most 2 ULP for exp and 4 for the others (what is
-// reached stands in docs/architecture.md; tests/cpp/test_math.cpp measures it). Results never leave
-// [0, 1] and [-1, 1], are exact at 0 and at the infinities, keep the sign of 0 (tanh), keep
-// subnormal results and pass NaN on. Branch-free, and the same bits in every lane.
+// exp, sigmoid and tanh of a Vec. Largest errors in ULP (tests/cpp/test_math.cpp measures them and
+// allows 2, 4 and 4; float over every number, double over a sample):
+//
+//            exp    sigmoid  tanh
+//   float    0.90   2.49     2.61
+//   double   1.31   2.48     2.74
+//
+// Results never leave [0, 1] and [-1, 1], are exact at 0 and at the infinities, keep the sign of 0
+// (tanh), are not flushed where they are subnormal, and pass NaN on. Branch-free; one value gives
+// the same bits in every lane and, every step being an IEEE operation, at every level.
 //
 // All three reduce x = n * ln(2) + r with |r| <= ln(2) / 2 and share one polynomial,
 // exp(r) = 1 + r + r^2 * Q(r).
