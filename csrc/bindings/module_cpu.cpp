@@ -222,7 +222,13 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
     d["l3"] = caches().l3;
     return d;
   });
-  m.def("compiler", [] { return __VERSION__; });
+  m.def("compiler", [] {
+#if defined(__clang__)
+    return __VERSION__;
+#else
+    return "g++ " __VERSION__;
+#endif
+  });
 }
 
 }  // namespace fastrnn
