@@ -128,7 +128,8 @@ def main() -> None:
                     copy,
                     PYTHONPATH=str(copy / "python"),
                 )  # fmt: skip
-                caught = done.returncode == 1
+                # A failed test, or a crash of the interpreter.
+                caught = done.returncode == 1 or done.returncode < 0
             except subprocess.TimeoutExpired:
                 caught = True
             finally:

@@ -1,5 +1,6 @@
 """Random calls: any shape, option and memory layout gives what the reference gives, and no argument
-whatever can crash the interpreter."""
+can crash the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +19,11 @@ from cases import Case, Data, cells, flat_state, make_data
 from fastrnn import _native, functional, reference
 from tolerances import assert_output, gradient, relative
 
-# A gradient of one element can cancel to any small number; of these sums of order 1 this much is rest.
+# A gradient of few elements can cancel to any small number; its terms are of order 1.
 CANCELLED = 1e-2
+
+# A busy machine is no defect.
+SLOW = [hypothesis.HealthCheck.too_slow]
 
 DOCUMENTED = (ValueError, TypeError, NotImplementedError, MemoryError)
 
@@ -205,7 +209,7 @@ def frame_of(a: np.ndarray) -> np.ndarray:
     return a.reshape(-1).view(np.uint8)
 
 
-@hypothesis.settings(max_examples=350)
+@hypothesis.settings(max_examples=2000, suppress_health_check=SLOW)
 @hypothesis.given(
     call=calls(),
     level=st.sampled_from(_native.engine.usable_levels()),
@@ -231,9 +235,7 @@ def test_any_call_gives_what_the_reference_gives(
         y2, state2 = functional.infer(
             case.cell, data.x, data.params, data.state, **data.options, out=out
         )
-        dx, dstate, grads = functional.backward(
-            case.cell, data.params, tape, data.dy, data.dstate
-        )
+        dx, dstate, grads = functional.backward(case.cell, data.params, tape, data.dy, data.dstate)
     assert_output(y, wanted_y, case.dtype, "y")
     assert_gradient(dx, wanted_dx, case.dtype, "dx")
     for name, a, b in zip("hc", flat_state(state), flat_state(wanted_state), strict=False):
@@ -262,8 +264,8 @@ RECURSIVE: list[Any] = []
 RECURSIVE.append(RECURSIVE)
 
 DTYPES = [
-    "float32", "float64", "float16", "longdouble", ">f4", ">f8", "complex64", "int8", "int64", ">i8",
-    "uint64", "bool", "object", "S3", "U2", "M8[s]", "m8", "f4,f8", "V5",
+    "float32", "float64", "float16", "longdouble", ">f4", ">f8", "complex64", "int8", "int64",
+    ">i8", "uint64", "bool", "object", "S3", "U2", "M8[s]", "m8", "f4,f8", "V5",
 ]  # fmt: skip
 
 # Not so large that one could be had, but for the empty ones.
@@ -283,7 +285,9 @@ def arrays(draw: Callable[..., Any]) -> np.ndarray:
         a[...] = draw(st.sampled_from([0.0, 1.0, -3.0, 6e4, np.nan, np.inf]))
     if dtype.kind in "iu":
         a[...] = draw(st.sampled_from([0, 1, 3, 100]))
-    wrap = draw(st.sampled_from([contiguous, read_only, subclass, np.ma.masked_array, every_second]))
+    wrap = draw(
+        st.sampled_from([contiguous, read_only, subclass, np.ma.masked_array, every_second])
+    )
     return wrap(a)
 
 
@@ -321,7 +325,9 @@ class World:
         self.x, self.state, self.dy, self.params = data.x, data.state, data.dy, data.params
         self.options = data.options
         self.packed = functional.pack("lstm", self.params)
-        _, _, self.tape = functional.forward("lstm", self.x, self.params, self.state, **self.options)
+        _, _, self.tape = functional.forward(
+            "lstm", self.x, self.params, self.state, **self.options
+        )
         _, _, self.layer_tape = self.layer.forward(self.x, self.state)
         _, self.cell_tape = self.cell.forward(self.x[0])
 
@@ -334,7 +340,9 @@ class World:
             "input_size": 4, "hidden_size": 5, "num_layers": 1, "bias": True, "batch_first": False,
             "dropout": 0.0, "bidirectional": False, "dtype": "float32", "device": "cpu", "seed": 0,
         }  # fmt: skip
-        cell = {name: layer[name] for name in ("input_size", "hidden_size", "bias", "dtype", "seed")}
+        cell = {
+            name: layer[name] for name in ("input_size", "hidden_size", "bias", "dtype", "seed")
+        }
         return {
             "infer": (functional.infer, run),
             "infer packed": (functional.infer, {**run, "params": self.packed}),
@@ -375,7 +383,7 @@ def world() -> World:
     return World()
 
 
-@hypothesis.settings(max_examples=1500)
+@hypothesis.settings(max_examples=2500, suppress_health_check=SLOW)
 @hypothesis.given(data=st.data())
 def test_no_argument_crashes(world: World, data: st.DataObject) -> None:
     function, arguments = world.calls()[data.draw(st.sampled_from(sorted(world.calls())), "call")]
@@ -386,13 +394,13 @@ def test_no_argument_crashes(world: World, data: st.DataObject) -> None:
     threads = fastrnn.get_num_threads()
     try:
         function(**{**arguments, **replaced})
-    except DOCUMENTED as error:
-        assert str(error), "a message"
+    except DOCUMENTED:
+        pass  # a refusal; anything else fails the test
     finally:
         fastrnn.set_num_threads(threads)
 
 
-@hypothesis.settings(max_examples=400)
+@hypothesis.settings(max_examples=1000, suppress_health_check=SLOW)
 @hypothesis.given(data=st.data())
 def test_no_tape_crashes(world: World, data: st.DataObject) -> None:
     """Backward trusts no field of a tape, though only a forger would have changed one."""
@@ -406,5 +414,5 @@ def test_no_tape_crashes(world: World, data: st.DataObject) -> None:
         else:
             forged = replace(world.tape, **{name: value})
             functional.backward("lstm", world.params, forged, world.dy)
-    except DOCUMENTED as error:
-        assert str(error), "a message"
+    except DOCUMENTED:
+        pass  # a refusal; anything else fails the test

@@ -21,6 +21,10 @@ constexpr int kAccumulators = 12;  // of 16 registers
 constexpr int kMaxVectors = 4;
 constexpr int kMaxRows = 8;
 
+// Accumulators stay in registers only if the loops over them are unrolled early; g++ 11 has to be
+// told.
+#define FASTRNN_UNROLL _Pragma("GCC unroll 8")
+
 constexpr int min_of(int a, int b) { return a < b ? a : b; }
 // Rows of the largest tile with n vectors that fits the registers.
 constexpr int rows_for(int n) { return min_of(kAccumulators / n, kMaxRows); }
@@ -44,12 +48,12 @@ __attribute__((noinline)) void tile(const TileArgs<T>& args) {
   using V = Vec<T>;
   constexpr int L = V::kLanes;
   V acc[R][N];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v)
-      acc[r][v] = V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + v * L);
+  FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
+      V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + v * L);
 
   const T* a[R];
-  for (int r = 0; r < R; ++r) a[r] = kLeft == Left::kRows ? args.a[r] : args.a[0] + r;
+  FASTRNN_UNROLL for (int r = 0; r < R; ++r) a[r] =
+      kLeft == Left::kRows ? args.a[r] : args.a[0] + r;
   const T* b = args.b;
   const int64_t K = args.K, b_step = args.b_step;
   constexpr int64_t a_step = kLeft == Left::kRows ? 1 : kMatrixRows;
@@ -57,22 +61,22 @@ __attribute__((noinline)) void tile(const TileArgs<T>& args) {
     // The smaller side is held, the larger one streams through one register.
     if constexpr (N <= R && !(N == 4 && R == 3)) {
       V w[N];
-      for (int v = 0; v < N; ++v) w[v] = V::load(b + v * L);
-      for (int r = 0; r < R; ++r) {
+      FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = V::load(b + v * L);
+      FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
         const V x(a[r][k * a_step]);
-        for (int v = 0; v < N; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
+        FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
       }
     } else {
       V x[R];
-      for (int r = 0; r < R; ++r) x[r] = V(a[r][k * a_step]);
-      for (int v = 0; v < N; ++v) {
+      FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = V(a[r][k * a_step]);
+      FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
         const V w = V::load(b + v * L);
-        for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
+        FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
       }
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v) acc[r][v].store(args.out[r] + v * L);
+  FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v]
+      .store(args.out[r] + v * L);
 }
 
 template <class T> using Tile = void (*)(const TileArgs<T>&);

@@ -3,8 +3,8 @@
 // vector extensions stands in vec_<level>.h.
 //
 // A unit defines FASTRNN_ISA (its namespace, isa_<level>), FASTRNN_VECTOR_BYTES and
-// FASTRNN_LEVEL_<LEVEL>; everything here lives inside that namespace, so that no symbol of one level
-// can ever stand in for another level's.
+// FASTRNN_LEVEL_<LEVEL>; everything here lives inside that namespace, so that no symbol of one
+// level can ever stand in for another level's.
 #pragma once
 
 #include <stdint.h>
@@ -42,9 +42,7 @@ template <class T> struct Vec {
   // s - 0, not s + 0, which would turn -0 into +0 (and would not fold away).
   FASTRNN_INLINE explicit Vec(T s) : raw(s - Raw{}) {}
 
-  static FASTRNN_INLINE Vec load(const T* p) {
-    return Vec(*reinterpret_cast<const Unaligned*>(p));
-  }
+  static FASTRNN_INLINE Vec load(const T* p) { return Vec(*reinterpret_cast<const Unaligned*>(p)); }
   FASTRNN_INLINE void store(T* p) const { *reinterpret_cast<Unaligned*>(p) = raw; }
 
   friend FASTRNN_INLINE Vec operator+(Vec a, Vec b) { return a.raw + b.raw; }

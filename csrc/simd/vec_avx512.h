@@ -32,8 +32,8 @@ FASTRNN_INLINE void store_n(Vec<double> v, double* p, int64_t n) {
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_lanes(n)), v.raw);
 }
 
-// The instructions return their second operand where one is NaN. (Masked by a full mask, which costs
-// nothing: GCC's headers make the plain forms warn of an uninitialised value.)
+// The instructions return their second operand where one is NaN. (Masked by a full mask, which
+// costs nothing: GCC's headers make the plain forms warn of an uninitialised value.)
 FASTRNN_INLINE Vec<float> at_most(Vec<float> x, Vec<float> limit) {
   return _mm512_maskz_min_ps(0xffff, limit.raw, x.raw);
 }
