@@ -96,7 +96,14 @@ def main() -> None:
     survivors = []
     with tempfile.TemporaryDirectory() as temporary:
         copy, folder = Path(temporary) / "copy", Path(temporary) / "build"
-        for part in ("csrc", "python", "tests", "CMakeLists.txt", "CMakePresets.json", "pyproject.toml"):
+        for part in (
+            "csrc",
+            "python",
+            "tests",
+            "CMakeLists.txt",
+            "CMakePresets.json",
+            "pyproject.toml",
+        ):
             source = ROOT / part
             if source.is_dir():
                 shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns("*.so"))

@@ -109,8 +109,7 @@ py::dict plan_dict(const Usage& usage) {
 py::dict explain(const Weights& w, int64_t T, int64_t B) {
   const Spec& spec = w.spec();
   const KernelEntry& k = w.kernel();
-  if (T < 0 || B < 0)
-    throw Error(Fault::kValue, spec.op, "T and B must not be negative, got " + to_string({T, B}));
+  check_sizes(spec, T, B);
   Problem p;
   p.T = T, p.B = B;
   const TapeShapes tape = tape_shapes(spec, p);

@@ -158,6 +158,19 @@ void check_parameters(const Spec& spec, const std::vector<View>& views) {
     check_values(spec, expected[i].name, views[i], expected[i].shape);
 }
 
+void check_sizes(const Spec& spec, int64_t T, int64_t B) {
+  if (T < 0 || B < 0)
+    reject(spec, Fault::kValue, "T and B must not be negative", to_string({T, B}));
+  // One array holds at most this much, whatever the tape and the workspace need.
+  const int64_t D = spec.directions, widest = std::max(D * spec.units, spec.inputs) + 64;
+  int64_t steps = 0, rows = 0;
+  if (__builtin_add_overflow(T, 2, &steps) || __builtin_add_overflow(B, 1, &rows) ||
+      bytes_of({spec.layers * D, 4 * (spec.gates + spec.saved + 2), steps, rows, widest},
+               spec.element_bytes) < 0)
+    reject(spec, Fault::kMemory, "arrays of a call must be addressable",
+           "T and B of " + to_string({T, B}));
+}
+
 Problem check_input(const Spec& spec, const View& x, bool batch_first) {
   if (!x.given) reject(spec, Fault::kType, "x must be an array", "none");
   check_dtype(spec, "x", x);
@@ -175,12 +188,7 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first) {
     reject(spec, Fault::kValue,
            "x must have " + std::to_string(spec.inputs) + " features in its last dimension",
            to_string(shape_of(x)));
-  // One array holds at most this much, whatever the tape and the workspace need.
-  const Shape largest = {spec.layers * spec.directions, 4 * (spec.gates + spec.saved + 2), p.T + 2,
-                         p.B + 1, std::max(spec.units, spec.inputs) + 64};
-  if (bytes_of(largest, spec.element_bytes) < 0)
-    reject(spec, Fault::kMemory, "arrays of the call must be addressable",
-           "x of shape " + to_string(shape_of(x)));
+  check_sizes(spec, p.T, p.B);
   return p;
 }
 

@@ -21,6 +21,9 @@ void check_spec(const Spec& spec);
 // Parameters in the order of parameters_of().
 void check_parameters(const Spec& spec, const std::vector<View>& views);
 
+// T and B of a call: not negative, and no array of it has more bytes than int64 counts.
+void check_sizes(const Spec& spec, int64_t T, int64_t B);
+
 // x gives T and B.
 Problem check_input(const Spec& spec, const View& x, bool batch_first);
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -24,24 +23,31 @@ class Weights {
   const Spec& spec() const { return spec_; }
   const KernelEntry& kernel() const { return *kernel_; }
   // Of pass layer * D + direction.
-  const GatePanels& gate_panels(int64_t pass) const { return gate_panels_[pass]; }
-  const MatrixPanels& matrix_panels(int64_t pass) const { return matrix_panels_[pass]; }
+  const GatePanels& gate_panels(int64_t pass) const { return panels(false)->gates[pass]; }
+  const MatrixPanels& matrix_panels(int64_t pass) const { return panels(true)->matrices[pass]; }
 
   // Validates the parameters and packs them for forward() or backward(); does nothing when that is
   // done already. May be called from several threads.
   void pack(const std::vector<View>& parameters, bool backward);
-  bool packed(bool backward) const { return packed_[backward].load(std::memory_order_acquire); }
-  int64_t bytes() const { return forward_.bytes() + backward_.bytes(); }
+  bool packed(bool backward) const { return panels(backward) != nullptr; }
+  int64_t bytes() const;
+  ~Weights();
 
  private:
+  struct Panels {
+    Block memory;
+    std::vector<GatePanels> gates;       // for forward,
+    std::vector<MatrixPanels> matrices;  // or for backward
+  };
+  const Panels* panels(bool backward) const {
+    return panels_[backward].load(std::memory_order_acquire);
+  }
+
   Spec spec_;
   const KernelEntry* kernel_;
-  // Apart from each other: one is read while the other is being packed.
-  std::vector<GatePanels> gate_panels_;
-  std::vector<MatrixPanels> matrix_panels_;
-  Block forward_, backward_;
-  std::mutex mutex_;
-  std::atomic<bool> packed_[2] = {{false}, {false}};
+  // Set once, by whoever has packed first. Not under a lock: a child of fork() would find it locked
+  // for ever where another thread was packing.
+  std::atomic<const Panels*> panels_[2] = {{nullptr}, {nullptr}};
 };
 
 struct TapeViews {

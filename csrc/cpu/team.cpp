@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <vector>
 
 #if defined(FASTRNN_TEAM_STD_THREAD)
 #include <thread>
-#include <vector>
 #else
 #include <omp.h>
 #endif
@@ -92,8 +92,39 @@ void run_team(int n, void (*job)(void*, int, int), void* context) {
 
 const char* team_backend() { return "OpenMP"; }
 
+namespace {
+
+// libgomp ends the process where a thread cannot be made. So threads that its pool does not hold
+// yet are tried first: they are made, wait for each other, and leave their stacks to those that
+// follow.
+bool can_start(int n) {
+  thread_local int pool = 1;  // of the calling thread, at its last parallel region
+  if (n > pool) {
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    std::vector<pthread_t> made;
+    made.reserve(static_cast<size_t>(n - pool));
+    pthread_mutex_lock(&gate);
+    const auto pass = [](void* at) -> void* {
+      pthread_mutex_lock(static_cast<pthread_mutex_t*>(at));
+      pthread_mutex_unlock(static_cast<pthread_mutex_t*>(at));
+      return nullptr;
+    };
+    pthread_t thread;
+    while (static_cast<int>(made.size()) < n - pool &&
+           pthread_create(&thread, nullptr, pass, &gate) == 0)
+      made.push_back(thread);
+    pthread_mutex_unlock(&gate);
+    for (pthread_t each : made) pthread_join(each, nullptr);
+    if (static_cast<int>(made.size()) < n - pool) return false;
+  }
+  pool = n;
+  return true;
+}
+
+}  // namespace
+
 void run_team(int n, void (*job)(void*, int, int), void* context) {
-  if (n == 1) {
+  if (n == 1 || !can_start(n)) {
     job(context, 0, 1);
     return;
   }

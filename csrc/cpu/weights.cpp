@@ -1,4 +1,4 @@
-#include <cstring>
+#include <memory>
 
 #include "../core/dispatch.h"
 #include "../core/error.h"
@@ -14,13 +14,21 @@ Weights::Weights(const std::string& cell, int element_bytes, int64_t layers, int
   spec_ = {cell,  element_bytes, layers,         directions,      inputs,
            units, bias,          kernel_->gates, kernel_->states, kernel_->saved};
   check_spec(spec_);
-  gate_panels_.resize(static_cast<size_t>(layers * directions));
-  matrix_panels_.resize(gate_panels_.size());
+}
+
+Weights::~Weights() {
+  for (const auto& panels : panels_) delete panels.load();
+}
+
+int64_t Weights::bytes() const {
+  int64_t bytes = 0;
+  for (bool backward : {false, true})
+    if (const Panels* packed = panels(backward)) bytes += packed->memory.bytes();
+  return bytes;
 }
 
 void Weights::pack(const std::vector<View>& parameters, bool backward) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (packed_[backward]) return;
+  if (packed(backward)) return;
   check_parameters(spec_, parameters);
   const KernelEntry& k = *kernel_;
   const int64_t H = spec_.units, rows = k.gates * H, element = k.element_bytes;
@@ -35,8 +43,8 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
                        2 * align(k.gates_size(H, 1) * element);
     bytes += spec_.directions * one;
   }
-  Block block(bytes, spec_.op, "packed weights");
-  char* next = block.data();
+  std::unique_ptr<Panels> made(new Panels{Block(bytes, spec_.op, "packed weights"), {}, {}});
+  char* next = made->memory.data();
   const auto take = [&](int64_t elements) {
     char* p = next;
     next += align(elements * element);
@@ -53,7 +61,7 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
         char *ih = take(k.matrix_size(rows, I)), *hh = take(k.matrix_size(rows, H));
         k.pack_matrix(w_ih.data(), w_ih.stride(0), w_ih.stride(1), H, I, 0, ih);
         k.pack_matrix(w_hh.data(), w_hh.stride(0), w_hh.stride(1), H, H, 1, hh);
-        matrix_panels_[static_cast<size_t>(pass)] = {ih, hh};
+        made->matrices.push_back({ih, hh});
       } else {
         char *ih = take(k.gates_size(H, I)), *hh = take(k.gates_size(H, H));
         char *bias_x = take(k.gates_size(H, 1)), *bias_r = take(k.gates_size(H, 1));
@@ -65,11 +73,12 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
         } else {
           k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
         }
-        gate_panels_[static_cast<size_t>(pass)] = {ih, hh, bias_x, bias_r};
+        made->gates.push_back({ih, hh, bias_x, bias_r});
       }
     }
-  (backward ? backward_ : forward_) = static_cast<Block&&>(block);
-  packed_[backward].store(true, std::memory_order_release);
+  const Panels* none = nullptr;
+  if (panels_[backward].compare_exchange_strong(none, made.get(), std::memory_order_acq_rel))
+    made.release();
 }
 
 }  // namespace fastrnn

@@ -7,9 +7,13 @@ float64, `training` what a small training loop needs.
 
 from __future__ import annotations
 
+import operator
 import platform
+import reprlib
 from importlib import metadata as _metadata
 from typing import Any
+
+import numpy as np
 
 from . import _native, functional, reference, training
 from .cells import GRUCell, LSTMCell, RNNCell
@@ -47,7 +51,15 @@ def set_num_threads(n: int) -> None:
     ------
     ValueError
         `n` is not within 1..4096.
+    TypeError
+        `n` is not an integer.
     """
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise TypeError(f"[set_num_threads] n must be an integer, got {reprlib.repr(n)}") from None
+    if not 1 <= n <= 4096:
+        raise ValueError(f"[set_num_threads] n must be within 1..4096, got {n}")
     _native.engine.set_num_threads(n)
 
 
@@ -94,7 +106,21 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     ------
     ValueError
         The shape is not one that the layer takes.
+    TypeError
+        Not a layer, not a tuple of integers.
+    MemoryError
+        No array of this shape can be addressed.
     """
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"[explain] layer must be a recurrent layer, got {type(layer).__name__}")
+    if not isinstance(shape, (tuple, list)) or not all(
+        isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape
+    ):
+        raise TypeError(
+            f"[{layer.cell}] shape must be a tuple of integers, got {reprlib.repr(shape)}"
+        )
+    if not all(-(2**63) <= n < 2**63 for n in shape):
+        raise ValueError(f"[{layer.cell}] shape must be of sizes below 2**63, got {tuple(shape)}")
     if len(shape) not in (2, 3) or shape[-1] != layer.input_size:
         raise ValueError(
             f"[{layer.cell}] shape must be (T, B, {layer.input_size}) or (T, {layer.input_size}), "

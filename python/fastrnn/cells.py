@@ -56,11 +56,11 @@ class _Cell(Module):
         ValueError, TypeError, MemoryError
             As `fastrnn.functional.infer`.
         """
-        return _without_time(self._layer(self._with_time(x), _with_layer(state))[1])
+        return _without_time(self._layer(self._with_time(x), self._with_layer("state", state))[1])
 
     def forward(self, x: np.ndarray, state: State = None) -> tuple[State, Tape]:
         """The state after one step, and the tape for `backward`."""
-        _, final, tape = self._layer.forward(self._with_time(x), _with_layer(state))
+        _, final, tape = self._layer.forward(self._with_time(x), self._with_layer("state", state))
         return _without_time(final), tape
 
     def backward(
@@ -68,7 +68,7 @@ class _Cell(Module):
     ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
         """Gradients of x, of the state before and of the parameters."""
         dy = np.zeros_like(tape.y) if isinstance(tape, Tape) else None
-        dx, dinitial, grads = self._layer.backward(tape, dy, _with_layer(dstate))
+        dx, dinitial, grads = self._layer.backward(tape, dy, self._with_layer("dstate", dstate))
         return dx[0], _without_time(dinitial), _cell_names(grads)
 
     def _with_time(self, x: np.ndarray) -> np.ndarray:
@@ -76,11 +76,36 @@ class _Cell(Module):
             raise TypeError(f"[{self._op}] x must be a NumPy array, got {type(x).__name__}")
         if x.ndim not in (1, 2):
             raise ValueError(f"[{self._op}] x must have shape (B, I) or (I,), got {x.shape}")
-        return x[None]
+        return np.asarray(x)[None]  # not of a subclass that has its own idea of an axis
+
+    def _with_layer(self, name: str, state: State) -> State:
+        """(B, H) becomes (1, B, H): the state of a stack of one layer."""
+
+        def one(s: Any) -> Any:
+            if not isinstance(s, np.ndarray):
+                return s
+            if s.ndim not in (1, 2):
+                raise ValueError(
+                    f"[{self._op}] {name} must have shape (B, H) or (H,), got {s.shape}"
+                )
+            return np.asarray(s)[None]
+
+        return tuple(one(s) for s in state) if isinstance(state, (tuple, list)) else one(state)
 
     def __repr__(self) -> str:
-        options = "" if self.bias else ", bias=False"
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
+        options = [str(self.input_size), str(self.hidden_size), *self._options()]
+        if not self.bias:
+            options.append("bias=False")
+        if self._layer.dtype != np.float32:
+            options.append(f"dtype={self._layer.dtype.name!r}")
+        return f"{type(self).__name__}({', '.join(options)})"
+
+    def _options(self) -> list[str]:
+        return []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._arrays = _cell_names(self._layer._arrays)
 
 
 class LSTMCell(_Cell):
@@ -113,16 +138,12 @@ class RNNCell(_Cell):
         super().__init__(cell, input_size, hidden_size, bias, *args, **options)
         self.nonlinearity = nonlinearity
 
+    def _options(self) -> list[str]:
+        return [] if self.nonlinearity == "tanh" else [f"nonlinearity={self.nonlinearity!r}"]
+
 
 def _cell_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removesuffix("_l0"): a for name, a in arrays.items()}
-
-
-def _with_layer(state: State) -> State:
-    """(B, H) becomes (1, B, H): the state of a stack of one layer."""
-    if isinstance(state, (tuple, list)):
-        return tuple(_with_layer(s) for s in state)
-    return state[None] if isinstance(state, np.ndarray) else state
 
 
 def _without_time(state: State) -> State:

@@ -56,8 +56,9 @@ class Packed:
         forward: bool = True,
         backward: bool = False,
     ) -> None:
-        self.cell = cell
+        self.cell = _cell_name(cell)
         sizes = _sizes(cell, params)
+        self.layers = sizes["layers"]
         self.dtype = sizes.pop("dtype")
         self.native = _native.engine.Weights(cell, self.dtype.itemsize, **sizes)
         self.names = [name for name, _ in self.native.parameters]
@@ -141,7 +142,7 @@ def infer(
     MemoryError
         The workspace cannot be had.
     """
-    packed = _packed(cell, params, backward=False)
+    packed = _packed(_cell_name(cell), params, backward=False)
     y, final, _ = _run(
         packed, x, state, batch_first, lengths, resets, dropout_masks, out, keep_tape=False
     )
@@ -164,7 +165,7 @@ def forward(
 
     As `infer`, with a `Tape` as third result. y is part of the tape and therefore read-only.
     """
-    packed = _packed(cell, params, backward=False)
+    packed = _packed(_cell_name(cell), params, backward=False)
     y, final, tape = _run(
         packed, x, state, batch_first, lengths, resets, dropout_masks, out, keep_tape=True
     )
@@ -206,26 +207,27 @@ def backward(
     ValueError, TypeError, MemoryError
         As `infer`; also for a tape of another cell or size.
     """
+    _cell_name(cell)
     if not isinstance(tape, Tape):
         raise TypeError(f"[{cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
-    if tape.cell != cell:
+    if not isinstance(tape.cell, str) or tape.cell != cell:
         raise ValueError(f"[{cell}] tape must be of this cell, got one of {tape.cell}")
     packed = _packed(cell, params, backward=True)
-    native = packed.native
-    _, state_shape, _ = native.shapes(tape.x, tape.batch_first)
-    dx = np.empty(tape.x.shape, packed.dtype)
-    dinitial = tuple(np.empty(state_shape, packed.dtype) for _ in range(native.states))
-    grads = {name: np.empty(shape, packed.dtype) for name, shape in native.parameters}
+    native, batch_first = packed.native, bool(tape.batch_first)
+    _, state_shape, _ = native.shapes(tape.x, batch_first)
+    dx = _empty(cell, tape.x.shape, packed.dtype)
+    dinitial = tuple(_empty(cell, state_shape, packed.dtype) for _ in range(native.states))
+    grads = {name: _empty(cell, shape, packed.dtype) for name, shape in native.parameters}
     _native.engine.backward(
         native,
         tape.x,
-        tape.state,
+        None if tape.state is None else _arrays(cell, "state of the tape", tape.state),
         tape.lengths,
         tape.resets,
-        tape.masks,
-        tape.batch_first,
+        _arrays(cell, "masks of the tape", tape.masks),
+        batch_first,
         tape.y,
-        tape.arrays,
+        _arrays(cell, "arrays of the tape", tape.arrays),
         dy,
         _state_arrays(cell, "dstate", native.states, dstate),
         dx,
@@ -273,16 +275,20 @@ def _run(
     keep_tape: bool,
 ) -> tuple[np.ndarray, State, Tape | None]:
     native, cell, dtype = packed.native, packed.cell, packed.dtype
+    batch_first = bool(batch_first)
     y_shape, state_shape, tape_shapes = native.shapes(x, batch_first)
     initial = _state_arrays(cell, "state", native.states, state)
     if lengths is not None:
-        lengths = _lengths_array(cell, lengths, keep_tape)
-    if resets is not None and keep_tape:
-        resets = np.array(resets)
-    given_masks = () if masks is None else tuple(masks)
-    y = np.empty(y_shape, dtype) if out is None else out
-    final = tuple([np.empty(state_shape, dtype) for _ in range(native.states)])
-    arrays = tuple(np.empty(shape, dtype) for shape in tape_shapes) if keep_tape else None
+        lengths = _lengths_array(cell, lengths)
+    given_masks = () if masks is None else _arrays(cell, "dropout_masks", masks)
+    if masks is not None and len(given_masks) != packed.layers - 1:
+        raise ValueError(
+            f"[{cell}] dropout_masks must be one for each layer but the last "
+            f"({packed.layers - 1}), got {len(given_masks)}"
+        )
+    y = _empty(cell, y_shape, dtype) if out is None else out
+    final = tuple([_empty(cell, state_shape, dtype) for _ in range(native.states)])
+    arrays = tuple(_empty(cell, shape, dtype) for shape in tape_shapes) if keep_tape else None
     _native.engine.forward(
         native, x, initial, lengths, resets, given_masks, batch_first, y, final, arrays
     )
@@ -290,6 +296,9 @@ def _run(
         return y, _state_result(final), None
     y = y.view()
     y.flags.writeable = False
+    # Small, and so copied; x, the state and the masks are kept by reference.
+    lengths = None if lengths is None else lengths.copy()
+    resets = None if resets is None else resets.copy()
     tape = Tape(cell, x, initial, lengths, resets, given_masks, batch_first, y, arrays)
     return y, _state_result(final), tape
 
@@ -305,8 +314,20 @@ def _packed(cell: str, params: Mapping[str, np.ndarray] | Packed, backward: bool
     return params
 
 
+def _cell_name(cell: Any) -> str:
+    if not isinstance(cell, str):
+        raise TypeError(f"[cell] cell must be a name, got {type(cell).__name__}")
+    return cell
+
+
 def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """L, D, I, H, bias and dtype as the parameters have them; the engine checks the rest."""
+
+    if not isinstance(params, Mapping):
+        raise TypeError(
+            f"[{cell}] params must be a mapping of names to arrays or packed weights, "
+            f"got {type(params).__name__}"
+        )
 
     def matrix(name: str) -> np.ndarray:
         if name not in params:
@@ -346,9 +367,32 @@ def _in_order(
     return tuple(params[name] for name in names)
 
 
-def _lengths_array(cell: str, lengths: Any, keep: bool) -> np.ndarray:
-    """Lengths as an array; a copy where a tape will keep them. A list of ints is welcome."""
-    array = np.array(lengths) if keep else np.asarray(lengths)
+def _empty(cell: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):  # ValueError: more bytes than NumPy counts
+        raise MemoryError(
+            f"[{cell}] memory for the results must be available, got none for shape {shape}"
+        ) from None
+
+
+def _arrays(cell: str, name: str, value: Any) -> tuple[np.ndarray, ...]:
+    """A tuple or list, never an array: iterating over that could take for ever."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(
+            f"[{cell}] {name} must be a tuple or list of arrays, got {type(value).__name__}"
+        )
+    return tuple(value)
+
+
+def _lengths_array(cell: str, lengths: Any) -> np.ndarray:
+    """Lengths as an array; a list of ints is welcome."""
+    if isinstance(lengths, np.ndarray):
+        return lengths
+    try:
+        array = np.array(lengths)
+    except (ValueError, MemoryError):  # lists in lists, of different lengths
+        raise TypeError(f"[{cell}] lengths must be integers, got nested lists") from None
     return array.astype(np.int64) if array.shape == (0,) else array
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -68,7 +69,7 @@ class Recurrent(Module):
         device: str = "cpu",
         seed: Any = None,
     ) -> None:
-        self.cell = cell
+        self.cell = functional._cell_name(cell)
         self.dtype = _float_dtype(cell, dtype)
         self.input_size = _size(cell, "input_size", input_size)
         self.hidden_size = _size(cell, "hidden_size", hidden_size)
@@ -88,9 +89,14 @@ class Recurrent(Module):
             self.bias,
         )
         init, drop = _seed_sequence(cell, seed).spawn(2)
-        super().__init__(cell, _uniform(native.parameters, self.hidden_size, self.dtype, init))
+        super().__init__(
+            cell, _uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
+        )
         self._drop = np.random.default_rng(drop)
         self._drop_lock = threading.Lock()
+        # Names the layer in its tapes; copied and pickled along, so that a copy is another owner, but
+        # of tapes that were copied with it.
+        self._owner = object()
         self._packed: tuple[int, Packed] | None = None
 
     def __call__(
@@ -140,10 +146,10 @@ class Recurrent(Module):
             batch_first=self.batch_first,
             lengths=lengths,
             resets=resets,
-            dropout_masks=self._draw_masks(x),
+            dropout_masks=self._draw_masks(weights.native.shapes(x, self.batch_first)[0]),
             out=out,
         )
-        return y, final, replace(tape, owner=self._token, version=version)
+        return y, final, replace(tape, owner=self._owner, version=version)
 
     def backward(
         self, tape: Tape, dy: np.ndarray, dstate: State = None
@@ -159,7 +165,7 @@ class Recurrent(Module):
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"[{self.cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
-        if tape.owner is not self._token:
+        if tape.owner is not self._owner:
             raise ValueError(f"[{self.cell}] tape must be this layer's, got another's")
         version, weights = self._weights(backward=True)
         if tape.version != version:
@@ -169,14 +175,11 @@ class Recurrent(Module):
             )
         return functional.backward(self.cell, weights, tape, dy, dstate)
 
-    @property
-    def _token(self) -> Any:
-        # A copy or an unpickled layer is another owner: its lock is never shared.
-        return self._drop_lock
-
     def _weights(self, backward: bool) -> tuple[int, Packed]:
         """Packed weights of the present version."""
         version, entry = self.version, self._packed
+        if self._open:  # inside a mutable() block anything may change before the next call
+            return version, Packed(self.cell, self._arrays, backward=backward)
         if entry is None or entry[0] != version:
             entry = version, Packed(self.cell, self._arrays)
             self._packed = entry
@@ -184,17 +187,22 @@ class Recurrent(Module):
             entry[1].add(self._arrays, backward=True)
         return entry
 
-    def _draw_masks(self, x: np.ndarray) -> list[np.ndarray] | None:
+    def _draw_masks(self, shape: tuple[int, ...]) -> list[np.ndarray] | None:
         if self.dropout == 0.0 or self.num_layers == 1:
             return None
-        shape = (*x.shape[:-1], self.hidden_size * (2 if self.bidirectional else 1))
         keep = 1.0 - self.dropout
         scale = self.dtype.type(1.0 / keep if keep else 0.0)
         with self._drop_lock:
-            return [
-                (self._drop.random(shape, np.float32) < keep) * scale
-                for _ in range(self.num_layers - 1)
-            ]
+            try:
+                return [
+                    (self._drop.random(shape, np.float32) < keep) * scale
+                    for _ in range(self.num_layers - 1)
+                ]
+            except (MemoryError, ValueError):
+                raise MemoryError(
+                    f"[{self.cell}] memory for the dropout masks must be available, "
+                    f"got none for shape {shape}"
+                ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -206,8 +214,9 @@ class Recurrent(Module):
         super().__setstate__(state)
         self._drop_lock = threading.Lock()
 
-    def __repr__(self) -> str:
-        options = [str(self.input_size), str(self.hidden_size)]
+    def _options(self) -> list[str]:
+        options = [] if type(self) is not Recurrent else [repr(self.cell)]
+        options += [str(self.input_size), str(self.hidden_size)]
         for name, usual in (
             ("num_layers", 1),
             ("bias", True),
@@ -218,8 +227,11 @@ class Recurrent(Module):
             if getattr(self, name) != usual:
                 options.append(f"{name}={getattr(self, name)}")
         if self.dtype != np.float32:
-            options.append(f"dtype={self.dtype.name}")
-        return f"{type(self).__name__}({', '.join(options)})"
+            options.append(f"dtype={self.dtype.name!r}")
+        return options
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._options())})"
 
 
 class LSTM(Recurrent):
@@ -266,43 +278,54 @@ class RNN(Recurrent):
         super().__init__(cell, input_size, hidden_size, num_layers, *args, **options)
         self.nonlinearity = nonlinearity
 
+    def _options(self) -> list[str]:
+        nonlinearity = (
+            [] if self.nonlinearity == "tanh" else [f"nonlinearity={self.nonlinearity!r}"]
+        )
+        return super()._options() + nonlinearity
+
 
 def _rnn_cell(nonlinearity: str) -> str:
     choices = ("tanh", "relu", "sigmoid")
-    if nonlinearity not in choices:
+    if not isinstance(nonlinearity, str) or nonlinearity not in choices:
         raise ValueError(f"[rnn] nonlinearity must be one of {choices}, got {nonlinearity!r}")
     return f"rnn_{nonlinearity}"
 
 
 def _float_dtype(op: str, dtype: Any) -> np.dtype:
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = np.dtype(object)
     for known in (np.dtype(np.float32), np.dtype(np.float64)):
-        try:
-            if np.dtype(dtype) == known:
-                return known
-        except TypeError:
-            break  # no dtype at all
-    raise TypeError(f"[{op}] dtype must be float32 or float64, got {dtype!r}")
+        if dtype is not None and found == known:  # np.dtype(None) is float64
+            return known
+    raise TypeError(f"[{op}] dtype must be float32 or float64, got {reprlib.repr(dtype)}")
 
 
 def _size(op: str, name: str, n: Any) -> int:
     try:
+        if isinstance(n, (bool, np.bool_)):  # an option in the place of a size
+            raise TypeError
         size = operator.index(n)
     except TypeError:
-        raise TypeError(f"[{op}] {name} must be an integer, got {n!r}") from None
+        raise TypeError(f"[{op}] {name} must be an integer, got {reprlib.repr(n)}") from None
     if not 1 <= size < 2**40:
         raise ValueError(f"[{op}] {name} must be at least 1 and below 2**40, got {size}")
     return size
 
 
 def _probability(op: str, p: Any) -> float:
-    if not isinstance(p, (int, float)) or not 0.0 <= p <= 1.0:
-        raise ValueError(f"[{op}] dropout must be a number within 0..1, got {p!r}")
+    if not isinstance(p, (int, float, np.floating)):
+        raise TypeError(f"[{op}] dropout must be a number, got {reprlib.repr(p)}")
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"[{op}] dropout must be within 0..1, got {p!r}")
     return float(p)
 
 
 def _device(op: str, device: str) -> str:
-    if device != "cpu":
-        raise NotImplementedError(f"[{op}] device must be 'cpu', got {device!r}")
+    if not isinstance(device, str) or device != "cpu":
+        raise NotImplementedError(f"[{op}] device must be 'cpu', got {reprlib.repr(device)}")
     return device
 
 
@@ -313,14 +336,19 @@ def _seed_sequence(op: str, seed: Any) -> np.random.SeedSequence:
         try:
             seed = operator.index(seed)
         except TypeError:
-            raise TypeError(f"[{op}] seed must be an integer, got {seed!r}") from None
+            raise TypeError(f"[{op}] seed must be an integer, got {reprlib.repr(seed)}") from None
         if seed < 0:
             raise ValueError(f"[{op}] seed must not be negative, got {seed}")
     return np.random.SeedSequence(seed)
 
 
 def _uniform(
-    shapes: Any, hidden_size: int, dtype: np.dtype, seed: np.random.SeedSequence
+    op: str, shapes: Any, hidden_size: int, dtype: np.dtype, seed: np.random.SeedSequence
 ) -> Mapping[str, np.ndarray]:
     rng, bound = np.random.default_rng(seed), hidden_size**-0.5
-    return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes}
+    try:
+        return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes}
+    except (MemoryError, ValueError):  # ValueError: more bytes than NumPy counts
+        raise MemoryError(
+            f"[{op}] memory for the parameters must be available, got none for {shapes[0][1]}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,10 @@ class Module:
     def __init__(self, op: str, arrays: Mapping[str, np.ndarray]) -> None:
         self._op = op
         self._arrays = dict(arrays)
+        for array in self._arrays.values():
+            array.flags.writeable = False
         self._version = 0
+        self._open = 0  # mutable() blocks under way
         self._lock = threading.Lock()
 
     @property
@@ -51,13 +55,19 @@ class Module:
         Write into the arrays (``p[name][...] = value``); they cannot be replaced. On leaving the
         block the views become read-only and `version` rises, also when the block raised.
         """
-        views = {name: a.view() for name, a in self._arrays.items()}
+        with self._lock:
+            # Read-only at other times, so that no view of them can be made writable.
+            for array in self._arrays.values():
+                array.flags.writeable = True
+            views = {name: a.view() for name, a in self._arrays.items()}
+            self._open += 1
         try:
             yield MappingProxyType(views)
         finally:
-            for view in views.values():
-                view.flags.writeable = False
             with self._lock:
+                self._open -= 1
+                for array in [*views.values(), *(self._arrays.values() if not self._open else ())]:
+                    array.flags.writeable = False
                 self._version += 1
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -79,18 +89,28 @@ class Module:
         TypeError
             A value is not an array of floats.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"[{self._op}] parameters must be a mapping of names to arrays, "
+                f"got {type(state).__name__}"
+            )
         loaded = {}
         for name, own in self._arrays.items():
             if name not in state:
                 raise ValueError(f"[{self._op}] {name} of shape {own.shape} is needed, got none")
-            value = np.asarray(state[name])
+            try:
+                value = np.asarray(state[name])
+            except ValueError:  # lists in lists, of different lengths
+                raise TypeError(f"[{self._op}] {name} must be floats, got nested lists") from None
             if value.dtype.kind != "f":
                 raise TypeError(f"[{self._op}] {name} must be floats, got {value.dtype}")
             if value.shape != own.shape:
                 raise ValueError(
                     f"[{self._op}] {name} must have shape {own.shape}, got {value.shape}"
                 )
-            loaded[name] = value
+            # A copy, for it may be a view of another parameter; converted here, where it may fail.
+            with np.errstate(over="ignore"):
+                loaded[name] = value.astype(own.dtype)
         unknown = [name for name in state if name not in self._arrays]
         if unknown:
             raise ValueError(
@@ -100,14 +120,23 @@ class Module:
             for name, value in loaded.items():
                 own_arrays[name][...] = value
 
+    def __copy__(self) -> Module:
+        # Two modules with the same arrays would not see each other's changes.
+        return copy.deepcopy(self)
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_lock"]
+        state["_open"] = 0
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+        # An array that was read-only when it was pickled may come back in memory that stays so.
+        self._arrays = {name: a.copy() for name, a in self._arrays.items()}
+        for array in self._arrays.values():
+            array.flags.writeable = False
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
