@@ -82,3 +82,11 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
         pytest.fail(done.stdout[-5000:], False)
     passed = int(re.search(r"(\d+) passed", done.stdout)[1])
     assert passed >= 60, f"only {passed} tests ran for the new cell"
+
+
+def test_the_readme_s_example_runs() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["dx"].shape == names["x"].shape

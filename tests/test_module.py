@@ -190,7 +190,9 @@ def test_nested_blocks() -> None:
             inner["bias_ih_l0"][...] = 1
         with pytest.raises(ValueError, match="read-only"):
             inner["bias_ih_l0"][...] = 0
-        outer["bias_hh_l0"][...] = 2  # the outer block goes on
+        for value in (3, 2):  # the outer block goes on
+            outer["bias_hh_l0"][...] = value
+            assert outcome(layer) == outcome(rebuilt(layer))
     state = layer.state_dict()
     assert (state["bias_ih_l0"] == 1).all()
     assert (state["bias_hh_l0"] == 2).all()

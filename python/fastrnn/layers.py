@@ -94,8 +94,8 @@ class Recurrent(Module):
         )
         self._drop = np.random.default_rng(drop)
         self._drop_lock = threading.Lock()
-        # Names the layer in its tapes; copied and pickled along, so that a copy is another owner, but
-        # of tapes that were copied with it.
+        # Names the layer in its tapes; copied and pickled along, so that a copy is another owner,
+        # but of tapes that were copied with it.
         self._owner = object()
         self._packed: tuple[int, Packed] | None = None
 
