@@ -21,6 +21,7 @@ import pytest
 from fastrnn import _native
 
 ROOT = Path(__file__).resolve().parent.parent
+TAG = sys.implementation.cache_tag or "python"  # builds of one interpreter do not serve another
 X86 = "avx2" in _native.engine.built_levels()
 
 # Levels that tests run at: those this processor has, and on x86 `wide`, 16 lanes without AVX-512.
@@ -53,7 +54,7 @@ def native_build(pytestconfig: pytest.Config) -> Callable[..., Path]:
     ) -> Path:
         key = (preset, definitions, source)
         if key not in built:
-            folder = pytestconfig.cache.mkdir("native") / (name or preset)
+            folder = pytestconfig.cache.mkdir("native") / TAG / (name or preset)
             tools = Path(sys.executable).parent
             environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
             run(

@@ -498,7 +498,7 @@ def test_sample_refuses_files_that_are_no_checkpoint(trained, text, tmp_path, fa
         {"vocabulary": "aa"},
         {"vocabulary": header["vocabulary"][1:]},
         {"step": 9},
-        {"layer_rng": {}},
+        {"dropout_draws": "x"},
         {"config": 7},
     ):
         written(change)

@@ -23,6 +23,7 @@ import pytest
 
 import fastrnn
 from cases import flat_state
+from fastrnn import functional
 
 # name: (class, I, H, L, T, B). The first two are large enough for two threads, which share the
 # units of one row and the rows of a batch.
@@ -207,6 +208,36 @@ def test_python_threads_that_end() -> None:
         assert at_once([lambda: call("rows", layer, False)]) == [alone]
     threads = len(os.listdir("/proc/self/task"))
     assert threads < 20, f"{threads} threads are left"
+
+
+def test_lists_that_change_during_a_call() -> None:
+    child(child_clears_lists)
+
+
+def child_clears_lists() -> None:
+    """A call holds its arrays, even where the list that they came in lets go of them."""
+    T, B, H = 200, 32, 64
+    layer = fastrnn.LSTM(H, H, 2, seed=0)
+    params = functional.pack("lstm", layer.state_dict())
+    x = np.ones((T, B, H), np.float32)
+
+    def states() -> list[np.ndarray]:
+        return [np.ones((2, B, H), np.float32) for _ in range(2)]
+
+    def masks() -> list[np.ndarray]:
+        return [np.ones((T, B, H), np.float32)]
+
+    wanted = functional.infer("lstm", x, params, states(), dropout_masks=masks())[0].tobytes()
+    for keep_tape in (False, True):
+        for _ in range(5):
+            state, dropout_masks = states(), masks()
+            job = threading.Thread(target=lambda a, b: (time.sleep(0.002), a.clear(), b.clear()),
+                                   args=(state, dropout_masks))  # fmt: skip
+            job.start()
+            run = functional.forward if keep_tape else functional.infer
+            y = run("lstm", x, params, state, dropout_masks=dropout_masks)[0]
+            job.join()
+            assert y.tobytes() == wanted
 
 
 # ---- the number of threads -----------------------------------------------------------------------

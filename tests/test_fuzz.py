@@ -74,6 +74,13 @@ def field(a: np.ndarray) -> np.ndarray:
     return records["value"]
 
 
+def field_of_aligned_records(a: np.ndarray) -> np.ndarray:
+    """The first element is where it should be, the second is not."""
+    records = np.zeros(a.shape, [("value", a.dtype), ("after", "u1")])
+    records["value"] = a
+    return records["value"]
+
+
 def misaligned(a: np.ndarray) -> np.ndarray:
     memory = np.zeros(a.nbytes + 1, np.uint8)
     b = np.ndarray(a.shape, a.dtype, memory.data, offset=1)
@@ -111,6 +118,7 @@ LAYOUTS = [
     every_second,
     part_of_wider_rows,
     field,
+    field_of_aligned_records,
     misaligned,
     subclass,
     repeated(0),

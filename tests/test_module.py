@@ -192,7 +192,8 @@ def test_nested_blocks() -> None:
             inner["bias_ih_l0"][...] = 0
         for value in (3, 2):  # the outer block goes on
             outer["bias_hh_l0"][...] = value
-            assert outcome(layer) == outcome(rebuilt(layer))
+            x = x_for(layer)
+            assert layer(x)[0].tobytes() == rebuilt(layer)(x)[0].tobytes()
     state = layer.state_dict()
     assert (state["bias_ih_l0"] == 1).all()
     assert (state["bias_hh_l0"] == 2).all()
@@ -276,11 +277,27 @@ def test_calls_inside_a_block_see_what_is_written(make: Any) -> None:
     with layer.mutable() as p:
         for value in (0.5, 0.25):
             p["weight_hh_l0"][...] = value
-            twin = rebuilt(layer)
-            assert layer(x)[0].tobytes() == twin(x)[0].tobytes()
-            assert layer.forward(x)[0].tobytes() == twin.forward(x)[0].tobytes()
-            assert outcome(layer) == outcome(twin)
+            wanted = rebuilt(layer)(x)[0].tobytes()
+            assert layer(x)[0].tobytes() == wanted
+            assert layer.forward(x)[0].tobytes() == wanted
     assert outcome(layer) == outcome(rebuilt(layer))
+
+
+@layers_and_cells
+def test_backward_waits_for_the_end_of_a_block(make: Any) -> None:
+    """Whether a tape is older than what is being written cannot be known."""
+    module = make(4, 6, seed=1)
+    x = x_for(module)
+    *_, before = module.forward(x)
+    dy = None if make in CELLS else before.y
+    with module.mutable():
+        *_, inside = module.forward(x)
+        for tape in (before, inside):
+            with pytest.raises(ValueError, match=r"must not be open for writing, got mutable\(\)"):
+                module.backward(tape, dy)
+    for tape in (before, inside):
+        with pytest.raises(ValueError, match="as new as the parameters"):
+            module.backward(tape, dy)
 
 
 def test_backward_packs_the_weights_of_its_forward() -> None:
@@ -521,6 +538,21 @@ def test_a_tape_outlives_lengths_and_resets_but_shares_x() -> None:
     assert same(grads, grads2)
 
 
+def test_a_tape_outlives_the_lists_that_its_arrays_came_in() -> None:
+    """A caller who keeps (h, c) in a list puts the new ones there before backward."""
+    layer = fastrnn.LSTM(4, 6, 2, seed=1)
+    x = x_for(layer)
+    state = [np.ones((2, 2, 6), f32), np.ones((2, 2, 6), f32)]
+    masks = [np.full((3, 2, 6), 2, f32)]
+    params = functional.pack("lstm", layer.state_dict())
+    y, final, tape = functional.forward("lstm", x, params, state, dropout_masks=masks)
+    dx, _, grads = functional.backward("lstm", params, tape, y)
+    state[:], masks[0] = final, masks[0] + 1
+    dx2, _, grads2 = functional.backward("lstm", params, tape, y)
+    assert dx.tobytes() == dx2.tobytes()
+    assert same(grads, grads2)
+
+
 def test_y_of_a_tape_is_read_only() -> None:
     layer = fastrnn.LSTM(4, 6)
     y, (hn, cn), tape = layer.forward(x_for(layer))
@@ -530,6 +562,16 @@ def test_y_of_a_tape_is_read_only() -> None:
     assert tape.y is y
     with pytest.raises(AttributeError):
         tape.y = hn
+
+
+def test_tapes_are_compared_by_identity() -> None:
+    """As in a list of them, or in a set."""
+    layer = fastrnn.GRU(4, 6)
+    tapes = [layer.forward(x_for(layer))[2] for _ in range(2)]
+    assert tapes[0] != tapes[1]
+    assert len(set(tapes)) == 2
+    tapes.remove(tapes[1])
+    assert len(tapes) == 1
 
 
 # ---- seeds ---------------------------------------------------------------------------------------
@@ -640,8 +682,8 @@ def test_all_or_nothing() -> None:
     x = np.ones((3, 2, 4), f32)
     _, _, tape = fastrnn.GRU(4, 6, 2, dropout=1.0).forward(x)
     assert not tape.masks[0].any()
-    assert fastrnn.GRU(4, 6, 2, dropout=0.0).forward(x)[2].masks == ()
-    assert fastrnn.GRU(4, 6, 1, dropout=0.5).forward(x)[2].masks == (), "none above the last layer"
+    assert not fastrnn.GRU(4, 6, 2, dropout=0.0).forward(x)[2].masks
+    assert not fastrnn.GRU(4, 6, 1, dropout=0.5).forward(x)[2].masks, "none above the last layer"
     _, _, tape = fastrnn.GRU(4, 6, 2, dropout=0.5).forward(x[:, 0])
     assert tape.masks[0].shape == (3, 6)
 

@@ -46,9 +46,12 @@ def test_engine_under_address_and_undefined_behaviour_sanitizers(native_build: B
 
 
 def test_team_under_thread_sanitizer(native_build: Build) -> None:
-    # Address randomisation off: the sanitizer's shadow does not fit some kernels' layouts.
     command = [program(native_build("tsan"), "test_engine"), "--calls", "24", "--seed", "3"]
-    run(["setarch", platform.machine(), "-R", *command])
+    # Address randomisation off, where a container allows it: the sanitizer's shadow does not fit
+    # some kernels' layouts.
+    fixed = ["setarch", platform.machine(), "-R"]
+    allowed = subprocess.run([*fixed, "true"], stderr=subprocess.DEVNULL).returncode == 0
+    run([*fixed, *command] if allowed else command)
 
 
 def test_no_symbol_escapes_its_level(native_build: Build) -> None:

@@ -42,22 +42,72 @@ inline View view_of(const std::string& op, const char* name, py::handle object) 
   return view;
 }
 
-inline std::vector<View> views_of(const std::string& op, const char* name, py::tuple objects) {
+// Tuples that live as long as a call: a list may lose its arrays to another thread meanwhile.
+using Kept = std::vector<py::tuple>;
+
+// The items of a tuple or list; never of an array: iterating over one could take for ever.
+inline const py::tuple& items_of(const std::string& op, const std::string& rule, py::handle object,
+                                 Kept& kept) {
+  if (!PyTuple_Check(object.ptr()) && !PyList_Check(object.ptr()))
+    throw Error(Fault::kType, op, rule + ", got " + Py_TYPE(object.ptr())->tp_name);
+  PyObject* items = PySequence_Tuple(object.ptr());
+  if (!items) throw py::error_already_set();  // a list of a class with an iterator of its own
+  kept.push_back(py::reinterpret_steal<py::tuple>(items));
+  return kept.back();
+}
+
+inline std::vector<View> views_of(const std::string& op, const char* name, py::handle objects,
+                                  Kept& kept) {
   std::vector<View> views;
-  for (py::handle object : objects) views.push_back(view_of(op, name, object));
+  for (py::handle object :
+       items_of(op, std::string(name) + " must be a tuple or list of arrays", objects, kept))
+    views.push_back(view_of(op, name, object));
   return views;
 }
 
-// One array for each state, or None for no state at all.
-inline void states_of(const Spec& spec, const char* name, py::handle objects,
-                      View (&views)[kMaxStates]) {
-  if (objects.is_none()) return;
-  const auto arrays = py::reinterpret_borrow<py::tuple>(objects);
+// A state: None, an array, or for a cell with more than one state a tuple of them.
+inline void states_of(const Spec& spec, const char* name, py::handle object,
+                      View (&views)[kMaxStates], Kept& kept) {
+  if (object.is_none()) return;
+  if (spec.states == 1) {
+    views[0] = view_of(spec.op, name, object);
+    return;
+  }
+  const std::string count = std::to_string(spec.states);
+  const py::tuple& arrays = items_of(
+      spec.op, std::string(name) + " must be a tuple of " + count + " arrays", object, kept);
   if (static_cast<int64_t>(arrays.size()) != spec.states)
     throw Error(Fault::kValue, spec.op,
-                std::string(name) + " must hold " + std::to_string(spec.states) +
-                    " array(s), got " + std::to_string(arrays.size()));
+                std::string(name) + " must hold " + count + " arrays, got " +
+                    std::to_string(arrays.size()));
   for (size_t k = 0; k < arrays.size(); ++k) views[k] = view_of(spec.op, name, arrays[k]);
+}
+
+// A new array for a result, and its View.
+inline py::array make_result(const Spec& spec, const Shape& shape, View* view) {
+  py::array array;
+  try {
+    const py::array::ShapeContainer sizes(shape.begin(), shape.end());
+    array = spec.element_bytes == 4 ? py::array(py::array_t<float>(sizes))
+                                    : py::array(py::array_t<double>(sizes));
+  } catch (py::error_already_set& e) {
+    // ValueError: more bytes than NumPy counts.
+    if (!e.matches(PyExc_MemoryError) && !e.matches(PyExc_ValueError)) throw;
+    throw Error(Fault::kMemory, spec.op,
+                "memory for the results must be available, got none for shape " + to_string(shape));
+  }
+  view->data = static_cast<char*>(array.mutable_data());
+  view->itemsize = spec.element_bytes;
+  view->kind = 'f';
+  view->given = view->writeable = view->fresh = true;
+  view->rank = shape.size();
+  int64_t stride = spec.element_bytes;
+  for (int i = view->rank - 1; i >= 0; --i) {
+    view->shape[i] = shape[i];
+    view->strides[i] = stride;
+    stride *= view->shape[i];
+  }
+  return array;
 }
 
 }  // namespace fastrnn

@@ -1,5 +1,7 @@
-// fastrnn._cpu: the engine as Python sees it. Arguments are positional and arrays are taken as they
-// are; the Python side allocates every output.
+// fastrnn._cpu: the engine as Python sees it. Arguments are positional, arrays are taken as they
+// are, and results are allocated here.
+#include <new>
+
 #include "../core/cpuid.h"
 #include "../core/dispatch.h"
 #include "../core/validate.h"
@@ -12,46 +14,44 @@ namespace fastrnn {
 namespace {
 
 py::tuple tuple_of(const Shape& shape) {
-  py::tuple result(shape.size());
-  for (size_t i = 0; i < shape.size(); ++i) result[i] = shape[i];
+  py::tuple result(static_cast<size_t>(shape.size()));
+  for (int i = 0; i < shape.size(); ++i) result[static_cast<size_t>(i)] = shape[i];
   return result;
+}
+
+// Runs the engine while other threads of Python go on.
+template <class Run> void without_gil(const Spec& spec, Run run) {
+  py::gil_scoped_release release;
+  try {
+    run();
+  } catch (const std::bad_alloc&) {  // of the engine's own lists
+    throw Error(Fault::kMemory, spec.op, "memory for the call must be available, got none");
+  }
 }
 
 void pack(Weights& w, py::tuple parameters, bool backward) {
   if (w.packed(backward)) return;
-  const std::vector<View> views = views_of(w.spec().op, "a parameter", parameters);
-  py::gil_scoped_release release;
-  w.pack(views, backward);
+  Kept kept;
+  const std::vector<View> views = views_of(w.spec().op, "a parameter", parameters, kept);
+  without_gil(w.spec(), [&] { w.pack(views, backward); });
 }
 
-// Shapes of y, of each state and of the tape's three arrays.
-py::tuple shapes(const Weights& w, py::handle x, bool batch_first) {
+// The shape that y will have.
+py::tuple output_shape(const Weights& w, py::handle x, bool batch_first) {
   const Spec& spec = w.spec();
   const Problem p = check_input(spec, view_of(spec.op, "x", x), batch_first);
-  const TapeShapes tape = tape_shapes(spec, p);
-  return py::make_tuple(
-      tuple_of(p.sequence(spec.directions * spec.units)), tuple_of(state_shape(spec, p)),
-      py::make_tuple(tuple_of(tape.inner), tuple_of(tape.states), tuple_of(tape.saved)));
+  return tuple_of(p.sequence(spec.directions * spec.units));
 }
 
-void tape_of(const Spec& spec, py::handle object, TapeViews* views) {
-  const auto arrays = py::reinterpret_borrow<py::tuple>(object);
-  if (arrays.size() != 3)
-    throw Error(Fault::kValue, spec.op,
-                "a tape must hold 3 arrays, got " + std::to_string(arrays.size()));
-  views->inner = view_of(spec.op, "tape inner", arrays[0]);
-  views->states = view_of(spec.op, "tape states", arrays[1]);
-  views->saved = view_of(spec.op, "tape saved", arrays[2]);
-}
-
-template <class Call> void inputs_of(const Spec& spec, Call& call, py::handle x, py::handle initial,
-                                     py::handle lengths, py::handle resets, py::tuple masks,
-                                     bool batch_first) {
+template <class Call> void inputs_of(const Spec& spec, Call& call, py::handle x, py::handle state,
+                                     py::handle lengths, py::handle resets, py::handle masks,
+                                     bool batch_first, Kept& kept) {
   call.x = view_of(spec.op, "x", x);
-  states_of(spec, "the initial state", initial, call.initial);
+  states_of(spec, "state", state, call.initial, kept);
   call.lengths = view_of(spec.op, "lengths", lengths);
   call.resets = view_of(spec.op, "resets", resets);
-  call.masks = views_of(spec.op, "a dropout mask", masks);
+  call.has_masks = !masks.is_none();
+  if (call.has_masks) call.masks = views_of(spec.op, "dropout_masks", masks, kept);
   call.batch_first = batch_first;
 }
 
@@ -60,38 +60,69 @@ void require_packed(const Weights& w, bool backward) {
     throw Error(Fault::kRuntime, w.spec().op, "weights must be packed before use, got none");
 }
 
-void run_forward(const Weights& w, py::handle x, py::handle initial, py::handle lengths,
-                 py::handle resets, py::tuple masks, bool batch_first, py::handle y,
-                 py::tuple final, py::handle tape) {
+// Results for one array of each state: the array, or a tuple of them.
+py::object make_states(const Spec& spec, const Problem& p, View (&views)[kMaxStates]) {
+  const Shape shape = state_shape(spec, p);
+  if (spec.states == 1) return make_result(spec, shape, &views[0]);
+  py::tuple arrays(static_cast<size_t>(spec.states));
+  for (size_t k = 0; k < arrays.size(); ++k) arrays[k] = make_result(spec, shape, &views[k]);
+  return arrays;
+}
+
+// y (out, if given), the final state, and with keep_tape the tape's three arrays.
+py::tuple run_forward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
+                      py::handle resets, py::handle masks, bool batch_first, py::object out,
+                      bool keep_tape) {
   const Spec& spec = w.spec();
   require_packed(w, false);
   ForwardCall call;
-  inputs_of(spec, call, x, initial, lengths, resets, masks, batch_first);
-  call.y = view_of(spec.op, "y", y);
-  states_of(spec, "the final state", final, call.final);
-  call.keep_tape = !tape.is_none();
-  if (call.keep_tape) tape_of(spec, tape, &call.tape);
-  py::gil_scoped_release release;
-  forward(w, call);
+  Kept kept;
+  inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
+  const Problem p = check_input(spec, call.x, batch_first);
+  if (out.is_none())
+    out = make_result(spec, p.sequence(spec.directions * spec.units), &call.y);
+  else
+    call.y = view_of(spec.op, "out", out);
+  const py::object final = make_states(spec, p, call.final);
+  py::object tape = py::none();
+  call.keep_tape = keep_tape;
+  if (keep_tape) {
+    const TapeShapes shapes = tape_shapes(spec, p);
+    tape = py::make_tuple(make_result(spec, shapes.inner, &call.tape.inner),
+                          make_result(spec, shapes.states, &call.tape.states),
+                          make_result(spec, shapes.saved, &call.tape.saved));
+  }
+  without_gil(spec, [&] { forward(w, call); });
+  return py::make_tuple(out, final, tape);
 }
 
-void run_backward(const Weights& w, py::handle x, py::handle initial, py::handle lengths,
-                  py::handle resets, py::tuple masks, bool batch_first, py::handle y,
-                  py::tuple tape, py::handle dy, py::handle dfinal, py::handle dx,
-                  py::tuple dinitial, py::tuple dparameters) {
+// dx, the gradient of the initial state, and those of the parameters in their order.
+py::tuple run_backward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
+                       py::handle resets, py::handle masks, bool batch_first, py::handle y,
+                       py::handle tape, py::handle dy, py::handle dstate) {
   const Spec& spec = w.spec();
   require_packed(w, true);
   BackwardCall call;
-  inputs_of(spec, call, x, initial, lengths, resets, masks, batch_first);
-  call.y = view_of(spec.op, "y", y);
-  tape_of(spec, tape, &call.tape);
+  Kept kept;
+  inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
+  const Problem p = check_input(spec, call.x, batch_first);
+  call.y = view_of(spec.op, "y of the tape", y);
+  const std::vector<View> arrays = views_of(spec.op, "arrays of the tape", tape, kept);
+  if (arrays.size() != 3)
+    throw Error(Fault::kValue, spec.op,
+                "a tape must hold 3 arrays, got " + std::to_string(arrays.size()));
+  call.tape = {arrays[0], arrays[1], arrays[2]};
   call.dy = view_of(spec.op, "dy", dy);
-  states_of(spec, "the gradient of the final state", dfinal, call.dfinal);
-  call.dx = view_of(spec.op, "dx", dx);
-  states_of(spec, "the gradient of the initial state", dinitial, call.dinitial);
-  call.dparameters = views_of(spec.op, "a gradient", dparameters);
-  py::gil_scoped_release release;
-  backward(w, call);
+  states_of(spec, "dstate", dstate, call.dfinal, kept);
+  const py::array dx = make_result(spec, p.sequence(spec.inputs), &call.dx);
+  const py::object dinitial = make_states(spec, p, call.dinitial);
+  const std::vector<Parameter> parameters = parameters_of(spec);
+  call.dparameters.resize(parameters.size());
+  py::tuple grads(parameters.size());
+  for (size_t i = 0; i < parameters.size(); ++i)
+    grads[i] = make_result(spec, parameters[i].shape, &call.dparameters[i]);
+  without_gil(spec, [&] { backward(w, call); });
+  return py::make_tuple(dx, dinitial, grads);
 }
 
 py::dict plan_dict(const Usage& usage) {
@@ -143,18 +174,9 @@ py::list cells() {
     d["name"] = name;
     d["gates"] = k.gates;
     d["states"] = k.states;
-    d["saved"] = k.saved;
-    d["split"] = k.split;
     all.append(d);
   }
   return all;
-}
-
-void set_threads(int64_t n) {
-  if (n < 1 || n > 4096)
-    throw Error(Fault::kValue, "set_num_threads",
-                "n must be within 1..4096, got " + std::to_string(n));
-  set_num_threads(static_cast<int>(n));
 }
 
 PyObject* exception_of(Fault fault) {
@@ -187,31 +209,27 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
            py::arg("cell"), py::arg("element_bytes"), py::arg("layers"), py::arg("directions"),
            py::arg("inputs"), py::arg("units"), py::arg("bias"))
       .def("pack", &pack, py::arg("parameters"), py::arg("backward"))
-      .def("shapes", &shapes, py::arg("x"), py::arg("batch_first"))
+      .def("output_shape", &output_shape, py::arg("x"), py::arg("batch_first"))
+      .def("forward", &run_forward, py::arg("x"), py::arg("state"), py::arg("lengths"),
+           py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("out"),
+           py::arg("keep_tape"))
+      .def("backward", &run_backward, py::arg("x"), py::arg("state"), py::arg("lengths"),
+           py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("y"),
+           py::arg("tape"), py::arg("dy"), py::arg("dstate"))
       .def("explain", &explain, py::arg("T"), py::arg("B"))
-      .def_property_readonly("parameters",
-                             [](const Weights& w) {
-                               py::list all;
-                               for (const Parameter& p : parameters_of(w.spec()))
-                                 all.append(py::make_tuple(p.name, tuple_of(p.shape)));
-                               return all;
-                             })
-      .def_property_readonly("level", [](const Weights& w) { return w.kernel().level; })
-      .def_property_readonly("states", [](const Weights& w) { return w.spec().states; });
+      .def_property_readonly("parameters", [](const Weights& w) {
+        py::list all;
+        for (const Parameter& p : parameters_of(w.spec()))
+          all.append(py::make_tuple(p.name, tuple_of(p.shape)));
+        return all;
+      });
 
-  m.def("forward", &run_forward, py::arg("weights"), py::arg("x"), py::arg("initial"),
-        py::arg("lengths"), py::arg("resets"), py::arg("masks"), py::arg("batch_first"),
-        py::arg("y"), py::arg("final"), py::arg("tape"));
-  m.def("backward", &run_backward, py::arg("weights"), py::arg("x"), py::arg("initial"),
-        py::arg("lengths"), py::arg("resets"), py::arg("masks"), py::arg("batch_first"),
-        py::arg("y"), py::arg("tape"), py::arg("dy"), py::arg("dfinal"), py::arg("dx"),
-        py::arg("dinitial"), py::arg("dparameters"));
   m.def("cells", &cells);
   m.def("built_levels", &built_levels);
   m.def("usable_levels", &usable_levels);
   m.def("level", &level_in_use);
   m.def("use_level", &use_level, py::arg("level"));
-  m.def("set_num_threads", &set_threads, py::arg("n"));
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &get_num_threads);
   m.def("team", &team_backend);
   m.def("caches", [] {

@@ -1,8 +1,9 @@
 #include "dispatch.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
-#include <mutex>
+#include <iterator>
 
 #include "cpuid.h"
 #include "error.h"
@@ -20,8 +21,14 @@ namespace {
 
 const char* const kLevels[] = {"scalar", "avx2", "wide", "avx512"};
 
-std::mutex level_mutex;
-std::string current_level;
+// Index into kLevels, -1 before the first use. No lock: a child of fork() could find it taken.
+std::atomic<int> current_level{-1};
+
+int index_of(const std::string& level) {
+  for (int i = 0; i < static_cast<int>(std::size(kLevels)); ++i)
+    if (level == kLevels[i]) return i;
+  return -1;
+}
 
 std::string join(const std::vector<std::string>& names) {
   std::string text;
@@ -71,29 +78,28 @@ void use_level(const std::string& level) {
     throw Error(Fault::kValue, "isa",
                 "level must be one that is built and that this processor has (" + join(usable) +
                     "), got " + level);
-  std::lock_guard<std::mutex> lock(level_mutex);
-  current_level = level;
+  current_level = index_of(level);
 }
 
 std::string level_in_use() {
-  std::lock_guard<std::mutex> lock(level_mutex);
-  if (current_level.empty()) {
+  if (current_level < 0) {
     const std::vector<std::string> usable = usable_levels();
     if (usable.empty())
       throw Error(Fault::kRuntime, "isa", "this build has no level that this processor can run");
+    int level = index_of(usable.back());
     const char* cap = std::getenv("FASTRNN_ISA");
-    if (!cap || !*cap) return current_level = usable.back();
-    const auto rank = [](const std::string& level) {
-      return std::find(std::begin(kLevels), std::end(kLevels), level) - std::begin(kLevels);
-    };
-    if (rank(cap) == std::end(kLevels) - std::begin(kLevels))
-      throw Error(Fault::kValue, "isa",
-                  "FASTRNN_ISA must be one of " + join(built_levels()) + ", got " + cap);
-    current_level = usable.front();
-    for (const std::string& level : usable)
-      if (rank(level) <= rank(cap)) current_level = level;
+    if (cap && *cap) {
+      const std::vector<std::string> built = built_levels();
+      if (std::find(built.begin(), built.end(), cap) == built.end())
+        throw Error(Fault::kValue, "isa",
+                    "FASTRNN_ISA must be one of " + join(built) + ", got " + cap);
+      level = index_of(usable.front());
+      for (const std::string& each : usable)
+        if (index_of(each) <= index_of(cap)) level = index_of(each);
+    }
+    current_level = level;
   }
-  return current_level;
+  return kLevels[current_level];
 }
 
 const KernelEntry& find_kernel(const std::string& cell, int element_bytes) {

@@ -14,8 +14,9 @@ std::vector<std::string> cell_names();
 std::vector<std::string> built_levels();
 std::vector<std::string> usable_levels();
 
-// The level in use: the highest usable one, at most FASTRNN_ISA. An unknown or unusable name throws
-// Error(kValue).
+// The level in use: the highest usable one, at most FASTRNN_ISA. A name that is not built throws
+// Error(kValue); a cap above what the processor has lowers nothing. use_level() takes usable ones
+// only.
 std::string level_in_use();
 void use_level(const std::string& level);
 

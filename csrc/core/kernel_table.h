@@ -12,7 +12,9 @@
 
 namespace fastrnn {
 
-struct Barrier;  // cpu/team.h
+// Members that meet; see cpu/team.h.
+struct Barrier;
+void wait(Barrier* barrier);
 
 constexpr int kMaxStates = 2;
 
@@ -97,7 +99,6 @@ struct KernelEntry {
   const char* level;
   int element_bytes;  // 4: float, 8: double
   int gates, states, saved;
-  unsigned split;
   int lanes;        // elements of a vector
   int panel_units;  // units of a gate panel
   int tile_rows;    // rows of a gate tile
@@ -120,7 +121,7 @@ struct KernelEntry {
   // Bytes of workspace; rows: of the batch, at one step.
   int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked);
   int64_t (*backward_shared)(int64_t I, int64_t H, int64_t rows, int64_t chunk);
-  int64_t (*backward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk);
+  int64_t (*backward_scratch)(int64_t H, int64_t rows, int64_t chunk);
 };
 
 }  // namespace fastrnn

@@ -51,7 +51,7 @@ const char* regime_of(const StepCost& c) {
   return c.weights > c.arithmetic ? "weight bandwidth" : "arithmetic";
 }
 
-// passes: how often a step's recurrent GEMM is worth counting (backward adds dW).
+// gemms: GEMMs of the recurrent weights' size in a step: 1 forward, 2 backward, which adds dW.
 Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
                 int threads, double gemms) {
   const double H = static_cast<double>(spec.units), I = static_cast<double>(spec.inputs);

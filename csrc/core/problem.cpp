@@ -4,12 +4,12 @@ namespace fastrnn {
 
 std::string to_string(const Shape& shape) {
   std::string text = "(";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  for (int i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
 Shape shape_of(const View& view) {
-  return Shape(view.shape, view.shape + (view.rank < kMaxRank ? view.rank : kMaxRank));
+  return Shape(view.shape, view.shape + std::min(view.rank, kMaxRank));
 }
 
 std::string dtype_of(const View& view) {

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -21,12 +23,34 @@ struct View {
   bool native = true;
   bool writeable = false;
   bool given = false;
-  int rank = 0;  // beyond kMaxRank, shape and strides hold the first kMaxRank only
+  bool fresh = false;  // made for this call: right by construction, and apart from all else
+  int rank = 0;        // beyond kMaxRank, shape and strides hold the first kMaxRank only
   int64_t shape[kMaxRank] = {};
   int64_t strides[kMaxRank] = {};
 };
 
-using Shape = std::vector<int64_t>;
+// Sizes of the dimensions of an array, held in place: shapes are made and compared on every call.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> sizes) : Shape(sizes.begin(), sizes.end()) {}
+  Shape(const int64_t* begin, const int64_t* end) {
+    for (; begin != end && rank_ < kMaxRank; ++begin) sizes_[rank_++] = *begin;
+  }
+  const int64_t* begin() const { return sizes_; }
+  const int64_t* end() const { return sizes_ + rank_; }
+  int size() const { return rank_; }
+  int64_t operator[](int i) const { return sizes_[i]; }
+  void pop_back() { --rank_; }
+  bool operator==(const Shape& other) const {
+    return rank_ == other.rank_ && std::equal(begin(), end(), other.begin());
+  }
+  bool operator!=(const Shape& other) const { return !(*this == other); }
+
+ private:
+  int rank_ = 0;
+  int64_t sizes_[kMaxRank] = {};
+};
 std::string to_string(const Shape& shape);
 Shape shape_of(const View& view);
 std::string dtype_of(const View& view);  // "float32", "int64 in foreign byte order"

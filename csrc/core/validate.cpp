@@ -144,9 +144,15 @@ void check_values(const Spec& spec, const std::string& name, const View& view, c
   if (!view.given)
     reject(spec, Fault::kValue, name + " of shape " + to_string(shape) + " is needed", "none");
   check_dtype(spec, name, view);
-  if (view.rank != static_cast<int>(shape.size()) || shape_of(view) != shape)
+  if (view.rank != shape.size() || shape_of(view) != shape)
     reject(spec, Fault::kValue, name + " must have shape " + to_string(shape),
            to_string(shape_of(view)));
+}
+
+void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape) {
+  check_values(spec, name, view, shape);
+  if (!has_whole_rows(view) || !is_contiguous(view))
+    reject(spec, Fault::kValue, name + " must be aligned and contiguous", "other strides");
 }
 
 void check_parameters(const Spec& spec, const std::vector<View>& views) {
@@ -222,7 +228,7 @@ void check_resets(const Spec& spec, const Problem& problem, const View& resets) 
   if (resets.kind != 'b') reject(spec, Fault::kType, "resets must be bool", dtype_of(resets));
   Shape shape = problem.sequence(1);
   shape.pop_back();
-  if (resets.rank != static_cast<int>(shape.size()) || shape_of(resets) != shape)
+  if (resets.rank != shape.size() || shape_of(resets) != shape)
     reject(spec, Fault::kValue, "resets must have shape " + to_string(shape),
            to_string(shape_of(resets)));
 }
@@ -231,6 +237,7 @@ void check_outputs(const Spec& spec, const std::vector<Output>& outputs,
                    const std::vector<Named>& inputs) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Output& out = outputs[i];
+    if (out.view->fresh) continue;
     check_values(spec, out.name, *out.view, out.shape);
     if (!out.view->writeable)
       reject(spec, Fault::kValue, out.name + " must be writeable", "a read-only array");

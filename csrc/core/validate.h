@@ -30,14 +30,17 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first);
 // An array of the layer's dtype and of this shape, to be read.
 void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
 
+// The same, in C order without gaps: what is walked as one block.
+void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
+
 // Row lengths, [B] integers in 0..T; without a view all T.
 std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem, const View& lengths);
 
 // Booleans of shape (T, B) as the problem lays it out.
 void check_resets(const Spec& spec, const Problem& problem, const View& resets);
 
-// Arrays to be written: dtype and shape as check_values, writeable, every element at an address of
-// its own, and apart from each other and from every input.
+// Arrays to be written, unless fresh: dtype and shape as check_values, writeable, every element at
+// an address of its own, and apart from each other and from every input.
 struct Output {
   std::string name;
   const View* view;

@@ -12,8 +12,6 @@
 
 namespace fastrnn {
 
-void wait(Barrier* barrier);  // cpu/team.cpp
-
 namespace FASTRNN_ISA {
 
 template <class Cell, class Math, class T> struct Backward {
@@ -438,8 +436,7 @@ template <class Cell, class Math, class T> struct Backward {
   static int64_t shared(int64_t I, int64_t H, int64_t rows, int64_t chunk) {
     return carve_shared(nullptr, nullptr, I, H, rows, chunk);
   }
-  static int64_t scratch(int64_t I, int64_t H, int64_t rows, int64_t chunk) {
-    (void)I;
+  static int64_t scratch(int64_t H, int64_t rows, int64_t chunk) {
     return carve(nullptr, nullptr, H, rows, chunk);
   }
 };

@@ -128,22 +128,22 @@ struct StateArrays {
   }
 };
 
-const char* const kStateNames[kMaxStates] = {"h", "c"};
-
-std::string state_name(const std::string& before, int k, const std::string& after) {
-  return before + kStateNames[k] + after;
-}
+// Names of the states' arrays, for messages.
+const char* const kInitial[kMaxStates] = {"h0", "c0"};
+const char* const kFinal[kMaxStates] = {"hn", "cn"};
+const char* const kInitialGradient[kMaxStates] = {"dh0", "dc0"};
+const char* const kFinalGradient[kMaxStates] = {"dhn", "dcn"};
 
 // What both directions are given and check alike.
 template <class Call> Problem check_common(const Spec& spec, const Call& call) {
   const Problem p = check_input(spec, call.x, call.batch_first);
   const Shape state = state_shape(spec, p);
   for (int k = 0; k < spec.states; ++k)
-    if (call.initial[k].given) check_values(spec, state_name("", k, "0"), call.initial[k], state);
+    if (call.initial[k].given) check_values(spec, kInitial[k], call.initial[k], state);
   check_resets(spec, p, call.resets);
-  if (!call.masks.empty() && static_cast<int64_t>(call.masks.size()) != spec.layers - 1)
+  if (call.has_masks && static_cast<int64_t>(call.masks.size()) != spec.layers - 1)
     throw Error(Fault::kValue, spec.op,
-                "dropout masks must be one for each layer but the last (" +
+                "dropout_masks must be one for each layer but the last (" +
                     std::to_string(spec.layers - 1) + "), got " +
                     std::to_string(call.masks.size()));
   for (size_t l = 0; l < call.masks.size(); ++l)
@@ -153,10 +153,29 @@ template <class Call> Problem check_common(const Spec& spec, const Call& call) {
 }
 
 template <class Call> std::vector<Named> inputs_of(const Call& call, const Spec& spec) {
-  std::vector<Named> in = {{"x", &call.x}, {"resets", &call.resets}};
-  for (int k = 0; k < spec.states; ++k) in.push_back({state_name("", k, "0"), &call.initial[k]});
+  std::vector<Named> in = {{"x", &call.x}, {"lengths", &call.lengths}, {"resets", &call.resets}};
+  for (int k = 0; k < spec.states; ++k) in.push_back({kInitial[k], &call.initial[k]});
   for (const View& mask : call.masks) in.push_back({"a dropout mask", &mask});
   return in;
+}
+
+// The outputs of a forward call, unless all were made for it.
+void check_brought_outputs(const Spec& spec, const Problem& p, const ForwardCall& call) {
+  bool fresh = call.y.fresh;
+  for (const View* v : {&call.tape.inner, &call.tape.states, &call.tape.saved})
+    fresh &= !call.keep_tape || v->fresh;
+  for (int k = 0; k < spec.states; ++k) fresh &= call.final[k].fresh;
+  if (fresh) return;
+  std::vector<Output> out = {{"y", &call.y, p.sequence(spec.directions * spec.units)}};
+  for (int k = 0; k < spec.states; ++k)
+    out.push_back({kFinal[k], &call.final[k], state_shape(spec, p)});
+  if (call.keep_tape) {
+    const TapeShapes shapes = tape_shapes(spec, p);
+    out.push_back({"tape inner", &call.tape.inner, shapes.inner, true});
+    out.push_back({"tape states", &call.tape.states, shapes.states, true});
+    out.push_back({"tape saved", &call.tape.saved, shapes.saved, true});
+  }
+  check_outputs(spec, out, inputs_of(call, spec));
 }
 
 // The input of each layer (x, then the outputs below) and each layer's output, h of every step.
@@ -198,13 +217,11 @@ struct Tape {
   }
 };
 
-int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 // Scratch of each member; the block also serves one member alone that takes all rows.
 struct Scratch {
   int64_t stride, bytes;
   Scratch(int64_t one, int64_t alone, int members)
-      : stride(align(one)), bytes(std::max(align(one) * members, alone)) {}
+      : stride(whole_lines(one)), bytes(std::max(whole_lines(one) * members, alone)) {}
 };
 
 int64_t widest_input(const Spec& spec) {
@@ -225,10 +242,10 @@ struct ForwardNeeds {
   Scratch scratch;
   ForwardNeeds(const KernelEntry& k, const Spec& s, const Problem& p, const Plan& plan,
                int64_t rows, bool keep_tape, bool masked)
-      : inner(keep_tape
-                  ? 0
-                  : align((s.layers - 1) * p.T * p.B * s.directions * s.units * s.element_bytes)),
-        states(keep_tape ? 0 : align((s.states - 1) * p.B * s.units * s.element_bytes)),
+      : inner(keep_tape ? 0
+                        : whole_lines((s.layers - 1) * p.T * p.B * s.directions * s.units *
+                                      s.element_bytes)),
+        states(keep_tape ? 0 : whole_lines((s.states - 1) * p.B * s.units * s.element_bytes)),
         scratch(forward_scratch(k, s, plan, rows, p.B, masked)) {}
   int64_t bytes() const { return inner + states + scratch.bytes; }
 };
@@ -239,10 +256,10 @@ struct BackwardNeeds {
   Scratch scratch;
   BackwardNeeds(const KernelEntry& k, const Spec& s, const Problem& p, const Plan& plan,
                 int64_t rows)
-      : between(align(p.T * p.B * s.directions * s.units * s.element_bytes)),
-        shared(align(k.backward_shared(widest_input(s), s.units, p.B, plan.chunk))),
-        scratch(k.backward_scratch(widest_input(s), s.units, rows, plan.chunk),
-                k.backward_scratch(widest_input(s), s.units, p.B, plan.chunk), plan.threads()),
+      : between(whole_lines(p.T * p.B * s.directions * s.units * s.element_bytes)),
+        shared(whole_lines(k.backward_shared(widest_input(s), s.units, p.B, plan.chunk))),
+        scratch(k.backward_scratch(s.units, rows, plan.chunk),
+                k.backward_scratch(s.units, p.B, plan.chunk), plan.threads()),
         between_count(std::min<int64_t>(2, s.layers - 1)) {}
   int64_t between_count;
   int64_t bytes() const { return between * between_count + shared + scratch.bytes; }
@@ -271,17 +288,7 @@ void forward(const Weights& weights, const ForwardCall& call) {
   const KernelEntry& kernel = weights.kernel();
   const Problem p = check_common(spec, call);
   const std::vector<int64_t> lengths = check_lengths(spec, p, call.lengths);
-  const int64_t width = spec.directions * spec.units;
-  std::vector<Output> out = {{"y", &call.y, p.sequence(width)}};
-  for (int k = 0; k < spec.states; ++k)
-    out.push_back({state_name("", k, "n"), &call.final[k], state_shape(spec, p)});
-  const TapeShapes shapes = tape_shapes(spec, p);
-  if (call.keep_tape) {
-    out.push_back({"tape inner", &call.tape.inner, shapes.inner, true});
-    out.push_back({"tape states", &call.tape.states, shapes.states, true});
-    out.push_back({"tape saved", &call.tape.saved, shapes.saved, true});
-  }
-  check_outputs(spec, out, inputs_of(call, spec));
+  check_brought_outputs(spec, p, call);
 
   const Rows rows(lengths, call.resets, p);
   const Plan plan = plan_forward(kernel, spec, p, rows.total, available_threads());
@@ -334,9 +341,9 @@ void backward(const Weights& weights, const BackwardCall& call) {
   const int64_t width = spec.directions * spec.units;
   const TapeShapes shapes = tape_shapes(spec, p);
   check_values(spec, "y of the tape", call.y, p.sequence(width));
-  check_values(spec, "tape inner", call.tape.inner, shapes.inner);
-  check_values(spec, "tape states", call.tape.states, shapes.states);
-  check_values(spec, "tape saved", call.tape.saved, shapes.saved);
+  check_block(spec, "tape inner", call.tape.inner, shapes.inner);
+  check_block(spec, "tape states", call.tape.states, shapes.states);
+  check_block(spec, "tape saved", call.tape.saved, shapes.saved);
   check_values(spec, "dy", call.dy, p.sequence(width));
   std::vector<Named> in = inputs_of(call, spec);
   for (const View* v : {&call.y, &call.tape.inner, &call.tape.states, &call.tape.saved, &call.dy})
@@ -344,9 +351,9 @@ void backward(const Weights& weights, const BackwardCall& call) {
   std::vector<Output> out = {{"dx", &call.dx, p.sequence(spec.inputs)}};
   for (int k = 0; k < spec.states; ++k) {
     if (call.dfinal[k].given)
-      check_values(spec, state_name("d", k, "n"), call.dfinal[k], state_shape(spec, p));
-    in.push_back({state_name("d", k, "n"), &call.dfinal[k]});
-    out.push_back({state_name("d", k, "0"), &call.dinitial[k], state_shape(spec, p)});
+      check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p));
+    in.push_back({kFinalGradient[k], &call.dfinal[k]});
+    out.push_back({kInitialGradient[k], &call.dinitial[k], state_shape(spec, p)});
   }
   const std::vector<Parameter> parameters = parameters_of(spec);
   if (call.dparameters.size() != parameters.size())
@@ -364,11 +371,9 @@ void backward(const Weights& weights, const BackwardCall& call) {
   const Block memory(needs.bytes(), spec.op, "workspace");
   char* const shared = memory.data() + needs.between * needs.between_count;
   char* const scratch = shared + needs.shared;
-  // The tape is contiguous by contract; a copy stands in where a caller brings another layout.
-  const Strided inner(spec, call.tape.inner, true), states(spec, call.tape.states, true),
-      saved(spec, call.tape.saved, true), dy_given(spec, call.dy, true), dx_given(spec, call.dx);
-  const Layers layers(spec, p, call, inner.data());
-  const Tape tape{states.data(), saved.data()};
+  const Strided dy_given(spec, call.dy, true), dx_given(spec, call.dx);
+  const Layers layers(spec, p, call, call.tape.inner.data);
+  const Tape tape{call.tape.states.data, call.tape.saved.data};
   const StateArrays initial(spec, p, call.initial), dfinal(spec, p, call.dfinal),
       dinitial(spec, p, call.dinitial);
   const Elements e{spec.element_bytes};

@@ -56,7 +56,8 @@ struct TapeViews {
 
 struct ForwardCall {
   View x, initial[kMaxStates], lengths, resets;
-  std::vector<View> masks;  // none, or one for each layer but the last
+  std::vector<View> masks;  // with has_masks one for each layer but the last
+  bool has_masks = false;
   bool batch_first = false;
   View y, final[kMaxStates];  // out
   bool keep_tape = false;
@@ -66,6 +67,7 @@ struct ForwardCall {
 struct BackwardCall {
   View x, initial[kMaxStates], lengths, resets;
   std::vector<View> masks;
+  bool has_masks = false;
   bool batch_first = false;
   View y;
   TapeViews tape;

@@ -10,8 +10,6 @@
 
 namespace fastrnn {
 
-void wait(Barrier* barrier);  // cpu/team.cpp
-
 namespace FASTRNN_ISA {
 
 template <class Cell, class Math, class T> struct Forward {
@@ -35,7 +33,7 @@ template <class Cell, class Math, class T> struct Forward {
   const int64_t H, I, blocks, block_begin, block_end, rows;
   int64_t row_width;  // elements of a projected row: the member's blocks
   const T** input;    // [flat] row of x for each (step, row) of the chunk
-  int64_t* first;     // [chunk + 1] flat index of a step's first row
+  int64_t* first;     // [chunk] flat index of a step's first row
   const T** prev[S];
   T** next[S];
   T** save;
@@ -48,7 +46,7 @@ template <class Cell, class Math, class T> struct Forward {
     Carver c{base};
     const int64_t flat = rows * chunk;
     const T** input = c.take<const T*>(flat);
-    int64_t* first = c.take<int64_t>(chunk + 1);
+    int64_t* first = c.take<int64_t>(chunk);
     T** save = c.take<T*>(rows);
     const T** prev[S];
     T** next[S];

@@ -10,14 +10,16 @@
 
 namespace fastrnn {
 
+// Bytes rounded up to cache lines.
+inline int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
 class Block {
  public:
   Block() = default;
   // Throws Error(kMemory); op and what name the need.
   Block(int64_t bytes, const std::string& op, const char* what) : bytes_(bytes) {
     if (bytes == 0) return;
-    const int64_t whole = (bytes + 63) / 64 * 64;
-    data_ = static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(whole)));
+    data_ = static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(whole_lines(bytes))));
     if (!data_)
       throw Error(Fault::kMemory, op,
                   std::string("memory for the ") + what + " must be available, got none for " +

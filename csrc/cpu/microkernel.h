@@ -59,7 +59,7 @@ __attribute__((noinline)) void tile(const TileArgs<T>& args) {
   constexpr int64_t a_step = kLeft == Left::kRows ? 1 : kMatrixRows;
   for (int64_t k = 0; k < K; ++k, b += b_step) {
     // The smaller side is held, the larger one streams through one register.
-    if constexpr (N <= R && !(N == 4 && R == 3)) {
+    if constexpr (N <= R) {
       V w[N];
       FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = V::load(b + v * L);
       FASTRNN_UNROLL for (int r = 0; r < R; ++r) {

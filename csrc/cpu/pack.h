@@ -5,6 +5,7 @@
 // [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0.
 #pragma once
 
+#include "../core/kernel_table.h"
 #include "microkernel.h"
 
 namespace fastrnn {
@@ -48,6 +49,7 @@ template <class Cell, class T> struct Packing {
   // Unit blocks of a gate panel: as many as fill the tile's four vectors.
   static constexpr int U = G >= kMaxVectors ? 1 : kMaxVectors / G;
   static_assert(G <= kMaxVectors, "a cell has at most four gates");
+  static_assert(Cell::kStates <= kMaxStates, "a cell has at most two states");
 
   static int64_t gates_size(int64_t H, int64_t K) { return blocks_of(H, L) * L * G * K; }
   static int64_t matrix_size(int64_t K, int64_t N) { return blocks_of(N, L) * L * K; }

@@ -21,7 +21,7 @@ struct Carver {
   char* base;
   int64_t used = 0;
   template <class T> T* take(int64_t count) {
-    T* p = reinterpret_cast<T*>(base + used);
+    T* p = base ? reinterpret_cast<T*>(base + used) : nullptr;
     used += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
     return p;
   }

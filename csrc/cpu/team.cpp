@@ -37,11 +37,11 @@ void relax() {
 void reset(Barrier* barrier, int members) {
   barrier->arrived = 0;
   barrier->round = 0;
-  barrier->members = members;
+  barrier->members = static_cast<uint32_t>(members);
 }
 
 void wait(Barrier* barrier) {
-  const int32_t round = __atomic_load_n(&barrier->round, __ATOMIC_RELAXED);
+  const uint32_t round = __atomic_load_n(&barrier->round, __ATOMIC_RELAXED);
   if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == barrier->members) {
     __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&barrier->round, round + 1, __ATOMIC_RELEASE);

@@ -4,18 +4,19 @@
 
 #include <stdint.h>
 
+#include "../core/kernel_table.h"
+
 namespace fastrnn {
 
 // Members arrive; all leave when the last has come. Spins briefly, then yields: a virtual core may
 // have been taken away from the member that is waited for.
 struct Barrier {
-  alignas(64) int32_t arrived;
-  alignas(64) int32_t round;
-  int32_t members;
+  alignas(64) uint32_t arrived;
+  alignas(64) uint32_t round;
+  uint32_t members;
 };
 
 void reset(Barrier* barrier, int members);
-void wait(Barrier* barrier);
 
 // Threads that a call may use: the set number, or 1 inside a parallel region of the caller's or in
 // a child of fork(), where OpenMP's pool is gone.

@@ -32,22 +32,22 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
   check_parameters(spec_, parameters);
   const KernelEntry& k = *kernel_;
   const int64_t H = spec_.units, rows = k.gates * H, element = k.element_bytes;
-  const auto align = [](int64_t bytes) { return (bytes + 63) / 64 * 64; };
 
   int64_t bytes = 0;
   for (int64_t l = 0; l < spec_.layers; ++l) {
     const int64_t I = spec_.layer_inputs(l);
-    const int64_t one =
-        backward ? align(k.matrix_size(rows, I) * element) + align(k.matrix_size(rows, H) * element)
-                 : align(k.gates_size(H, I) * element) + align(k.gates_size(H, H) * element) +
-                       2 * align(k.gates_size(H, 1) * element);
+    const int64_t one = backward ? whole_lines(k.matrix_size(rows, I) * element) +
+                                       whole_lines(k.matrix_size(rows, H) * element)
+                                 : whole_lines(k.gates_size(H, I) * element) +
+                                       whole_lines(k.gates_size(H, H) * element) +
+                                       2 * whole_lines(k.gates_size(H, 1) * element);
     bytes += spec_.directions * one;
   }
   std::unique_ptr<Panels> made(new Panels{Block(bytes, spec_.op, "packed weights"), {}, {}});
   char* next = made->memory.data();
   const auto take = [&](int64_t elements) {
     char* p = next;
-    next += align(elements * element);
+    next += whole_lines(elements * element);
     return p;
   };
 

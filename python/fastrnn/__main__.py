@@ -221,7 +221,10 @@ def _show(key: str, value: Any) -> str:
 
 
 def _info(_: dict[str, Any]) -> None:
-    build = fastrnn.build_info()
+    try:
+        build = fastrnn.build_info()
+    except ValueError as error:  # FASTRNN_ISA names no level
+        raise charlm.UserError(str(error)) from None
     facts: dict[str, Any] = {"fastrnn": build["version"]}
     facts.update((key, value) for key, value in build.items() if key != "version")
     facts.update(

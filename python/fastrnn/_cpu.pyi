@@ -1,12 +1,12 @@
 """The compiled CPU engine. Arguments are positional in use; names are given for reading."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 _Shape = tuple[int, ...]
-_States = tuple[np.ndarray, ...]
-_Tape = tuple[np.ndarray, ...]
+_State = Any  # an array, or a pair of arrays for a cell with two states
 
 class Weights:
     def __init__(
@@ -20,45 +20,35 @@ class Weights:
         bias: bool,
     ) -> None: ...
     def pack(self, parameters: tuple[np.ndarray, ...], backward: bool) -> None: ...
-    def shapes(
-        self, x: np.ndarray, batch_first: bool
-    ) -> tuple[_Shape, _Shape, tuple[_Shape, _Shape, _Shape]]: ...
+    def output_shape(self, x: np.ndarray, batch_first: bool) -> _Shape: ...
+    def forward(
+        self,
+        x: np.ndarray,
+        state: _State,
+        lengths: np.ndarray | None,
+        resets: np.ndarray | None,
+        masks: Sequence[np.ndarray] | None,
+        batch_first: bool,
+        out: np.ndarray | None,
+        keep_tape: bool,
+    ) -> tuple[np.ndarray, _State, Any]: ...
+    def backward(
+        self,
+        x: np.ndarray,
+        state: _State,
+        lengths: np.ndarray | None,
+        resets: np.ndarray | None,
+        masks: Sequence[np.ndarray] | None,
+        batch_first: bool,
+        y: np.ndarray,
+        tape: tuple[np.ndarray, ...],
+        dy: np.ndarray,
+        dstate: _State,
+    ) -> tuple[np.ndarray, _State, tuple[np.ndarray, ...]]: ...
     def explain(self, T: int, B: int) -> dict[str, Any]: ...
     @property
     def parameters(self) -> list[tuple[str, _Shape]]: ...
-    @property
-    def level(self) -> str: ...
-    @property
-    def states(self) -> int: ...
 
-def forward(
-    weights: Weights,
-    x: np.ndarray,
-    initial: _States | None,
-    lengths: np.ndarray | None,
-    resets: np.ndarray | None,
-    masks: tuple[np.ndarray, ...],
-    batch_first: bool,
-    y: np.ndarray,
-    final: _States,
-    tape: _Tape | None,
-) -> None: ...
-def backward(
-    weights: Weights,
-    x: np.ndarray,
-    initial: _States | None,
-    lengths: np.ndarray | None,
-    resets: np.ndarray | None,
-    masks: tuple[np.ndarray, ...],
-    batch_first: bool,
-    y: np.ndarray,
-    tape: _Tape,
-    dy: np.ndarray,
-    dfinal: _States | None,
-    dx: np.ndarray,
-    dinitial: _States,
-    dparameters: tuple[np.ndarray, ...],
-) -> None: ...
 def cells() -> list[dict[str, Any]]: ...
 def built_levels() -> list[str]: ...
 def usable_levels() -> list[str]: ...

@@ -111,15 +111,31 @@ class _Cell(Module):
 class LSTMCell(_Cell):
     """One LSTM step, that of ``torch.nn.LSTMCell``; returns ``(h, c)``."""
 
-    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
-        super().__init__("lstm", input_size, hidden_size, *args, **options)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
+    ) -> None:
+        super().__init__("lstm", input_size, hidden_size, bias, dtype, device, seed)
 
 
 class GRUCell(_Cell):
     """One GRU step, that of ``torch.nn.GRUCell``; returns h."""
 
-    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
-        super().__init__("gru", input_size, hidden_size, *args, **options)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
+    ) -> None:
+        super().__init__("gru", input_size, hidden_size, bias, dtype, device, seed)
 
 
 class RNNCell(_Cell):
@@ -131,11 +147,12 @@ class RNNCell(_Cell):
         hidden_size: int,
         bias: bool = True,
         nonlinearity: str = "tanh",
-        *args: Any,
-        **options: Any,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
     ) -> None:
         cell = layers._rnn_cell(nonlinearity)
-        super().__init__(cell, input_size, hidden_size, bias, *args, **options)
+        super().__init__(cell, input_size, hidden_size, bias, dtype, device, seed)
         self.nonlinearity = nonlinearity
 
     def _options(self) -> list[str]:

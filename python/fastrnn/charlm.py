@@ -387,7 +387,7 @@ class Run:
             "vocabulary": self.model.vocabulary.characters,
             "text_sha256": self.text_hash,
             "step": self.step,
-            "layer_rng": self.model.layer._drop.bit_generator.state,
+            "dropout_draws": self.model.layer._draws,
         }
         arrays: dict[str, Any] = {"config": json.dumps(header)}
         for prefix, module in [*self.model.modules.items(), ("optimizer", self.optimizer)]:
@@ -467,7 +467,7 @@ class Run:
         run = cls(config, Vocabulary(characters), header["text_sha256"])
         for prefix, module in [*run.model.modules.items(), ("optimizer", run.optimizer)]:
             module.load_state_dict(part(prefix))
-        run.model.layer._drop.bit_generator.state = header["layer_rng"]
+        run.model.layer._draws = int(header["dropout_draws"])
         run.step = header["step"]
         train, valid = arrays["history.train"], arrays["history.valid"]
         if train.shape != (run.step,) or valid.shape[1:] != (2,) or train.dtype != valid.dtype:

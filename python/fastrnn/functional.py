@@ -57,10 +57,7 @@ class Packed:
         backward: bool = False,
     ) -> None:
         self.cell = _cell_name(cell)
-        sizes = _sizes(cell, params)
-        self.layers = sizes["layers"]
-        self.dtype = sizes.pop("dtype")
-        self.native = _native.engine.Weights(cell, self.dtype.itemsize, **sizes)
+        self.native = _native.engine.Weights(cell, **_sizes(cell, params))
         self.names = [name for name, _ in self.native.parameters]
         self.ready = {False: False, True: False}
         if forward:
@@ -82,19 +79,19 @@ def pack(
     return Packed(cell, params, forward=forward, backward=backward)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tape:
     """What backward needs of a forward call. Plain data; nothing here is ever written again.
 
-    The inputs are kept by reference: they must not change before backward has run.
+    x, the state and the masks are kept by reference: they must not change before backward has run.
     """
 
     cell: str
     x: np.ndarray
-    state: tuple[np.ndarray, ...] | None
+    state: State
     lengths: np.ndarray | None
     resets: np.ndarray | None
-    masks: tuple[np.ndarray, ...]
+    masks: tuple[np.ndarray, ...] | None
     batch_first: bool
     y: np.ndarray
     arrays: tuple[np.ndarray, ...]
@@ -142,9 +139,15 @@ def infer(
     MemoryError
         The workspace cannot be had.
     """
-    packed = _packed(_cell_name(cell), params, backward=False)
-    y, final, _ = _run(
-        packed, x, state, batch_first, lengths, resets, dropout_masks, out, keep_tape=False
+    y, final, _ = _packed(cell, params, backward=False).native.forward(
+        x,
+        state,
+        None if lengths is None else _lengths_array(cell, lengths),
+        resets,
+        dropout_masks,
+        bool(batch_first),
+        out,
+        False,
     )
     return y, final
 
@@ -163,14 +166,25 @@ def forward(
 ) -> tuple[np.ndarray, State, Tape]:
     """Run a stack of layers and keep what backward needs.
 
-    As `infer`, with a `Tape` as third result. y is part of the tape and therefore read-only.
+    As `infer`, with a `Tape` as third result. y is part of the tape and therefore read-only; an
+    `out` is that very memory and must not be written before backward has run.
     """
-    packed = _packed(_cell_name(cell), params, backward=False)
-    y, final, tape = _run(
-        packed, x, state, batch_first, lengths, resets, dropout_masks, out, keep_tape=True
+    packed = _packed(cell, params, backward=False)
+    if lengths is not None:
+        lengths = _lengths_array(cell, lengths)
+    if isinstance(state, list):
+        state = tuple(state)
+    masks: Any = tuple(dropout_masks) if isinstance(dropout_masks, list) else dropout_masks
+    batch_first = bool(batch_first)
+    y, final, arrays = packed.native.forward(
+        x, state, lengths, resets, masks, batch_first, out, True
     )
-    assert tape is not None
-    return y, final, tape
+    y = y.view()
+    y.flags.writeable = False
+    # Small, and so copied; x, the state and the masks are kept by reference.
+    lengths = None if lengths is None else lengths.copy()
+    resets = None if resets is None else resets.copy()
+    return y, final, Tape(cell, x, state, lengths, resets, masks, batch_first, y, arrays)
 
 
 def backward(
@@ -213,28 +227,19 @@ def backward(
     if not isinstance(tape.cell, str) or tape.cell != cell:
         raise ValueError(f"[{cell}] tape must be of this cell, got one of {tape.cell}")
     packed = _packed(cell, params, backward=True)
-    native, batch_first = packed.native, bool(tape.batch_first)
-    _, state_shape, _ = native.shapes(tape.x, batch_first)
-    dx = _empty(cell, tape.x.shape, packed.dtype)
-    dinitial = tuple(_empty(cell, state_shape, packed.dtype) for _ in range(native.states))
-    grads = {name: _empty(cell, shape, packed.dtype) for name, shape in native.parameters}
-    _native.engine.backward(
-        native,
+    dx, dinitial, grads = packed.native.backward(
         tape.x,
-        None if tape.state is None else _arrays(cell, "state of the tape", tape.state),
+        tape.state,
         tape.lengths,
         tape.resets,
-        _arrays(cell, "masks of the tape", tape.masks),
-        batch_first,
+        tape.masks,
+        bool(tape.batch_first),
         tape.y,
-        _arrays(cell, "arrays of the tape", tape.arrays),
+        tape.arrays,
         dy,
-        _state_arrays(cell, "dstate", native.states, dstate),
-        dx,
-        dinitial,
-        tuple(grads.values()),
+        dstate,
     )
-    return dx, _state_result(dinitial), grads
+    return dx, dinitial, dict(zip(packed.names, grads, strict=True))
 
 
 def lstm(
@@ -263,48 +268,9 @@ def rnn(
     return infer(f"rnn_{nonlinearity}", x, params, state, **options)
 
 
-def _run(
-    packed: Packed,
-    x: np.ndarray,
-    state: State,
-    batch_first: bool,
-    lengths: np.ndarray | None,
-    resets: np.ndarray | None,
-    masks: Sequence[np.ndarray] | None,
-    out: np.ndarray | None,
-    keep_tape: bool,
-) -> tuple[np.ndarray, State, Tape | None]:
-    native, cell, dtype = packed.native, packed.cell, packed.dtype
-    batch_first = bool(batch_first)
-    y_shape, state_shape, tape_shapes = native.shapes(x, batch_first)
-    initial = _state_arrays(cell, "state", native.states, state)
-    if lengths is not None:
-        lengths = _lengths_array(cell, lengths)
-    given_masks = () if masks is None else _arrays(cell, "dropout_masks", masks)
-    if masks is not None and len(given_masks) != packed.layers - 1:
-        raise ValueError(
-            f"[{cell}] dropout_masks must be one for each layer but the last "
-            f"({packed.layers - 1}), got {len(given_masks)}"
-        )
-    y = _empty(cell, y_shape, dtype) if out is None else out
-    final = tuple([_empty(cell, state_shape, dtype) for _ in range(native.states)])
-    arrays = tuple(_empty(cell, shape, dtype) for shape in tape_shapes) if keep_tape else None
-    _native.engine.forward(
-        native, x, initial, lengths, resets, given_masks, batch_first, y, final, arrays
-    )
-    if arrays is None:
-        return y, _state_result(final), None
-    y = y.view()
-    y.flags.writeable = False
-    # Small, and so copied; x, the state and the masks are kept by reference.
-    lengths = None if lengths is None else lengths.copy()
-    resets = None if resets is None else resets.copy()
-    tape = Tape(cell, x, initial, lengths, resets, given_masks, batch_first, y, arrays)
-    return y, _state_result(final), tape
-
-
 def _packed(cell: str, params: Mapping[str, np.ndarray] | Packed, backward: bool) -> Packed:
     if not isinstance(params, Packed):
+        _cell_name(cell)
         return Packed(cell, params, forward=not backward, backward=backward)
     if params.cell != cell:
         raise ValueError(f"[{cell}] weights must be packed for this cell, got {params.cell}")
@@ -321,7 +287,7 @@ def _cell_name(cell: Any) -> str:
 
 
 def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """L, D, I, H, bias and dtype as the parameters have them; the engine checks the rest."""
+    """Size of an element, L, D, I, H and bias of the parameters; the engine checks the rest."""
 
     if not isinstance(params, Mapping):
         raise TypeError(
@@ -346,7 +312,7 @@ def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     while f"weight_ih_l{layers}" in params:
         layers += 1
     return {
-        "dtype": np.dtype(w_ih.dtype.type),
+        "element_bytes": w_ih.dtype.itemsize,
         "layers": layers,
         "directions": 2 if "weight_ih_l0_reverse" in params else 1,
         "inputs": w_ih.shape[1],
@@ -367,24 +333,6 @@ def _in_order(
     return tuple(params[name] for name in names)
 
 
-def _empty(cell: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    try:
-        return np.empty(shape, dtype)
-    except (MemoryError, ValueError):  # ValueError: more bytes than NumPy counts
-        raise MemoryError(
-            f"[{cell}] memory for the results must be available, got none for shape {shape}"
-        ) from None
-
-
-def _arrays(cell: str, name: str, value: Any) -> tuple[np.ndarray, ...]:
-    """A tuple or list, never an array: iterating over that could take for ever."""
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(
-            f"[{cell}] {name} must be a tuple or list of arrays, got {type(value).__name__}"
-        )
-    return tuple(value)
-
-
 def _lengths_array(cell: str, lengths: Any) -> np.ndarray:
     """Lengths as an array; a list of ints is welcome."""
     if isinstance(lengths, np.ndarray):
@@ -394,19 +342,3 @@ def _lengths_array(cell: str, lengths: Any) -> np.ndarray:
     except (ValueError, MemoryError):  # lists in lists, of different lengths
         raise TypeError(f"[{cell}] lengths must be integers, got nested lists") from None
     return array.astype(np.int64) if array.shape == (0,) else array
-
-
-def _state_arrays(cell: str, name: str, states: int, value: State) -> tuple[np.ndarray, ...] | None:
-    if value is None:
-        return None
-    if states == 1:
-        return (value,)
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(
-            f"[{cell}] {name} must be a tuple of {states} arrays, got {type(value).__name__}"
-        )
-    return tuple(value)
-
-
-def _state_result(arrays: tuple[np.ndarray, ...]) -> State:
-    return arrays[0] if len(arrays) == 1 else arrays

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import reprlib
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -92,8 +91,8 @@ class Recurrent(Module):
         super().__init__(
             cell, _uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
         )
-        self._drop = np.random.default_rng(drop)
-        self._drop_lock = threading.Lock()
+        # Dropout masks of the n-th draw come from (this seed, n): nothing is locked while drawing.
+        self._drop_seed, self._draws = drop, 0
         # Names the layer in its tapes; copied and pickled along, so that a copy is another owner,
         # but of tapes that were copied with it.
         self._owner = object()
@@ -146,7 +145,7 @@ class Recurrent(Module):
             batch_first=self.batch_first,
             lengths=lengths,
             resets=resets,
-            dropout_masks=self._draw_masks(weights.native.shapes(x, self.batch_first)[0]),
+            dropout_masks=self._draw_masks(weights.native.output_shape(x, self.batch_first)),
             out=out,
         )
         return y, final, replace(tape, owner=self._owner, version=version)
@@ -161,12 +160,17 @@ class Recurrent(Module):
         Raises
         ------
         ValueError
-            Also where the tape is another layer's, or older than the parameters.
+            Also where the tape is another layer's, or older than the parameters, and inside a
+            `mutable` block.
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"[{self.cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
         if tape.owner is not self._owner:
             raise ValueError(f"[{self.cell}] tape must be this layer's, got another's")
+        if self._open:  # what the tape was made with may be half overwritten
+            raise ValueError(
+                f"[{self.cell}] parameters must not be open for writing, got mutable()"
+            )
         version, weights = self._weights(backward=True)
         if tape.version != version:
             raise ValueError(
@@ -192,27 +196,24 @@ class Recurrent(Module):
             return None
         keep = 1.0 - self.dropout
         scale = self.dtype.type(1.0 / keep if keep else 0.0)
-        with self._drop_lock:
-            try:
-                return [
-                    (self._drop.random(shape, np.float32) < keep) * scale
-                    for _ in range(self.num_layers - 1)
-                ]
-            except (MemoryError, ValueError):
-                raise MemoryError(
-                    f"[{self.cell}] memory for the dropout masks must be available, "
-                    f"got none for shape {shape}"
-                ) from None
+        with self._lock:
+            number, self._draws = self._draws, self._draws + 1
+        key = (*self._drop_seed.spawn_key, number)
+        rng = np.random.default_rng(np.random.SeedSequence(self._drop_seed.entropy, spawn_key=key))
+        try:
+            return [
+                (rng.random(shape, np.float32) < keep) * scale for _ in range(self.num_layers - 1)
+            ]
+        except (MemoryError, ValueError):
+            raise MemoryError(
+                f"[{self.cell}] memory for the dropout masks must be available, "
+                f"got none for shape {shape}"
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        del state["_drop_lock"]
         state["_packed"] = None
         return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._drop_lock = threading.Lock()
 
     def _options(self) -> list[str]:
         options = [] if type(self) is not Recurrent else [repr(self.cell)]
@@ -234,27 +235,58 @@ class Recurrent(Module):
         return f"{type(self).__name__}({', '.join(self._options())})"
 
 
-class LSTM(Recurrent):
+class _Named(Recurrent):
+    """A layer whose class says which cell it has."""
+
+    _cell: str
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
+    ) -> None:
+        super().__init__(
+            self._cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            device,
+            seed,
+        )
+
+
+class LSTM(_Named):
     """LSTM layers, those of ``torch.nn.LSTM``: gates i f g o, state ``(h, c)``.
 
     See `Recurrent` for the parameters and `csrc/cells/lstm.h` for the equations.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
-        super().__init__("lstm", input_size, hidden_size, *args, **options)
+    _cell = "lstm"
 
 
-class GRU(Recurrent):
+class GRU(_Named):
     """GRU layers, those of ``torch.nn.GRU``: gates r z n, the reset gate applied after the product.
 
     See `Recurrent` for the parameters and `csrc/cells/gru.h` for the equations.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
-        super().__init__("gru", input_size, hidden_size, *args, **options)
+    _cell = "gru"
 
 
-class RNN(Recurrent):
+class RNN(_Named):
     """Simple layers, those of ``torch.nn.RNN``.
 
     Parameters
@@ -271,18 +303,34 @@ class RNN(Recurrent):
         hidden_size: int,
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        *args: Any,
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
     ) -> None:
-        cell = _rnn_cell(nonlinearity)
-        super().__init__(cell, input_size, hidden_size, num_layers, *args, **options)
+        self._cell = _rnn_cell(nonlinearity)
         self.nonlinearity = nonlinearity
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            device,
+            seed,
+        )
 
     def _options(self) -> list[str]:
-        nonlinearity = (
-            [] if self.nonlinearity == "tanh" else [f"nonlinearity={self.nonlinearity!r}"]
-        )
-        return super()._options() + nonlinearity
+        options = super()._options()
+        if self.nonlinearity != "tanh":
+            options.append(f"nonlinearity={self.nonlinearity!r}")
+        return options
 
 
 def _rnn_cell(nonlinearity: str) -> str:
@@ -316,7 +364,7 @@ def _size(op: str, name: str, n: Any) -> int:
 
 
 def _probability(op: str, p: Any) -> float:
-    if not isinstance(p, (int, float, np.floating)):
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.floating)):
         raise TypeError(f"[{op}] dropout must be a number, got {reprlib.repr(p)}")
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"[{op}] dropout must be within 0..1, got {p!r}")

@@ -54,6 +54,8 @@ class Module:
 
         Write into the arrays (``p[name][...] = value``); they cannot be replaced. On leaving the
         block the views become read-only and `version` rises, also when the block raised.
+        NumPy cannot call back views that were made of these (``p[name][0]``): do not write to one
+        after the block, nothing would see it.
         """
         with self._lock:
             # Read-only at other times, so that no view of them can be made writable.

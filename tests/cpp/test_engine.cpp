@@ -46,7 +46,7 @@ template <class T> struct Array {
     v.itemsize = sizeof(T);
     v.kind = std::is_floating_point<T>::value ? 'f' : std::is_same<T, uint8_t>::value ? 'b' : 'i';
     v.given = v.writeable = true;
-    v.rank = static_cast<int>(shape.size());
+    v.rank = shape.size();
     int64_t stride = sizeof(T);
     for (int i = v.rank - 1; i >= 0; --i) {
       v.shape[i] = shape[i];
@@ -110,6 +110,7 @@ template <class T> struct Inputs {
       for (int64_t i = 0; i < spec.states; ++i) call->initial[i] = initial[i].view();
     if (c.lengths) call->lengths = lengths.view();
     if (c.resets) call->resets = resets.view();
+    call->has_masks = c.masks;
     if (c.masks)
       for (const Array<T>& m : masks) call->masks.push_back(m.view());
   }

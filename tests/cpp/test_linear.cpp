@@ -28,7 +28,7 @@ View view_of(const Values& values, const Shape& shape) {
   v.itemsize = sizeof(double);
   v.kind = 'f';
   v.given = v.writeable = true;
-  v.rank = static_cast<int>(shape.size());
+  v.rank = shape.size();
   int64_t stride = sizeof(double);
   for (int i = v.rank - 1; i >= 0; --i) {
     v.shape[i] = shape[i], v.strides[i] = stride;
