@@ -267,11 +267,18 @@ def test_head_refuses(error, h, targets, message):
 @pytest.mark.parametrize(
     ("error", "arguments", "message"),
     [
-        (ValueError, {"hidden_size": 0}, "hidden_size must be positive, got 0"),
-        (ValueError, {"num_classes": -2}, "num_classes must be positive, got -2"),
+        (ValueError, {"hidden_size": 0}, "hidden_size must be at least 1 and below 2**40, got 0"),
+        (ValueError, {"num_classes": -2}, "num_classes must be at least 1 and below 2**40, got -2"),
         (TypeError, {"hidden_size": 4.0}, "hidden_size must be an integer, got 4.0"),
         (TypeError, {"ignore_index": None}, "ignore_index must be an integer, got None"),
         (TypeError, {"dtype": "float16"}, "dtype must be float32 or float64, got 'float16'"),
+        (ValueError, {"seed": -1}, "seed must not be negative, got -1"),
+        (
+            MemoryError,
+            {"hidden_size": 2**39, "num_classes": 2**39},
+            "memory for the parameters must be available, "
+            "got none for (549755813888, 549755813888)",
+        ),
     ],
 )
 def test_head_refuses_to_be_made(error, arguments, message):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import reprlib
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from . import _native, functional
+from . import _arguments, _native, functional
 from .functional import Packed, State, Tape
 from .module import Module
 
@@ -69,10 +67,10 @@ class Recurrent(Module):
         seed: Any = None,
     ) -> None:
         self.cell = functional._cell_name(cell)
-        self.dtype = _float_dtype(cell, dtype)
-        self.input_size = _size(cell, "input_size", input_size)
-        self.hidden_size = _size(cell, "hidden_size", hidden_size)
-        self.num_layers = _size(cell, "num_layers", num_layers)
+        self.dtype = _arguments.float_dtype(cell, dtype)
+        self.input_size = _arguments.size(cell, "input_size", input_size)
+        self.hidden_size = _arguments.size(cell, "hidden_size", hidden_size)
+        self.num_layers = _arguments.size(cell, "num_layers", num_layers)
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = _probability(cell, dropout)
@@ -87,9 +85,9 @@ class Recurrent(Module):
             self.hidden_size,
             self.bias,
         )
-        init, drop = _seed_sequence(cell, seed).spawn(2)
+        init, drop = _arguments.seed_sequence(cell, seed).spawn(2)
         super().__init__(
-            cell, _uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
+            cell, _arguments.uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
         )
         # Dropout masks of the n-th draw come from (this seed, n): nothing is locked while drawing.
         self._drop_seed, self._draws = drop, 0
@@ -340,29 +338,6 @@ def _rnn_cell(nonlinearity: str) -> str:
     return f"rnn_{nonlinearity}"
 
 
-def _float_dtype(op: str, dtype: Any) -> np.dtype:
-    try:
-        found = np.dtype(dtype)
-    except (TypeError, ValueError):
-        found = np.dtype(object)
-    for known in (np.dtype(np.float32), np.dtype(np.float64)):
-        if dtype is not None and found == known:  # np.dtype(None) is float64
-            return known
-    raise TypeError(f"[{op}] dtype must be float32 or float64, got {reprlib.repr(dtype)}")
-
-
-def _size(op: str, name: str, n: Any) -> int:
-    try:
-        if isinstance(n, (bool, np.bool_)):  # an option in the place of a size
-            raise TypeError
-        size = operator.index(n)
-    except TypeError:
-        raise TypeError(f"[{op}] {name} must be an integer, got {reprlib.repr(n)}") from None
-    if not 1 <= size < 2**40:
-        raise ValueError(f"[{op}] {name} must be at least 1 and below 2**40, got {size}")
-    return size
-
-
 def _probability(op: str, p: Any) -> float:
     if isinstance(p, bool) or not isinstance(p, (int, float, np.floating)):
         raise TypeError(f"[{op}] dropout must be a number, got {reprlib.repr(p)}")
@@ -375,28 +350,3 @@ def _device(op: str, device: str) -> str:
     if not isinstance(device, str) or device != "cpu":
         raise NotImplementedError(f"[{op}] device must be 'cpu', got {reprlib.repr(device)}")
     return device
-
-
-def _seed_sequence(op: str, seed: Any) -> np.random.SeedSequence:
-    if isinstance(seed, np.random.SeedSequence):
-        return seed
-    if seed is not None:
-        try:
-            seed = operator.index(seed)
-        except TypeError:
-            raise TypeError(f"[{op}] seed must be an integer, got {reprlib.repr(seed)}") from None
-        if seed < 0:
-            raise ValueError(f"[{op}] seed must not be negative, got {seed}")
-    return np.random.SeedSequence(seed)
-
-
-def _uniform(
-    op: str, shapes: Any, hidden_size: int, dtype: np.dtype, seed: np.random.SeedSequence
-) -> Mapping[str, np.ndarray]:
-    rng, bound = np.random.default_rng(seed), hidden_size**-0.5
-    try:
-        return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes}
-    except (MemoryError, ValueError):  # ValueError: more bytes than NumPy counts
-        raise MemoryError(
-            f"[{op}] memory for the parameters must be available, got none for {shapes[0][1]}"
-        ) from None

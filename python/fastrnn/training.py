@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _arguments
 from .module import Module
 
 __all__ = ["SGD", "Adam", "LinearCrossEntropy", "clip_grad_norm_"]
@@ -46,16 +47,6 @@ def _number(op: str, name: str, value: float, *, below: float = math.inf) -> flo
     if not 0 <= number < below:
         rule = "finite and not negative" if below == math.inf else f"in [0, {below:g})"
         raise ValueError(f"[{op}] {name} must be {rule}, got {value!r}")
-    return number
-
-
-def _positive_int(op: str, name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"[{op}] {name} must be an integer, got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"[{op}] {name} must be positive, got {number}")
     return number
 
 
@@ -93,26 +84,24 @@ class LinearCrossEntropy(Module):
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        self.hidden_size = _positive_int(_HEAD, "hidden_size", hidden_size)
-        self.num_classes = _positive_int(_HEAD, "num_classes", num_classes)
+        self.hidden_size = _arguments.size(_HEAD, "hidden_size", hidden_size)
+        self.num_classes = _arguments.size(_HEAD, "num_classes", num_classes)
         try:
             self.ignore_index = operator.index(ignore_index)
         except TypeError:
             raise TypeError(
                 f"[{_HEAD}] ignore_index must be an integer, got {ignore_index!r}"
             ) from None
-        if dtype not in ("float32", "float64", np.float32, np.float64):
-            raise TypeError(f"[{_HEAD}] dtype must be float32 or float64, got {dtype!r}")
-        rng = np.random.default_rng(seed)
-        bound = 1 / math.sqrt(self.hidden_size)
+        shapes = [("weight", (self.num_classes, self.hidden_size)), ("bias", (self.num_classes,))]
         super().__init__(
             _HEAD,
-            {
-                "weight": rng.uniform(-bound, bound, (self.num_classes, self.hidden_size)).astype(
-                    dtype
-                ),
-                "bias": rng.uniform(-bound, bound, self.num_classes).astype(dtype),
-            },
+            _arguments.uniform(
+                _HEAD,
+                shapes,
+                self.hidden_size,
+                _arguments.float_dtype(_HEAD, dtype),
+                _arguments.seed_sequence(_HEAD, seed),
+            ),
         )
 
     def __call__(self, h: _Array) -> _Array:

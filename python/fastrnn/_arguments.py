@@ -1,0 +1,67 @@
+"""What the constructors of layers, cells and heads check and draw alike."""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def float_dtype(op: str, dtype: Any) -> np.dtype:
+    """float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = np.dtype(object)
+    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+        if dtype is not None and found == known:  # np.dtype(None) is float64
+            return known
+    raise TypeError(f"[{op}] dtype must be float32 or float64, got {reprlib.repr(dtype)}")
+
+
+def size(op: str, name: str, n: Any) -> int:
+    """A size of at least 1."""
+    try:
+        if isinstance(n, (bool, np.bool_)):  # an option in the place of a size
+            raise TypeError
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"[{op}] {name} must be an integer, got {reprlib.repr(n)}") from None
+    if not 1 <= number < 2**40:
+        raise ValueError(f"[{op}] {name} must be at least 1 and below 2**40, got {number}")
+    return number
+
+
+def seed_sequence(op: str, seed: Any) -> np.random.SeedSequence:
+    """The sequence of a seed, an integer or none."""
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    if seed is not None:
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise TypeError(f"[{op}] seed must be an integer, got {reprlib.repr(seed)}") from None
+        if seed < 0:
+            raise ValueError(f"[{op}] seed must not be negative, got {seed}")
+    return np.random.SeedSequence(seed)
+
+
+def uniform(
+    op: str,
+    shapes: Iterable[tuple[str, tuple[int, ...]]],
+    hidden_size: int,
+    dtype: np.dtype,
+    seed: np.random.SeedSequence,
+) -> dict[str, np.ndarray]:
+    """Initial parameters as torch draws them: uniform within 1 / sqrt(hidden_size)."""
+    rng, bound = np.random.default_rng(seed), hidden_size**-0.5
+    try:
+        return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes}
+    except (MemoryError, ValueError):  # ValueError: more bytes than NumPy counts
+        largest = next(iter(shapes))[1]
+        raise MemoryError(
+            f"[{op}] memory for the parameters must be available, got none for {largest}"
+        ) from None
