@@ -391,7 +391,7 @@ def world() -> World:
     return World()
 
 
-@hypothesis.settings(max_examples=2500, suppress_health_check=SLOW)
+@hypothesis.settings(max_examples=2000, suppress_health_check=SLOW)
 @hypothesis.given(data=st.data())
 def test_no_argument_crashes(world: World, data: st.DataObject) -> None:
     function, arguments = world.calls()[data.draw(st.sampled_from(sorted(world.calls())), "call")]
@@ -408,7 +408,7 @@ def test_no_argument_crashes(world: World, data: st.DataObject) -> None:
         fastrnn.set_num_threads(threads)
 
 
-@hypothesis.settings(max_examples=1000, suppress_health_check=SLOW)
+@hypothesis.settings(max_examples=800, suppress_health_check=SLOW)
 @hypothesis.given(data=st.data())
 def test_no_tape_crashes(world: World, data: st.DataObject) -> None:
     """Backward trusts no field of a tape, though only a forger would have changed one."""
