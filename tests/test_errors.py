@@ -365,18 +365,16 @@ def test_out_that_cannot_be_written(
     [("x", 60), ("h0", 72), ("c0", 72), ("mask", 180)],
     ids=["x", "h0", "c0", "mask"],
 )
-@pytest.mark.parametrize("shift", ["same start", "one on", "last element", "last byte"])
-def test_out_over_an_input(name: str, size: int, shift: str) -> None:
-    """`out` begins somewhere in an input; directly after it, it may."""
-    begin = {"same start": 0, "one on": 4, "last element": 4 * size - 4, "last byte": 4 * size - 1}
+@pytest.mark.parametrize(
+    "place", ["same start", "one on", "ends in it", "begins in it", "last byte"]
+)
+def test_out_over_an_input(name: str, size: int, place: str) -> None:
+    """`out` shares an element with an input; directly before or after it, it may be."""
     memory = np.full(4000, SENTINEL, f32)
     data = make_data(replace(CASE, lengths=False, resets=False))
-    taken = {
-        "x": np.ndarray((5, 3, 4), f32, memory.data),
-        "h0": np.ndarray((4, 3, 6), f32, memory.data),
-        "c0": np.ndarray((4, 3, 6), f32, memory.data),
-        "mask": np.ndarray((5, 3, 12), f32, memory.data),
-    }[name]
+    begin = 4 * 1000
+    shape = {"x": (5, 3, 4), "h0": (4, 3, 6), "c0": (4, 3, 6), "mask": (5, 3, 12)}[name]
+    taken = np.ndarray(shape, f32, memory.data, offset=begin)
     given: dict[str, Any] = {"x": data.x, "state": data.state, **data.options}
     if name == "x":
         given["x"] = taken
@@ -384,17 +382,25 @@ def test_out_over_an_input(name: str, size: int, shift: str) -> None:
         given["dropout_masks"] = [taken]
     else:
         given["state"] = (taken, data.state[1]) if name == "h0" else (data.state[0], taken)
-    out = np.ndarray((5, 3, 12), f32, memory.data, offset=begin[shift])
-    rule = "y must not overlap" if shift != "last byte" else "y must be aligned"
+    offset = {
+        "same start": begin,
+        "one on": begin + 4,
+        "ends in it": begin - 4 * 179,
+        "begins in it": begin + 4 * (size - 1),
+        "last byte": begin + 4 * size - 1,
+    }[place]
+    out = np.ndarray((5, 3, 12), f32, memory.data, offset=offset)
+    rule = "must not overlap" if place != "last byte" else "must be aligned"
     for run in (functional.infer, functional.forward):
         refused(ValueError, rule, partial(run, "lstm", params=data.params, **given, out=out))
     assert (memory == SENTINEL).all()
 
-    beside = np.ndarray((5, 3, 12), f32, memory.data, offset=4 * size)
-    y, _ = functional.infer("lstm", params=data.params, **given, out=beside)
-    assert y is beside
-    assert (taken == SENTINEL).all()
-    assert not (beside == SENTINEL).any()
+    for offset in (begin - 4 * 180, begin + 4 * size):
+        beside = np.ndarray((5, 3, 12), f32, memory.data, offset=offset)
+        y, _ = functional.infer("lstm", params=data.params, **given, out=beside)
+        assert y is beside
+        assert (taken == SENTINEL).all()
+        assert not (beside == SENTINEL).any()
 
 
 def test_out_over_resets(data: Data) -> None:

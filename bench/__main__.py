@@ -1,0 +1,214 @@
+"""fastrnn against its peers on the CPU: times, ratios, shares of the machine's limit.
+
+    python -m bench [options]              run the grid of bench/shapes.toml, or --quick
+    python -m bench compare A.json B.json  how much faster run B is than run A
+    python -m bench plot A.json FOLDER     the plots of a run
+    python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
+
+A ratio is a peer's time divided by fastrnn's: above 1 fastrnn is faster. Each library lives in a
+process of its own; they take turns in short blocks, and ratios are medians over the rounds. Before
+anything is timed, each peer proves that its result equals the reference.
+
+Without --peers, --threads and --isa the grid runs three times: with all threads against every peer,
+then with one thread, and at the AVX2 level, against torch alone (--quick: the first alone).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import cases, limits, report, runner
+from .peers import PEERS
+
+CELLS = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A part of a run: threads, instruction set (None: the best), peers."""
+
+    threads: int
+    isa: str | None
+    peers: tuple[str, ...]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--quick", action="store_true", help="a few shapes, under 5 minutes")
+    made.add_argument("--cell", nargs="+", choices=CELLS, default=list(CELLS))
+    made.add_argument("--mode", nargs="+", choices=cases.MODES, default=list(cases.MODES))
+    made.add_argument(
+        "--shapes",
+        nargs="+",
+        default=[str(cases.SHAPES)],
+        metavar="FILE",
+        help="files like bench/shapes.toml; or shapes T,B,I,H",
+    )
+    made.add_argument("--peers", nargs="*", choices=PEERS, help="beside fastrnn")
+    made.add_argument("--threads", type=int)
+    made.add_argument("--isa", help="cap fastrnn's instruction set: scalar, avx2, avx512")
+    made.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    made.add_argument("--rounds", type=int, default=15, help="at most (15); 5 at least")
+    made.add_argument("--minutes", type=float, help="aim at so many for the whole run (38; 4.5)")
+    made.add_argument("--json", metavar="FILE", help="append a line for each case")
+    made.add_argument("--plot", metavar="FOLDER", help="run the sweeps too, and write plots")
+    return made
+
+
+def settings_of(options: argparse.Namespace, cores: int, level: str) -> list[Setting]:
+    """The parts of a run; see the module's text."""
+    peers = PEERS if options.peers is None else tuple(options.peers)
+    threads = options.threads or cores
+    settings = [Setting(threads, options.isa, peers)]
+    narrowed = options.peers is not None or options.threads or options.isa or options.quick
+    if not narrowed:
+        if cores > 1:
+            settings.append(Setting(1, None, ("torch",)))
+        if level == "avx512":
+            settings.append(Setting(threads, "avx2", ("torch",)))
+    return settings
+
+
+def run(options: argparse.Namespace) -> list[report.Row]:
+    """Run every setting and case; prints the table and returns its rows."""
+    from tqdm import tqdm
+
+    import fastrnn
+
+    info = fastrnn.build_info()
+    minutes = options.minutes or (4.5 if options.quick else 38.0)
+    deadline = time.perf_counter() + 60 * minutes
+    shapes = [shape for path in options.shapes for shape in cases.read_shapes(path)]
+    chosen = cases.make_cases(
+        shapes,
+        [CELLS[cell] for cell in options.cell],
+        options.mode,
+        options.dtype,
+        options.quick,
+        sweeps=options.plot is not None,
+    )
+    settings = settings_of(options, info["threads"], info["level"])
+    machine = report.machine()
+    print(f"fastrnn {info['version']}, {info['compiler']}; {machine['processor']}")
+    plan = [(setting, parts(chosen, setting, first=k == 0)) for k, setting in enumerate(settings)]
+    rows: list[report.Row] = []
+    bar = tqdm(total=sum(len(c) for _, p in plan for _, c in p), leave=False, file=sys.stderr)
+    for setting, with_peers in plan:
+        measured = probe(setting.threads, bar)
+        for peers, todo in with_peers:
+            with runner.workers(peers, setting.threads, setting.isa) as all_workers:
+                for worker in all_workers:
+                    if worker.absent:
+                        bar.write(f"{worker.peer}: left out: {worker.absent}", file=sys.stdout)
+                team = [worker for worker in all_workers if not worker.absent]
+                if not team or team[0].peer != runner.OURS:
+                    raise SystemExit(f"fastrnn: {all_workers[0].absent}")
+                versions = {worker.peer: worker.hello["version"] for worker in team}
+                level = versions[runner.OURS].split()[-1]
+                bar.write(heading(setting, level, versions), file=sys.stdout)
+                for case in todo:
+                    bar.set_description(case.id)
+                    share_of_time = (deadline - time.perf_counter()) / (bar.total - bar.n)
+                    row = {
+                        "case": case.id,
+                        "cell": case.cell,
+                        "mode": case.mode,
+                        "sweep": case.sweep,
+                        "shape": case.fields(),
+                        "threads": setting.threads,
+                        "level": level,
+                        # Building and proving take the larger part of a case's time.
+                        **runner.measure(team, case, 0.45 * share_of_time, options.rounds),
+                        "limits": measured,
+                        "machine": machine,
+                        "versions": versions,
+                    }
+                    if measured:
+                        row["bound_ms"] = limits.bound(case, measured) * 1e3
+                        row["share"] = row["bound_ms"] / row["ms"]["fastrnn"]["median"]
+                    rows.append(row)
+                    bar.write(report.line(row), file=sys.stdout)
+                    for peer, reason in row["without"].items():
+                        if not is_known(peer, case, reason):
+                            bar.write(f"    {peer}: left out: {reason}", file=sys.stdout)
+                    if options.json:
+                        report.append(options.json, row)
+                    bar.update()
+    bar.close()
+    return rows
+
+
+def is_known(peer: str, case: cases.Case, reason: str) -> bool:
+    """Reasons that hold for a whole mode stand in the heading, not under every case."""
+    return reason in NOTES.get(peer, "")
+
+
+NOTES = {
+    "onnxruntime": "forward in float32 alone",
+    "openvino": "forward in float32 alone",
+    "torch_compile": "torch.compile breaks the graph at the layer",
+}
+
+
+def parts(
+    chosen: Sequence[cases.Case], setting: Setting, first: bool
+) -> list[tuple[tuple[str, ...], list[cases.Case]]]:
+    """The cases of a setting by the peers they run against: sweeps against torch, and once."""
+    grid = [case for case in chosen if not case.sweep]
+    sweeps = [case for case in chosen if case.sweep] if first else []
+    against_torch = tuple(peer for peer in setting.peers if peer == "torch")
+    return [part for part in ((setting.peers, grid), (against_torch, sweeps)) if part[1]]
+
+
+def heading(setting: Setting, level: str, versions: dict[str, str]) -> str:
+    names = ", ".join(f"{peer} {text}" for peer, text in versions.items())
+    notes = "".join(f"\n{peer}: {note}" for peer, note in NOTES.items() if peer in versions)
+    return f"\n{setting.threads} threads, level {level}: {names}{notes}\n{report.HEADER}"
+
+
+def probe(threads: int, bar: Any) -> limits.Limits | None:
+    """The machine's limits; without a compiler none, and a line that says so."""
+    bar.set_description("the machine's limits")
+    try:
+        measured = limits.probe(threads)
+    except (OSError, subprocess.CalledProcessError) as error:
+        bar.write(f"no limits: the probe cannot be compiled or run: {error}", file=sys.stdout)
+        return None
+    one, all_ = measured["fma_gflops"]
+    reads = ", ".join(f"{k} {a:.0f}/{b:.0f}" for k, (a, b) in measured["bandwidth"].items())
+    steps = ", ".join(f"{cell} {ns:.0f}" for cell, ns in measured["step_ns"].items())
+    bar.write(
+        f"limits, 1/{threads} threads: FMA {one:.0f}/{all_:.0f} GF/s; reads GB/s: {reads}; "
+        f"chain of a step ns: {steps}; exchange {measured['exchange_ns']:.0f} ns",
+        file=sys.stdout,
+    )
+    return measured
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["compare"] and len(arguments) == 3:
+        print(*report.compare(*map(report.read, arguments[1:])), sep="\n")
+        return
+    if arguments[:1] == ["plot"] and len(arguments) == 3:
+        print(*report.plot(report.read(arguments[1]), arguments[2]), sep="\n")
+        return
+    options = parser().parse_args(arguments)
+    rows = run(options)
+    print("", *report.totals(rows), sep="\n")
+    if options.plot and rows:
+        print(*report.plot(rows, options.plot), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

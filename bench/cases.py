@@ -1,0 +1,202 @@
+"""Cases: what is timed, their names, and their data, the same in every process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHAPES = Path(__file__).with_name("shapes.toml")
+CELLS = ("rnn_tanh", "lstm", "gru")
+GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3}
+MODES = ("forward", "train", "stream")
+# Calls that are compared with the reference: a stream's state goes from call to call.
+STREAM_CHECKS = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell, mode and shape.
+
+    `forward` runs a sequence without keeping anything for backward; `train` is forward and backward
+    for x, the initial states and every parameter; `stream` is one step a call.
+    """
+
+    cell: str
+    mode: str
+    T: int
+    B: int
+    I: int
+    H: int
+    L: int = 1
+    D: int = 1
+    dtype: str = "float32"
+    lengths: tuple[int, int] | None = None
+    sweep: str = ""
+
+    @property
+    def id(self) -> str:
+        """As tests name cases, with the mode; unique within a run."""
+        short = {"float32": "f32", "float64": "f64"}[self.dtype]
+        text = f"{self.cell}_{short}_T{self.T}_B{self.B}_I{self.I}_H{self.H}_D{self.D}"
+        text += f"-L{self.L}" if self.L > 1 else ""
+        text += "-len{}to{}".format(*self.lengths) if self.lengths else ""
+        text += f"-sweep{self.sweep}" if self.sweep else ""
+        return f"{text} {self.mode}"
+
+    @property
+    def gates(self) -> int:
+        return GATES[self.cell]
+
+    @property
+    def states(self) -> int:
+        return 2 if self.cell == "lstm" else 1
+
+    @cached_property
+    def row_lengths(self) -> np.ndarray:
+        """Steps of each row, (B,), in no order."""
+        if not self.lengths:
+            return np.full(self.B, self.T)
+        low, high = self.lengths
+        even = np.linspace(low, high, self.B).round().astype(np.int64)
+        return np.random.default_rng(1).permutation(even)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all rows together."""
+        return int(self.row_lengths.sum())
+
+    def layer_inputs(self) -> list[int]:
+        """Inputs of each layer."""
+        return [self.I if k == 0 else self.D * self.H for k in range(self.L)]
+
+    def passes(self) -> Iterator[tuple[int, str]]:
+        """(layer, suffix of its parameters), layer by layer, forward direction first."""
+        for k in range(self.L):
+            for suffix in ("", "_reverse")[: self.D]:
+                yield k, f"l{k}{suffix}"
+
+    def flops(self) -> float:
+        """Of the products alone, in a call."""
+        per_step = sum(2 * self.D * self.gates * self.H * (n + self.H) for n in self.layer_inputs())
+        return float(self.steps * per_step * (3 if self.mode == "train" else 1))
+
+    def fields(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Arrays of a case: params by torch's names, x (T, B, I), states (L * D, B, H), dy."""
+
+    params: dict[str, np.ndarray]
+    x: np.ndarray
+    state: tuple[np.ndarray, ...]
+    dy: np.ndarray
+
+
+def make_data(case: Case) -> Data:
+    """The same arrays in every process; dy is zero past a row's length."""
+    rng = np.random.default_rng(0)
+    bound, rows = case.H**-0.5, case.gates * case.H
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(case.dtype)
+
+    inputs, params = case.layer_inputs(), {}
+    for k, suffix in case.passes():
+        shapes = {
+            "weight_ih": (rows, inputs[k]),
+            "weight_hh": (rows, case.H),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
+        for name, shape in shapes.items():
+            params[f"{name}_{suffix}"] = rng.uniform(-bound, bound, shape).astype(case.dtype)
+    dy = normal(case.T, case.B, case.D * case.H) * valid(case)
+    state = tuple(normal(case.L * case.D, case.B, case.H) for _ in range(case.states))
+    return Data(params, normal(case.T, case.B, case.I), state, dy.astype(case.dtype))
+
+
+def valid(case: Case) -> np.ndarray:
+    """True where a row has a step, (T, B, 1)."""
+    return (np.arange(case.T)[:, None] < case.row_lengths)[:, :, None]
+
+
+def state_names(case: Case, prefix: str = "", suffix: str = "n") -> list[str]:
+    return [f"{prefix}{s}{suffix}" for s in ("h", "c")[: case.states]]
+
+
+def expected(case: Case) -> dict[str, np.ndarray]:
+    """What the reference gives, in float64: y and final states; for train also every gradient."""
+    from fastrnn import reference
+
+    data = make_data(case)
+    state: Any = data.state if case.states == 2 else data.state[0]
+    x = data.x
+    if case.mode == "stream":
+        x = np.repeat(x, STREAM_CHECKS, axis=0)
+    lengths = case.row_lengths if case.lengths else None
+    y, final, tape = reference.forward(case.cell, x, data.params, state, lengths=lengths)
+    result = {"y": y[-1:] if case.mode == "stream" else y}
+    result.update(zip(state_names(case), as_tuple(final), strict=True))
+    if case.mode == "train":
+        dx, dstate, grads = reference.backward(case.cell, data.params, tape, data.dy)
+        result["dx"] = dx
+        result.update(zip(state_names(case, "d", "0"), as_tuple(dstate), strict=True))
+        result.update(grads)
+    return result
+
+
+def as_tuple(state: Any) -> tuple[Any, ...]:
+    return tuple(state) if isinstance(state, (tuple, list)) else (state,)
+
+
+def read_shapes(path: str | Path = SHAPES) -> list[dict[str, Any]]:
+    """The tables of a shapes file, or the shapes of a text ``T,B,I,H``."""
+    sizes = str(path).split(",")
+    if len(sizes) == 4:
+        return [{"kind": "sequence", **dict(zip("TBIH", map(int, sizes), strict=True))}]
+    with open(path, "rb") as file:
+        return list(tomllib.load(file)["shape"])
+
+
+def make_cases(
+    shapes: Iterable[Mapping[str, Any]],
+    cells: Sequence[str] = CELLS,
+    modes: Sequence[str] = MODES,
+    dtype: str = "float32",
+    quick: bool = False,
+    sweeps: bool = False,
+) -> list[Case]:
+    """The cases of these shapes: each sequence in forward and train, sweeps for the LSTM alone."""
+    cases = []
+    for shape in shapes:
+        if quick and not shape.get("quick", shape["kind"] == "sweep"):
+            continue
+        of_kind = ["stream"] if shape["kind"] == "stream" else ["forward", "train"]
+        over = shape.get("over", "")
+        if over and not sweeps:
+            continue
+        for values in [{over: n} for n in shape["values"]] if over else [{}]:
+            sizes = {**{k: shape[k] for k in "TBIHLD" if k in shape}, **values}
+            sizes.setdefault("I", sizes["H"])
+            lengths = tuple(shape["lengths"]) if "lengths" in shape else None
+            cases += [
+                Case(cell, mode, **sizes, dtype=dtype, lengths=lengths, sweep=over)
+                for cell in cells
+                if not over or cell == "lstm"
+                for mode in of_kind
+                if mode in modes
+            ]
+    return cases

@@ -1,0 +1,145 @@
+"""The limits of this machine, and the time that no program can beat for a case.
+
+`bound` adds up the phases of a call, each the largest of
+
+* arithmetic: its FMAs at the measured rate of all threads,
+* bytes: what it must read or write, at the bandwidth of the level that holds a thread's share,
+* latency (the recurrent steps alone): T times the dependency chain of one step of one row: its
+  product with h, which cannot start before h is known, then the measured chain from h over the
+  cell to the next h; with the exchange between cores where the product is split among them, and
+  whichever of the two is shorter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .cases import Case
+
+HERE = Path(__file__).resolve().parent
+LEVELS = ("l1", "l2", "l3", "memory")
+Limits = dict[str, Any]
+
+
+def cache_sizes() -> list[int]:
+    """Bytes of the data caches L1, L2 and L3 as one core sees them."""
+    sizes = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        kind = (folder / "type").read_text().strip()
+        if kind != "Instruction":
+            text = (folder / "size").read_text().strip()
+            scale = {"K": 1 << 10, "M": 1 << 20}.get(text[-1], 1)
+            level = int((folder / "level").read_text())
+            sizes[level] = int(text.rstrip("KM")) * scale
+    return [sizes[level] for level in (1, 2, 3)]
+
+
+def compile_program(source: Path, folder: str, *options: str) -> Path:
+    """Compile a C++ file against csrc for this very machine."""
+    program = Path(folder) / source.stem
+    command = [
+        *shlex.split(os.environ.get("CXX", "g++")),
+        *("-O3", "-std=c++17", "-march=native", "-ffp-contract=off", "-fno-math-errno"),
+        *("-fno-trapping-math", "-pthread", "-I", str(HERE.parent / "csrc"), str(source)),
+        *(*options, "-o", str(program)),
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return program
+
+
+def probe(threads: int) -> Limits:
+    """Measure this machine; seconds.
+
+    Raises
+    ------
+    OSError, subprocess.CalledProcessError
+        There is no C++ compiler, or it fails.
+    """
+    sizes = cache_sizes()
+    with tempfile.TemporaryDirectory() as folder:
+        program = compile_program(HERE / "probe.cpp", folder)
+        done = subprocess.run(
+            [str(program), str(threads), *map(str, sizes)],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    limits: Limits = json.loads(done.stdout)
+    return {**limits, "threads": threads, "caches": dict(zip(LEVELS, sizes, strict=False))}
+
+
+def level_of(limits: Limits, share: float) -> str:
+    """The nearest level that holds so many bytes of one thread."""
+    for level in LEVELS[:-1]:
+        if share <= limits["caches"][level]:
+            return level
+    return LEVELS[-1]
+
+
+def rates(limits: Limits, threads: int, itemsize: int) -> tuple[float, dict[str, float]]:
+    """FLOP/s, and bytes/s of each level, of one thread or of all."""
+    which = 0 if threads == 1 else 1
+    flops = limits["fma_gflops"][which] * 1e9 * 4 / itemsize
+    return flops, {level: limits["bandwidth"][level][which] * 1e9 for level in LEVELS}
+
+
+def moving(limits: Limits, threads: int, itemsize: int, *arrays: tuple[float, float]) -> float:
+    """Seconds to move arrays, each given as (elements, times); threads share them."""
+    _, bandwidth = rates(limits, threads, itemsize)
+    seconds = 0.0
+    for elements, times in arrays:
+        size = elements * itemsize
+        seconds += times * size / bandwidth[level_of(limits, size / threads)]
+    return seconds
+
+
+def chain(case: Case, limits: Limits) -> float:
+    """Seconds of the dependency chain of one step of one row, on one thread or on all."""
+    itemsize = 4 if case.dtype == "float32" else 8
+    weights = case.gates * case.H * case.H
+    found = []
+    for threads in {1, limits["threads"]}:
+        flops, _ = rates(limits, threads, itemsize)
+        product = max(2 * weights / flops, moving(limits, threads, itemsize, (weights, 1)))
+        exchange = limits["exchange_ns"] if threads > 1 else 0.0
+        found.append(product + (limits["step_ns"][case.cell] + exchange) * 1e-9)
+    return min(found)
+
+
+def phases(case: Case, limits: Limits) -> dict[str, float]:
+    """Least seconds of each phase of a call, all layers and directions together."""
+    threads, itemsize = limits["threads"], 4 if case.dtype == "float32" else 8
+    N, G, H = case.steps, case.gates, case.H
+    T = int(case.row_lengths.max())
+    rate, _ = rates(limits, threads, itemsize)
+    train = case.mode == "train"
+    kept = N * (G + case.states) * H  # gates and states, written for backward and read by it
+    # Directions do not wait for each other.
+    latency = T * chain(case, limits) / min(case.D, threads)
+    total: dict[str, float] = {}
+
+    def add(name: str, flops: float, *arrays: tuple[float, float], least: float = 0.0) -> None:
+        bytes_ = moving(limits, threads, itemsize, *arrays)
+        total[name] = total.get(name, 0.0) + max(flops / rate, bytes_, least)
+
+    for inputs in case.layer_inputs():
+        for _ in range(case.D):
+            w, r, x, h = G * H * inputs, G * H * H, N * inputs, N * H
+            add("inputs", 2 * N * w, (w, 1), (x, 1))
+            add("steps", 2 * N * r, (r, T), (h, 1), (kept, train), least=latency)
+            if train:
+                add("dh", 2 * N * r, (r, T), (h, 1), (kept, 1), least=latency)
+                add("dx", 2 * N * w, (w, 1), (x, 1))
+                add("dw", 2 * N * (w + r), (w + r, 1), (x, 1), (h, 1))
+    return total
+
+
+def bound(case: Case, limits: Limits) -> float:
+    """Least seconds of a call of this case."""
+    return sum(phases(case, limits).values())

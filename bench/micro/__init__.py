@@ -1,0 +1,1 @@
+"""Benchmarks of the parts: `python -m bench.micro`."""

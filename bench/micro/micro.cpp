@@ -1,0 +1,121 @@
+// Times the engine's parts without its drivers, as JSON; bench/micro/__main__.py compiles this.
+//
+//   tile_gflops   rows -> the tile over four vectors, weights in L2, one core
+//   gates_ns      cell -> forward of one vector of units, results independent of each other
+//   barrier_ns    one barrier among the threads of a team
+#if defined(__AVX512F__)
+#define FASTRNN_ISA isa_avx512
+#define FASTRNN_VECTOR_BYTES 64
+#define FASTRNN_LEVEL_AVX512
+#elif defined(__AVX2__)
+#define FASTRNN_ISA isa_avx2
+#define FASTRNN_VECTOR_BYTES 32
+#define FASTRNN_LEVEL_AVX2
+#else
+#define FASTRNN_ISA isa_scalar
+#define FASTRNN_VECTOR_BYTES 16
+#define FASTRNN_LEVEL_SCALAR
+#endif
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "simd/math.h"
+
+#include "cells/gru.h"
+#include "cells/lstm.h"
+#include "cells/rnn.h"
+#include "cpu/microkernel.h"
+#include "cpu/team.h"
+
+namespace {
+
+using namespace fastrnn;
+using namespace fastrnn::FASTRNN_ISA;
+using V = Vec<float>;
+constexpr int L = V::kLanes;
+
+// Least seconds of a call of job.
+template <class Job> double seconds(const Job& job) {
+  using clock = std::chrono::steady_clock;
+  double best = 1e9;
+  for (int trial = 0; trial < 9; ++trial) {
+    const auto start = clock::now();
+    job();
+    best = std::min(best, std::chrono::duration<double>(clock::now() - start).count());
+  }
+  return best;
+}
+
+double tile_gflops(int rows) {
+  constexpr int64_t K = 512;
+  constexpr int N = kMaxVectors, kCalls = 500;
+  std::vector<float> a(rows * K, 0.1f), b(K * N * L, 0.1f), init(N * L), out(rows * N * L);
+  TileArgs<float> args{};
+  for (int r = 0; r < rows; ++r) {
+    args.a[r] = a.data() + r * K;
+    args.out[r] = out.data() + r * N * L;
+  }
+  args.shared_init = init.data();
+  args.b = b.data();
+  args.b_step = N * L;
+  args.K = K;
+  const Tile<float> tile = Tiles<float, Left::kRows, ~0u>::get(rows, N);
+  const double time = seconds([&] {
+    for (int call = 0; call < kCalls; ++call) tile(args);
+  });
+  return 1e-9 * kCalls * 2 * K * rows * N * L / time;
+}
+
+template <class Cell> double gates_ns() {
+  constexpr int kVectors = 128, kRepeats = 50;
+  std::vector<float> x(kVectors * L, 0.3f), out(kVectors * L);
+  const double time = seconds([&] {
+    const Exact m{};
+    for (int repeat = 0; repeat < kRepeats; ++repeat)
+      for (int i = 0; i < kVectors; ++i) {
+        Pack<V, Cell::kGates> in;
+        Pack<V, Cell::kStates> s;
+        Pack<V, Cell::kSaved> save;
+        const V value = V::load(x.data() + i * L);
+        for (int g = 0; g < Cell::kGates; ++g) in[g] = value + V(0.1f * static_cast<float>(g));
+        for (int k = 0; k < Cell::kStates; ++k) s[k] = value;
+        Cell::forward(m, in, in, s, save);
+        s[0].store(out.data() + i * L);
+        asm volatile("" : : "r"(out.data()) : "memory");
+      }
+  });
+  return 1e9 * time / kVectors / kRepeats;
+}
+
+double barrier_ns(int threads) {
+  constexpr int kRounds = 2000;
+  Barrier barrier;
+  reset(&barrier, threads);
+  const double time = seconds([&] {
+    run_team(
+        threads,
+        [](void* context, int, int members) {
+          if (members == 1) return;
+          for (int i = 0; i < kRounds; ++i) wait(static_cast<Barrier*>(context));
+        },
+        &barrier);
+  });
+  return 1e9 * time / kRounds;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  const int threads = std::max(1, std::atoi(argv[1]));
+  std::printf("{\"tile_gflops\": {");
+  for (int rows = 1; rows <= kMatrixRows; ++rows)
+    std::printf("%s\"%d\": %.2f", rows > 1 ? ", " : "", rows, tile_gflops(rows));
+  std::printf("}, \"gates_ns\": {\"rnn_tanh\": %.2f, \"lstm\": %.2f, \"gru\": %.2f}, ",
+              gates_ns<Rnn<Tanh>>(), gates_ns<Lstm>(), gates_ns<Gru>());
+  std::printf("\"barrier_ns\": %.1f}\n", threads > 1 ? barrier_ns(threads) : 0.0);
+}

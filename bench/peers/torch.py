@@ -1,0 +1,150 @@
+"""torch.nn: the layers, padded or packed; for a stream also the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..cases import Case, Data, as_tuple, state_names
+from . import Way, missing
+
+
+def available() -> str | None:
+    return missing("torch")
+
+
+def version() -> str:
+    import torch
+
+    return str(torch.__version__)
+
+
+def setup(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+
+
+def make_layer(case: Case, params: dict[str, np.ndarray]) -> Any:
+    import torch
+
+    classes = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn_tanh": torch.nn.RNN}
+    layer = classes[case.cell](
+        case.I, case.H, case.L, bidirectional=case.D == 2, dtype=getattr(torch, case.dtype)
+    )
+    layer.load_state_dict({name: torch.from_numpy(a) for name, a in params.items()})
+    return layer
+
+
+def make_cell(case: Case, params: dict[str, np.ndarray]) -> Any:
+    import torch
+
+    classes = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn_tanh": torch.nn.RNNCell}
+    cell = classes[case.cell](case.I, case.H, dtype=getattr(torch, case.dtype))
+    cell.load_state_dict({name[:-3]: torch.from_numpy(a) for name, a in params.items()})
+    return cell
+
+
+def tensors(case: Case, data: Data) -> tuple[Any, Any, Any]:
+    """x, initial state as the layers take it, dy."""
+    import torch
+
+    state = tuple(torch.from_numpy(s) for s in data.state)
+    return torch.from_numpy(data.x), state if case.states == 2 else state[0], data.dy
+
+
+def arrays_of(case: Case, finals: bool = True) -> Callable[[Any], dict[str, np.ndarray]]:
+    """From (y, final state) or (y, final state, {name: gradient})."""
+
+    def arrays(value: Any) -> dict[str, np.ndarray]:
+        y, final, *rest = value
+        result = {"y": y.detach().numpy()}
+        if finals:
+            shape = (case.L * case.D, case.B, case.H)
+            states = [s.detach().numpy().reshape(shape) for s in as_tuple(final)]
+            result.update(zip(state_names(case), states, strict=True))
+        for grads in rest:
+            result.update({name: g.numpy() for name, g in grads.items()})
+        return result
+
+    return arrays
+
+
+def streaming(step: Callable[[Any, Any], Any], x: Any, initial: Any) -> Callable[[], Any]:
+    import torch
+
+    state = initial
+
+    def stream() -> Any:
+        nonlocal state
+        with torch.inference_mode():
+            y, state = step(x, state)
+        return y, state
+
+    return stream
+
+
+def build(case: Case, data: Data) -> dict[str, Way]:
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    layer = make_layer(case, data.params)
+    x, initial, _ = tensors(case, data)
+    dy = torch.from_numpy(data.dy)
+    lengths = torch.from_numpy(case.row_lengths)
+
+    def padded(inputs: Any) -> Any:
+        return layer(inputs, initial)
+
+    def packed(inputs: Any) -> Any:
+        rows = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
+        y, final = layer(rows, initial)
+        return pad_packed_sequence(y, total_length=case.T)[0], final
+
+    def forward(run: Callable[[Any], Any]) -> Callable[[], Any]:
+        def call() -> Any:
+            with torch.inference_mode():
+                return run(x)
+
+        return call
+
+    def train(run: Callable[[Any], Any]) -> Callable[[], Any]:
+        leaves = {"dx": x, **dict(zip(state_names(case, "d", "0"), as_tuple(initial), strict=True))}
+        for leaf in leaves.values():
+            leaf.requires_grad_(True)
+
+        def call() -> Any:
+            for leaf in leaves.values():
+                leaf.grad = None
+            layer.zero_grad()
+            y, final = run(x)
+            y.backward(dy)
+            grads = {name: leaf.grad for name, leaf in leaves.items()}
+            grads.update((name, p.grad) for name, p in layer.named_parameters())
+            return y, final, grads
+
+        return call
+
+    if case.mode == "stream":
+        cell = make_cell(case, data.params)
+
+        def cell_step(inputs: Any, state: Any) -> Any:
+            state = cell(inputs, state)
+            return (state[0] if case.states == 2 else state), state
+
+        def cell_arrays(value: Any) -> dict[str, np.ndarray]:
+            return arrays_of(case)((value[0][None], value[1]))
+
+        first = tuple(s[0] for s in initial) if case.states == 2 else initial[0]
+        return {
+            "layer": Way(streaming(layer, x, initial), arrays_of(case)),
+            "cell": Way(streaming(cell_step, x[0], first), cell_arrays),
+        }
+    make = train if case.mode == "train" else forward
+    ways = {"padded": Way(make(padded), arrays_of(case, finals=not case.lengths))}
+    if case.lengths:
+        ways["packed"] = Way(make(packed), arrays_of(case))
+    return ways

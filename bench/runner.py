@@ -1,0 +1,163 @@
+"""Alternates short blocks between the workers (A B C A B C ...) and reduces their times.
+
+A drift of the machine's speed meets all peers of a round alike, so ratios are taken within each
+round; what is reported is their median and their spread.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .cases import Case, expected
+from .worker import serve
+
+BLOCK_SECONDS = 0.05
+LEAST_ROUNDS = 5
+OURS = "fastrnn"
+
+
+class Worker:
+    """The runner's side of a peer's process."""
+
+    def __init__(self, peer: str, threads: int, isa: str | None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.peer = peer
+        self._pipe, far = context.Pipe()
+        self._process = context.Process(target=serve, args=(peer, threads, far), daemon=True)
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        settings = dict.fromkeys(names, str(threads))
+        if isa and peer == OURS:
+            settings["FASTRNN_ISA"] = isa
+        with environment(settings):
+            self._process.start()
+        far.close()
+        self.hello = self._receive()
+
+    @property
+    def absent(self) -> str:
+        """Why the peer does not take part, or an empty text."""
+        return str(self.hello.get("absent") or self.hello.get("failed") or "")
+
+    def case(self, case: Case, reference: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Build and prove a case; the answer names the way, or why there is none."""
+        return self._ask("case", case, reference, BLOCK_SECONDS)
+
+    def block(self) -> float:
+        """Mean seconds of a call in one block."""
+        return float(self._ask("block"))
+
+    def close(self) -> None:
+        if self._process.is_alive():
+            self._pipe.send(("stop",))
+            self._process.join(20)
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def _ask(self, *message: Any) -> Any:
+        try:
+            self._pipe.send(message)
+        except OSError:
+            return {"failed": "its process ended"}
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return {"failed": f"its process ended with {self._process.exitcode}"}
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a process that is started inside."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def workers(peers: Sequence[str], threads: int, isa: str | None) -> Iterator[list[Worker]]:
+    """A worker for each peer, fastrnn first; all are stopped at the end."""
+    names = [OURS, *(peer for peer in peers if peer != OURS)]
+    started: list[Worker] = []
+    try:
+        for name in names:
+            started.append(Worker(name, threads, isa))
+        yield started
+    finally:
+        for worker in started:
+            worker.close()
+
+
+def measure(team: Sequence[Worker], case: Case, seconds: float, rounds: int) -> dict[str, Any]:
+    """Prove and time one case; `seconds` bound the timing, within 5 and `rounds` rounds.
+
+    Returns
+    -------
+    dict
+        What `summary` gives, with ``ways`` and ``without``, the reasons of peers left out.
+    """
+    reference = expected(case)
+    taking, ways, without = [], {}, {}
+    for worker in team:
+        answer = worker.case(case, reference)
+        if "way" in answer:
+            taking.append(worker)
+            ways[worker.peer] = answer["way"]
+        else:
+            without[worker.peer] = answer.get("failed") or answer["unsupported"]
+            if worker.peer == OURS:
+                raise SystemExit(f"{case.id}: fastrnn: {without[worker.peer]}")
+    times: dict[str, list[float]] = {worker.peer: [] for worker in taking}
+    start = time.perf_counter()
+    for worker in taking:  # warms up, and tells what a round costs
+        worker.block()
+    cost = time.perf_counter() - start
+    for _ in range(int(np.clip(seconds / cost, LEAST_ROUNDS, rounds))):
+        for worker in taking:
+            times[worker.peer].append(worker.block())
+    return {**summary(times), "ways": ways, "without": without}
+
+
+def spread(values: Any) -> dict[str, float]:
+    """Median and the 10 and 90 % quantiles."""
+    low, middle, high = np.quantile(np.asarray(values, float), (0.1, 0.5, 0.9))
+    return {"median": float(middle), "low": float(low), "high": float(high)}
+
+
+def summary(times: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Reduce the seconds of each round.
+
+    Returns
+    -------
+    dict
+        ``ms``: spread of each peer's milliseconds; ``ratios``: spread of each other peer's time
+        over fastrnn's, round by round, above 1 where fastrnn is faster; ``best``: the fastest of
+        the others by its median, or None; ``rounds``.
+    """
+    ours = np.asarray(times[OURS])
+    others = [peer for peer in times if peer != OURS]
+    ms = {peer: spread(np.asarray(t) * 1e3) for peer, t in times.items()}
+    return {
+        "ms": ms,
+        "ratios": {peer: spread(np.asarray(times[peer]) / ours) for peer in others},
+        "best": min(others, key=lambda peer: ms[peer]["median"]) if others else None,
+        "rounds": len(ours),
+    }

@@ -1,0 +1,114 @@
+"""A peer's own process: builds cases, proves their results, times blocks of calls."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from itertools import repeat
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from . import peers
+from .cases import STREAM_CHECKS, Case, make_data, valid
+
+# Largest error against the reference, of outputs (relative to max(1, max |b|)) and of gradients
+# (relative to max |b|). Wide enough for a peer's own approximations, and no wider.
+TOLERANCE = {"float32": (1e-4, 1e-3), "float64": (1e-9, 1e-8)}
+OUTPUTS = ("y", "hn", "cn")
+
+
+def serve(peer: str, threads: int, pipe: Connection) -> None:
+    """Say hello, then answer what `bench.runner.Worker` asks."""
+    if threads < len(os.sched_getaffinity(0)):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    module = peers.load(peer)
+    absent = module.available()
+    if absent:
+        pipe.send({"absent": absent})
+        return
+    module.setup(threads)
+    pipe.send({"version": module.version()})
+    call, calls = None, 1
+    while True:
+        what, *arguments = pipe.recv()
+        if what == "stop":
+            return
+        if what == "case":
+            call = None  # lets go of the last case's memory first
+            case, expected, block = arguments
+            answer, call = prepare(module, case, expected)
+            if call:
+                seconds = answer["seconds"]
+                calls = max(1, int(block / seconds))
+            pipe.send(answer)
+        else:
+            assert call is not None
+            # Other workers had the caches and the cores meanwhile.
+            for _ in repeat(None, 1 if calls > 1 else 0):
+                call()
+            pipe.send(time_calls(call, calls))
+
+
+def prepare(
+    module: Any, case: Case, expected: dict[str, np.ndarray]
+) -> tuple[dict[str, Any], Callable[[], Any] | None]:
+    """Build the case's ways, check each, and keep the fastest."""
+    try:
+        ways = module.build(case, make_data(case))
+        best: tuple[float, str] | None = None
+        for name, way in ways.items():
+            value = None
+            for _ in range(STREAM_CHECKS if case.mode == "stream" else 1):
+                value = way.call()
+            wrong = difference(case, way.arrays(value), expected)
+            if wrong:
+                return {"failed": f"{name}: {wrong}", "wrong": True}, None
+            seconds = pilot(way.call)
+            if best is None or seconds < best[0]:
+                best = seconds, name
+    except peers.Unsupported as reason:
+        return {"unsupported": str(reason)}, None
+    except Exception as error:  # a peer's own failure: the runner reports it and goes on without
+        lines = str(error).strip().splitlines() or [""]
+        return {"failed": f"{type(error).__name__}: {lines[0][:200]}"}, None
+    assert best is not None
+    return {"way": best[1], "seconds": best[0]}, ways[best[1]].call
+
+
+def difference(case: Case, got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str:
+    """What is wrong with a result, or an empty text."""
+    needed = {name for name in expected if name not in OUTPUTS} | {"y"}
+    if not needed <= set(got):
+        return f"missing: {', '.join(sorted(needed - set(got)))}"
+    for name, b in expected.items():
+        if name not in got:
+            continue
+        a = np.asarray(got[name], np.float64)
+        if a.shape != b.shape:
+            return f"{name} must have the shape {b.shape}, got {a.shape}"
+        if name == "y" and case.lengths:
+            a = a * valid(case)  # padded rows run on past their end
+        tolerance = TOLERANCE[case.dtype][name not in OUTPUTS]
+        scale = max(float(np.abs(b).max()), 1.0 if name in OUTPUTS else 1e-30)
+        error = float(np.abs(a - b).max()) / scale
+        if not error <= tolerance:
+            return f"{name} must be within {tolerance:.0e} of the reference, got {error:.1e}"
+    return ""
+
+
+def time_calls(call: Callable[[], Any], calls: int) -> float:
+    """Mean seconds of a call."""
+    start = time.perf_counter()
+    for _ in repeat(None, calls):
+        call()
+    return (time.perf_counter() - start) / calls
+
+
+def pilot(call: Callable[[], Any]) -> float:
+    """Seconds of a call, roughly: the fastest of some short blocks after a warm-up."""
+    once = time_calls(call, 1)
+    calls = max(1, int(0.01 / max(once, 1e-7)))
+    return min(time_calls(call, calls) for _ in range(1 if once > 0.2 else 4))

@@ -1,0 +1,199 @@
+"""The benchmark suite: its shapes, bounds, statistics and files, and one tiny run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from bench import __main__ as suite  # noqa: E402
+from bench import cases, limits, report, runner, worker  # noqa: E402
+from bench.cases import Case  # noqa: E402
+from bench.peers import load  # noqa: E402
+
+LIMITS = {
+    "fma_gflops": [100.0, 190.0],
+    "bandwidth": {
+        "l1": [300.0, 600.0],
+        "l2": [118.0, 230.0],
+        "l3": [80.0, 150.0],
+        "memory": [20.0, 30.0],
+    },
+    "step_ns": {"rnn_tanh": 20.0, "lstm": 40.0, "gru": 40.0},
+    "exchange_ns": 100.0,
+    "threads": 2,
+    "caches": {"l1": 32 << 10, "l2": 1 << 20, "l3": 32 << 20},
+}
+
+
+def grid(**options: Any) -> list[Case]:
+    return cases.make_cases(cases.read_shapes(), sweeps=True, **options)
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    names = [case.id for case in grid()]
+    assert len(set(names)) == len(names)
+    assert "lstm_f32_T100_B32_I256_H256_D1 train" in names
+    assert "gru_f32_T100_B16_I80_H320_D2-L2 forward" in names
+    assert "rnn_tanh_f32_T100_B32_I256_H256_D1-len10to100 train" in names
+    assert "lstm_f32_T1_B1_I16_H16_D1 stream" in names
+    quick = grid(quick=True, cells=["gru"])
+    assert 0 < len([case for case in quick if not case.sweep]) < len(names) / 6
+    assert {case.mode for case in grid(modes=["train"])} == {"train"}
+
+
+def test_a_shape_can_be_given_as_text() -> None:
+    (case,) = cases.make_cases(cases.read_shapes("5,3,7,11"), ["gru"], ["forward"])
+    assert (case.T, case.B, case.I, case.H) == (5, 3, 7, 11)
+
+
+def test_bounds_are_positive_and_scale() -> None:
+    for case in grid():
+        phases = limits.phases(case, LIMITS)
+        assert all(seconds > 0 for seconds in phases.values()), case.id
+        assert set(phases) == {"inputs", "steps"} | (
+            {"dh", "dx", "dw"} if case.mode == "train" else set()
+        )
+        # No bound is below the arithmetic.
+        assert limits.bound(case, LIMITS) >= case.flops() / 190e9 * (1 - 1e-12)
+
+    def bound(**sizes: Any) -> float:
+        usual = {"cell": "lstm", "mode": "forward", "T": 100, "B": 32, "I": 256, "H": 256}
+        return limits.bound(Case(**{**usual, **sizes}), LIMITS)
+
+    assert bound(T=200) == pytest.approx(2 * bound(), rel=0.02)
+    assert bound(B=64) == pytest.approx(2 * bound(), rel=0.02)
+    assert bound(mode="train") > 2.5 * bound()
+    assert bound(lengths=(10, 100)) < 0.7 * bound()
+    # One row alone waits for each step: far more than its arithmetic.
+    latency = 100 * LIMITS["step_ns"]["lstm"] * 1e-9
+    assert bound(B=1, H=16, I=16) > latency
+    # Weights that only memory holds are bound by its bandwidth.
+    large = Case("lstm", "forward", 10, 1, 4096, 4096)
+    assert limits.bound(large, LIMITS) > 10 * 4 * 4096**2 * 4 / 30e9
+
+
+def test_flops_of_layers_and_lengths() -> None:
+    case = Case("gru", "train", T=10, B=4, I=3, H=5, L=2, D=2, lengths=(2, 8))
+    assert case.steps == 2 + 4 + 6 + 8
+    assert case.flops() == 3 * case.steps * 2 * 2 * 15 * ((3 + 5) + (10 + 5))
+
+
+def test_summary_takes_ratios_round_by_round() -> None:
+    # The machine slows down ten times on the way; the ratio is 2 in each round.
+    drift = np.geomspace(1, 10, 21)
+    found = runner.summary({"fastrnn": drift, "torch": 2 * drift, "jax": 1.5 * drift})
+    assert found["ratios"]["torch"] == pytest.approx({"median": 2, "low": 2, "high": 2})
+    assert found["best"] == "jax"
+    assert found["rounds"] == 21
+    assert found["ms"]["fastrnn"]["median"] == pytest.approx(1e3 * np.median(drift))
+    assert found["ms"]["fastrnn"]["low"] < found["ms"]["fastrnn"]["high"]
+    alone = runner.summary({"fastrnn": drift})
+    assert alone["best"] is None
+    assert alone["ratios"] == {}
+
+
+def row(ms: float, ratio: float, **other: Any) -> report.Row:
+    case = Case("lstm", "train", 10, 2, 3, 4)
+    spread = {"median": ratio, "low": ratio, "high": ratio}
+    return {
+        "case": case.id,
+        "mode": case.mode,
+        "sweep": "",
+        "shape": case.fields(),
+        "threads": 2,
+        "level": "avx2",
+        "ms": {
+            peer: {"median": t, "low": t, "high": t}
+            for peer, t in (("fastrnn", ms), ("torch", ms * ratio))
+        },
+        "ratios": {"torch": spread},
+        "best": "torch",
+        "ways": {"fastrnn": "layer", "torch": "padded"},
+        "share": 0.5,
+        "machine": {"processor": "P"},
+        **other,
+    }
+
+
+def test_json_lines_come_back_and_compare(tmp_path: Path) -> None:
+    for name, rows in {
+        "a": [row(4.0, 1.5), row(1.0, 1.0, threads=1)],
+        "b": [row(9.0, 9.0), row(2.0, 3.0)],  # the last row of a case counts
+    }.items():
+        for each in rows:
+            report.append(tmp_path / name, each)
+        assert report.read(tmp_path / name) == rows
+    lines = report.compare(report.read(tmp_path / "a"), report.read(tmp_path / "b"))
+    assert lines[1].split()[-4:] == ["4.00", "2.00", "2.00", "2.00"]
+    assert lines[2].startswith("geometric mean")
+    assert lines[3].startswith("only in A: lstm_f32_T10")
+    assert len(lines) == 4
+
+
+def test_table_and_totals() -> None:
+    rows = [row(1.0, 2.0), row(1.0, 8.0, share=0.25), row(1.0, 99.0, sweep="T")]
+    assert "0.50  torch, padded" in report.line(rows[0])
+    (text,) = report.totals(rows)
+    assert "2 cases: against torch 4.00 (least 2.00)" in text
+    assert "share of the limit 0.25 .. 0.50" in text
+
+
+def test_plots(tmp_path: Path) -> None:
+    sweep = [
+        row(float(T), 2.0, sweep="T", shape={**row(1.0, 1.0)["shape"], "T": T}) for T in (8, 16)
+    ]
+    written = report.plot([row(1.0, 2.0), *sweep], tmp_path)
+    assert [path.name for path in written] == ["ratios.png", "limits.png", "costs.png"]
+    assert all(path.stat().st_size > 1000 for path in written)
+
+
+@pytest.mark.parametrize("mode", ["forward", "train", "stream"])
+@pytest.mark.parametrize("cell", cases.CELLS)
+def test_a_worker_proves_fastrnn_right_and_a_mistake_wrong(cell: str, mode: str) -> None:
+    sizes = (1, 1, 6, 5) if mode == "stream" else (7, 4, 6, 5)
+    more = {} if mode == "stream" else {"lengths": (2, 7), "L": 2, "D": 2}
+    case = Case(cell, mode, *sizes, **more)
+    right = cases.expected(case)
+    answer, call = worker.prepare(load("fastrnn"), case, right)
+    assert answer["way"] == "layer"
+    assert call is not None
+    for name in right:
+        wrong = {**right, name: right[name] + 0.01}
+        answer, call = worker.prepare(load("fastrnn"), case, wrong)
+        assert answer["failed"].startswith(f"layer: {name} must be within")
+        assert call is None
+
+
+@pytest.mark.parametrize("mode", ["forward", "train", "stream"])
+@pytest.mark.parametrize("cell", cases.CELLS)
+def test_torch_as_a_peer(cell: str, mode: str) -> None:
+    pytest.importorskip("torch")
+    sizes = (1, 1, 6, 5) if mode == "stream" else (7, 4, 6, 5)
+    more = {} if mode == "stream" else {"lengths": (2, 7)}
+    case = Case(cell, mode, *sizes, **more)
+    answer, _ = worker.prepare(load("torch"), case, cases.expected(case))
+    assert answer.get("way") in ("padded", "packed", "layer", "cell"), answer
+
+
+def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "run.json"
+    options = "--shapes 6,3,4,8 --cell lstm --peers --threads 1 --rounds 5 --minutes 0.02 --json"
+    suite.main([*options.split(), str(output)])
+    rows = report.read(output)
+    assert [r["mode"] for r in rows] == ["forward", "train"]
+    for r in rows:
+        assert r["ms"]["fastrnn"]["median"] > 0
+        assert r["threads"] == 1
+        assert list(r["versions"]) == ["fastrnn"]
+        assert r["share"] > 0
+    assert rows[0]["case"] in capsys.readouterr().out
+    suite.main(["compare", str(output), str(output)])
+    assert "1.00" in capsys.readouterr().out
