@@ -1093,3 +1093,13 @@ def test_a_refusal_leaves_no_trace(layer: fastrnn.LSTM, data: Data) -> None:
             call()
     assert layer(data.x)[0].tobytes() == twin(data.x)[0].tobytes()
     assert layer.forward(data.x)[0].tobytes() == twin.forward(data.x)[0].tobytes()
+
+
+def test_half_a_state() -> None:
+    """None stands for a whole state, never for one of two arrays."""
+    layer = fastrnn.LSTM(4, 6)
+    x = np.ones((5, 3, 4), f32)
+    h = np.ones((1, 3, 6), f32)
+    refused(TypeError, "state must hold arrays", lambda: layer(x, (h, None)))
+    y, _, tape = layer.forward(x)
+    refused(TypeError, "dstate must hold arrays", lambda: layer.backward(tape, y, (None, h)))

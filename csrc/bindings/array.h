@@ -80,7 +80,11 @@ inline void states_of(const Spec& spec, const char* name, py::handle object,
     throw Error(Fault::kValue, spec.op,
                 std::string(name) + " must hold " + count + " arrays, got " +
                     std::to_string(arrays.size()));
-  for (size_t k = 0; k < arrays.size(); ++k) views[k] = view_of(spec.op, name, arrays[k]);
+  for (size_t k = 0; k < arrays.size(); ++k) {
+    views[k] = view_of(spec.op, name, arrays[k]);
+    if (!views[k].given)
+      throw Error(Fault::kType, spec.op, std::string(name) + " must hold arrays, got None");
+  }
 }
 
 // A new array for a result, and its View.
