@@ -95,7 +95,7 @@ def moving(limits: Limits, threads: int, itemsize: int, *arrays: tuple[float, fl
     seconds = 0.0
     for elements, times in arrays:
         size = elements * itemsize
-        seconds += times * size / bandwidth[level_of(limits, size / threads)]
+        seconds += float(times * size / bandwidth[level_of(limits, size / threads)])
     return seconds
 
 

@@ -45,7 +45,7 @@ def key(row: Row) -> tuple[str, int, str]:
 # ---- the table -----------------------------------------------------------------------------------
 
 HEADER = (
-    f"{'case':46} {'fastrnn ms':>10} {'torch ms':>10} {'ratio (10 .. 90 %)':>21} "
+    f"{'case':54} {'fastrnn ms':>10} {'torch ms':>10} {'ratio (10 .. 90 %)':>21} "
     f"{'best ms':>10} {'ratio (10 .. 90 %)':>21} {'of limit':>8}  best peer"
 )
 
@@ -64,7 +64,7 @@ def line(row: Row) -> str:
     share = f"{row['share']:8.2f}" if row.get("share") else f"{'':8}"
     way = f"  {best}, {row['ways'][best]}" if best else ""
     ours = milliseconds(row["ms"]["fastrnn"]["median"])
-    return f"{row['case']:46} {ours} {peer('torch')} {peer(best)} {share}{way}".rstrip()
+    return f"{row['case']:54} {ours} {peer('torch')} {peer(best)} {share}{way}".rstrip()
 
 
 def milliseconds(value: float) -> str:

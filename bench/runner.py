@@ -47,11 +47,14 @@ class Worker:
 
     def case(self, case: Case, reference: dict[str, np.ndarray]) -> dict[str, Any]:
         """Build and prove a case; the answer names the way, or why there is none."""
-        return self._ask("case", case, reference, BLOCK_SECONDS)
+        return dict(self._ask("case", case, reference, BLOCK_SECONDS))
 
     def block(self) -> float:
         """Mean seconds of a call in one block."""
-        return float(self._ask("block"))
+        answer = self._ask("block")
+        if isinstance(answer, dict):
+            raise SystemExit(f"{self.peer}: {answer['failed']}")
+        return float(answer)
 
     def close(self) -> None:
         if self._process.is_alive():

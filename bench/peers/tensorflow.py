@@ -37,12 +37,12 @@ def setup(threads: int) -> None:
 def to_keras(case: Case, weight: np.ndarray) -> np.ndarray:
     """(G * H, n) or (G * H,) to (n, G * H) or (G * H,) with the gates in Keras's order."""
     parts = weight.reshape(case.gates, case.H, -1)[ORDER[case.cell]]
-    return parts.reshape(weight.shape).T
+    return np.asarray(parts.reshape(weight.shape).T)
 
 
 def from_keras(case: Case, weight: np.ndarray) -> np.ndarray:
     parts = weight.T.reshape(case.gates, case.H, -1)[np.argsort(ORDER[case.cell])]
-    return parts.reshape(weight.T.shape)
+    return np.asarray(parts.reshape(weight.T.shape))
 
 
 def make_layers(case: Case, params: dict[str, np.ndarray]) -> list[Any]:
