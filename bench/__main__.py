@@ -100,6 +100,11 @@ def run(options: argparse.Namespace) -> list[report.Row]:
     settings = settings_of(options, info["threads"], info["level"])
     machine = report.machine()
     print(f"fastrnn {info['version']}, {info['compiler']}; {machine['processor']}")
+    if machine["load"] > 0.5:
+        print(
+            f"the machine is busy (load {machine['load']:.1f}): peers whose threads wait for each "
+            "other become many times slower, so these ratios say little"
+        )
     plan = [(setting, parts(chosen, setting, first=k == 0)) for k, setting in enumerate(settings)]
     rows: list[report.Row] = []
     bar = tqdm(total=sum(len(c) for _, p in plan for _, c in p), leave=False, file=sys.stderr)

@@ -103,7 +103,7 @@ def chain(case: Case, limits: Limits) -> float:
     """Seconds of the dependency chain of one step of one row, on one thread or on all."""
     itemsize = 4 if case.dtype == "float32" else 8
     weights = case.gates * case.H * case.H
-    found = []
+    found: list[float] = []
     for threads in {1, limits["threads"]}:
         flops, _ = rates(limits, threads, itemsize)
         product = max(2 * weights / flops, moving(limits, threads, itemsize, (weights, 1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,19 @@ Row = dict[str, Any]
 
 
 def machine() -> dict[str, Any]:
-    """The processor by name and count."""
+    """The processor by name and count, and how busy it was in the last minute."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [s for s in cpuinfo.read_text().splitlines() if s.startswith("model name")]
         if names:
             model = f"{names[0].split(':', 1)[1].strip()} x {len(names)}"
-    return {"processor": model, "system": platform.system(), "python": platform.python_version()}
+    return {
+        "processor": model,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 # ---- JSON lines ----------------------------------------------------------------------------------

@@ -129,11 +129,12 @@ def measure(team: Sequence[Worker], case: Case, seconds: float, rounds: int) -> 
             if worker.peer == OURS:
                 raise SystemExit(f"{case.id}: fastrnn: {without[worker.peer]}")
     times: dict[str, list[float]] = {worker.peer: [] for worker in taking}
-    start = time.perf_counter()
-    for worker in taking:  # warms up, and tells what a round costs
+    for worker in taking:  # warms up
         worker.block()
-    cost = time.perf_counter() - start
-    for _ in range(int(np.clip(seconds / cost, LEAST_ROUNDS, rounds))):
+    start = time.perf_counter()
+    for done in range(max(rounds, LEAST_ROUNDS)):
+        if done >= LEAST_ROUNDS and time.perf_counter() - start > seconds:
+            break
         for worker in taking:
             times[worker.peer].append(worker.block())
     return {**summary(times), "ways": ways, "without": without}
