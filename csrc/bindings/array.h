@@ -5,12 +5,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "../core/error.h"
 #include "../core/kernel_table.h"
 #include "../core/problem.h"
+#include "../cpu/memory.h"
 
 namespace fastrnn {
 
@@ -87,13 +89,24 @@ inline void states_of(const Spec& spec, const char* name, py::handle object,
   }
 }
 
+// An array in C order. A large one lies in a block that goes back to the pool with it.
+inline py::array make_array(const Spec& spec, const Shape& shape) {
+  const py::array::ShapeContainer sizes(shape.begin(), shape.end());
+  const py::dtype dtype =
+      spec.element_bytes == 4 ? py::dtype::of<float>() : py::dtype::of<double>();
+  int64_t bytes = spec.element_bytes;
+  for (int64_t n : shape) bytes *= n;
+  if (bytes < kLargeBlock) return py::array(dtype, sizes);
+  auto block = std::make_unique<Block>(bytes, spec.op, "results");
+  const py::capsule owner(block.get(), [](void* p) { delete static_cast<Block*>(p); });
+  return py::array(dtype, sizes, block.release()->data(), owner);
+}
+
 // A new array for a result, and its View.
 inline py::array make_result(const Spec& spec, const Shape& shape, View* view) {
   py::array array;
   try {
-    const py::array::ShapeContainer sizes(shape.begin(), shape.end());
-    array = spec.element_bytes == 4 ? py::array(py::array_t<float>(sizes))
-                                    : py::array(py::array_t<double>(sizes));
+    array = make_array(spec, shape);
   } catch (py::error_already_set& e) {
     // ValueError: more bytes than NumPy counts.
     if (!e.matches(PyExc_MemoryError) && !e.matches(PyExc_ValueError)) throw;

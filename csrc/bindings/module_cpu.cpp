@@ -6,6 +6,7 @@
 #include "../core/dispatch.h"
 #include "../core/validate.h"
 #include "../cpu/engine.h"
+#include "../cpu/memory.h"
 #include "../cpu/team.h"
 #include "array.h"
 
@@ -72,13 +73,14 @@ py::object make_states(const Spec& spec, const Problem& p, View (&views)[kMaxSta
 // y (out, if given), the final state, and with keep_tape the tape's three arrays.
 py::tuple run_forward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
                       py::handle resets, py::handle masks, bool batch_first, py::object out,
-                      bool keep_tape) {
+                      bool keep_tape, int64_t recompute) {
   const Spec& spec = w.spec();
   require_packed(w, false);
   ForwardCall call;
   Kept kept;
   inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
-  const Problem p = check_input(spec, call.x, batch_first);
+  call.recompute = recompute;
+  const Problem p = check_input(spec, call.x, batch_first, recompute);
   if (out.is_none())
     out = make_result(spec, p.sequence(spec.directions * spec.units), &call.y);
   else
@@ -99,13 +101,15 @@ py::tuple run_forward(const Weights& w, py::handle x, py::handle state, py::hand
 // dx, the gradient of the initial state, and those of the parameters in their order.
 py::tuple run_backward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
                        py::handle resets, py::handle masks, bool batch_first, py::handle y,
-                       py::handle tape, py::handle dy, py::handle dstate) {
+                       py::handle tape, int64_t recompute, py::handle dy, py::handle dstate) {
   const Spec& spec = w.spec();
   require_packed(w, true);
+  if (recompute) require_packed(w, false);
   BackwardCall call;
   Kept kept;
   inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
-  const Problem p = check_input(spec, call.x, batch_first);
+  call.recompute = recompute;
+  const Problem p = check_input(spec, call.x, batch_first, recompute);
   call.y = view_of(spec.op, "y of the tape", y);
   const std::vector<View> arrays = views_of(spec.op, "arrays of the tape", tape, kept);
   if (arrays.size() != 3)
@@ -137,12 +141,12 @@ py::dict plan_dict(const Usage& usage) {
   return d;
 }
 
-py::dict explain(const Weights& w, int64_t T, int64_t B) {
+py::dict explain(const Weights& w, int64_t T, int64_t B, int64_t recompute) {
   const Spec& spec = w.spec();
   const KernelEntry& k = w.kernel();
   check_sizes(spec, T, B);
   Problem p;
-  p.T = T, p.B = B;
+  p.T = T, p.B = B, p.recompute = recompute;
   const TapeShapes tape = tape_shapes(spec, p);
   int64_t tape_bytes = 0;
   for (const Shape* shape : {&tape.inner, &tape.states, &tape.saved}) {
@@ -212,11 +216,11 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
       .def("output_shape", &output_shape, py::arg("x"), py::arg("batch_first"))
       .def("forward", &run_forward, py::arg("x"), py::arg("state"), py::arg("lengths"),
            py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("out"),
-           py::arg("keep_tape"))
+           py::arg("keep_tape"), py::arg("recompute"))
       .def("backward", &run_backward, py::arg("x"), py::arg("state"), py::arg("lengths"),
            py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("y"),
-           py::arg("tape"), py::arg("dy"), py::arg("dstate"))
-      .def("explain", &explain, py::arg("T"), py::arg("B"))
+           py::arg("tape"), py::arg("recompute"), py::arg("dy"), py::arg("dstate"))
+      .def("explain", &explain, py::arg("T"), py::arg("B"), py::arg("recompute"))
       .def_property_readonly("parameters", [](const Weights& w) {
         py::list all;
         for (const Parameter& p : parameters_of(w.spec()))
@@ -232,6 +236,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &get_num_threads);
   m.def("team", &team_backend);
+  m.def("release_memory", &release_memory);
   m.def("caches", [] {
     py::dict d;
     d["l1d"] = caches().l1d;

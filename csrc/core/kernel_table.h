@@ -21,7 +21,10 @@ constexpr int kMaxStates = 2;
 struct Sequence {
   void* base;  // null: not given
   int64_t t_stride, b_stride;
+  // 0: a row for each time t. Else a row for so many scan steps, the first of them step `from`.
+  int64_t slot = 0, from = 0;
 };
+constexpr int64_t kOneSlot = INT64_MAX;  // one row for all steps
 
 struct States {
   void* base[kMaxStates];  // null: zeros (an input) or not wanted (an output)
@@ -60,12 +63,13 @@ struct ForwardPass {
   const Scan* scan;
   int64_t I, H;
   int reverse;
-  Sequence x, mask;             // mask: null, or multiplied into x
-  int64_t T;                    // steps of y, the longest row may have fewer
-  Sequence y;                   // out; rows of H
-  Sequence states[kMaxStates];  // out; [1..]: the states beside h, t_stride 0 where none is kept
-  Sequence saved;               // out; rows of [kSaved][H], null without a tape
-  States initial, final;
+  int64_t begin, end;             // the window: steps [begin, end) of each row
+  Sequence x, mask;               // mask: null, or multiplied into x
+  int64_t T;                      // steps of y, the longest row may have fewer
+  Sequence states[kMaxStates];    // out; [0]: h, that is y; rows of H
+  Sequence saved;                 // out; rows of [kSaved][H], or null
+  Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
+  States initial, final;          // where begin = 0; at each row's end
   GatePanels w;
   int64_t chunk;           // steps whose projection is held at once
   void* scratch;           // forward_scratch() bytes for each member, one after the other
@@ -76,16 +80,19 @@ struct BackwardPass {
   const Scan* scan;
   int64_t I, H;
   int reverse;
+  // Windows come last first, the last one up to the longest row's end; what goes from a window to
+  // the one before stays in `shared`.
+  int64_t begin, end;
   int64_t T;
-  Sequence x, mask, y;  // as in the forward pass
-  Sequence states[kMaxStates], saved;
+  Sequence x, mask;  // as in the forward pass
+  Sequence states[kMaxStates], saved, entering[kMaxStates];
   States initial;
   Sequence dy;
   States dfinal, dinitial;  // in (null: zeros), out
   Sequence dx;              // out; rows of I
   int accumulate_dx;        // +=, for the second direction
-  void *dw_ih, *dw_hh;      // +=; (G*H, I), (G*H, H), contiguous
-  void *db_ih, *db_hh;      // +=; (G*H), or null
+  void *dw_ih, *dw_hh;      // out; (G*H, I), (G*H, H), contiguous
+  void *db_ih, *db_hh;      // out; (G*H), or null
   MatrixPanels w;
   int64_t chunk;  // steps whose gradients are held at once
   void* shared;   // backward_shared() bytes
@@ -109,12 +116,12 @@ struct KernelEntry {
   // Elements that a packed w_ih or w_hh takes: gate panels over K, matrix panels over (K, N).
   int64_t (*gates_size)(int64_t H, int64_t K);
   int64_t (*matrix_size)(int64_t K, int64_t N);
-  // w: (G*H, K), strides in elements.
+  // w: (G*H, K), strides in elements. Each of `members` does its part.
   void (*pack_gates)(const void* w, int64_t row_stride, int64_t col_stride, int64_t H, int64_t K,
-                     void* out);
+                     int member, int members, void* out);
   // recurrent: 0 packs the gates in the order of dx planes, 1 in that of dr planes.
   void (*pack_matrix)(const void* w, int64_t row_stride, int64_t col_stride, int64_t H, int64_t N,
-                      int recurrent, void* out);
+                      int recurrent, int member, int members, void* out);
   // b_ih, b_hh: (G*H) or null.
   void (*pack_bias)(const void* b_ih, int64_t ih_stride, const void* b_hh, int64_t hh_stride,
                     int64_t H, void* bias_x, void* bias_r);

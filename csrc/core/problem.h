@@ -78,6 +78,9 @@ std::vector<Parameter> parameters_of(const Spec& spec);
 struct Problem {
   int64_t T = 0, B = 0;
   bool batched = true, batch_first = false;
+  // 0: the tape holds all that backward needs. k: the states of every k-th step alone, from which
+  // backward makes the rest anew.
+  int64_t recompute = 0;
 
   Shape sequence(int64_t width) const {  // (T, B, n), (B, T, n) or (T, n)
     if (!batched) return {T, width};
@@ -92,6 +95,8 @@ struct TapeShapes {
   Shape states;  // (S - 1, L, D, T, B, H): the states beside h after each step
   Shape saved;   // (L, D, T, B, saved, H)
 };
+// With recompute, states is (S - 1, L, D, ceil(T / k), B, H), after scan steps k - 1, 2k - 1 ... and
+// the last, and saved is empty.
 TapeShapes tape_shapes(const Spec& spec, const Problem& problem);
 
 }  // namespace fastrnn

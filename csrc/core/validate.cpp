@@ -177,7 +177,7 @@ void check_sizes(const Spec& spec, int64_t T, int64_t B) {
            "T and B of " + to_string({T, B}));
 }
 
-Problem check_input(const Spec& spec, const View& x, bool batch_first) {
+Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t recompute) {
   if (!x.given) reject(spec, Fault::kType, "x must be an array", "none");
   check_dtype(spec, "x", x);
   if (x.rank != 2 && x.rank != 3)
@@ -185,9 +185,13 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first) {
            std::string("x must have shape ") + (batch_first ? "(B, T, I)" : "(T, B, I)") +
                " or (T, I)",
            to_string(shape_of(x)));
+  if (recompute < 0)
+    reject(spec, Fault::kValue, "recompute must be at least 1 step, or 0 for none",
+           std::to_string(recompute));
   Problem p;
   p.batched = x.rank == 3;
   p.batch_first = batch_first;
+  p.recompute = recompute;
   p.T = x.shape[p.batched && batch_first ? 1 : 0];
   p.B = p.batched ? x.shape[batch_first ? 0 : 1] : 1;
   if (x.shape[x.rank - 1] != spec.inputs)
@@ -198,9 +202,9 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first) {
   return p;
 }
 
-std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem, const View& lengths) {
-  std::vector<int64_t> all(problem.B, problem.T);
-  if (!lengths.given) return all;
+void check_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all) {
+  std::fill_n(all, problem.B, problem.T);
+  if (!lengths.given) return;
   if (!problem.batched)
     reject(spec, Fault::kValue, "lengths need a batch: x must have rank 3", "rank 2");
   if ((lengths.kind != 'i' && lengths.kind != 'u') || !lengths.native)
@@ -220,7 +224,6 @@ std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem, con
              lengths.kind == 'u' ? std::to_string(bits) : std::to_string(n));
     all[b] = n;
   }
-  return all;
 }
 
 void check_resets(const Spec& spec, const Problem& problem, const View& resets) {

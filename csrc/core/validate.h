@@ -25,7 +25,7 @@ void check_parameters(const Spec& spec, const std::vector<View>& views);
 void check_sizes(const Spec& spec, int64_t T, int64_t B);
 
 // x gives T and B.
-Problem check_input(const Spec& spec, const View& x, bool batch_first);
+Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t recompute = 0);
 
 // An array of the layer's dtype and of this shape, to be read.
 void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
@@ -33,8 +33,8 @@ void check_values(const Spec& spec, const std::string& name, const View& view, c
 // The same, in C order without gaps: what is walked as one block.
 void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
 
-// Row lengths, [B] integers in 0..T; without a view all T.
-std::vector<int64_t> check_lengths(const Spec& spec, const Problem& problem, const View& lengths);
+// Row lengths, [B] integers in 0..T, to `all`; without a view all T.
+void check_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all);
 
 // Booleans of shape (T, B) as the problem lays it out.
 void check_resets(const Spec& spec, const Problem& problem, const View& resets);

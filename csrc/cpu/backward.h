@@ -5,7 +5,7 @@
 // (rows of the member), and, packed for all members to read, dW_ih += dgates' x, dW_hh += dgates' h
 // (each member owns rows of the weights). Every element of dW is one chain over the steps in
 // backward order and the rows in order of position, continued from chunk to chunk in the caller's
-// array.
+// array. A pass may come in windows of steps, last first; `shared` carries the chain between them.
 #pragma once
 
 #include "rows.h"
@@ -29,6 +29,7 @@ template <class Cell, class Math, class T> struct Backward {
   const Steps<BackwardPass> steps;
   const Math math;
   const int64_t H, I, B, width, rows, unit_begin, unit_end;
+  const int chains;
 
   // Shared by the team.
   T* dgates;  // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
@@ -36,18 +37,27 @@ template <class Cell, class Math, class T> struct Backward {
   T* left;    // [row block of dW][k][kRows]
   T* right;   // columns of x, then of h: [panel][k][vector][lane]
   int64_t most_k;  // k that left and right have room for
-  // The member's own.
-  const T** flat_dgates;  // [flat] row of dgates for each (step, row) of the chunk
-  int64_t* flat_step;
-  int64_t* flat_row;
-  int64_t* first_k;  // [chunk] k of a step's first row
-  int64_t* going;    // [rows] rows whose chain goes on, then those where it starts
-  T* zeros;          // [max(kPanel, H)]
+  // The member's own: the rows of a step ...
+  Walk<const T> dy, saved, after[S], x, mask;
+  Walk<T> dx;
+  const T** before[S];
+  int64_t* going;  // [rows] rows whose chain goes on, then those where it starts
+  // ... and of all steps of the chunk.
+  struct Flat {
+    const T *dgates, *x, *mask, *h;
+    T* dx;
+    int64_t k;  // place among all rows of the chunk
+  };
+  Flat* flat;
+  T* zeros;  // [zeros_size]
 
   static int64_t left_size(int64_t H, int64_t k) {
     return blocks_of(kPlanes * H, kRows) * kRows * k;
   }
   static int64_t right_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
+
+  // A panel, or whole vectors of a row.
+  static int64_t zeros_size(int64_t H) { return most(kPanel, blocks_of(H, L) * L); }
 
   static int64_t carve_shared(Backward* self, char* base, int64_t I, int64_t H, int64_t B,
                               int64_t chunk) {
@@ -67,15 +77,21 @@ template <class Cell, class Math, class T> struct Backward {
 
   static int64_t carve(Backward* self, char* base, int64_t H, int64_t rows, int64_t chunk) {
     Carver c{base};
-    const T** flat_dgates = c.take<const T*>(rows * chunk);
-    int64_t* flat_step = c.take<int64_t>(rows * chunk);
-    int64_t* flat_row = c.take<int64_t>(rows * chunk);
-    int64_t* first_k = c.take<int64_t>(chunk);
+    const T** dy = c.take<const T*>(rows);
+    const T** saved = c.take<const T*>(rows);
+    const T** x = c.take<const T*>(rows);
+    const T** mask = c.take<const T*>(rows);
+    T** dx = c.take<T*>(rows);
+    const T **after[S], **before[S];
+    for (int k = 0; k < S; ++k) after[k] = c.take<const T*>(rows);
+    for (int k = 0; k < S; ++k) before[k] = c.take<const T*>(rows);
     int64_t* going = c.take<int64_t>(rows);
-    T* zeros = c.take<T>(most(kPanel, H));
+    Flat* flat = c.take<Flat>(rows * chunk);
+    T* zeros = c.take<T>(zeros_size(H));
     if (self) {
-      self->flat_dgates = flat_dgates, self->flat_step = flat_step, self->flat_row = flat_row;
-      self->first_k = first_k, self->going = going, self->zeros = zeros;
+      self->dy.at = dy, self->saved.at = saved, self->x.at = x, self->mask.at = mask;
+      self->dx.at = dx, self->going = going, self->flat = flat, self->zeros = zeros;
+      for (int k = 0; k < S; ++k) self->after[k].at = after[k], self->before[k] = before[k];
     }
     return c.used;
   }
@@ -92,45 +108,91 @@ template <class Cell, class Math, class T> struct Backward {
         rows(s.row_end - s.row_begin),
         unit_begin(unit_part(s.unit_member)),
         unit_end(unit_part(s.unit_member + 1)),
+        chains(chains_for(blocks_of(p.H, L))),
         most_k(p.chunk * p.scan->B) {
     carve_shared(this, static_cast<char*>(p.shared), I, H, B, p.chunk);
     char* own = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, own, H, rows, p.chunk);
-    for (int64_t i = 0; i < most(kPanel, H); ++i) zeros[i] = T(0);
+    fill_n(zeros, zeros_size(H), T(0));
+    const int64_t first = share.row_begin;
+    dy = {dy.at, p.dy, first}, saved = {saved.at, p.saved, first};
+    x = {x.at, p.x, first}, mask = {mask.at, p.mask, first}, dx = {dx.at, p.dx, first};
+    for (int k = 0; k < S; ++k) after[k] = {after[k].at, p.states[k], first};
   }
 
   int64_t unit_part(int member) const {
     return least(part(blocks_of(H, L), member, share.unit_members) * L, H);
   }
 
+  // Row of the ring for a position at step s.
   T* dgates_row(int64_t s, int64_t position) const {
     return dgates + ((s % (pass.chunk + 1)) * B + position) * width;
   }
   T* ds_row(int k, int64_t position) const { return ds[k] + position * H; }
 
   void run() {
-    clear_past_ends();
     const int64_t last = B ? steps.scan.length[0] : 0;  // of all members, who meet at each chunk
-    for (int64_t end = last; end > 0;) {
-      const int64_t begin = most(0, end - pass.chunk);
-      int64_t active = 0;
+    const bool is_last = pass.end >= last, is_first = pass.begin == 0;
+    if (is_last) clear_past_ends();
+    int64_t active = is_last ? 0 : steps.grow(share.row_begin, share.row_end, 0, pass.end);
+    seek(0, active, pass.end);
+    int64_t all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
+    for (int64_t end = least(pass.end, last); end > pass.begin;) {
+      const int64_t begin = most(pass.begin, end - pass.chunk);
+      int64_t count = 0, k = 0;
       for (int64_t s = end - 1; s >= begin; --s) {
-        active = steps.grow(share.row_begin, share.row_end, active, s);
+        active = arrive(s, active);
+        all = steps.grow(0, B, all, s);
+        list_rows(s, active, count, k);
+        count += active, k += all;
         take_step(s, active);
         if (share.group) wait(share.group);
       }
-      const int64_t flat = list_rows(begin, end);
-      input_gradients(flat);
+      input_gradients(count);
       if (share.team) wait(share.team);  // the packs of the chunk before have been read
-      const int64_t k = pack(flat, begin);
+      pack(count);
       if (share.team) wait(share.team);
-      weight_gradients(k);
+      weight_gradients(k, is_last && end == last);
       end = begin;
     }
-    initial_gradients();
+    if (last == 0) weight_gradients(0, true);
+    if (is_first) initial_gradients();
   }
 
   // ---- one step ----------------------------------------------------------------------------
+
+  void seek(int64_t begin, int64_t end, int64_t s) {
+    dy.seek(steps, begin, end, s), saved.seek(steps, begin, end, s);
+    x.seek(steps, begin, end, s), mask.seek(steps, begin, end, s), dx.seek(steps, begin, end, s);
+    for (int k = 0; k < S; ++k) after[k].seek(steps, begin, end, s);
+  }
+
+  // From step s + 1, where `count` rows were active, to step s; returns how many are now.
+  int64_t arrive(int64_t s, int64_t count) {
+    dy.back(steps, count, s + 1), saved.back(steps, count, s + 1);
+    x.back(steps, count, s + 1), mask.back(steps, count, s + 1), dx.back(steps, count, s + 1);
+    for (int k = 0; k < S; ++k) after[k].back(steps, count, s + 1);
+    const int64_t active = steps.grow(share.row_begin, share.row_end, count, s);
+    seek(count, active, s);
+    for (int k = 0; k < S; ++k) {
+      const int64_t stride = s > pass.begin ? steps.stride(pass.states[k], s - 1) : 0;
+      for (int64_t r = 0; r < active; ++r)
+        before[k][r] = s > pass.begin ? after[k].at[r] - stride
+                                      : steps.template entering<T>(k, share.row_begin + r, zeros);
+    }
+    if (steps.scan.reset)
+      for (int64_t r = 0; r < active; ++r)
+        if (steps.resets(share.row_begin + r, s))
+          for (int k = 0; k < S; ++k) before[k][r] = zeros;
+    return active;
+  }
+
+  // Notes the rows of step s from place `at` on; k: the place of its first row among all members'.
+  void list_rows(int64_t s, int64_t active, int64_t at, int64_t k) {
+    const T* row = dgates_row(s, share.row_begin);
+    for (int64_t r = 0; r < active; ++r, row += width)
+      flat[at + r] = {row, x.at[r], mask.at[r], before[0][r], dx.at[r], k + share.row_begin + r};
+  }
 
   void take_step(int64_t s, int64_t active) {
     int64_t n = 0, starting = active;
@@ -144,34 +206,49 @@ template <class Cell, class Math, class T> struct Backward {
         going[n++] = r;
       }
     }
+    const T* source = dgates_row(s + 1, share.row_begin) + kSplitGates * H;
+    T* target = dgates_row(s, share.row_begin);
     TileArgs<T> args;
-    args.K = G * H;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
     for (int64_t u = unit_begin; u < unit_end;) {
-      const int64_t units = panel_units(u, unit_end);
-      const int N = static_cast<int>(blocks_of(units, L));
-      args.b = matrix_at(pass.w.w_hh, u, H, &args.b_step);
+      const Chain chain(*this, u, unit_end, n == 1, &args);
       for (int64_t done = 0; done < n;) {
         const int R = next_rows(n - done, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = dgates_row(s + 1, share.row_begin + going[done + r]) + kSplitGates * H;
-          args.out[r] = acc + r * N * L;
+          args.a[r] = source + going[done + r] * width;
+          args.out[r] = acc + r * chain.vectors * L;
         }
-        ChainTiles::get(R, N)(args);
+        chain.tile(R)(args);
         for (int r = 0; r < R; ++r, ++done)
-          for (int v = 0; v < N; ++v) apply_cell(s, going[done], u + v * L, args.out[r] + v * L);
+          apply_cell(going[done], u, chain.units, args.out[r], target);
       }
       for (int64_t done = starting; done < active; ++done)
-        for (int v = 0; v < N; ++v) apply_cell(s, going[done], u + v * L, zeros);
-      u += units;
+        apply_cell(going[done], u, chain.units, zeros, target);
+      u += chain.units;
     }
   }
 
-  // Units from u to the end of u's matrix panel or of the member's part.
-  static int64_t panel_units(int64_t u, int64_t end) {
-    return least((u / kPanel + 1) * kPanel, end) - u;
-  }
+  // dh = dgates R for the units from u on that one tile takes: of u's matrix panel, or of two for a
+  // single row.
+  struct Chain {
+    int64_t units;
+    int vectors, panels, chains;
+
+    Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T>* args)
+        : panels(1), chains(of.chains) {
+      units = least((u / kPanel + 1) * kPanel, end) - u;
+      // Where a row is cut in no chains, it has two panels and more.
+      if (one_row && chains == 1 && u % kPanel == 0 && u + 2 * kPanel <= end) panels = 2;
+      units *= panels;
+      vectors = static_cast<int>(blocks_of(units, L));
+      args->K = G * of.H;
+      args->chains = chains;
+      args->panel_step = kPanel * args->K;
+      args->b = of.matrix_at(of.pass.w.w_hh, u, of.H, &args->b_step);
+    }
+    Tile<T> tile(int R) const { return ChainTiles::get(R, vectors / panels, panels, chains); }
+  };
 
   // Where column n of a packed (G*H, N) matrix starts, and its step per k.
   const T* matrix_at(const void* packed, int64_t n, int64_t N, int64_t* step) const {
@@ -185,116 +262,107 @@ template <class Cell, class Math, class T> struct Backward {
     for (int k = 0; k < S; ++k) {
       const T* given = row_ends ? state_at<T>(pass.dfinal, k, steps.scan.row[position]) : nullptr;
       if (!given) given = zeros;
-      T* to = ds_row(k, position);
-      for (int64_t u = unit_begin; u < unit_end; ++u) to[u] = given[u];
+      copy_n(given + unit_begin, unit_end - unit_begin, ds_row(k, position) + unit_begin);
     }
   }
 
-  FASTRNN_INLINE void apply_cell(int64_t s, int64_t r, int64_t u, const T* chain) const {
-    if (unit_end - u >= L)
-      apply_lanes(
-          s, r, u, chain, [](const T* p) { return V::load(p); }, [](V v, T* p) { v.store(p); });
-    else
-      apply_lanes(
-          s, r, u, chain, [n = unit_end - u](const T* p) { return load_n(p, n); },
-          [n = unit_end - u](V v, T* p) { store_n(v, p, n); });
-  }
-
-  template <class Load, class Store> FASTRNN_INLINE void apply_lanes(int64_t s, int64_t r,
-                                                                     int64_t u, const T* chain,
-                                                                     Load load, Store store) const {
-    const int64_t position = share.row_begin + r, b = steps.scan.row[position];
-    const int64_t t = steps.time(position, s);
-    Pack<V, Cell::kSaved> saved;
-    Pack<V, S> before, after, d;
-    Pack<V, G> dx, dr;
-    for (int k = 0; k < Cell::kSaved; ++k) saved[k] = load(row_at<T>(pass.saved, t, b) + k * H + u);
+  // The epilogue: `units` units from u on of one row, whose dh through the gates is `chain` ...
+  FASTRNN_INLINE void apply_cell(int64_t r, int64_t u, int64_t units, const T* chain,
+                                 T* target) const {
+    Row row;
+    row.saved = saved.at[r] + u;
+    row.dy = dy.at[r] + u;
+    row.out = target + r * width + u;
     for (int k = 0; k < S; ++k) {
-      before[k] = load(steps.template previous<T>(k, position, s, zeros) + u);
-      after[k] = load(row_at<T>(k == 0 ? pass.y : pass.states[k], t, b) + u);
-      d[k] = load(ds_row(k, position) + u);
+      row.before[k] = before[k][r] + u;
+      row.after[k] = after[k].at[r] + u;
+      row.ds[k] = ds_row(k, share.row_begin + r) + u;
     }
-    d[0] = V::load(chain) + d[0] + load(row_at<T>(pass.dy, t, b) + u);
-    Cell::backward(math, saved, before, after, d, dx, dr);
-    for (int k = 0; k < S; ++k) store(d[k], ds_row(k, position) + u);
-    T* out = dgates_row(s, position) + u;
+    int64_t i = 0;
+    for (; i + L <= units; i += L)
+      apply_lanes(
+          row, i, chain, [](const T* p) { return V::load(p); }, [](V v, T* p) { v.store(p); });
+    if (i < units)
+      apply_lanes(
+          row, i, chain, [n = units - i](const T* p) { return load_n(p, n); },
+          [n = units - i](V v, T* p) { store_n(v, p, n); });
+  }
+
+  struct Row {
+    const T *saved, *dy, *before[S], *after[S];
+    T *ds[S], *out;
+  };
+
+  // ... L of them.
+  template <class Load, class Store> FASTRNN_INLINE void apply_lanes(const Row& row, int64_t i,
+                                                                     const T* chain, Load load,
+                                                                     Store store) const {
+    Pack<V, Cell::kSaved> kept;
+    Pack<V, S> then, now, d;
+    Pack<V, G> dgate, dr;
+    for (int k = 0; k < Cell::kSaved; ++k) kept[k] = load(row.saved + k * H + i);
+    for (int k = 0; k < S; ++k) {
+      then[k] = load(row.before[k] + i);
+      now[k] = load(row.after[k] + i);
+      d[k] = load(row.ds[k] + i);
+    }
+    d[0] = V::load(chain + i) + d[0] + load(row.dy + i);
+    Cell::backward(math, kept, then, now, d, dgate, dr);
+    for (int k = 0; k < S; ++k) store(d[k], row.ds[k] + i);
     for (int g = 0; g < G; ++g) {
-      store(dx[g], out + Plane::of_x(g) * H);
-      if (Plane::is_split(g)) store(dr[g], out + Plane::of_r(g) * H);
+      store(dgate[g], row.out + Plane::of_x(g) * H + i);
+      if (Plane::is_split(g)) store(dr[g], row.out + Plane::of_r(g) * H + i);
     }
   }
 
   // ---- per chunk ---------------------------------------------------------------------------
 
-  // The member's (step, row) pairs of the chunk, and the k of each step among all rows.
-  int64_t list_rows(int64_t begin, int64_t end) {
-    int64_t flat = 0, k = 0, all = 0, active = 0;
-    for (int64_t s = end - 1; s >= begin; --s) {
-      first_k[s - begin] = k;
-      all = steps.grow(0, B, all, s);
-      k += all;
-      active = steps.grow(share.row_begin, share.row_end, active, s);
-      for (int64_t r = 0; r < active; ++r, ++flat) {
-        flat_dgates[flat] = dgates_row(s, share.row_begin + r);
-        flat_step[flat] = s;
-        flat_row[flat] = share.row_begin + r;
-      }
-    }
-    return flat;
+  int64_t flat_part(int64_t count, int member) const {
+    return part(count, member, share.unit_members);
   }
 
-  int64_t flat_part(int64_t flat, int member) const {
-    return part(flat, member, share.unit_members);
-  }
-
-  void input_gradients(int64_t flat) {
+  void input_gradients(int64_t count) {
     if (!pass.dx.base) return;
     TileArgs<T> args;
     args.K = G * H;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
-    const int64_t end = flat_part(flat, share.unit_member + 1);
+    const int64_t end = flat_part(count, share.unit_member + 1);
     for (int64_t n0 = 0; n0 < I; n0 += kPanel) {
       const int64_t columns = least(kPanel, I - n0);
       const int N = static_cast<int>(blocks_of(columns, L));
       args.b = matrix_at(pass.w.w_ih, n0, I, &args.b_step);
-      for (int64_t f = flat_part(flat, share.unit_member); f < end;) {
+      for (int64_t f = flat_part(count, share.unit_member); f < end;) {
         const int R = next_rows(end - f, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = flat_dgates[f + r];
+          args.a[r] = flat[f + r].dgates;
           args.out[r] = acc + r * N * L;
         }
         ChainTiles::get(R, N)(args);
-        for (int r = 0; r < R; ++r, ++f) put_dx(f, n0, columns, args.out[r]);
+        for (int r = 0; r < R; ++r, ++f) put_dx(flat[f], n0, columns, args.out[r]);
       }
     }
   }
 
-  void put_dx(int64_t f, int64_t n0, int64_t columns, T* values) const {
-    const int64_t b = steps.scan.row[flat_row[f]], t = steps.time(flat_row[f], flat_step[f]);
-    T* out = row_at<T>(pass.dx, t, b) + n0;
-    const T* mask = pass.mask.base ? row_at<T>(pass.mask, t, b) + n0 : nullptr;
-    if (mask)
-      for (int64_t i = 0; i < columns; ++i) values[i] *= mask[i];
+  void put_dx(const Flat& row, int64_t n0, int64_t columns, T* values) const {
+    T* out = row.dx + n0;
+    if (row.mask)
+      for (int64_t i = 0; i < columns; ++i) values[i] *= row.mask[n0 + i];
     if (pass.accumulate_dx)
       for (int64_t i = 0; i < columns; ++i) out[i] += values[i];
     else
-      for (int64_t i = 0; i < columns; ++i) out[i] = values[i];
+      copy_n<T>(values, columns, out);
   }
 
-  // dgates, x and h of the member's rows to where all members read them; returns the number of k.
-  int64_t pack(int64_t flat, int64_t begin) {
-    const int64_t last = flat_part(flat, share.unit_member + 1);
-    for (int64_t f = flat_part(flat, share.unit_member); f < last; ++f) {
-      const int64_t s = flat_step[f], position = flat_row[f], b = steps.scan.row[position];
-      const int64_t t = steps.time(position, s), k = first_k[s - begin] + position;
-      pack_left(flat_dgates[f], k);
-      const T* mask = pass.mask.base ? row_at<T>(pass.mask, t, b) : nullptr;
-      pack_right(row_at<T>(pass.x, t, b), mask, I, k, right);
-      pack_right(steps.template previous<T>(0, position, s, zeros), nullptr, H, k,
-                 right + right_size(I, most_k));
+  // dgates, x and h of the member's rows to where all members read them.
+  void pack(int64_t count) {
+    const int64_t last = flat_part(count, share.unit_member + 1);
+    for (int64_t f = flat_part(count, share.unit_member); f < last; ++f) {
+      const Flat& row = flat[f];
+      pack_left(row.dgates, row.k);
+      pack_right(row.x, row.mask, I, row.k, right);
+      pack_right(row.h, nullptr, H, row.k, right + right_size(I, most_k));
     }
-    return first_k[0] + steps.grow(0, B, 0, begin);
   }
 
   void pack_left(const T* from, int64_t k) const {
@@ -312,26 +380,27 @@ template <class Cell, class Math, class T> struct Backward {
       if (mask)
         for (int64_t i = 0; i < columns; ++i) out[i] = from[n0 + i] * mask[n0 + i];
       else
-        for (int64_t i = 0; i < columns; ++i) out[i] = from[n0 + i];
-      for (int64_t i = columns; i < step; ++i) out[i] = T(0);
+        copy_n(from + n0, columns, out);
+      fill_n(out + columns, step - columns, T(0));
     }
   }
 
-  void weight_gradients(int64_t k) {
+  // begins: the sums start here, from zero, and not from where the chunk after left them.
+  void weight_gradients(int64_t k, bool begins) {
     const int64_t row_blocks = blocks_of(width, kRows);
     for (int64_t block = part(row_blocks, share.member, share.members);
          block < part(row_blocks, share.member + 1, share.members); ++block) {
       const int64_t m = block * kRows, end = least(m + kRows, width);
       // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
-      weight_rows(m, least(end, G * H), block, k, right, I, pass.dw_ih, pass.db_ih);
-      weight_rows(most(m, kSplitGates * H), end, block, k, right + right_size(I, most_k), H,
+      weight_rows(m, least(end, G * H), block, k, begins, right, I, pass.dw_ih, pass.db_ih);
+      weight_rows(most(m, kSplitGates * H), end, block, k, begins, right + right_size(I, most_k), H,
                   pass.dw_hh, pass.db_hh);
     }
   }
 
   // Rows [m, end) of one row block, all columns of x (or h).
-  void weight_rows(int64_t m, int64_t end, int64_t block, int64_t k, const T* columns, int64_t N,
-                   void* dw, void* db) const {
+  void weight_rows(int64_t m, int64_t end, int64_t block, int64_t k, bool begins, const T* columns,
+                   int64_t N, void* dw, void* db) const {
     if (m >= end) return;
     const int R = static_cast<int>(end - m);
     TileArgs<T> args;
@@ -347,18 +416,20 @@ template <class Cell, class Math, class T> struct Backward {
       for (int r = 0; r < R; ++r) {
         T* out = static_cast<T*>(dw) + weight_row(m + r) * N + n0;
         args.out[r] = whole ? out : acc + r * n * L;
-        args.init[r] = args.out[r];
-        if (!whole)
-          for (int64_t i = 0; i < n * L; ++i) args.out[r][i] = i < width_n ? out[i] : T(0);
+        args.init[r] = begins ? zeros : args.out[r];
+        if (!whole && !begins) {
+          copy_n<T>(out, width_n, args.out[r]);
+          fill_n(args.out[r] + width_n, n * L - width_n, T(0));
+        }
       }
       WeightTiles::get(R, n)(args);
       if (!whole)
         for (int r = 0; r < R; ++r) {
           T* out = static_cast<T*>(dw) + weight_row(m + r) * N + n0;
-          for (int64_t i = 0; i < width_n; ++i) out[i] = args.out[r][i];
+          copy_n<T>(args.out[r], width_n, out);
         }
     }
-    if (db) bias_rows(args.a[0], R, m, k, static_cast<T*>(db));
+    if (db) bias_rows(args.a[0], R, m, k, begins, static_cast<T*>(db));
   }
 
   int64_t weight_row(int64_t m) const {
@@ -367,10 +438,11 @@ template <class Cell, class Math, class T> struct Backward {
 
   // Sums R neighbours over k. Whole vectors are read and added: the lanes past R sum what is not
   // asked for, and cost nothing.
-  void bias_rows(const T* a, int R, int64_t m, int64_t k, T* db) const {
+  void bias_rows(const T* a, int R, int64_t m, int64_t k, bool begins, T* db) const {
     constexpr int kVectors = (kRows + L - 1) / L;
     alignas(64) T sums[kVectors * L] = {};
-    for (int r = 0; r < R; ++r) sums[r] = db[weight_row(m + r)];
+    if (!begins)
+      for (int r = 0; r < R; ++r) sums[r] = db[weight_row(m + r)];
     V acc[kVectors];
     for (int v = 0; v < kVectors; ++v) acc[v] = V::load(sums + v * L);
     for (int64_t i = 0; i < k; ++i, a += kRows)
@@ -385,36 +457,33 @@ template <class Cell, class Math, class T> struct Backward {
   void clear_past_ends() {
     if (!pass.dx.base || pass.accumulate_dx || share.unit_member != 0) return;
     for (int64_t p = share.row_begin; p < share.row_end; ++p)
-      for (int64_t t = steps.scan.length[p]; t < pass.T; ++t) {
-        T* dx = row_at<T>(pass.dx, t, steps.scan.row[p]);
-        for (int64_t i = 0; i < I; ++i) dx[i] = T(0);
-      }
+      for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
+        fill_n(row_at<T>(pass.dx, t, steps.scan.row[p]), I, T(0));
   }
 
   void initial_gradients() {
     TileArgs<T> args;
-    args.K = G * H;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
     const int64_t active = steps.grow(share.row_begin, share.row_end, 0, 0);
+    const T* source = dgates_row(0, share.row_begin) + kSplitGates * H;
     for (int64_t u = unit_begin; u < unit_end;) {
-      const int64_t units = panel_units(u, unit_end);
-      const int N = static_cast<int>(blocks_of(units, L));
-      args.b = matrix_at(pass.w.w_hh, u, H, &args.b_step);
+      const Chain chain(*this, u, unit_end, active == 1, &args);
       for (int64_t r0 = 0; r0 < active;) {
         const int R = next_rows(active - r0, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = dgates_row(0, share.row_begin + r0 + r) + kSplitGates * H;
-          args.out[r] = acc + r * N * L;
+          args.a[r] = source + (r0 + r) * width;
+          args.out[r] = acc + r * chain.vectors * L;
         }
-        ChainTiles::get(R, N)(args);
-        for (int r = 0; r < R; ++r, ++r0) put_initial(share.row_begin + r0, u, units, args.out[r]);
+        chain.tile(R)(args);
+        for (int r = 0; r < R; ++r, ++r0)
+          put_initial(share.row_begin + r0, u, chain.units, args.out[r]);
       }
       for (int64_t p = share.row_begin + active; p < share.row_end; ++p) {
         begin_chain(p, true);
-        put_initial(p, u, units, zeros);
+        put_initial(p, u, chain.units, zeros);
       }
-      u += units;
+      u += chain.units;
     }
   }
 

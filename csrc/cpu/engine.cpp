@@ -1,9 +1,9 @@
 #include "engine.h"
 
 #include <algorithm>
-#include <cstring>
-#include <memory>
+#include <memory_resource>
 #include <numeric>
+#include <optional>
 
 #include "../core/validate.h"
 #include "compact.h"
@@ -16,18 +16,29 @@ namespace {
 // ---- who does what
 // -------------------------------------------------------------------------------
 
+// The lists of a call are short and live as long as it: they come from its stack. (A call for one
+// step of a small layer would spend half its time in malloc.)
+class Local {
+ public:
+  std::pmr::memory_resource* operator&() { return &memory_; }
+
+ private:
+  alignas(64) char stack_[8192];
+  std::pmr::monotonic_buffer_resource memory_{stack_, sizeof stack_};
+};
+template <class T> using List = std::pmr::vector<T>;
+
 // The rows of the batch, longest first, and what each takes.
 struct Rows {
-  std::vector<int64_t> row, length;
+  List<int64_t> row, length;
   int64_t total = 0;
   Scan scan{};
 
-  Rows(const std::vector<int64_t>& lengths, const View& resets, const Problem& p)
-      : row(lengths.size()), length(lengths.size()) {
+  Rows(const Spec& spec, const Problem& p, const View& lengths, const View& resets, Local& local)
+      : row(static_cast<size_t>(p.B), &local), length(static_cast<size_t>(p.B), &local) {
+    check_lengths(spec, p, lengths, length.data());
     std::iota(row.begin(), row.end(), 0);
-    std::stable_sort(row.begin(), row.end(),
-                     [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
-    for (size_t i = 0; i < row.size(); ++i) length[i] = lengths[row[i]];
+    if (lengths.given) sort(local);
     total = std::accumulate(length.begin(), length.end(), int64_t{0});
     scan.B = p.B;
     scan.row = row.data();
@@ -37,6 +48,15 @@ struct Rows {
     scan.reset_t = resets.strides[p.batched && p.batch_first ? 1 : 0];
     scan.reset_b = p.batched ? resets.strides[p.batch_first ? 0 : 1] : 0;
   }
+
+  void sort(Local& local) {
+    const List<int64_t> lengths(length, &local);
+    std::stable_sort(row.begin(), row.end(),
+                     [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+    for (size_t i = 0; i < row.size(); ++i) length[i] = lengths[row[i]];
+  }
+
+  int64_t longest() const { return length.empty() ? 0 : length[0]; }
 
   // The first position of a group, so that groups have steps alike: few long rows or many short
   // ones.
@@ -52,13 +72,13 @@ struct Rows {
 
 struct Team {
   int row_groups, unit_members;
-  std::vector<Barrier> barriers;  // the whole team's, then each group's
+  List<Barrier> barriers;  // the whole team's, then each group's
   const Rows& rows;
 
-  Team(const Plan& plan, const Rows& r)
+  Team(const Plan& plan, const Rows& r, Local& local)
       : row_groups(plan.row_groups),
         unit_members(plan.unit_members),
-        barriers(static_cast<size_t>(1 + plan.row_groups)),
+        barriers(static_cast<size_t>(1 + plan.row_groups), &local),
         rows(r) {
     reset(&barriers[0], plan.threads());
     for (int g = 0; g < row_groups; ++g) reset(&barriers[1 + g], unit_members);
@@ -110,12 +130,12 @@ Sequence dense(void* base, const Problem& p, int64_t width) { return {base, p.B 
 
 // Arrays (L * D, B, H), one for each state; not given ones stay null.
 struct StateArrays {
-  std::unique_ptr<Strided> arrays[kMaxStates];
+  std::optional<Strided> arrays[kMaxStates];
   bool batched;
 
   StateArrays(const Spec& spec, const Problem& p, const View* views) : batched(p.batched) {
     for (int k = 0; k < spec.states; ++k)
-      if (views[k].given) arrays[k] = std::make_unique<Strided>(spec, views[k], true);
+      if (views[k].given) arrays[k].emplace(spec, views[k], true);
   }
   States pass(int64_t index, Elements e) const {
     States s{};
@@ -136,7 +156,7 @@ const char* const kFinalGradient[kMaxStates] = {"dhn", "dcn"};
 
 // What both directions are given and check alike.
 template <class Call> Problem check_common(const Spec& spec, const Call& call) {
-  const Problem p = check_input(spec, call.x, call.batch_first);
+  const Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
   const Shape state = state_shape(spec, p);
   for (int k = 0; k < spec.states; ++k)
     if (call.initial[k].given) check_values(spec, kInitial[k], call.initial[k], state);
@@ -180,25 +200,23 @@ void check_brought_outputs(const Spec& spec, const Problem& p, const ForwardCall
 
 // The input of each layer (x, then the outputs below) and each layer's output, h of every step.
 struct Layers {
-  std::vector<Sequence> x, y, mask;
-  std::vector<std::unique_ptr<Strided>> kept;
+  List<Sequence> x, y, mask;
+  List<Strided> kept;
 
-  template <class Call> Layers(const Spec& spec, const Problem& p, const Call& call, void* inner) {
+  template <class Call>
+  Layers(const Spec& spec, const Problem& p, const Call& call, char* inner, Local& local)
+      : x(&local), y(&local), mask(static_cast<size_t>(spec.layers), &local), kept(&local) {
     const int64_t width = spec.directions * spec.units;
     const Elements e{spec.element_bytes};
-    kept.push_back(std::make_unique<Strided>(spec, call.x, true));
-    x.push_back(sequence_of(*kept.back(), p));
+    x.reserve(mask.size()), y.reserve(mask.size()), kept.reserve(2 + call.masks.size());
+    x.push_back(sequence_of(kept.emplace_back(spec, call.x, true), p));
     for (int64_t l = 0; l + 1 < spec.layers; ++l) {
       y.push_back(dense(e.at(inner, l * p.T * p.B * width), p, width));
       x.push_back(y.back());
     }
-    kept.push_back(std::make_unique<Strided>(spec, call.y, true));
-    y.push_back(sequence_of(*kept.back(), p));
-    mask.resize(static_cast<size_t>(spec.layers), Sequence{});
-    for (size_t l = 0; l < call.masks.size(); ++l) {
-      kept.push_back(std::make_unique<Strided>(spec, call.masks[l], true));
-      mask[l + 1] = sequence_of(*kept.back(), p);
-    }
+    y.push_back(sequence_of(kept.emplace_back(spec, call.y, true), p));
+    for (size_t l = 0; l < call.masks.size(); ++l)
+      mask[l + 1] = sequence_of(kept.emplace_back(spec, call.masks[l], true), p);
   }
 };
 
@@ -207,12 +225,15 @@ struct Layers {
 struct Tape {
   char *states, *saved;
   Sequence state(const Spec& s, const Problem& p, int k, int64_t pass) const {
-    const int64_t passes = s.layers * s.directions, plane = p.T * p.B * s.units;
-    return dense(states + ((k - 1) * passes + pass) * plane * s.element_bytes, p, s.units);
+    const int64_t passes = s.layers * s.directions;
+    const int64_t plane = tape_shapes(s, p).states[3] * p.B * s.units;
+    Sequence q = dense(states + ((k - 1) * passes + pass) * plane * s.element_bytes, p, s.units);
+    q.slot = p.recompute;
+    return q;
   }
   Sequence save(const Spec& s, const Problem& p, int64_t pass) const {
     const int64_t width = s.saved * s.units;
-    if (width == 0) return {};
+    if (width == 0 || p.recompute) return {};
     return dense(saved + pass * p.T * p.B * width * s.element_bytes, p, width);
   }
 };
@@ -228,11 +249,27 @@ int64_t widest_input(const Spec& spec) {
   return spec.layers > 1 ? std::max(spec.inputs, spec.directions * spec.units) : spec.inputs;
 }
 
-Scratch forward_scratch(const KernelEntry& k, const Spec& spec, const Plan& plan, int64_t rows,
-                        int64_t B, bool masked) {
+Scratch forward_scratch(const KernelEntry& k, const Spec& spec, int64_t chunk, int threads,
+                        int64_t rows, int64_t B, bool masked) {
   const int64_t I = widest_input(spec), H = spec.units;
-  return {k.forward_scratch(I, H, rows, plan.chunk, masked),
-          k.forward_scratch(I, H, B, plan.chunk, masked), plan.threads()};
+  return {k.forward_scratch(I, H, rows, chunk, masked), k.forward_scratch(I, H, B, chunk, masked),
+          threads};
+}
+
+// What a pass of either direction is given alike.
+template <class Pass> void set_common(Pass* pass, const Spec& spec, const Problem& p,
+                                      const Rows& rows, int64_t layer, int64_t direction) {
+  pass->scan = &rows.scan;
+  pass->I = spec.layer_inputs(layer);
+  pass->H = spec.units;
+  pass->reverse = direction == 1;
+  pass->end = rows.longest();
+  pass->T = p.T;
+}
+
+// Has the cell anything that backward makes anew?
+bool makes_anew(const Spec& s, const Problem& p) {
+  return p.recompute > 0 && (s.saved > 0 || s.states > 1);
 }
 
 // Memory of a forward call: outputs between the layers and states, when no tape keeps them;
@@ -246,98 +283,53 @@ struct ForwardNeeds {
                         : whole_lines((s.layers - 1) * p.T * p.B * s.directions * s.units *
                                       s.element_bytes)),
         states(keep_tape ? 0 : whole_lines((s.states - 1) * p.B * s.units * s.element_bytes)),
-        scratch(forward_scratch(k, s, plan, rows, p.B, masked)) {}
+        scratch(forward_scratch(k, s, plan.chunk, plan.threads(), rows, p.B, masked)) {}
   int64_t bytes() const { return inner + states + scratch.bytes; }
 };
 
-// Memory of a backward call: two gradients between layers, what the team shares, scratch.
-struct BackwardNeeds {
-  int64_t between, shared;
-  Scratch scratch;
-  BackwardNeeds(const KernelEntry& k, const Spec& s, const Problem& p, const Plan& plan,
-                int64_t rows)
-      : between(whole_lines(p.T * p.B * s.directions * s.units * s.element_bytes)),
-        shared(whole_lines(k.backward_shared(widest_input(s), s.units, p.B, plan.chunk))),
-        scratch(k.backward_scratch(s.units, rows, plan.chunk),
-                k.backward_scratch(s.units, p.B, plan.chunk), plan.threads()),
-        between_count(std::min<int64_t>(2, s.layers - 1)) {}
-  int64_t between_count;
-  int64_t bytes() const { return between * between_count + shared + scratch.bytes; }
+// What backward makes anew: the states and saved values of a window of steps, by scan step.
+struct Window {
+  int64_t steps, chunk;  // chunk: of the forward pass
+  int64_t state, saved;  // bytes
+
+  Window(const KernelEntry& k, const Spec& s, const Problem& p, const Plan& plan, int64_t total)
+      : steps(std::max<int64_t>(1, p.T)), chunk(0), state(0), saved(0) {
+    if (!makes_anew(s, p)) return;
+    // Whole pieces between checkpoints, and at least a chunk.
+    const int64_t pieces = (plan.chunk - 1) / p.recompute + 1;
+    steps = p.recompute >= p.T ? steps : std::min(steps, pieces * p.recompute);
+    chunk = std::min(steps, plan_forward(k, s, p, total, plan.threads()).chunk);
+    state = whole_lines(steps * p.B * s.units * s.element_bytes);
+    saved = whole_lines(steps * p.B * s.units * s.saved * s.element_bytes);
+  }
+  int64_t bytes(const Spec& s) const { return s.states * state + saved; }
 };
 
-template <class Pass> struct Job {
-  std::vector<Pass> passes;
-  Team* team;
-  void (*kernel)(const Pass*, const Share*);
-  bool wait_between;  // members use each other's results and buffers from pass to pass
-
-  static void run(void* self, int member, int members) {
-    Job& job = *static_cast<Job*>(self);
-    const Share share = job.team->share(member, members);
-    for (const Pass& pass : job.passes) {
-      job.kernel(&pass, &share);
-      if (job.wait_between && share.team) wait(share.team);
-    }
+// Memory of a backward call: two gradients between layers, what the team shares, the window that is
+// made anew, scratch of backward and of that.
+struct BackwardNeeds {
+  Window window;
+  int64_t between, between_count, shared, again;
+  Scratch scratch, again_scratch;
+  BackwardNeeds(const KernelEntry& k, const Spec& s, const Problem& p, const Plan& plan,
+                int64_t rows, int64_t total, bool masked)
+      : window(k, s, p, plan, total),
+        between(whole_lines(p.T * p.B * s.directions * s.units * s.element_bytes)),
+        between_count(std::min<int64_t>(2, s.layers - 1)),
+        shared(whole_lines(k.backward_shared(widest_input(s), s.units, p.B, plan.chunk))),
+        again(window.bytes(s)),
+        scratch(k.backward_scratch(s.units, rows, plan.chunk),
+                k.backward_scratch(s.units, p.B, plan.chunk), plan.threads()),
+        again_scratch(makes_anew(s, p)
+                          ? forward_scratch(k, s, window.chunk, plan.threads(), rows, p.B, masked)
+                          : Scratch(0, 0, 1)) {}
+  int64_t bytes() const {
+    return between * between_count + shared + again + scratch.bytes + again_scratch.bytes;
   }
 };
 
-}  // namespace
-
-void forward(const Weights& weights, const ForwardCall& call) {
-  const Spec& spec = weights.spec();
-  const KernelEntry& kernel = weights.kernel();
-  const Problem p = check_common(spec, call);
-  const std::vector<int64_t> lengths = check_lengths(spec, p, call.lengths);
-  check_brought_outputs(spec, p, call);
-
-  const Rows rows(lengths, call.resets, p);
-  const Plan plan = plan_forward(kernel, spec, p, rows.total, available_threads());
-  Team team(plan, rows);
-  const bool masked = !call.masks.empty();
-  const ForwardNeeds needs(kernel, spec, p, plan, team.most_rows(), call.keep_tape, masked);
-  const Block memory(needs.bytes(), spec.op, "workspace");
-  char* const inner = call.keep_tape ? call.tape.inner.data : memory.data();
-  char* const states = memory.data() + needs.inner;
-  char* const scratch = states + needs.states;
-  const Layers layers(spec, p, call, inner);
-  const Tape tape{call.tape.states.data, call.tape.saved.data};
-  const StateArrays initial(spec, p, call.initial), final(spec, p, call.final);
-  const Elements e{spec.element_bytes};
-
-  Job<ForwardPass> job{{}, &team, kernel.forward, false};
-  for (int64_t l = 0; l < spec.layers; ++l)
-    for (int64_t d = 0; d < spec.directions; ++d) {
-      const int64_t index = l * spec.directions + d;
-      ForwardPass pass{};
-      pass.scan = &rows.scan;
-      pass.I = spec.layer_inputs(l);
-      pass.H = spec.units;
-      pass.reverse = d == 1;
-      pass.x = layers.x[l];
-      pass.mask = layers.mask[l];
-      pass.T = p.T;
-      pass.y = offset(layers.y[l], d * spec.units, e);
-      for (int k = 1; k < spec.states; ++k)
-        pass.states[k] =
-            call.keep_tape ? tape.state(spec, p, k, index)
-                           : Sequence{states + (k - 1) * p.B * spec.units * e.bytes, 0, spec.units};
-      if (call.keep_tape) pass.saved = tape.save(spec, p, index);
-      pass.initial = initial.pass(index, e);
-      pass.final = final.pass(index, e);
-      pass.w = weights.gate_panels(index);
-      pass.chunk = plan.chunk;
-      pass.scratch = scratch;
-      pass.scratch_stride = needs.scratch.stride;
-      job.passes.push_back(pass);
-    }
-  run_team(plan.threads(), Job<ForwardPass>::run, &job);
-}
-
-void backward(const Weights& weights, const BackwardCall& call) {
-  const Spec& spec = weights.spec();
-  const KernelEntry& kernel = weights.kernel();
-  const Problem p = check_common(spec, call);
-  const std::vector<int64_t> lengths = check_lengths(spec, p, call.lengths);
+// Everything of a backward call that check_common() does not see.
+void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call) {
   const int64_t width = spec.directions * spec.units;
   const TapeShapes shapes = tape_shapes(spec, p);
   check_values(spec, "y of the tape", call.y, p.sequence(width));
@@ -363,44 +355,154 @@ void backward(const Weights& weights, const BackwardCall& call) {
   for (size_t i = 0; i < parameters.size(); ++i)
     out.push_back({"d" + parameters[i].name, &call.dparameters[i], parameters[i].shape, true});
   check_outputs(spec, out, in);
+}
 
-  const Rows rows(lengths, call.resets, p);
+// The passes of a forward call, one after the other.
+struct ForwardJob {
+  List<ForwardPass> passes;
+  Team* team;
+  const KernelEntry* kernel;
+
+  static void run(void* self, int member, int members) {
+    ForwardJob& job = *static_cast<ForwardJob*>(self);
+    const Share share = job.team->share(member, members);
+    for (const ForwardPass& pass : job.passes)
+      // Members that share rows have met at its last step; others need nothing of each other's.
+      job.kernel->forward(&pass, &share);
+  }
+};
+
+// The passes of a backward call: each in windows, the last first, made anew before if need be.
+struct BackwardJob {
+  struct Both {
+    ForwardPass again;
+    BackwardPass back;
+  };
+  List<Both> passes;
+  Team* team;
+  const KernelEntry* kernel;
+  int64_t steps, window;  // of the longest row; of a window
+  bool recompute;
+
+  static void run(void* self, int member, int members) {
+    BackwardJob& job = *static_cast<BackwardJob*>(self);
+    const Share share = job.team->share(member, members);
+    for (Both both : job.passes) {
+      for (int64_t w = job.steps > 0 ? (job.steps - 1) / job.window : 0; w >= 0; --w) {
+        const int64_t begin = w * job.window, end = std::min(begin + job.window, job.steps);
+        both.back.begin = begin, both.back.end = end;
+        if (job.recompute) job.make_anew(&both, share);
+        job.kernel->backward(&both.back, &share);
+      }
+      // Members use each other's results and buffers from pass to pass.
+      if (share.team) wait(share.team);
+    }
+  }
+
+  void make_anew(Both* both, const Share& share) const {
+    ForwardPass& again = both->again;
+    BackwardPass& back = both->back;
+    again.begin = back.begin, again.end = back.end;
+    again.saved.from = back.saved.from = back.begin;
+    for (Sequence& q : again.states) q.from = back.begin;
+    for (int k = 1; k < kMaxStates; ++k) back.states[k].from = back.begin;
+    kernel->forward(&again, &share);
+  }
+};
+
+}  // namespace
+
+void forward(const Weights& weights, const ForwardCall& call) {
+  const Spec& spec = weights.spec();
+  const KernelEntry& kernel = weights.kernel();
+  Local local;
+  const Problem p = check_common(spec, call);
+  const Rows rows(spec, p, call.lengths, call.resets, local);
+  check_brought_outputs(spec, p, call);
+
+  const Plan plan = plan_forward(kernel, spec, p, rows.total, available_threads());
+  Team team(plan, rows, local);
+  const bool masked = !call.masks.empty();
+  const ForwardNeeds needs(kernel, spec, p, plan, team.most_rows(), call.keep_tape, masked);
+  const Block memory(needs.bytes(), spec.op, "workspace");
+  char* const inner = call.keep_tape ? call.tape.inner.data : memory.data();
+  char* const states = memory.data() + needs.inner;
+  char* const scratch = states + needs.states;
+  const Layers layers(spec, p, call, inner, local);
+  const Tape tape{call.tape.states.data, call.tape.saved.data};
+  const StateArrays initial(spec, p, call.initial), final(spec, p, call.final);
+  const Elements e{spec.element_bytes};
+
+  ForwardJob job{List<ForwardPass>(&local), &team, &kernel};
+  job.passes.reserve(static_cast<size_t>(spec.layers * spec.directions));
+  for (int64_t l = 0; l < spec.layers; ++l)
+    for (int64_t d = 0; d < spec.directions; ++d) {
+      const int64_t index = l * spec.directions + d;
+      ForwardPass& pass = job.passes.emplace_back();
+      set_common(&pass, spec, p, rows, l, d);
+      pass.x = layers.x[l];
+      pass.mask = layers.mask[l];
+      pass.states[0] = offset(layers.y[l], d * spec.units, e);
+      for (int k = 1; k < spec.states; ++k)
+        pass.states[k] = call.keep_tape ? tape.state(spec, p, k, index)
+                                        : Sequence{states + (k - 1) * p.B * spec.units * e.bytes, 0,
+                                                   spec.units, kOneSlot};
+      if (call.keep_tape) pass.saved = tape.save(spec, p, index);
+      pass.initial = initial.pass(index, e);
+      pass.final = final.pass(index, e);
+      pass.w = weights.gate_panels(index);
+      pass.chunk = plan.chunk;
+      pass.scratch = scratch;
+      pass.scratch_stride = needs.scratch.stride;
+    }
+  run_team(plan.threads(), ForwardJob::run, &job);
+}
+
+void backward(const Weights& weights, const BackwardCall& call) {
+  const Spec& spec = weights.spec();
+  const KernelEntry& kernel = weights.kernel();
+  Local local;
+  const Problem p = check_common(spec, call);
+  const Rows rows(spec, p, call.lengths, call.resets, local);
+  check_backward(spec, p, call);
+
+  const bool masked = !call.masks.empty(), anew = makes_anew(spec, p);
   const Plan plan = plan_backward(kernel, spec, p, rows.total, available_threads());
-  Team team(plan, rows);
-  const BackwardNeeds needs(kernel, spec, p, plan, team.most_rows());
+  Team team(plan, rows, local);
+  const BackwardNeeds needs(kernel, spec, p, plan, team.most_rows(), rows.total, masked);
   const Block memory(needs.bytes(), spec.op, "workspace");
   char* const shared = memory.data() + needs.between * needs.between_count;
-  char* const scratch = shared + needs.shared;
+  char* const window = shared + needs.shared;
+  char* const scratch = window + needs.again;
+  char* const again_scratch = scratch + needs.scratch.bytes;
   const Strided dy_given(spec, call.dy, true), dx_given(spec, call.dx);
-  const Layers layers(spec, p, call, call.tape.inner.data);
+  const Layers layers(spec, p, call, call.tape.inner.data, local);
   const Tape tape{call.tape.states.data, call.tape.saved.data};
   const StateArrays initial(spec, p, call.initial), dfinal(spec, p, call.dfinal),
       dinitial(spec, p, call.dinitial);
   const Elements e{spec.element_bytes};
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const Shape& s = parameters[i].shape;
-    const int64_t n = std::accumulate(s.begin(), s.end(), e.bytes, std::multiplies<int64_t>());
-    std::memset(call.dparameters[i].data, 0, static_cast<size_t>(n));
-  }
+  // A window's rows of `width`, found by scan step.
+  const auto by_step = [&](int64_t offset, int64_t width) {
+    return Sequence{window + offset, p.B * width, width, 1};
+  };
 
-  Job<BackwardPass> job{{}, &team, kernel.backward, true};
+  BackwardJob job{
+      List<BackwardJob::Both>(&local), &team, &kernel, rows.longest(), needs.window.steps, anew};
+  job.passes.reserve(static_cast<size_t>(spec.layers * spec.directions));
   Sequence dy = sequence_of(dy_given, p);
   for (int64_t l = spec.layers - 1; l >= 0; --l) {
-    const Sequence dx =
-        l == 0 ? sequence_of(dx_given, p)
-               : dense(memory.data() + (l % needs.between_count) * needs.between, p, width);
+    const Sequence dx = l == 0 ? sequence_of(dx_given, p)
+                               : dense(memory.data() + (l % needs.between_count) * needs.between, p,
+                                       spec.directions * spec.units);
     for (int64_t d = 0; d < spec.directions; ++d) {
       const int64_t index = l * spec.directions + d;
-      BackwardPass pass{};
-      pass.scan = &rows.scan;
-      pass.I = spec.layer_inputs(l);
-      pass.H = spec.units;
-      pass.reverse = d == 1;
-      pass.T = p.T;
+      auto& [again, pass] = job.passes.emplace_back();
+      set_common(&pass, spec, p, rows, l, d);
       pass.x = layers.x[l];
       pass.mask = layers.mask[l];
-      pass.y = offset(layers.y[l], d * spec.units, e);
+      pass.states[0] = offset(layers.y[l], d * spec.units, e);
       for (int k = 1; k < spec.states; ++k) pass.states[k] = tape.state(spec, p, k, index);
+      for (int k = 0; k < spec.states; ++k) pass.entering[k] = pass.states[k];
       pass.saved = tape.save(spec, p, index);
       pass.initial = initial.pass(index, e);
       pass.dy = offset(dy, d * spec.units, e);
@@ -413,15 +515,30 @@ void backward(const Weights& weights, const BackwardCall& call) {
       pass.dw_hh = grads[1].data;
       if (spec.bias) pass.db_ih = grads[2].data, pass.db_hh = grads[3].data;
       pass.w = weights.matrix_panels(index);
-      pass.chunk = plan.chunk;
+      pass.chunk = std::min(plan.chunk, needs.window.steps);
       pass.shared = shared;
       pass.scratch = scratch;
       pass.scratch_stride = needs.scratch.stride;
-      job.passes.push_back(pass);
+      if (!anew) continue;
+
+      set_common(&again, spec, p, rows, l, d);
+      again.x = pass.x, again.mask = pass.mask, again.initial = pass.initial;
+      for (int k = 0; k < spec.states; ++k) {
+        again.entering[k] = pass.entering[k];
+        again.states[k] = by_step(k * needs.window.state, spec.units);
+        if (k > 0) pass.states[k] = again.states[k];
+      }
+      if (spec.saved > 0)
+        again.saved = pass.saved =
+            by_step(spec.states * needs.window.state, spec.saved * spec.units);
+      again.w = weights.gate_panels(index);
+      again.chunk = needs.window.chunk;
+      again.scratch = again_scratch;
+      again.scratch_stride = needs.again_scratch.stride;
     }
     dy = dx;
   }
-  run_team(plan.threads(), Job<BackwardPass>::run, &job);
+  run_team(plan.threads(), BackwardJob::run, &job);
 }
 
 Usage forward_usage(const Weights& weights, const Problem& p, bool keep_tape, bool masked) {
@@ -433,9 +550,10 @@ Usage forward_usage(const Weights& weights, const Problem& p, bool keep_tape, bo
 
 Usage backward_usage(const Weights& weights, const Problem& p) {
   const Spec& spec = weights.spec();
-  const Plan plan = plan_backward(weights.kernel(), spec, p, p.T * p.B, available_threads());
+  const int64_t total = p.T * p.B;
+  const Plan plan = plan_backward(weights.kernel(), spec, p, total, available_threads());
   const int64_t rows = (p.B + plan.row_groups - 1) / plan.row_groups;
-  return {plan, BackwardNeeds(weights.kernel(), spec, p, plan, rows).bytes()};
+  return {plan, BackwardNeeds(weights.kernel(), spec, p, plan, rows, total, false).bytes()};
 }
 
 }  // namespace fastrnn

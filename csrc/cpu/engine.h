@@ -61,7 +61,8 @@ struct ForwardCall {
   bool batch_first = false;
   View y, final[kMaxStates];  // out
   bool keep_tape = false;
-  TapeViews tape;  // out
+  int64_t recompute = 0;  // Problem::recompute of the tape
+  TapeViews tape;         // out
 };
 
 struct BackwardCall {
@@ -70,6 +71,7 @@ struct BackwardCall {
   bool has_masks = false;
   bool batch_first = false;
   View y;
+  int64_t recompute = 0;
   TapeViews tape;
   View dy, dfinal[kMaxStates];
   View dx, dinitial[kMaxStates];  // out
@@ -82,7 +84,8 @@ struct Usage {
   int64_t workspace;
 };
 
-// Both throw Error before anything is written. The weights must be packed for the direction.
+// Both throw Error before anything is written. The weights must be packed for the direction, and for
+// backward with recompute in both.
 void forward(const Weights& weights, const ForwardCall& call);
 void backward(const Weights& weights, const BackwardCall& call);
 

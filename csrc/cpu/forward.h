@@ -3,7 +3,7 @@
 // Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of
 // k); then each step continues those chains with h, and its epilogue is the cell. Members that own
 // rows never wait for each other; members that share rows own units and meet at a barrier each
-// step.
+// step. A window that backward makes anew is the same pass over fewer steps.
 #pragma once
 
 #include "rows.h"
@@ -30,15 +30,15 @@ template <class Cell, class Math, class T> struct Forward {
   const Share& share;
   const Steps<ForwardPass> steps;
   const Math math;
-  const int64_t H, I, blocks, block_begin, block_end, rows;
-  int64_t row_width;  // elements of a projected row: the member's blocks
-  const T** input;    // [flat] row of x for each (step, row) of the chunk
-  int64_t* first;     // [chunk] flat index of a step's first row
+  const int64_t H, I, blocks, block_begin, block_end, rows, row_width;
+  const int chains;
+  const T** input;  // [flat] row of x for each (step, row) of the chunk
+  int64_t* first;   // [chunk] flat index of a step's first row
+  Walk<const T> x, mask;
   const T** prev[S];
-  T** next[S];
-  T** save;
+  Walk<T> next[S], save;
   T* zeros;      // [H]
-  T* projected;  // [flat][block][gate][lane]
+  T* projected;  // [flat][member's block][gate][lane]
   T* staged;     // [flat][I], masked input
 
   static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t rows, int64_t chunk,
@@ -47,6 +47,8 @@ template <class Cell, class Math, class T> struct Forward {
     const int64_t flat = rows * chunk;
     const T** input = c.take<const T*>(flat);
     int64_t* first = c.take<int64_t>(chunk);
+    const T** x = c.take<const T*>(rows);
+    const T** mask = c.take<const T*>(rows);
     T** save = c.take<T*>(rows);
     const T** prev[S];
     T** next[S];
@@ -56,8 +58,9 @@ template <class Cell, class Math, class T> struct Forward {
     T* projected = c.take<T>(flat * blocks_of(H, L) * G * L);
     T* staged = c.take<T>(masked ? flat * I : 0);
     if (self) {
-      self->input = input, self->first = first, self->save = save;
-      for (int k = 0; k < S; ++k) self->prev[k] = prev[k], self->next[k] = next[k];
+      self->input = input, self->first = first;
+      self->x.at = x, self->mask.at = mask, self->save.at = save;
+      for (int k = 0; k < S; ++k) self->prev[k] = prev[k], self->next[k].at = next[k];
       self->zeros = zeros, self->projected = projected, self->staged = staged;
     }
     return c.used;
@@ -73,11 +76,12 @@ template <class Cell, class Math, class T> struct Forward {
         blocks(blocks_of(p.H, L)),
         block_begin(panel_part(s.unit_member)),
         block_end(panel_part(s.unit_member + 1)),
-        rows(s.row_end - s.row_begin) {
+        rows(s.row_end - s.row_begin),
+        row_width((block_end - block_begin) * G * L),
+        chains(chains_for(blocks * G)) {
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, base, I, H, rows, p.chunk, p.mask.base != nullptr);
-    for (int64_t u = 0; u < H; ++u) zeros[u] = T(0);
-    row_width = (block_end - block_begin) * G * L;
+    fill_n(zeros, H, T(0));
   }
 
   // Members that share rows own whole panels.
@@ -89,39 +93,73 @@ template <class Cell, class Math, class T> struct Forward {
   void run() {
     if (share.unit_member == 0) clear_past_ends();
     finish_empty_rows();
-    const int64_t last = rows ? steps.scan.length[share.row_begin] : 0;
-    int64_t active = rows;
-    for (int64_t s = 0; s < last; s += pass.chunk) {
+    const int64_t last = rows ? least(steps.scan.length[share.row_begin], pass.end) : 0;
+    int64_t active = steps.shrink(share.row_begin, rows, pass.begin);
+    enter(active);
+    for (int64_t s = pass.begin; s < last; s += pass.chunk) {
       const int64_t end = least(s + pass.chunk, last);
       project(s, end, active);
       for (int64_t step = s; step < end; ++step) {
         active = steps.shrink(share.row_begin, active, step);
+        if (step > pass.begin) go_on(step, active);
         take_step(step, active, projected + first[step - s] * row_width);
         if (share.group) wait(share.group);
       }
     }
   }
 
-  // Output past a row's last step is zero.
+  // Output past a row's last step is zero; what backward makes anew has no such rows.
   void clear_past_ends() {
-    const int64_t T_all = pass.T;
+    if (pass.states[0].slot) return;
     for (int64_t p = share.row_begin; p < share.row_end; ++p)
-      for (int64_t t = steps.scan.length[p]; t < T_all; ++t) {
-        T* y = row_at<T>(pass.y, t, steps.scan.row[p]);
-        for (int64_t u = 0; u < H; ++u) y[u] = T(0);
-      }
+      for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
+        fill_n(row_at<T>(pass.states[0], t, steps.scan.row[p]), H, T(0));
   }
 
   void finish_empty_rows() {
     for (int64_t p = share.row_end - 1; p >= share.row_begin && steps.scan.length[p] == 0; --p)
       for (int k = 0; k < S; ++k) {
         const T* given = state_at<T>(pass.initial, k, steps.scan.row[p]);
-        copy_units(given ? given : zeros, state_at<T>(pass.final, k, steps.scan.row[p]));
+        finish(k, given ? given : zeros, p);
       }
   }
 
-  void copy_units(const T* from, T* to) const {
-    for (int64_t u = block_begin * L; u < least(block_end * L, H); ++u) to[u] = from[u];
+  // The member's units of a final state.
+  void finish(int k, const T* from, int64_t position) const {
+    T* to = state_at<T>(pass.final, k, steps.scan.row[position]);
+    if (!to) return;
+    const int64_t u = block_begin * L;
+    copy_n(from + u, least(block_end * L, H) - u, to + u);
+  }
+
+  // Rows of the window's first step.
+  void enter(int64_t active) {
+    const int64_t s = pass.begin, p = share.row_begin;
+    x = {x.at, pass.x, p}, mask = {mask.at, pass.mask, p}, save = {save.at, pass.saved, p};
+    x.seek(steps, 0, active, s), mask.seek(steps, 0, active, s), save.seek(steps, 0, active, s);
+    for (int k = 0; k < S; ++k) {
+      next[k] = {next[k].at, pass.states[k], p};
+      next[k].seek(steps, 0, active, s);
+      for (int64_t r = 0; r < active; ++r) prev[k][r] = steps.template entering<T>(k, p + r, zeros);
+    }
+    restart(s, active);
+  }
+
+  // From step s - 1 to step s.
+  void go_on(int64_t s, int64_t active) {
+    for (int k = 0; k < S; ++k) {
+      copy_n<const T*>(next[k].at, active, prev[k]);
+      next[k].forth(steps, active, s - 1);
+    }
+    save.forth(steps, active, s - 1);
+    restart(s, active);
+  }
+
+  void restart(int64_t s, int64_t active) {
+    if (!steps.scan.reset) return;
+    for (int64_t r = 0; r < active; ++r)
+      if (steps.resets(share.row_begin + r, s))
+        for (int k = 0; k < S; ++k) prev[k][r] = zeros;
   }
 
   void project(int64_t begin, int64_t end, int64_t active) {
@@ -129,7 +167,11 @@ template <class Cell, class Math, class T> struct Forward {
     for (int64_t s = begin; s < end; ++s) {
       first[s - begin] = flat;
       active = steps.shrink(share.row_begin, active, s);
-      for (int64_t r = 0; r < active; ++r, ++flat) input[flat] = input_row(r, s, flat);
+      copy_n(x.at, active, input + flat);
+      if (pass.mask.base) stage(flat, active);
+      flat += active;
+      x.forth(steps, active, s);
+      mask.forth(steps, active, s);
     }
     TileArgs<T> args;
     args.K = I;
@@ -150,52 +192,43 @@ template <class Cell, class Math, class T> struct Forward {
     }
   }
 
-  const T* input_row(int64_t r, int64_t s, int64_t flat) {
-    const int64_t position = share.row_begin + r, b = steps.scan.row[position];
-    const int64_t t = steps.time(position, s);
-    const T* x = row_at<T>(pass.x, t, b);
-    if (!pass.mask.base) return x;
-    const T* mask = row_at<T>(pass.mask, t, b);
-    T* out = staged + flat * I;
-    for (int64_t i = 0; i < I; ++i) out[i] = x[i] * mask[i];
-    return out;
+  void stage(int64_t flat, int64_t active) {
+    for (int64_t r = 0; r < active; ++r, ++flat) {
+      T* out = staged + flat * I;
+      for (int64_t i = 0; i < I; ++i) out[i] = x.at[r][i] * mask.at[r][i];
+      input[flat] = out;
+    }
   }
 
   void take_step(int64_t s, int64_t active, const T* gates) {
-    for (int64_t r = 0; r < active; ++r) {
-      const int64_t position = share.row_begin + r, b = steps.scan.row[position];
-      const int64_t t = steps.time(position, s);
-      for (int k = 0; k < S; ++k) {
-        prev[k][r] = steps.template previous<T>(k, position, s, zeros);
-        next[k][r] = row_at<T>(k == 0 ? pass.y : pass.states[k], t, b);
-      }
-      save[r] = pass.saved.base ? row_at<T>(pass.saved, t, b) : nullptr;
-    }
     TileArgs<T> args;
     args.K = H;
+    args.chains = chains;
+    args.panel_step = H * G * U * L;
     alignas(64) T acc[kRows * U * G * L];
-    for (int64_t block = block_begin; block < block_end; block += U) {
-      const int64_t width = least(U, block_end - block), n = width * G;
+    for (int64_t block = block_begin; block < block_end;) {
+      const int panels = active == 1 && chains == 1 && block + 2 * U <= block_end ? 2 : 1;
+      const int64_t width = least(panels * U, block_end - block), n = width * G;
       args.b = static_cast<const T*>(pass.w.w_hh) + block * G * L * H;
-      args.b_step = n * L;
+      args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_r) + block * G * L;
-      const T* x = gates + (block - block_begin) * G * L;
+      const T* projection = gates + (block - block_begin) * G * L;
       for (int64_t done = 0; done < active;) {
         const int R = next_rows(active - done, kRows);
         for (int r = 0; r < R; ++r) {
           args.a[r] = prev[0][done + r];
-          args.init[r] = x + (done + r) * row_width;
+          args.init[r] = projection + (done + r) * row_width;
           args.out[r] = acc + r * n * L;
         }
-        StepTiles::get(R, n)(args);
+        StepTiles::get(R, static_cast<int>(n / panels), panels, chains)(args);
         for (int r = 0; r < R; ++r, ++done)
           for (int64_t u = 0; u < width; ++u)
             apply_cell(done, (block + u) * L, args.init[r] + u * G * L, args.out[r] + u * G * L);
       }
+      block += width;
     }
     for (int64_t r = active - 1; r >= 0 && steps.scan.length[share.row_begin + r] == s + 1; --r)
-      for (int k = 0; k < S; ++k)
-        copy_units(next[k][r], state_at<T>(pass.final, k, steps.scan.row[share.row_begin + r]));
+      for (int k = 0; k < S; ++k) finish(k, next[k].at[r], share.row_begin + r);
   }
 
   // The epilogue: L units of one row. x: projection, r: the chains that h continued.
@@ -221,9 +254,9 @@ template <class Cell, class Math, class T> struct Forward {
     }
     for (int k = 0; k < S; ++k) states[k] = load(prev[k][row] + u);
     Cell::forward(math, xs, rs, states, saved);
-    for (int k = 0; k < S; ++k) store(states[k], next[k][row] + u);
-    if (save[row])
-      for (int k = 0; k < Cell::kSaved; ++k) store(saved[k], save[row] + k * H + u);
+    for (int k = 0; k < S; ++k) store(states[k], next[k].at[row] + u);
+    if (save.at[row])
+      for (int k = 0; k < Cell::kSaved; ++k) store(saved[k], save.at[row] + k * H + u);
   }
 
   static void entry(const ForwardPass* p, const Share* s) { Forward(*p, *s).run(); }

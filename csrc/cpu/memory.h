@@ -1,10 +1,15 @@
-// Aligned blocks of memory that free themselves.
+// Aligned blocks of memory that free themselves, and the pool that large ones go back to.
+//
+// A training step asks for the same large blocks again and again: packed weights, workspace, tape,
+// gradients. Fresh from the system each of their pages costs a fault and is cleared; that is more
+// than the arithmetic of a step with one row. So large blocks are kept for the next call, at most
+// kMostKept bytes of them.
 #pragma once
 
 #include <stdint.h>
 
-#include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "../core/error.h"
 
@@ -17,21 +22,14 @@ class Block {
  public:
   Block() = default;
   // Throws Error(kMemory); op and what name the need.
-  Block(int64_t bytes, const std::string& op, const char* what) : bytes_(bytes) {
-    if (bytes == 0) return;
-    data_ = static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(whole_lines(bytes))));
-    if (!data_)
-      throw Error(Fault::kMemory, op,
-                  std::string("memory for the ") + what + " must be available, got none for " +
-                      std::to_string(bytes) + " bytes");
-  }
+  Block(int64_t bytes, const std::string& op, const char* what);
   Block(Block&& other) noexcept { *this = static_cast<Block&&>(other); }
   Block& operator=(Block&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     return *this;
   }
-  ~Block() { std::free(data_); }
+  ~Block();
 
   char* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
@@ -40,5 +38,12 @@ class Block {
   char* data_ = nullptr;
   int64_t bytes_ = 0;
 };
+
+// Blocks of fewer bytes come from malloc, which is quick about them.
+constexpr int64_t kLargeBlock = int64_t{256} << 10;
+constexpr int64_t kMostKept = int64_t{512} << 20;
+
+// Gives what the pool keeps back to the system; returns how many bytes.
+int64_t release_memory();
 
 }  // namespace fastrnn

@@ -6,6 +6,10 @@
 // how rows and units are cut into tiles. Bound: R * N FMAs per k against N vector and R broadcast
 // loads; with 2 FMAs a cycle a tile of 6 x 4 (32 registers) or 3 x 4 (16) is bound by arithmetic as
 // long as b comes from L2 or nearer (N vectors per R * N / 2 cycles).
+//
+// One row alone has too few chains to fill the FMA units, each of which waits for its last result.
+// So its tile takes two panels at once, and where the whole product is narrower than that, each sum
+// is cut into `chains` pieces of k that are added in order; see chains_for().
 #pragma once
 
 #include "../simd/vec.h"
@@ -30,6 +34,14 @@ constexpr int min_of(int a, int b) { return a < b ? a : b; }
 constexpr int rows_for(int n) { return min_of(kAccumulators / n, kMaxRows); }
 constexpr int kMatrixRows = rows_for(kMaxVectors);
 
+// Pieces that the sums of a product are cut into when a row of it has so many vectors: two FMA
+// units with a latency of four cycles need eight chains. It depends on nothing else, so that a row
+// has the same bits in any batch.
+constexpr int kBusyChains = 8;
+constexpr int chains_for(int64_t vectors) {
+  return vectors >= kBusyChains ? 1 : vectors > 2 ? 2 : 4;
+}
+
 // How a tile finds a[r][k]: through one pointer a row, or packed as [k][kMatrixRows].
 enum class Left { kRows, kPacked };
 
@@ -41,12 +53,15 @@ template <class T> struct TileArgs {
   const T* b;
   int64_t b_step;  // elements from one k to the next
   int64_t K;
+  int64_t panel_step = 0;  // from a panel to the next, where a tile takes two
+  int chains = 1;          // pieces of each sum; see above
 };
 
 template <class T, int R, int N, Left kLeft, unsigned Shared>
 __attribute__((noinline)) void tile(const TileArgs<T>& args) {
   using V = Vec<T>;
   constexpr int L = V::kLanes;
+  constexpr int64_t a_step = kLeft == Left::kRows ? 1 : kMatrixRows;
   V acc[R][N];
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
       V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + v * L);
@@ -55,35 +70,84 @@ __attribute__((noinline)) void tile(const TileArgs<T>& args) {
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) a[r] =
       kLeft == Left::kRows ? args.a[r] : args.a[0] + r;
   const T* b = args.b;
-  const int64_t K = args.K, b_step = args.b_step;
-  constexpr int64_t a_step = kLeft == Left::kRows ? 1 : kMatrixRows;
-  for (int64_t k = 0; k < K; ++k, b += b_step) {
-    // The smaller side is held, the larger one streams through one register.
-    if constexpr (N <= R) {
-      V w[N];
-      FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = V::load(b + v * L);
-      FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
-        const V x(a[r][k * a_step]);
-        FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
-      }
-    } else {
-      V x[R];
-      FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = V(a[r][k * a_step]);
-      FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
-        const V w = V::load(b + v * L);
-        FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
+  const int64_t b_step = args.b_step;
+  int64_t k = 0;
+  for (int chain = 0;; ++chain) {
+    const int64_t end = chain + 1 == args.chains ? args.K : (chain + 1) * (args.K / args.chains);
+    for (; k < end; ++k, b += b_step) {
+      // The smaller side is held, the larger one streams through one register.
+      if constexpr (N <= R) {
+        V w[N];
+        FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = V::load(b + v * L);
+        FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
+          const V x(a[r][k * a_step]);
+          FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
+        }
+      } else {
+        V x[R];
+        FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = V(a[r][k * a_step]);
+        FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
+          const V w = V::load(b + v * L);
+          FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
+        }
       }
     }
+    if (chain > 0)
+      FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
+          acc[r][v] = V::load(args.out[r] + v * L) + acc[r][v];
+    FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v]
+        .store(args.out[r] + v * L);
+    if (chain + 1 == args.chains) return;
+    FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
+        acc[r][v] = V(T(0));
   }
-  FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v]
-      .store(args.out[r] + v * L);
+}
+
+// One row: P panels of N vectors, all pieces of the sums at once.
+template <class T, int N, int P, int kChains, unsigned Shared>
+__attribute__((noinline)) void row_tile(const TileArgs<T>& args) {
+  using V = Vec<T>;
+  constexpr int L = V::kLanes;
+  V acc[kChains][P * N];
+  FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) {
+    acc[0][v] = V::load(((Shared >> v % N) & 1 ? args.shared_init : args.init[0]) + v * L);
+    FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) acc[c][v] = V(T(0));
+  }
+  const T* a = args.a[0];
+  const int64_t b_step = args.b_step, panel_step = args.panel_step;
+  const int64_t piece = args.K / kChains;
+  for (int64_t k = 0; k < piece; ++k) FASTRNN_UNROLL for (int c = 0; c < kChains; ++c) {
+      const V x(a[c * piece + k]);
+      const T* b = args.b + (c * piece + k) * b_step;
+      FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
+          acc[c][p * N + v] = fma(x, V::load(b + p * panel_step + v * L), acc[c][p * N + v]);
+    }
+  for (int64_t k = kChains * piece; k < args.K; ++k) {
+    const V x(a[k]);
+    const T* b = args.b + k * b_step;
+    FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
+      V& last = acc[kChains - 1][p * N + v];
+      last = fma(x, V::load(b + p * panel_step + v * L), last);
+    }
+  }
+  FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) FASTRNN_UNROLL for (int v = 0; v < P * N; ++v)
+      acc[0][v] = acc[0][v] + acc[c][v];
+  FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) acc[0][v].store(args.out[0] + v * L);
 }
 
 template <class T> using Tile = void (*)(const TileArgs<T>&);
 
-// tiles<...>::get(R, N): the tile for R rows and N vectors.
+// The tile for R rows and N vectors; for one row, of so many panels and chains.
 template <class T, Left kLeft, unsigned Shared> struct Tiles {
-  template <int N> static Tile<T> with_rows(int R) {
+  static Tile<T> get(int R, int N, int panels = 1, int chains = 1) {
+    switch (N) {
+      case 1: return with_vectors<1>(R, panels, chains);
+      case 2: return with_vectors<2>(R, panels, chains);
+      case 3: return with_vectors<3>(R, panels, chains);
+      default: return with_vectors<4>(R, panels, chains);
+    }
+  }
+  template <int N> static Tile<T> with_vectors(int R, int panels, int chains) {
     static constexpr Tile<T> table[] = {
         tile<T, min_of(1, rows_for(N)), N, kLeft, Shared>,
         tile<T, min_of(2, rows_for(N)), N, kLeft, Shared>,
@@ -94,15 +158,11 @@ template <class T, Left kLeft, unsigned Shared> struct Tiles {
         tile<T, min_of(7, rows_for(N)), N, kLeft, Shared>,
         tile<T, min_of(8, rows_for(N)), N, kLeft, Shared>,
     };
-    return table[R - 1];
-  }
-  static Tile<T> get(int R, int N) {
-    switch (N) {
-      case 1: return with_rows<1>(R);
-      case 2: return with_rows<2>(R);
-      case 3: return with_rows<3>(R);
-      default: return with_rows<4>(R);
-    }
+    if (kLeft == Left::kPacked || R > 1) return table[R - 1];
+    if (panels == 2) return row_tile<T, N, 2, 1, Shared>;
+    return chains == 4   ? row_tile<T, N, 1, 4, Shared>
+           : chains == 2 ? row_tile<T, N, 1, 2, Shared>
+                         : row_tile<T, N, 1, 1, Shared>;
   }
 };
 

@@ -14,6 +14,8 @@ namespace FASTRNN_ISA {
 FASTRNN_INLINE int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
 FASTRNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 FASTRNN_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+// Where a member's part of n things begins, as even as possible.
+FASTRNN_INLINE int64_t part(int64_t n, int member, int members) { return n * member / members; }
 
 // The order of the gradient planes: x parts of the split gates, the whole gates, r parts of the
 // split ones. So both dx = dgates W and dh = dgates R read one contiguous range of planes.
@@ -54,47 +56,64 @@ template <class Cell, class T> struct Packing {
   static int64_t gates_size(int64_t H, int64_t K) { return blocks_of(H, L) * L * G * K; }
   static int64_t matrix_size(int64_t K, int64_t N) { return blocks_of(N, L) * L * K; }
 
-  static void pack_gates(const void* w_, int64_t row, int64_t col, int64_t H, int64_t K,
-                         void* out_) {
+  // Members pack panels of their own.
+  static void pack_gates(const void* w_, int64_t row, int64_t col, int64_t H, int64_t K, int member,
+                         int members, void* out_) {
     const T* w = static_cast<const T*>(w_);
-    T* out = static_cast<T*>(out_);
-    const int64_t blocks = blocks_of(H, L);
-    for (int64_t first = 0; first < blocks; first += U) {
-      const int64_t width = least(U, blocks - first);
-      const int64_t step = width * G * L;
+    const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, U);
+    for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
+         ++panel) {
+      const int64_t first = panel * U, width = least(U, blocks - first), step = width * G * L;
+      T* out = static_cast<T*>(out_) + first * G * L * K;
       for (int64_t u = 0; u < width; ++u)
         for (int64_t g = 0; g < G; ++g)
           pack_block(w + (g * H + (first + u) * L) * row, row, col, least(L, H - (first + u) * L),
                      K, out + (u * G + g) * L, step);
-      out += K * step;
     }
   }
 
-  // A block of `units` rows of w becomes one vector per k. Sixteen k at a time, so that both the
-  // rows read and the vectors written stay in L1.
+  // A block of `units` rows of w becomes one vector per k.
   static void pack_block(const T* w, int64_t row, int64_t col, int64_t units, int64_t K, T* out,
                          int64_t step) {
-    for (int64_t k0 = 0; k0 < K; k0 += 16) {
-      const int64_t k1 = least(k0 + 16, K);
-      for (int64_t lane = 0; lane < L; ++lane)
-        for (int64_t k = k0; k < k1; ++k)
+    if (col == 1)
+      for (int64_t k = 0; k < K; k += L)
+        pack_square(w + k, row, units, least(L, K - k), out + k * step, step);
+    else if (row == 1)
+      for (int64_t k = 0; k < K; ++k) load_some(w + k * col, units).store(out + k * step);
+    else
+      for (int64_t k = 0; k < K; ++k)
+        for (int64_t lane = 0; lane < L; ++lane)
           out[k * step + lane] = lane < units ? w[lane * row + k * col] : T(0);
-    }
   }
 
+  static void pack_square(const T* w, int64_t row, int64_t units, int64_t n, T* out, int64_t step) {
+    Vec<T> v[L];
+    for (int64_t lane = 0; lane < L; ++lane)
+      v[lane] = lane < units ? load_some(w + lane * row, n) : Vec<T>(T(0));
+    transpose(v);
+    for (int64_t k = 0; k < n; ++k) v[k].store(out + k * step);
+  }
+
+  static FASTRNN_INLINE Vec<T> load_some(const T* p, int64_t n) {
+    return n == L ? Vec<T>::load(p) : load_n(p, n);
+  }
+
+  // Members pack rows of their own.
   static void pack_matrix(const void* w_, int64_t row, int64_t col, int64_t H, int64_t N,
-                          int recurrent, void* out_) {
-    const T* w = static_cast<const T*>(w_);
-    T* out = static_cast<T*>(out_);
+                          int recurrent, int member, int members, void* out_) {
     const int first = recurrent ? Planes<Cell>::kSplitGates : 0;
-    for (int64_t n0 = 0; n0 < N; n0 += kMaxVectors * L) {
-      const int64_t width = least(kMaxVectors * L, N - n0);
-      const int64_t step = blocks_of(width, L) * L;
-      for (int p = first; p < first + G; ++p)
-        for (int64_t u = 0; u < H; ++u, out += step) {
-          const T* source = w + (Planes<Cell>::gate_of(p) * H + u) * row + n0 * col;
-          for (int64_t n = 0; n < step; ++n) out[n] = n < width ? source[n * col] : T(0);
-        }
+    for (int64_t k = part(G * H, member, members); k < part(G * H, member + 1, members); ++k) {
+      const int gate = Planes<Cell>::gate_of(first + static_cast<int>(k / H));
+      const T* from = static_cast<const T*>(w_) + (gate * H + k % H) * row;
+      for (int64_t n0 = 0; n0 < N; n0 += kMaxVectors * L) {
+        const int64_t width = least(kMaxVectors * L, N - n0), step = blocks_of(width, L) * L;
+        T* out = static_cast<T*>(out_) + n0 * G * H + k * step;
+        if (col == 1)
+          for (int64_t n = 0; n < width; ++n) out[n] = from[n0 + n];
+        else
+          for (int64_t n = 0; n < width; ++n) out[n] = from[(n0 + n) * col];
+        for (int64_t n = width; n < step; ++n) out[n] = T(0);
+      }
     }
   }
 

@@ -1,5 +1,5 @@
-// Where the rows of a step are: pointers to (t, b) rows, to the previous states, and the rules of
-// lengths, directions and resets. The only place that knows what a scan step is in time.
+// Where the rows of a step are: pointers to (t, b) rows, carried from step to step, and the rules
+// of lengths, directions and resets. The only place that knows what a scan step is in time.
 #pragma once
 
 #include "../core/kernel_table.h"
@@ -14,6 +14,13 @@ template <class T> FASTRNN_INLINE T* row_at(const Sequence& q, int64_t t, int64_
 
 template <class T> FASTRNN_INLINE T* state_at(const States& s, int k, int64_t b) {
   return s.base[k] ? static_cast<T*>(s.base[k]) + b * s.b_stride[k] : nullptr;
+}
+
+template <class T> FASTRNN_INLINE void copy_n(const T* from, int64_t n, T* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+}
+template <class T> FASTRNN_INLINE void fill_n(T* to, int64_t n, T value) {
+  for (int64_t i = 0; i < n; ++i) to[i] = value;
 }
 
 // Carves a block of workspace; with a null block it only counts.
@@ -43,16 +50,22 @@ template <class Pass> struct Steps {
     if (pass.reverse && s == 0) return false;  // past the row's end
     return scan.reset[t * scan.reset_t + scan.row[position] * scan.reset_b] != 0;
   }
-  // The row of state k (0: h, in y) before the step; `zeros` where there is none.
+  // Where a sequence holds step s of the row at a position.
+  template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {
+    const int64_t place = q.slot ? (s - q.from) / q.slot : time(position, s);
+    return row_at<T>(q, place, scan.row[position]);
+  }
+  // State k as it enters the window; `zeros` where there is none.
   template <class T>
-  FASTRNN_INLINE const T* previous(int k, int64_t position, int64_t s, const T* zeros) const {
-    if (resets(position, s)) return zeros;
-    const int64_t b = scan.row[position];
-    if (s == 0) {
-      const T* given = state_at<T>(pass.initial, k, b);
-      return given ? given : zeros;
-    }
-    return row_at<T>(k == 0 ? pass.y : pass.states[k], time(position, s - 1), b);
+  FASTRNN_INLINE const T* entering(int k, int64_t position, const T* zeros) const {
+    if (pass.begin > 0) return row<const T>(pass.entering[k], position, pass.begin - 1);
+    const T* given = state_at<const T>(pass.initial, k, scan.row[position]);
+    return given ? given : zeros;
+  }
+  // From there to the row of step s + 1.
+  FASTRNN_INLINE int64_t stride(const Sequence& q, int64_t s) const {
+    if (q.slot) return (s + 1 - q.from) % q.slot ? 0 : q.t_stride;
+    return pass.reverse ? -q.t_stride : q.t_stride;
   }
   // Rows of [begin, end) that are active at step s, given a count that was right at a step before
   // (s ascending).
@@ -67,8 +80,30 @@ template <class Pass> struct Steps {
   }
 };
 
-// A member's part of n things, as even as possible.
-FASTRNN_INLINE int64_t part(int64_t n, int member, int members) { return n * member / members; }
+// The rows of a sequence at one step, for rows [0, count) from position `first` on. Moving costs an
+// addition a row, where finding a row anew costs a multiplication and three loads.
+template <class T> struct Walk {
+  T** at;
+  Sequence sequence;
+  int64_t first;
+
+  template <class Pass> void seek(const Steps<Pass>& steps, int64_t begin, int64_t end, int64_t s) {
+    if (sequence.base)
+      for (int64_t r = begin; r < end; ++r) at[r] = steps.template row<T>(sequence, first + r, s);
+    else
+      for (int64_t r = begin; r < end; ++r) at[r] = nullptr;
+  }
+  template <class Pass> FASTRNN_INLINE void forth(const Steps<Pass>& steps, int64_t n, int64_t s) {
+    move(n, steps.stride(sequence, s));
+  }
+  template <class Pass> FASTRNN_INLINE void back(const Steps<Pass>& steps, int64_t n, int64_t s) {
+    move(n, -steps.stride(sequence, s - 1));
+  }
+  FASTRNN_INLINE void move(int64_t n, int64_t stride) {
+    if (sequence.base)
+      for (int64_t r = 0; r < n; ++r) at[r] += stride;
+  }
+};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -5,8 +5,40 @@
 #include "../core/validate.h"
 #include "compact.h"
 #include "engine.h"
+#include "team.h"
 
 namespace fastrnn {
+
+namespace {
+
+// A matrix (G*H, K) and where its panels go. The team packs its parts of every one.
+struct PackOne {
+  Strided w;
+  int64_t K;
+  bool backward;
+  int recurrent;
+  char* out;
+};
+struct PackAll {
+  const KernelEntry* kernel;
+  int64_t H;
+  std::vector<PackOne> matrices;
+
+  static void run(void* self, int member, int members) {
+    const PackAll& all = *static_cast<PackAll*>(self);
+    for (const PackOne& m : all.matrices)
+      if (m.backward)
+        all.kernel->pack_matrix(m.w.data(), m.w.stride(0), m.w.stride(1), all.H, m.K, m.recurrent,
+                                member, members, m.out);
+      else
+        all.kernel->pack_gates(m.w.data(), m.w.stride(0), m.w.stride(1), all.H, m.K, member,
+                               members, m.out);
+  }
+};
+// Packing less is not worth waking a team for.
+constexpr int64_t kTeamBytes = int64_t{1} << 20;
+
+}  // namespace
 
 Weights::Weights(const std::string& cell, int element_bytes, int64_t layers, int64_t directions,
                  int64_t inputs, int64_t units, bool bias)
@@ -32,50 +64,47 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
   check_parameters(spec_, parameters);
   const KernelEntry& k = *kernel_;
   const int64_t H = spec_.units, rows = k.gates * H, element = k.element_bytes;
+  const auto matrix_bytes = [&](int64_t K) {
+    return whole_lines((backward ? k.matrix_size(rows, K) : k.gates_size(H, K)) * element);
+  };
+  const int64_t bias_bytes = backward ? 0 : whole_lines(k.gates_size(H, 1) * element);
 
   int64_t bytes = 0;
-  for (int64_t l = 0; l < spec_.layers; ++l) {
-    const int64_t I = spec_.layer_inputs(l);
-    const int64_t one = backward ? whole_lines(k.matrix_size(rows, I) * element) +
-                                       whole_lines(k.matrix_size(rows, H) * element)
-                                 : whole_lines(k.gates_size(H, I) * element) +
-                                       whole_lines(k.gates_size(H, H) * element) +
-                                       2 * whole_lines(k.gates_size(H, 1) * element);
-    bytes += spec_.directions * one;
-  }
+  for (int64_t l = 0; l < spec_.layers; ++l)
+    bytes +=
+        spec_.directions * (matrix_bytes(spec_.layer_inputs(l)) + matrix_bytes(H) + 2 * bias_bytes);
   std::unique_ptr<Panels> made(new Panels{Block(bytes, spec_.op, "packed weights"), {}, {}});
   char* next = made->memory.data();
-  const auto take = [&](int64_t elements) {
+  const auto take = [&](int64_t n) {
     char* p = next;
-    next += whole_lines(elements * element);
+    next += n;
     return p;
   };
 
+  PackAll all{kernel_, H, {}};
   const int64_t per_pass = spec_.params_per_pass();
   for (int64_t l = 0; l < spec_.layers; ++l)
     for (int64_t d = 0; d < spec_.directions; ++d) {
-      const int64_t pass = l * spec_.directions + d, I = spec_.layer_inputs(l);
-      const View* given = parameters.data() + pass * per_pass;
-      const Strided w_ih(spec_, given[0]), w_hh(spec_, given[1]);
+      const int64_t I = spec_.layer_inputs(l);
+      const View* given = parameters.data() + (l * spec_.directions + d) * per_pass;
+      char *ih = take(matrix_bytes(I)), *hh = take(matrix_bytes(H));
+      all.matrices.push_back({Strided(spec_, given[0]), I, backward, 0, ih});
+      all.matrices.push_back({Strided(spec_, given[1]), H, backward, 1, hh});
       if (backward) {
-        char *ih = take(k.matrix_size(rows, I)), *hh = take(k.matrix_size(rows, H));
-        k.pack_matrix(w_ih.data(), w_ih.stride(0), w_ih.stride(1), H, I, 0, ih);
-        k.pack_matrix(w_hh.data(), w_hh.stride(0), w_hh.stride(1), H, H, 1, hh);
         made->matrices.push_back({ih, hh});
+        continue;
+      }
+      char *bias_x = take(bias_bytes), *bias_r = take(bias_bytes);
+      made->gates.push_back({ih, hh, bias_x, bias_r});
+      if (spec_.bias) {
+        const Strided b_ih(spec_, given[2]), b_hh(spec_, given[3]);
+        k.pack_bias(b_ih.data(), b_ih.stride(0), b_hh.data(), b_hh.stride(0), H, bias_x, bias_r);
       } else {
-        char *ih = take(k.gates_size(H, I)), *hh = take(k.gates_size(H, H));
-        char *bias_x = take(k.gates_size(H, 1)), *bias_r = take(k.gates_size(H, 1));
-        k.pack_gates(w_ih.data(), w_ih.stride(0), w_ih.stride(1), H, I, ih);
-        k.pack_gates(w_hh.data(), w_hh.stride(0), w_hh.stride(1), H, H, hh);
-        if (spec_.bias) {
-          const Strided b_ih(spec_, given[2]), b_hh(spec_, given[3]);
-          k.pack_bias(b_ih.data(), b_ih.stride(0), b_hh.data(), b_hh.stride(0), H, bias_x, bias_r);
-        } else {
-          k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
-        }
-        made->gates.push_back({ih, hh, bias_x, bias_r});
+        k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
       }
     }
+  run_team(bytes < kTeamBytes ? 1 : available_threads(), PackAll::run, &all);
+
   const Panels* none = nullptr;
   if (panels_[backward].compare_exchange_strong(none, made.get(), std::memory_order_acq_rel))
     made.release();

@@ -71,6 +71,20 @@ template <class T> FASTRNN_INLINE Vec<T> at_least(Vec<T> x, Vec<T> limit) {
   return select(x < limit, limit, x);
 }
 
+// Lane j of vector i and lane i of vector j change places.
+template <class T, int n> FASTRNN_INLINE void transpose(Vec<T> (&v)[n]) {
+  static_assert(n == Vec<T>::kLanes, "as many vectors as lanes");
+  T lanes[n][n];
+  for (int i = 0; i < n; ++i) v[i].store(lanes[i]);
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < i; ++j) {
+      const T below = lanes[i][j];
+      lanes[i][j] = lanes[j][i];
+      lanes[j][i] = below;
+    }
+  for (int i = 0; i < n; ++i) v[i] = Vec<T>::load(lanes[i]);
+}
+
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn
 

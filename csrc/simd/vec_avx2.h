@@ -52,5 +52,35 @@ FASTRNN_INLINE Vec<double> at_least(Vec<double> x, Vec<double> limit) {
   return _mm256_max_pd(limit.raw, x.raw);
 }
 
+FASTRNN_INLINE void transpose(Vec<float> (&v)[8]) {
+  for (int i = 0; i < 8; i += 4) {
+    const __m256d low = _mm256_castps_pd(_mm256_unpacklo_ps(v[i].raw, v[i + 1].raw));
+    const __m256d high = _mm256_castps_pd(_mm256_unpackhi_ps(v[i].raw, v[i + 1].raw));
+    const __m256d low2 = _mm256_castps_pd(_mm256_unpacklo_ps(v[i + 2].raw, v[i + 3].raw));
+    const __m256d high2 = _mm256_castps_pd(_mm256_unpackhi_ps(v[i + 2].raw, v[i + 3].raw));
+    v[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2));
+    v[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
+    v[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
+    v[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m256 a = v[j].raw, b = v[4 + j].raw;
+    v[j] = _mm256_permute2f128_ps(a, b, 0x20);
+    v[4 + j] = _mm256_permute2f128_ps(a, b, 0x31);
+  }
+}
+FASTRNN_INLINE void transpose(Vec<double> (&v)[4]) {
+  for (int i = 0; i < 4; i += 2) {
+    const __m256d a = v[i].raw, b = v[i + 1].raw;
+    v[i] = _mm256_unpacklo_pd(a, b);
+    v[i + 1] = _mm256_unpackhi_pd(a, b);
+  }
+  for (int j = 0; j < 2; ++j) {
+    const __m256d a = v[j].raw, b = v[2 + j].raw;
+    v[j] = _mm256_permute2f128_pd(a, b, 0x20);
+    v[2 + j] = _mm256_permute2f128_pd(a, b, 0x31);
+  }
+}
+
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

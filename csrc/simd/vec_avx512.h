@@ -55,5 +55,45 @@ FASTRNN_INLINE Vec<double> ldexp_of(Vec<double> v, Vec<double> n) {
   return _mm512_maskz_scalef_pd(0xff, v.raw, n.raw);
 }
 
+// Transposes n rows of blocks of 128 bits, 4 x 4 of them, where a column's rows lie n / 4 apart.
+template <class T, int n> FASTRNN_INLINE void transpose_blocks(Vec<T> (&v)[n]) {
+  constexpr int apart = n / 4;
+  for (int j = 0; j < apart; ++j) {
+    __m512 q[4];
+    for (int i = 0; i < 4; ++i) q[i] = reinterpret_cast<__m512>(v[i * apart + j].raw);
+    const __m512 even = _mm512_shuffle_f32x4(q[0], q[1], 0x88);
+    const __m512 odd = _mm512_shuffle_f32x4(q[0], q[1], 0xdd);
+    const __m512 even2 = _mm512_shuffle_f32x4(q[2], q[3], 0x88);
+    const __m512 odd2 = _mm512_shuffle_f32x4(q[2], q[3], 0xdd);
+    using Raw = typename Vec<T>::Raw;
+    v[j] = reinterpret_cast<Raw>(_mm512_shuffle_f32x4(even, even2, 0x88));
+    v[apart + j] = reinterpret_cast<Raw>(_mm512_shuffle_f32x4(odd, odd2, 0x88));
+    v[2 * apart + j] = reinterpret_cast<Raw>(_mm512_shuffle_f32x4(even, even2, 0xdd));
+    v[3 * apart + j] = reinterpret_cast<Raw>(_mm512_shuffle_f32x4(odd, odd2, 0xdd));
+  }
+}
+
+FASTRNN_INLINE void transpose(Vec<float> (&v)[16]) {
+  for (int i = 0; i < 16; i += 4) {
+    const __m512d low = _mm512_castps_pd(_mm512_unpacklo_ps(v[i].raw, v[i + 1].raw));
+    const __m512d high = _mm512_castps_pd(_mm512_unpackhi_ps(v[i].raw, v[i + 1].raw));
+    const __m512d low2 = _mm512_castps_pd(_mm512_unpacklo_ps(v[i + 2].raw, v[i + 3].raw));
+    const __m512d high2 = _mm512_castps_pd(_mm512_unpackhi_ps(v[i + 2].raw, v[i + 3].raw));
+    v[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+    v[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+    v[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+    v[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+  }
+  transpose_blocks(v);
+}
+FASTRNN_INLINE void transpose(Vec<double> (&v)[8]) {
+  for (int i = 0; i < 8; i += 2) {
+    const __m512d a = v[i].raw, b = v[i + 1].raw;
+    v[i] = _mm512_unpacklo_pd(a, b);
+    v[i + 1] = _mm512_unpackhi_pd(a, b);
+  }
+  transpose_blocks(v);
+}
+
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

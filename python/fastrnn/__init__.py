@@ -31,6 +31,7 @@ __all__ = [
     "Recurrent",
     "build_info",
     "explain",
+    "release_memory",
     "functional",
     "get_num_threads",
     "reference",
@@ -66,6 +67,15 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Threads that a call may use: what was set, or the processors this process may run on."""
     return _native.engine.get_num_threads()
+
+
+def release_memory() -> int:
+    """Give back to the system the memory that is kept for the next calls; returns its bytes.
+
+    Packed weights, workspaces and results of 256 KiB and more are kept when they are freed, at most
+    512 MiB together: fresh memory costs more than a step of a small batch.
+    """
+    return _native.engine.release_memory()
 
 
 def build_info() -> dict[str, Any]:
@@ -129,4 +139,4 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     T, B = (shape[0], 1) if len(shape) == 2 else shape[:2]
     if len(shape) == 3 and layer.batch_first:
         T, B = B, T
-    return layer._weights(backward=True)[1].native.explain(T, B)
+    return layer._weights(backward=True)[1].native.explain(T, B, layer.recompute)

@@ -35,6 +35,22 @@ def size(op: str, name: str, n: Any) -> int:
     return number
 
 
+def checkpoint_steps(op: str, recompute: Any) -> int:
+    """Steps from one kept state to the next; 0 where everything is kept."""
+    if isinstance(recompute, (bool, np.bool_)):
+        return int(recompute)
+    try:
+        steps = operator.index(recompute)
+    except TypeError:
+        raise TypeError(
+            f"[{op}] recompute must be True, False or a number of steps, "
+            f"got {reprlib.repr(recompute)}"
+        ) from None
+    if not 0 <= steps < 2**40:
+        raise ValueError(f"[{op}] recompute must be within 0..2**40 steps, got {steps}")
+    return steps
+
+
 def seed_sequence(op: str, seed: Any) -> np.random.SeedSequence:
     """The sequence of a seed, an integer or none."""
     if isinstance(seed, np.random.SeedSequence):

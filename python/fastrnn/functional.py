@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _native
+from . import _arguments, _native
 
 __all__ = ["Packed", "Tape", "backward", "forward", "gru", "infer", "lstm", "pack", "rnn"]
 
@@ -95,6 +95,7 @@ class Tape:
     batch_first: bool
     y: np.ndarray
     arrays: tuple[np.ndarray, ...]
+    recompute: int = 0
     owner: Any = None
     version: int = 0
 
@@ -139,7 +140,7 @@ def infer(
     MemoryError
         The workspace cannot be had.
     """
-    y, final, _ = _packed(cell, params, backward=False).native.forward(
+    y, final, _ = _packed(cell, params, forward=True).native.forward(
         x,
         state,
         None if lengths is None else _lengths_array(cell, lengths),
@@ -148,6 +149,7 @@ def infer(
         bool(batch_first),
         out,
         False,
+        0,
     )
     return y, final
 
@@ -162,14 +164,24 @@ def forward(
     lengths: np.ndarray | None = None,
     resets: np.ndarray | None = None,
     dropout_masks: Sequence[np.ndarray] | None = None,
+    recompute: bool | int = False,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, State, Tape]:
     """Run a stack of layers and keep what backward needs.
 
     As `infer`, with a `Tape` as third result. y is part of the tape and therefore read-only; an
     `out` is that very memory and must not be written before backward has run.
+
+    Parameters
+    ----------
+    recompute : bool or int
+        Keep less: with True the outputs and the states alone, with k of the states beside h only
+        those after every k-th step. Backward makes the gates anew from them, a window of steps at
+        a time: the same gradients, bit for bit, for the time of one more forward pass. The window
+        has k steps or more, and memory of its own.
     """
-    packed = _packed(cell, params, backward=False)
+    steps = _arguments.checkpoint_steps(_cell_name(cell), recompute)
+    packed = _packed(cell, params, forward=True)
     if lengths is not None:
         lengths = _lengths_array(cell, lengths)
     if isinstance(state, list):
@@ -177,14 +189,14 @@ def forward(
     masks: Any = tuple(dropout_masks) if isinstance(dropout_masks, list) else dropout_masks
     batch_first = bool(batch_first)
     y, final, arrays = packed.native.forward(
-        x, state, lengths, resets, masks, batch_first, out, True
+        x, state, lengths, resets, masks, batch_first, out, True, steps
     )
     y = y.view()
     y.flags.writeable = False
     # Small, and so copied; x, the state and the masks are kept by reference.
     lengths = None if lengths is None else lengths.copy()
     resets = None if resets is None else resets.copy()
-    return y, final, Tape(cell, x, state, lengths, resets, masks, batch_first, y, arrays)
+    return y, final, Tape(cell, x, state, lengths, resets, masks, batch_first, y, arrays, steps)
 
 
 def backward(
@@ -226,7 +238,7 @@ def backward(
         raise TypeError(f"[{cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
     if not isinstance(tape.cell, str) or tape.cell != cell:
         raise ValueError(f"[{cell}] tape must be of this cell, got one of {tape.cell}")
-    packed = _packed(cell, params, backward=True)
+    packed = _packed(cell, params, backward=True, forward=tape.recompute > 0)
     dx, dinitial, grads = packed.native.backward(
         tape.x,
         tape.state,
@@ -236,6 +248,7 @@ def backward(
         bool(tape.batch_first),
         tape.y,
         tape.arrays,
+        tape.recompute,
         dy,
         dstate,
     )
@@ -268,15 +281,21 @@ def rnn(
     return infer(f"rnn_{nonlinearity}", x, params, state, **options)
 
 
-def _packed(cell: str, params: Mapping[str, np.ndarray] | Packed, backward: bool) -> Packed:
+def _packed(
+    cell: str,
+    params: Mapping[str, np.ndarray] | Packed,
+    *,
+    forward: bool = False,
+    backward: bool = False,
+) -> Packed:
     if not isinstance(params, Packed):
         _cell_name(cell)
-        return Packed(cell, params, forward=not backward, backward=backward)
+        return Packed(cell, params, forward=forward, backward=backward)
     if params.cell != cell:
         raise ValueError(f"[{cell}] weights must be packed for this cell, got {params.cell}")
-    if not params.ready[backward]:
-        use = "backward" if backward else "forward"
-        raise ValueError(f"[{cell}] weights must be packed for {use}, got {use}=False")
+    for use, needed in (("forward", forward), ("backward", backward)):
+        if needed and not params.ready[use == "backward"]:
+            raise ValueError(f"[{cell}] weights must be packed for {use}, got {use}=False")
     return params
 
 

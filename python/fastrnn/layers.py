@@ -41,6 +41,9 @@ class Recurrent(Module):
         ``"cpu"``.
     seed : int or numpy.random.SeedSequence, optional
         For the initial parameters (uniform within 1 / sqrt(H), as torch's) and the dropout masks.
+    recompute : bool or int
+        Keep less for `backward` and make the rest anew there: with True the states alone, with k
+        those after every k-th step; see `fastrnn.functional.forward`.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Recurrent(Module):
         dtype: Any = "float32",
         device: str = "cpu",
         seed: Any = None,
+        recompute: bool | int = False,
     ) -> None:
         self.cell = functional._cell_name(cell)
         self.dtype = _arguments.float_dtype(cell, dtype)
@@ -76,6 +80,7 @@ class Recurrent(Module):
         self.dropout = _probability(cell, dropout)
         self.bidirectional = bool(bidirectional)
         self.device = _device(cell, device)
+        self.recompute = _arguments.checkpoint_steps(cell, recompute)
         native = _native.engine.Weights(
             cell,
             self.dtype.itemsize,
@@ -144,6 +149,7 @@ class Recurrent(Module):
             lengths=lengths,
             resets=resets,
             dropout_masks=self._draw_masks(weights.native.output_shape(x, self.batch_first)),
+            recompute=self.recompute,
             out=out,
         )
         return y, final, replace(tape, owner=self._owner, version=version)
@@ -222,6 +228,7 @@ class Recurrent(Module):
             ("batch_first", False),
             ("dropout", 0.0),
             ("bidirectional", False),
+            ("recompute", 0),
         ):
             if getattr(self, name) != usual:
                 options.append(f"{name}={getattr(self, name)}")
@@ -250,6 +257,7 @@ class _Named(Recurrent):
         dtype: Any = "float32",
         device: str = "cpu",
         seed: Any = None,
+        recompute: bool | int = False,
     ) -> None:
         super().__init__(
             self._cell,
@@ -263,6 +271,7 @@ class _Named(Recurrent):
             dtype,
             device,
             seed,
+            recompute,
         )
 
 
@@ -308,6 +317,7 @@ class RNN(_Named):
         dtype: Any = "float32",
         device: str = "cpu",
         seed: Any = None,
+        recompute: bool | int = False,
     ) -> None:
         self._cell = _rnn_cell(nonlinearity)
         self.nonlinearity = nonlinearity
@@ -322,6 +332,7 @@ class RNN(_Named):
             dtype,
             device,
             seed,
+            recompute,
         )
 
     def _options(self) -> list[str]:
