@@ -89,17 +89,30 @@ inline void states_of(const Spec& spec, const char* name, py::handle object,
   }
 }
 
-// An array in C order. A large one lies in a block that goes back to the pool with it.
+// An array in C order. A large one lies in a block that goes back to the pool with it. (NumPy's own
+// call: pybind11's constructor allocates three vectors on the way to it.)
 inline py::array make_array(const Spec& spec, const Shape& shape) {
-  const py::array::ShapeContainer sizes(shape.begin(), shape.end());
-  const py::dtype dtype =
-      spec.element_bytes == 4 ? py::dtype::of<float>() : py::dtype::of<double>();
   int64_t bytes = spec.element_bytes;
   for (int64_t n : shape) bytes *= n;
-  if (bytes < kLargeBlock) return py::array(dtype, sizes);
-  auto block = std::make_unique<Block>(bytes, spec.op, "results");
-  const py::capsule owner(block.get(), [](void* p) { delete static_cast<Block*>(p); });
-  return py::array(dtype, sizes, block.release()->data(), owner);
+  py::capsule owner;
+  void* data = nullptr;
+  if (bytes >= kLargeBlock) {
+    auto block = std::make_unique<Block>(bytes, spec.op, "results");
+    data = block->data();
+    owner = py::capsule(block.get(), [](void* p) { delete static_cast<Block*>(p); });
+    block.release();
+  }
+  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t), "NumPy's sizes are Shape's");
+  py::dtype dtype = spec.element_bytes == 4 ? py::dtype::of<float>() : py::dtype::of<double>();
+  const auto& numpy = py::detail::npy_api::get();
+  auto array = py::reinterpret_steal<py::array>(numpy.PyArray_NewFromDescr_(
+      numpy.PyArray_Type_, dtype.release().ptr(), shape.size(),
+      reinterpret_cast<const Py_intptr_t*>(shape.begin()), nullptr, data,
+      data ? py::detail::npy_api::NPY_ARRAY_WRITEABLE_ : 0, nullptr));
+  if (!array) throw py::error_already_set();
+  if (owner && numpy.PyArray_SetBaseObject_(array.ptr(), owner.release().ptr()) < 0)
+    throw py::error_already_set();
+  return array;
 }
 
 // A new array for a result, and its View.

@@ -1,6 +1,7 @@
 // fastrnn._cpu: the engine as Python sees it. Arguments are positional, arrays are taken as they
 // are, and results are allocated here.
 #include <new>
+#include <optional>
 
 #include "../core/cpuid.h"
 #include "../core/dispatch.h"
@@ -20,9 +21,12 @@ py::tuple tuple_of(const Shape& shape) {
   return result;
 }
 
-// Runs the engine while other threads of Python go on.
-template <class Run> void without_gil(const Spec& spec, Run run) {
-  py::gil_scoped_release release;
+// Runs the engine while other threads of Python go on; where it takes a few microseconds, letting
+// them go on would take as long.
+template <class Run> void run_engine(const Spec& spec, double flops, Run run) {
+  constexpr double kFlopsWorthALock = 2e6;
+  std::optional<py::gil_scoped_release> release;
+  if (flops > kFlopsWorthALock) release.emplace();
   try {
     run();
   } catch (const std::bad_alloc&) {  // of the engine's own lists
@@ -30,11 +34,19 @@ template <class Run> void without_gil(const Spec& spec, Run run) {
   }
 }
 
+// Of the products of a forward call.
+double flops(const Spec& spec, int64_t steps) {
+  double weights = 0;
+  for (int64_t l = 0; l < spec.layers; ++l)
+    weights += static_cast<double>(spec.layer_inputs(l) + spec.units);
+  return 2.0 * static_cast<double>(steps * spec.directions * spec.gates * spec.units) * weights;
+}
+
 void pack(Weights& w, py::tuple parameters, bool backward) {
   if (w.packed(backward)) return;
   Kept kept;
   const std::vector<View> views = views_of(w.spec().op, "a parameter", parameters, kept);
-  without_gil(w.spec(), [&] { w.pack(views, backward); });
+  run_engine(w.spec(), flops(w.spec(), 1), [&] { w.pack(views, backward); });
 }
 
 // The shape that y will have.
@@ -61,6 +73,22 @@ void require_packed(const Weights& w, bool backward) {
     throw Error(Fault::kRuntime, w.spec().op, "weights must be packed before use, got none");
 }
 
+// Arguments of both forward calls; makes y where no `out` is given.
+Problem prepare(const Weights& w, ForwardCall& call, py::handle x, py::handle state,
+                py::handle lengths, py::handle resets, py::handle masks, bool batch_first,
+                int64_t recompute, py::object* out, Kept& kept) {
+  const Spec& spec = w.spec();
+  require_packed(w, false);
+  inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
+  call.recompute = recompute;
+  const Problem p = check_input(spec, call.x, batch_first, recompute);
+  if (out->is_none())
+    *out = make_result(spec, p.sequence(spec.directions * spec.units), &call.y);
+  else
+    call.y = view_of(spec.op, "out", *out);
+  return p;
+}
+
 // Results for one array of each state: the array, or a tuple of them.
 py::object make_states(const Spec& spec, const Problem& p, View (&views)[kMaxStates]) {
   const Shape shape = state_shape(spec, p);
@@ -70,31 +98,33 @@ py::object make_states(const Spec& spec, const Problem& p, View (&views)[kMaxSta
   return arrays;
 }
 
-// y (out, if given), the final state, and with keep_tape the tape's three arrays.
-py::tuple run_forward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
-                      py::handle resets, py::handle masks, bool batch_first, py::object out,
-                      bool keep_tape, int64_t recompute) {
-  const Spec& spec = w.spec();
-  require_packed(w, false);
+// y (out, if given) and the final state.
+py::tuple run_infer(const Weights& w, py::handle x, py::handle state, py::handle lengths,
+                    py::handle resets, py::handle masks, bool batch_first, py::object out) {
   ForwardCall call;
   Kept kept;
-  inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
-  call.recompute = recompute;
-  const Problem p = check_input(spec, call.x, batch_first, recompute);
-  if (out.is_none())
-    out = make_result(spec, p.sequence(spec.directions * spec.units), &call.y);
-  else
-    call.y = view_of(spec.op, "out", out);
+  const Problem p = prepare(w, call, x, state, lengths, resets, masks, batch_first, 0, &out, kept);
+  const py::object final = make_states(w.spec(), p, call.final);
+  run_engine(w.spec(), flops(w.spec(), p.T * p.B), [&] { forward(w, call); });
+  return py::make_tuple(out, final);
+}
+
+// The same, and the tape's three arrays.
+py::tuple run_forward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
+                      py::handle resets, py::handle masks, bool batch_first, int64_t recompute,
+                      py::object out) {
+  const Spec& spec = w.spec();
+  ForwardCall call;
+  Kept kept;
+  const Problem p =
+      prepare(w, call, x, state, lengths, resets, masks, batch_first, recompute, &out, kept);
   const py::object final = make_states(spec, p, call.final);
-  py::object tape = py::none();
-  call.keep_tape = keep_tape;
-  if (keep_tape) {
-    const TapeShapes shapes = tape_shapes(spec, p);
-    tape = py::make_tuple(make_result(spec, shapes.inner, &call.tape.inner),
-                          make_result(spec, shapes.states, &call.tape.states),
-                          make_result(spec, shapes.saved, &call.tape.saved));
-  }
-  without_gil(spec, [&] { forward(w, call); });
+  call.keep_tape = true;
+  const TapeShapes shapes = tape_shapes(spec, p);
+  const py::tuple tape = py::make_tuple(make_result(spec, shapes.inner, &call.tape.inner),
+                                        make_result(spec, shapes.states, &call.tape.states),
+                                        make_result(spec, shapes.saved, &call.tape.saved));
+  run_engine(spec, flops(spec, p.T * p.B), [&] { forward(w, call); });
   return py::make_tuple(out, final, tape);
 }
 
@@ -125,7 +155,7 @@ py::tuple run_backward(const Weights& w, py::handle x, py::handle state, py::han
   py::tuple grads(parameters.size());
   for (size_t i = 0; i < parameters.size(); ++i)
     grads[i] = make_result(spec, parameters[i].shape, &call.dparameters[i]);
-  without_gil(spec, [&] { backward(w, call); });
+  run_engine(spec, 2 * flops(spec, p.T * p.B), [&] { backward(w, call); });
   return py::make_tuple(dx, dinitial, grads);
 }
 
@@ -214,9 +244,11 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
            py::arg("inputs"), py::arg("units"), py::arg("bias"))
       .def("pack", &pack, py::arg("parameters"), py::arg("backward"))
       .def("output_shape", &output_shape, py::arg("x"), py::arg("batch_first"))
+      .def("infer", &run_infer, py::arg("x"), py::arg("state"), py::arg("lengths"),
+           py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("out"))
       .def("forward", &run_forward, py::arg("x"), py::arg("state"), py::arg("lengths"),
-           py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("out"),
-           py::arg("keep_tape"), py::arg("recompute"))
+           py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("recompute"),
+           py::arg("out"))
       .def("backward", &run_backward, py::arg("x"), py::arg("state"), py::arg("lengths"),
            py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("y"),
            py::arg("tape"), py::arg("recompute"), py::arg("dy"), py::arg("dstate"))

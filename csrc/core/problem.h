@@ -95,8 +95,8 @@ struct TapeShapes {
   Shape states;  // (S - 1, L, D, T, B, H): the states beside h after each step
   Shape saved;   // (L, D, T, B, saved, H)
 };
-// With recompute, states is (S - 1, L, D, ceil(T / k), B, H), after scan steps k - 1, 2k - 1 ... and
-// the last, and saved is empty.
+// With recompute, states is (S - 1, L, D, ceil(T / k), B, H), after scan steps k - 1, 2k - 1 ...
+// and the last, and saved is empty.
 TapeShapes tape_shapes(const Spec& spec, const Problem& problem);
 
 }  // namespace fastrnn

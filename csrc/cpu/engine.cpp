@@ -16,15 +16,24 @@ namespace {
 // ---- who does what
 // -------------------------------------------------------------------------------
 
-// The lists of a call are short and live as long as it: they come from its stack. (A call for one
-// step of a small layer would spend half its time in malloc.)
+// Memory that lives as long as a call. Its lists, and the workspace of a small one, come from the
+// stack: a call for one step of a small layer would spend a good part of its time in malloc.
 class Local {
  public:
   std::pmr::memory_resource* operator&() { return &memory_; }
 
+  char* workspace(int64_t bytes, const std::string& op) {
+    if (bytes <= kSmall)
+      return static_cast<char*>(memory_.allocate(static_cast<size_t>(bytes), 64));
+    large_ = Block(bytes, op, "workspace");
+    return large_.data();
+  }
+
  private:
-  alignas(64) char stack_[8192];
+  static constexpr int64_t kSmall = 8192;
+  alignas(64) char stack_[2 * kSmall];
   std::pmr::monotonic_buffer_resource memory_{stack_, sizeof stack_};
+  Block large_;
 };
 template <class T> using List = std::pmr::vector<T>;
 
@@ -424,9 +433,9 @@ void forward(const Weights& weights, const ForwardCall& call) {
   Team team(plan, rows, local);
   const bool masked = !call.masks.empty();
   const ForwardNeeds needs(kernel, spec, p, plan, team.most_rows(), call.keep_tape, masked);
-  const Block memory(needs.bytes(), spec.op, "workspace");
-  char* const inner = call.keep_tape ? call.tape.inner.data : memory.data();
-  char* const states = memory.data() + needs.inner;
+  char* const memory = local.workspace(needs.bytes(), spec.op);
+  char* const inner = call.keep_tape ? call.tape.inner.data : memory;
+  char* const states = memory + needs.inner;
   char* const scratch = states + needs.states;
   const Layers layers(spec, p, call, inner, local);
   const Tape tape{call.tape.states.data, call.tape.saved.data};
@@ -470,8 +479,8 @@ void backward(const Weights& weights, const BackwardCall& call) {
   const Plan plan = plan_backward(kernel, spec, p, rows.total, available_threads());
   Team team(plan, rows, local);
   const BackwardNeeds needs(kernel, spec, p, plan, team.most_rows(), rows.total, masked);
-  const Block memory(needs.bytes(), spec.op, "workspace");
-  char* const shared = memory.data() + needs.between * needs.between_count;
+  char* const memory = local.workspace(needs.bytes(), spec.op);
+  char* const shared = memory + needs.between * needs.between_count;
   char* const window = shared + needs.shared;
   char* const scratch = window + needs.again;
   char* const again_scratch = scratch + needs.scratch.bytes;
@@ -492,7 +501,7 @@ void backward(const Weights& weights, const BackwardCall& call) {
   Sequence dy = sequence_of(dy_given, p);
   for (int64_t l = spec.layers - 1; l >= 0; --l) {
     const Sequence dx = l == 0 ? sequence_of(dx_given, p)
-                               : dense(memory.data() + (l % needs.between_count) * needs.between, p,
+                               : dense(memory + (l % needs.between_count) * needs.between, p,
                                        spec.directions * spec.units);
     for (int64_t d = 0; d < spec.directions; ++d) {
       const int64_t index = l * spec.directions + d;

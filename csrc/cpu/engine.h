@@ -84,8 +84,8 @@ struct Usage {
   int64_t workspace;
 };
 
-// Both throw Error before anything is written. The weights must be packed for the direction, and for
-// backward with recompute in both.
+// Both throw Error before anything is written. The weights must be packed for the direction, and
+// for backward with recompute in both.
 void forward(const Weights& weights, const ForwardCall& call);
 void backward(const Weights& weights, const BackwardCall& call);
 

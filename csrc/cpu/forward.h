@@ -175,10 +175,12 @@ template <class Cell, class Math, class T> struct Forward {
     }
     TileArgs<T> args;
     args.K = I;
-    for (int64_t block = block_begin; block < block_end; block += U) {
-      const int64_t width = least(U, block_end - block), n = width * G;
+    args.panel_step = I * G * U * L;
+    for (int64_t block = block_begin; block < block_end;) {
+      const int panels = panels_at(block, flat == 1);
+      const int64_t width = least(panels * U, block_end - block), n = width * G;
       args.b = static_cast<const T*>(pass.w.w_ih) + block * G * L * I;
-      args.b_step = n * L;
+      args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_x) + block * G * L;
       T* out = projected + (block - block_begin) * G * L;
       for (int64_t f = 0; f < flat;) {
@@ -187,9 +189,15 @@ template <class Cell, class Math, class T> struct Forward {
           args.a[r] = input[f];
           args.out[r] = out + f * row_width;
         }
-        ProjectTiles::get(R, n)(args);
+        ProjectTiles::get(R, static_cast<int>(n / panels), panels)(args);
       }
+      block += width;
     }
+  }
+
+  // Panels that a tile takes at once from this block on.
+  int panels_at(int64_t block, bool one_row) const {
+    return one_row && block + 2 * U <= block_end ? 2 : 1;
   }
 
   void stage(int64_t flat, int64_t active) {
@@ -207,7 +215,7 @@ template <class Cell, class Math, class T> struct Forward {
     args.panel_step = H * G * U * L;
     alignas(64) T acc[kRows * U * G * L];
     for (int64_t block = block_begin; block < block_end;) {
-      const int panels = active == 1 && chains == 1 && block + 2 * U <= block_end ? 2 : 1;
+      const int panels = panels_at(block, active == 1 && chains == 1);
       const int64_t width = least(panels * U, block_end - block), n = width * G;
       args.b = static_cast<const T*>(pass.w.w_hh) + block * G * L * H;
       args.b_step = n / panels * L;

@@ -31,10 +31,10 @@ __all__ = [
     "Recurrent",
     "build_info",
     "explain",
-    "release_memory",
     "functional",
     "get_num_threads",
     "reference",
+    "release_memory",
     "set_num_threads",
     "training",
 ]

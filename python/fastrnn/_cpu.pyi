@@ -21,7 +21,7 @@ class Weights:
     ) -> None: ...
     def pack(self, parameters: tuple[np.ndarray, ...], backward: bool) -> None: ...
     def output_shape(self, x: np.ndarray, batch_first: bool) -> _Shape: ...
-    def forward(
+    def infer(
         self,
         x: np.ndarray,
         state: _State,
@@ -30,9 +30,18 @@ class Weights:
         masks: Sequence[np.ndarray] | None,
         batch_first: bool,
         out: np.ndarray | None,
-        keep_tape: bool,
+    ) -> tuple[np.ndarray, _State]: ...
+    def forward(
+        self,
+        x: np.ndarray,
+        state: _State,
+        lengths: np.ndarray | None,
+        resets: np.ndarray | None,
+        masks: Sequence[np.ndarray] | None,
+        batch_first: bool,
         recompute: int,
-    ) -> tuple[np.ndarray, _State, Any]: ...
+        out: np.ndarray | None,
+    ) -> tuple[np.ndarray, _State, tuple[np.ndarray, ...]]: ...
     def backward(
         self,
         x: np.ndarray,

@@ -140,18 +140,32 @@ def infer(
     MemoryError
         The workspace cannot be had.
     """
-    y, final, _ = _packed(cell, params, forward=True).native.forward(
+    return _infer(
+        _packed(cell, params, forward=True),
         x,
         state,
-        None if lengths is None else _lengths_array(cell, lengths),
+        lengths,
         resets,
         dropout_masks,
         bool(batch_first),
         out,
-        False,
-        0,
     )
-    return y, final
+
+
+def _infer(
+    packed: Packed,
+    x: np.ndarray,
+    state: State,
+    lengths: Any,
+    resets: np.ndarray | None,
+    masks: Sequence[np.ndarray] | None,
+    batch_first: bool,
+    out: np.ndarray | None,
+) -> tuple[np.ndarray, State]:
+    """`infer`, positional: parsing keywords takes time, on every step of a stream."""
+    if lengths is not None:
+        lengths = _lengths_array(packed.cell, lengths)
+    return packed.native.infer(x, state, lengths, resets, masks, batch_first, out)
 
 
 def forward(
@@ -189,7 +203,7 @@ def forward(
     masks: Any = tuple(dropout_masks) if isinstance(dropout_masks, list) else dropout_masks
     batch_first = bool(batch_first)
     y, final, arrays = packed.native.forward(
-        x, state, lengths, resets, masks, batch_first, out, True, steps
+        x, state, lengths, resets, masks, batch_first, steps, out
     )
     y = y.view()
     y.flags.writeable = False

@@ -115,16 +115,8 @@ class Recurrent(Module):
         Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or
         ``y, (hn, cn)``.
         """
-        return functional.infer(
-            self.cell,
-            x,
-            self._weights(backward=False)[1],
-            state,
-            batch_first=self.batch_first,
-            lengths=lengths,
-            resets=resets,
-            out=out,
-        )
+        packed = self._weights(False)[1]
+        return functional._infer(packed, x, state, lengths, resets, None, self.batch_first, out)
 
     def forward(
         self,
@@ -185,7 +177,7 @@ class Recurrent(Module):
 
     def _weights(self, backward: bool) -> tuple[int, Packed]:
         """Packed weights of the present version."""
-        version, entry = self.version, self._packed
+        version, entry = self._version, self._packed
         if self._open:  # inside a mutable() block anything may change before the next call
             return version, Packed(self.cell, self._arrays, backward=backward)
         if entry is None or entry[0] != version:
