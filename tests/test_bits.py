@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import Case, cells, flat_state, make_data
+from cases import Case, cells, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional
 
 CASES = [
@@ -21,8 +21,9 @@ CASES = [
 ]
 
 
-def everything(case: Case, data: Any) -> list[np.ndarray]:
-    y, state, tape = functional.forward(case.cell, data.x, data.params, data.state, **data.options)
+def everything(case: Case, data: Any, **options: Any) -> list[np.ndarray]:
+    options |= data.options
+    y, state, tape = functional.forward(case.cell, data.x, data.params, data.state, **options)
     dx, dstate, grads = functional.backward(case.cell, data.params, tape, data.dy, data.dstate)
     return [y, *flat_state(state), dx, *flat_state(dstate), *grads.values()]
 
@@ -64,9 +65,39 @@ def test_backward_twice(case: Case, level: str) -> None:
     assert [a.tobytes() for a in (tape.y, *tape.arrays)] == before, "backward wrote to the tape"
 
 
+# Backward makes these anew in several windows, whatever the size of the caches.
+LONG = [
+    *(Case(cell, 300, 9, 40, 70, lengths=True, resets=True, D=2) for cell in cells()),
+    Case("lstm", 700, 8, 6, 40, "float64", D=2, L=2, lengths=True, dropout=True),
+    Case("gru", 300, 12, 6, 70, L=3, batch_first=True, resets=True, dropout=True, state=False),
+    Case("lstm", 400, 1, 20, 300, D=2, resets=True),
+]
+
+
+@pytest.mark.parametrize("case", LONG, ids=lambda case: case.id)
+def test_recompute(case: Case, level: str) -> None:
+    data = make_data(case)
+    wanted = everything(case, data)
+    for recompute in (True, 7, 64, 5000):
+        assert_same_bits(everything(case, data, recompute=recompute), wanted)
+    _native.engine.set_num_threads(3)
+    assert_same_bits(everything(case, data, recompute=16), wanted)
+
+
+@pytest.mark.parametrize("recompute", [True, 2, 3])
 @pytest.mark.parametrize("cell", cells())
-def test_row_alone_or_in_a_batch(cell: str, level: str) -> None:
-    case = Case(cell, 9, 11, 21, 37, D=2, L=2, lengths=True, resets=True)
+def test_recompute_of_short_sequences(cell: str, recompute: int, level: str) -> None:
+    for case in kernel_cases():
+        if case.cell == cell:
+            data = make_data(case)
+            assert_same_bits(everything(case, data, recompute=recompute), everything(case, data))
+
+
+# Units for every way that the sums of one row are cut in pieces, and that panels are paired.
+@pytest.mark.parametrize("H", [7, 16, 37, 64, 150])
+@pytest.mark.parametrize("cell", cells())
+def test_row_alone_or_in_a_batch(cell: str, H: int, level: str) -> None:
+    case = Case(cell, 9, 11, 21, H, D=2, L=2, lengths=True, resets=True)
     data = make_data(case)
     together = everything(case, data)
     n = len(flat_state(data.state))
@@ -170,9 +201,16 @@ def test_layout_changes_nothing(level: str) -> None:
     strided.x = wide[::2, :, ::2]
     strided.dy = np.ascontiguousarray(data.dy[::-1])[::-1]
     strided.x.flags.writeable = strided.dy.flags.writeable = False
-    for name, a in strided.params.items():
-        strided.params[name] = np.asfortranarray(a)
-    assert_same_bits(everything(case, strided), wanted)
+    for spread in (np.asfortranarray, _spaced):
+        strided.params = {name: spread(a) for name, a in data.params.items()}
+        assert_same_bits(everything(case, strided), wanted)
+
+
+def _spaced(a: np.ndarray) -> np.ndarray:
+    """The same values with gaps along each axis."""
+    wide = np.zeros([2 * n for n in a.shape], a.dtype)
+    wide[(slice(None, None, 2),) * a.ndim] = a
+    return wide[(slice(None, None, 2),) * a.ndim]
 
 
 def _rows(state: Any, row: slice) -> Any:

@@ -809,6 +809,44 @@ def test_dropout_is_a_number(make: Any, dropout: Any) -> None:
     refused(TypeError, "dropout must be", lambda: make(4, 6, 2, dropout=dropout), op_of(make))
 
 
+RECOMPUTE = [
+    (TypeError, "must be True, False or a number of steps", "yes"),
+    (TypeError, "must be True, False or a number of steps", 2.0),
+    (TypeError, "must be True, False or a number of steps", None),
+    (TypeError, "must be True, False or a number of steps", np.array([2])),
+    (ValueError, "must be within 0..2**40 steps", -1),
+    (ValueError, "must be within 0..2**40 steps", 2**70),
+]
+recomputes = pytest.mark.parametrize(
+    ("error", "rule", "recompute"), RECOMPUTE, ids=[repr(row[2]) for row in RECOMPUTE]
+)
+
+
+@layers
+@recomputes
+def test_recompute(make: Any, error: type[Exception], rule: str, recompute: Any) -> None:
+    refused(error, f"recompute {rule}", lambda: make(4, 6, recompute=recompute), op_of(make))
+
+
+@recomputes
+def test_recompute_of_a_call(
+    data: Data, out: np.ndarray, error: type[Exception], rule: str, recompute: Any
+) -> None:
+    call = partial(functional.forward, "lstm", data.x, data.params, recompute=recompute, out=out)
+    refused(error, f"recompute {rule}", call)
+    assert (out == SENTINEL).all()
+
+
+@pytest.mark.parametrize(("error", "steps"), [(ValueError, 1), (ValueError, -1), (TypeError, "1")])
+def test_forged_recompute_of_a_tape(
+    data: Data, tape: functional.Tape, error: type[Exception], steps: Any
+) -> None:
+    """A tape that keeps everything is not one that keeps checkpoints."""
+    forged = replace(tape, recompute=steps)
+    call = partial(functional.backward, "lstm", data.params, forged, data.dy)
+    refused(error, "", call)
+
+
 @layers_and_cells
 @pytest.mark.parametrize(
     "dtype",

@@ -223,9 +223,14 @@ def frame_of(a: np.ndarray) -> np.ndarray:
     level=st.sampled_from(_native.engine.usable_levels()),
     threads=st.integers(1, 4),
     output_layout=st.sampled_from(OUTPUT_LAYOUTS),
+    recompute=st.integers(0, 5),
 )
 def test_any_call_gives_what_the_reference_gives(
-    call: tuple[Case, Data], level: str, threads: int, output_layout: Callable[..., np.ndarray]
+    call: tuple[Case, Data],
+    level: str,
+    threads: int,
+    output_layout: Callable[..., np.ndarray],
+    recompute: int,
 ) -> None:
     case, data = call
     given = [a.tobytes() for a in arrays_of(data)]
@@ -238,7 +243,7 @@ def test_any_call_gives_what_the_reference_gives(
     out = output_layout(np.full(wanted_y.shape, 55, case.dtype))
     with engine_at(level, threads):
         y, state, tape = functional.forward(
-            case.cell, data.x, data.params, data.state, **data.options
+            case.cell, data.x, data.params, data.state, recompute=recompute, **data.options
         )
         y2, state2 = functional.infer(
             case.cell, data.x, data.params, data.state, **data.options, out=out
@@ -347,6 +352,7 @@ class World:
         layer = {
             "input_size": 4, "hidden_size": 5, "num_layers": 1, "bias": True, "batch_first": False,
             "dropout": 0.0, "bidirectional": False, "dtype": "float32", "device": "cpu", "seed": 0,
+            "recompute": 0,
         }  # fmt: skip
         cell = {
             name: layer[name] for name in ("input_size", "hidden_size", "bias", "dtype", "seed")
@@ -354,7 +360,7 @@ class World:
         return {
             "infer": (functional.infer, run),
             "infer packed": (functional.infer, {**run, "params": self.packed}),
-            "forward": (functional.forward, run),
+            "forward": (functional.forward, {**run, "recompute": 2}),
             "backward": (
                 functional.backward,
                 {
@@ -413,7 +419,8 @@ def test_no_argument_crashes(world: World, data: st.DataObject) -> None:
 def test_no_tape_crashes(world: World, data: st.DataObject) -> None:
     """Backward trusts no field of a tape, though only a forger would have changed one."""
     layer = data.draw(st.booleans(), "by the layer")
-    fields = ["x", "state", "lengths", "resets", "masks", "batch_first", "y", "arrays", "cell"]
+    fields = ["x", "state", "lengths", "resets", "masks", "batch_first", "y", "arrays", "cell",
+              "recompute"]  # fmt: skip
     name = data.draw(st.sampled_from(fields), "field")
     value = data.draw(GARBAGE | st.tuples(*[arrays()] * 3), "value")
     try:

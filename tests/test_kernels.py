@@ -38,6 +38,14 @@ def test_against_reference(case: Case, level: str) -> None:
     check(case)
 
 
+@pytest.mark.parametrize("H", [3, 9, 17, 26, 34, 50, 68, 85, 100, 130, 165])
+def test_every_width_of_one_row(level: str, H: int) -> None:
+    """Panels in pairs and the last alone, sums in one, two and four pieces; what K leaves over."""
+    for cell in ("lstm", "gru", "rnn_relu"):
+        for dtype in ("float32", "float64"):
+            check(Case(cell, 3, 1, H // 2 + 1, H, dtype))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_every_split(level: str, threads: int) -> None:
     """Row groups, unit members and both, with tails in each."""

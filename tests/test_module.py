@@ -688,6 +688,48 @@ def test_all_or_nothing() -> None:
     assert tape.masks[0].shape == (3, 6)
 
 
+# ---- recompute -----------------------------------------------------------------------------------
+
+
+@layers
+def test_a_layer_that_recomputes_trains_alike(make: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((9, 2, 3)).astype(f32)
+    results = []
+    for recompute in (False, True, 4, np.int64(4)):
+        layer = make(3, 5, 2, dropout=0.5, bidirectional=True, seed=1, recompute=recompute)
+        y, state, tape = layer.forward(x)
+        dx, dstate, grads = layer.backward(tape, y, state)
+        arrays = (y, *flat_state(state), dx, *flat_state(dstate), *grads.values())
+        results.append([a.tobytes() for a in arrays])
+        assert layer.recompute == tape.recompute == int(recompute)
+    assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize(("recompute", "kept"), [(1, 9), (2, 5), (4, 3), (9, 1), (100, 1)])
+def test_what_a_tape_keeps_with_recompute(recompute: int, kept: int) -> None:
+    """The outputs, and of the state beside h every k-th step and the last; no gates."""
+    layer = fastrnn.LSTM(3, 5, 2, bidirectional=True, seed=0)
+    x = np.zeros((9, 2, 3), f32)
+    inner, states, saved = layer.forward(x)[2].arrays
+    assert (inner.shape, states.shape) == ((1, 9, 2, 10), (1, 2, 2, 9, 2, 5))
+    assert saved.size > 0
+    layer.recompute = recompute
+    inner, states, saved = layer.forward(x)[2].arrays
+    assert (inner.shape, states.shape) == ((1, 9, 2, 10), (1, 2, 2, kept, 2, 5))
+    assert saved.size == 0
+
+
+def test_explain_tells_what_recompute_saves() -> None:
+    """At sizes where it matters: the tape shrinks to the outputs, backward's workspace grows."""
+    layer = fastrnn.LSTM(64, 64)
+    full = fastrnn.explain(layer, (4000, 8, 64))
+    layer.recompute = 50
+    less = fastrnn.explain(layer, (4000, 8, 64))
+    assert less["tape_bytes"] < full["tape_bytes"] / 50
+    assert full["backward"]["workspace_bytes"] < less["backward"]["workspace_bytes"]
+    assert less["backward"]["workspace_bytes"] < full["tape_bytes"] / 10
+
+
 # ---- repr ----------------------------------------------------------------------------------------
 
 
@@ -697,6 +739,8 @@ def test_all_or_nothing() -> None:
         "LSTM(3, 4)",
         "GRU(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.5, bidirectional=True)",
         "LSTM(3, 4, dtype='float64')",
+        "GRU(3, 4, recompute=True)",
+        "RNN(3, 4, recompute=16)",
         "RNN(3, 4)",
         "RNN(3, 4, num_layers=2, nonlinearity='relu')",
         "Recurrent('gru', 3, 4, num_layers=2)",

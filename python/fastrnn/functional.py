@@ -252,7 +252,8 @@ def backward(
         raise TypeError(f"[{cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
     if not isinstance(tape.cell, str) or tape.cell != cell:
         raise ValueError(f"[{cell}] tape must be of this cell, got one of {tape.cell}")
-    packed = _packed(cell, params, backward=True, forward=tape.recompute > 0)
+    steps = _arguments.checkpoint_steps(cell, tape.recompute)
+    packed = _packed(cell, params, backward=True, forward=steps > 0)
     dx, dinitial, grads = packed.native.backward(
         tape.x,
         tape.state,
@@ -262,7 +263,7 @@ def backward(
         bool(tape.batch_first),
         tape.y,
         tape.arrays,
-        tape.recompute,
+        steps,
         dy,
         dstate,
     )

@@ -119,9 +119,11 @@ template <class T> struct Inputs {
 template <class T> struct Results {
   std::vector<Array<T>> arrays;  // y, final states, dx, dinitial, dparameters
 
-  Results(const Inputs<T>& in, Weights* w, bool keep_tape) {
+  Results(const Inputs<T>& in, Weights* w, bool keep_tape, int64_t recompute = 0) {
     const Spec& spec = in.spec;
-    const TapeShapes shapes = tape_shapes(spec, in.p);
+    Problem p = in.p;
+    p.recompute = recompute;
+    const TapeShapes shapes = tape_shapes(spec, p);
     Array<T> inner(shapes.inner), states(shapes.states), saved(shapes.saved);
     arrays.emplace_back(in.p.sequence(in.c.D * in.c.H));
     for (int64_t i = 0; i < spec.states; ++i) arrays.emplace_back(state_shape(spec, in.p));
@@ -130,6 +132,7 @@ template <class T> struct Results {
     f.y = arrays[0].view();
     for (int64_t i = 0; i < spec.states; ++i) f.final[i] = arrays[1 + i].view();
     f.keep_tape = keep_tape;
+    f.recompute = recompute;
     if (keep_tape) f.tape = {inner.view(), states.view(), saved.view()};
     w->pack(in.parameter_views(), false);
     forward(*w, f);
@@ -141,6 +144,7 @@ template <class T> struct Results {
     for (const Array<T>& q : in.parameters) arrays.emplace_back(q.shape);
     BackwardCall b;
     in.common(&b);
+    b.recompute = recompute;
     b.y = arrays[0].view();
     b.tape = {inner.view(), states.view(), saved.view()};
     b.dy = in.dy.view();
@@ -226,7 +230,23 @@ template <class T> void run_case(const Case& c, double tolerance) {
       EXPECT(Results<T>(in, &w, true).same_bits(alone, alone.arrays.size()),
              "%s: other bits with %d threads", name.c_str(), threads);
     }
+    for (int64_t recompute : {1, 3})
+      EXPECT(Results<T>(in, &w, true, recompute).same_bits(alone, alone.arrays.size()),
+             "%s: other bits with recompute=%d", name.c_str(), int(recompute));
   }
+}
+
+// So long that backward makes the steps anew in several windows, at one level.
+void run_windows(const std::string& cell) {
+  Case c{cell, 150, 11, 3, 50, 1, 2, true, false, true, true, true, false};
+  use_level(usable_levels().back());
+  Weights w(cell, 4, c.L, c.D, c.I, c.H, c.bias);
+  const Inputs<float> in(c, w.spec());
+  set_num_threads(2);
+  const Results<float> expected(in, &w, true);
+  for (int64_t recompute : {1, 7, 1000})
+    EXPECT(Results<float>(in, &w, true, recompute).same_bits(expected, expected.arrays.size()),
+           "%s: other bits in windows, recompute=%d", cell.c_str(), int(recompute));
 }
 
 // Several threads use one set of weights, the first uses (which pack) included.
@@ -262,5 +282,6 @@ int main(int argc, char** argv) {
     run_case<double>(c, 1e-11);
     if (i % 4 == 0) run_together(c);
   }
+  for (const std::string& cell : cell_names()) run_windows(cell);
   return check::report("test_engine");
 }

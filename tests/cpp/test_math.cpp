@@ -1,5 +1,5 @@
 // exp_of, sigmoid_of and tanh_of of one level (the unit's flags choose it) against libm at a higher
-// precision: the largest error in ULP, ranges, symmetry and special values.
+// precision: the largest error in ULP, ranges, symmetry and special values; and its transposes.
 //
 //   test_math        a sample, seconds
 //   test_math --all  every float32 and a larger float64 sample, minutes
@@ -255,6 +255,22 @@ template <class F, class T> void lanes() {
   }
 }
 
+template <class T> void transposes() {
+  constexpr int kLanes = Vec<T>::kLanes;
+  Vec<T> v[kLanes];
+  T row[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < kLanes; ++j) row[j] = T(100 * i + j);
+    v[i] = Vec<T>::load(row);
+  }
+  transpose(v);
+  for (int i = 0; i < kLanes; ++i) {
+    v[i].store(row);
+    for (int j = 0; j < kLanes; ++j)
+      EXPECT(row[j] == T(100 * j + i), "transposed: %g at (%d, %d)", double(row[j]), i, j);
+  }
+}
+
 template <class F> void test(bool all) {
   lanes<F, float>();
   lanes<F, double>();
@@ -274,6 +290,8 @@ int main(int argc, char** argv) {
   special_values<double>();
   symmetry<float>();
   symmetry<double>();
+  transposes<float>();
+  transposes<double>();
   test<Exp>(all);
   test<Sigmoid>(all);
   test<Tanh>(all);
