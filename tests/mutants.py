@@ -22,7 +22,7 @@ import pybind11
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNELS, BITS = "test_kernels.py", "test_bits.py"
+KERNELS, BITS, MEMORY = "test_kernels.py", "test_bits.py", "test_memory.py"
 
 # file, what stands there, what is put in its place, the tests that must notice
 MUTANTS = [
@@ -34,37 +34,48 @@ MUTANTS = [
     ("cells/gru.h", "dr[2] = dn * r;", "dr[2] = dn;", KERNELS),
     ("cells/gru.h", "ds[0] = ds[0] * z;", "ds[0] = V(0);", KERNELS),
     ("cells/gates.h", "select(y <= V(0), V(0), dy)", "select(y <= V(0), dy, V(0))", KERNELS),
-    # rows, lengths, directions, resets
+    # rows, lengths, directions, resets, windows
     ("cpu/rows.h", "scan.length[position] - 1 - s : s", "scan.length[position] - s : s", KERNELS),
     ("cpu/rows.h", "time(position, s) + 1 : s", "time(position, s) : s", KERNELS),
-    ("cpu/rows.h", "if (resets(position, s)) return zeros;", "", KERNELS),
-    ("cpu/rows.h", "time(position, s - 1), b)", "time(position, s), b)", KERNELS),
+    ("cpu/rows.h", "pass.reverse ? -q.t_stride : q.t_stride", "q.t_stride", KERNELS),
     ("cpu/rows.h", "scan.length[begin + count - 1] <= s",
      "scan.length[begin + count - 1] < s", KERNELS),
+    ("cpu/rows.h", "position, pass.begin - 1)", "position, pass.begin)", BITS),
+    ("cpu/rows.h", "(s + 1 - q.from) % q.slot", "(s - q.from) % q.slot", BITS),
     # tiles and packing
     ("cpu/microkernel.h", "args.shared_init : args.init[r]",
      "args.init[r] : args.shared_init", KERNELS),
+    ("cpu/microkernel.h", "acc[0][v] = acc[0][v] + acc[c][v];", ";", KERNELS),
+    ("cpu/microkernel.h", "piece = args.K / kChains;", "piece = args.K / kChains / 2;", BITS),
     ("cpu/pack.h", "? x : x + r;", "? x + r : x;", KERNELS),
+    ("cpu/pack.h", "transpose(v);", "", KERNELS),
+    ("cpu/pack.h", "out[n] = from[(n0 + n) * col];", "out[n] = from[n0 + n];", BITS),
     # forward
-    ("cpu/forward.h", "out[i] = x[i] * mask[i];", "out[i] = x[i];", KERNELS),
-    ("cpu/forward.h", "store(states[k], next[k][row] + u);",
-     "if (k) store(states[k], next[k][row] + u);",
-     KERNELS),
+    ("cpu/forward.h", "x.at[r][i] * mask.at[r][i];", "x.at[r][i];", KERNELS),
+    ("cpu/forward.h", "store(states[k], next[k].at[row] + u);",
+     "if (k) store(states[k], next[k].at[row] + u);", KERNELS),
+    ("cpu/forward.h", "args.panel_step = H * G * U * L;", "args.panel_step = H * G * L;", KERNELS),
+    ("cpu/forward.h", "if (!steps.scan.reset) return;", "return;", KERNELS),
     ("cpu/forward.h", "if (share.unit_member == 0) clear_past_ends();", "", KERNELS),
     ("cpu/forward.h", "if (share.group) wait(share.group);", "", BITS),
     ("cpu/forward.h", "finish_empty_rows();\n    const", "const", KERNELS),
     # backward
-    ("cpu/backward.h", "V::load(chain) + d[0] +", "V::load(chain) +", KERNELS),
+    ("cpu/backward.h", "V::load(chain + i) + d[0] +", "V::load(chain + i) +", KERNELS),
     ("cpu/backward.h", "if (pass.accumulate_dx)", "if (false)", KERNELS),
-    ("cpu/backward.h", "values[i] *= mask[i];", ";", KERNELS),
+    ("cpu/backward.h", "values[i] *= row.mask[n0 + i];", ";", KERNELS),
+    ("cpu/backward.h", "if (steps.scan.reset)", "if (false)", KERNELS),
     ("cpu/backward.h", "ends || steps.resets(position, s + 1)", "ends", KERNELS),
     ("cpu/backward.h", "out[u + i] = cut ? T(0) :", "out[u + i] =", KERNELS),
+    ("cpu/backward.h", "begins ? zeros : args.out[r];", "zeros;", KERNELS),
     ("cpu/backward.h", "sums[r] = db[weight_row(m + r)];", "sums[r] = T(0);", KERNELS),
     ("cpu/backward.h", "if (share.group) wait(share.group);", "", BITS),
     # the engine
     ("cpu/engine.cpp", "lengths[a] > lengths[b]", "lengths[a] < lengths[b]", KERNELS),
     ("cpu/engine.cpp", "dy = dx;", "", KERNELS),
     ("cpu/engine.cpp", "pass.mask = layers.mask[l];", "", KERNELS),
+    ("cpu/engine.cpp", "back.saved.from = back.begin;", "back.saved.from = 0;", BITS),
+    ("cpu/engine.cpp", "if (job.recompute) job.make_anew(&both, share);", "", BITS),
+    ("cpu/memory.cpp", "if (kept && size_of(kept) == bytes)", "if (kept)", MEMORY),
 ]  # fmt: skip
 
 

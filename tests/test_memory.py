@@ -113,10 +113,11 @@ def test_what_is_kept_is_bounded() -> None:
 
 
 def test_large_results_are_ordinary_arrays() -> None:
-    y, _, tape = fastrnn.LSTM(64, 256, seed=0).forward(np.zeros((40, 16, 64), f32))
-    for a in (y.base, *tape.arrays):
-        assert a is not None
+    layer = fastrnn.LSTM(64, 256, seed=0)
+    x = np.zeros((40, 16, 64), f32)
+    for a in (layer(x)[0], *layer.forward(x)[2].arrays):
         if a.size:
             assert a.flags.c_contiguous
             assert a.flags.aligned
-            assert a.flags.writeable
+            a.flags.writeable = False
+            a.flags.writeable = True

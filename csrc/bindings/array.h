@@ -45,24 +45,31 @@ inline View view_of(const std::string& op, const char* name, py::handle object) 
 }
 
 // Tuples that live as long as a call: a list may lose its arrays to another thread meanwhile.
-using Kept = std::vector<py::tuple>;
+class Kept {
+ public:
+  py::tuple keep(py::object items) { return items_[count_++] = std::move(items); }
 
-// The items of a tuple or list; never of an array: iterating over one could take for ever.
-inline const py::tuple& items_of(const std::string& op, const std::string& rule, py::handle object,
-                                 Kept& kept) {
+ private:
+  py::object items_[4];  // state, masks, tape and dstate
+  int count_ = 0;
+};
+
+// The items of a tuple or list; never of an array: iterating over one could take for ever. `rule`
+// makes the sentence that the call is refused with.
+template <class Rule>
+py::tuple items_of(const std::string& op, Rule rule, py::handle object, Kept& kept) {
   if (!PyTuple_Check(object.ptr()) && !PyList_Check(object.ptr()))
-    throw Error(Fault::kType, op, rule + ", got " + Py_TYPE(object.ptr())->tp_name);
+    throw Error(Fault::kType, op, rule() + ", got " + Py_TYPE(object.ptr())->tp_name);
   PyObject* items = PySequence_Tuple(object.ptr());
   if (!items) throw py::error_already_set();  // a list of a class with an iterator of its own
-  kept.push_back(py::reinterpret_steal<py::tuple>(items));
-  return kept.back();
+  return kept.keep(py::reinterpret_steal<py::object>(items));
 }
 
 inline std::vector<View> views_of(const std::string& op, const char* name, py::handle objects,
                                   Kept& kept) {
   std::vector<View> views;
-  for (py::handle object :
-       items_of(op, std::string(name) + " must be a tuple or list of arrays", objects, kept))
+  const auto rule = [&] { return std::string(name) + " must be a tuple or list of arrays"; };
+  for (py::handle object : items_of(op, rule, objects, kept))
     views.push_back(view_of(op, name, object));
   return views;
 }
@@ -75,13 +82,14 @@ inline void states_of(const Spec& spec, const char* name, py::handle object,
     views[0] = view_of(spec.op, name, object);
     return;
   }
-  const std::string count = std::to_string(spec.states);
-  const py::tuple& arrays = items_of(
-      spec.op, std::string(name) + " must be a tuple of " + count + " arrays", object, kept);
+  const auto rule = [&](const char* what) {
+    return std::string(name) + what + std::to_string(spec.states) + " arrays";
+  };
+  const py::tuple arrays =
+      items_of(spec.op, [&] { return rule(" must be a tuple of "); }, object, kept);
   if (static_cast<int64_t>(arrays.size()) != spec.states)
     throw Error(Fault::kValue, spec.op,
-                std::string(name) + " must hold " + count + " arrays, got " +
-                    std::to_string(arrays.size()));
+                rule(" must hold ") + ", got " + std::to_string(arrays.size()));
   for (size_t k = 0; k < arrays.size(); ++k) {
     views[k] = view_of(spec.op, name, arrays[k]);
     if (!views[k].given)
@@ -94,13 +102,16 @@ inline void states_of(const Spec& spec, const char* name, py::handle object,
 inline py::array make_array(const Spec& spec, const Shape& shape) {
   int64_t bytes = spec.element_bytes;
   for (int64_t n : shape) bytes *= n;
-  py::capsule owner;
+  py::object owner;
   void* data = nullptr;
   if (bytes >= kLargeBlock) {
     auto block = std::make_unique<Block>(bytes, spec.op, "results");
     data = block->data();
-    owner = py::capsule(block.get(), [](void* p) { delete static_cast<Block*>(p); });
+    const py::capsule whole(block.get(), [](void* p) { delete static_cast<Block*>(p); });
     block.release();
+    // Between them an array of bytes: NumPy lets a user turn `writeable` off and on again where an
+    // array below is writeable, which a capsule cannot say.
+    owner = py::array_t<uint8_t>(bytes, static_cast<const uint8_t*>(data), whole);
   }
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t), "NumPy's sizes are Shape's");
   py::dtype dtype = spec.element_bytes == 4 ? py::dtype::of<float>() : py::dtype::of<double>();

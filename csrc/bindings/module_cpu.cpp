@@ -23,10 +23,10 @@ py::tuple tuple_of(const Shape& shape) {
 
 // Runs the engine while other threads of Python go on; where it takes a few microseconds, letting
 // them go on would take as long.
-template <class Run> void run_engine(const Spec& spec, double flops, Run run) {
-  constexpr double kFlopsWorthALock = 2e6;
+template <class Run> void run_engine(const Spec& spec, double work, Run run) {
+  constexpr double kWorthALock = 2e6;
   std::optional<py::gil_scoped_release> release;
-  if (flops > kFlopsWorthALock) release.emplace();
+  if (work > kWorthALock) release.emplace();
   try {
     run();
   } catch (const std::bad_alloc&) {  // of the engine's own lists
@@ -34,19 +34,23 @@ template <class Run> void run_engine(const Spec& spec, double flops, Run run) {
   }
 }
 
-// Of the products of a forward call.
-double flops(const Spec& spec, int64_t steps) {
-  double weights = 0;
+// What forward takes for so many steps of one row: the operations of its products, and as many more
+// as could be done in the time of a step's other work.
+double work(const Spec& spec, int64_t steps) {
+  constexpr double kStep = 4000;
+  double of_a_step = 0;
   for (int64_t l = 0; l < spec.layers; ++l)
-    weights += static_cast<double>(spec.layer_inputs(l) + spec.units);
-  return 2.0 * static_cast<double>(steps * spec.directions * spec.gates * spec.units) * weights;
+    of_a_step += kStep + 2.0 * static_cast<double>(spec.gates * spec.units) *
+                             static_cast<double>(spec.layer_inputs(l) + spec.units);
+  return static_cast<double>(steps * spec.directions) * of_a_step;
 }
 
 void pack(Weights& w, py::tuple parameters, bool backward) {
   if (w.packed(backward)) return;
   Kept kept;
   const std::vector<View> views = views_of(w.spec().op, "a parameter", parameters, kept);
-  run_engine(w.spec(), flops(w.spec(), 1), [&] { w.pack(views, backward); });
+  // A weight is packed in the time of some thirty operations.
+  run_engine(w.spec(), 16 * work(w.spec(), 1), [&] { w.pack(views, backward); });
 }
 
 // The shape that y will have.
@@ -105,7 +109,7 @@ py::tuple run_infer(const Weights& w, py::handle x, py::handle state, py::handle
   Kept kept;
   const Problem p = prepare(w, call, x, state, lengths, resets, masks, batch_first, 0, &out, kept);
   const py::object final = make_states(w.spec(), p, call.final);
-  run_engine(w.spec(), flops(w.spec(), p.T * p.B), [&] { forward(w, call); });
+  run_engine(w.spec(), work(w.spec(), p.T * p.B), [&] { forward(w, call); });
   return py::make_tuple(out, final);
 }
 
@@ -124,7 +128,7 @@ py::tuple run_forward(const Weights& w, py::handle x, py::handle state, py::hand
   const py::tuple tape = py::make_tuple(make_result(spec, shapes.inner, &call.tape.inner),
                                         make_result(spec, shapes.states, &call.tape.states),
                                         make_result(spec, shapes.saved, &call.tape.saved));
-  run_engine(spec, flops(spec, p.T * p.B), [&] { forward(w, call); });
+  run_engine(spec, work(spec, p.T * p.B), [&] { forward(w, call); });
   return py::make_tuple(out, final, tape);
 }
 
@@ -155,7 +159,7 @@ py::tuple run_backward(const Weights& w, py::handle x, py::handle state, py::han
   py::tuple grads(parameters.size());
   for (size_t i = 0; i < parameters.size(); ++i)
     grads[i] = make_result(spec, parameters[i].shape, &call.dparameters[i]);
-  run_engine(spec, 2 * flops(spec, p.T * p.B), [&] { backward(w, call); });
+  run_engine(spec, 2 * work(spec, p.T * p.B), [&] { backward(w, call); });
   return py::make_tuple(dx, dinitial, grads);
 }
 
@@ -192,8 +196,8 @@ py::dict explain(const Weights& w, int64_t T, int64_t B, int64_t recompute) {
   tile["rows"] = k.tile_rows;
   tile["panel_units"] = k.panel_units;
   d["tile"] = tile;
-  d["forward"] = plan_dict(forward_usage(w, p, false, false));
-  d["forward_with_tape"] = plan_dict(forward_usage(w, p, true, false));
+  d["forward"] = plan_dict(forward_usage(w, p, false));
+  d["forward_with_tape"] = plan_dict(forward_usage(w, p, true));
   d["backward"] = plan_dict(backward_usage(w, p));
   d["tape_bytes"] = tape_bytes;
   d["packed_bytes"] = w.bytes();

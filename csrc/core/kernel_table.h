@@ -22,9 +22,8 @@ struct Sequence {
   void* base;  // null: not given
   int64_t t_stride, b_stride;
   // 0: a row for each time t. Else a row for so many scan steps, the first of them step `from`.
-  int64_t slot = 0, from = 0;
+  int64_t slot, from;
 };
-constexpr int64_t kOneSlot = INT64_MAX;  // one row for all steps
 
 struct States {
   void* base[kMaxStates];  // null: zeros (an input) or not wanted (an output)
@@ -66,7 +65,7 @@ struct ForwardPass {
   int64_t begin, end;             // the window: steps [begin, end) of each row
   Sequence x, mask;               // mask: null, or multiplied into x
   int64_t T;                      // steps of y, the longest row may have fewer
-  Sequence states[kMaxStates];    // out; [0]: h, that is y; rows of H
+  Sequence states[kMaxStates];    // out; [0]: h, that is y, or where backward makes it anew; of H
   Sequence saved;                 // out; rows of [kSaved][H], or null
   Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
   States initial, final;          // where begin = 0; at each row's end
@@ -80,8 +79,8 @@ struct BackwardPass {
   const Scan* scan;
   int64_t I, H;
   int reverse;
-  // Windows come last first, the last one up to the longest row's end; what goes from a window to
-  // the one before stays in `shared`.
+  // Windows come last first, the last one up to the longest row's end, all with the same chunk.
+  // What goes from a window to the one before stays in `shared`, and in the arrays of dW and db.
   int64_t begin, end;
   int64_t T;
   Sequence x, mask;  // as in the forward pass

@@ -49,9 +49,8 @@ Shape state_shape(const Spec& spec, const Problem& problem) {
 
 TapeShapes tape_shapes(const Spec& spec, const Problem& p) {
   const int64_t L = spec.layers, D = spec.directions, H = spec.units;
-  const int64_t kept = p.recompute ? p.T / p.recompute + (p.T % p.recompute > 0) : p.T;
   return {{L - 1, p.T, p.B, D * H},
-          {spec.states - 1, L, D, kept, p.B, H},
+          {spec.states - 1, L, D, p.kept_steps(), p.B, H},
           {L, D, p.recompute ? 0 : p.T, p.B, spec.saved, H}};
 }
 

@@ -82,6 +82,9 @@ struct Problem {
   // backward makes the rest anew.
   int64_t recompute = 0;
 
+  // Steps whose states the tape holds.
+  int64_t kept_steps() const { return recompute ? T / recompute + (T % recompute > 0) : T; }
+
   Shape sequence(int64_t width) const {  // (T, B, n), (B, T, n) or (T, n)
     if (!batched) return {T, width};
     return batch_first ? Shape{B, T, width} : Shape{T, B, width};

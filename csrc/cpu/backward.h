@@ -238,7 +238,7 @@ template <class Cell, class Math, class T> struct Backward {
     Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T>* args)
         : panels(1), chains(of.chains) {
       units = least((u / kPanel + 1) * kPanel, end) - u;
-      // Where a row is cut in no chains, it has two panels and more.
+      // Sums that are not cut have eight vectors or more; this member's part may hold fewer.
       if (one_row && chains == 1 && u % kPanel == 0 && u + 2 * kPanel <= end) panels = 2;
       units *= panels;
       vectors = static_cast<int>(blocks_of(units, L));

@@ -13,14 +13,13 @@ namespace fastrnn {
 
 namespace {
 
-// ---- who does what
-// -------------------------------------------------------------------------------
+// ---- who does what -------------------------------------------------------------------------
 
 // Memory that lives as long as a call. Its lists, and the workspace of a small one, come from the
 // stack: a call for one step of a small layer would spend a good part of its time in malloc.
 class Local {
  public:
-  std::pmr::memory_resource* operator&() { return &memory_; }
+  std::pmr::memory_resource* lists() { return &memory_; }
 
   char* workspace(int64_t bytes, const std::string& op) {
     if (bytes <= kSmall)
@@ -44,7 +43,8 @@ struct Rows {
   Scan scan{};
 
   Rows(const Spec& spec, const Problem& p, const View& lengths, const View& resets, Local& local)
-      : row(static_cast<size_t>(p.B), &local), length(static_cast<size_t>(p.B), &local) {
+      : row(static_cast<size_t>(p.B), local.lists()),
+        length(static_cast<size_t>(p.B), local.lists()) {
     check_lengths(spec, p, lengths, length.data());
     std::iota(row.begin(), row.end(), 0);
     if (lengths.given) sort(local);
@@ -59,7 +59,7 @@ struct Rows {
   }
 
   void sort(Local& local) {
-    const List<int64_t> lengths(length, &local);
+    const List<int64_t> lengths(length, local.lists());
     std::stable_sort(row.begin(), row.end(),
                      [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
     for (size_t i = 0; i < row.size(); ++i) length[i] = lengths[row[i]];
@@ -87,7 +87,7 @@ struct Team {
   Team(const Plan& plan, const Rows& r, Local& local)
       : row_groups(plan.row_groups),
         unit_members(plan.unit_members),
-        barriers(static_cast<size_t>(1 + plan.row_groups), &local),
+        barriers(static_cast<size_t>(1 + plan.row_groups), local.lists()),
         rows(r) {
     reset(&barriers[0], plan.threads());
     for (int g = 0; g < row_groups; ++g) reset(&barriers[1 + g], unit_members);
@@ -116,8 +116,7 @@ struct Team {
   }
 };
 
-// ---- the caller's arrays as sequences
-// ----------------------------------------------------------------
+// ---- the caller's arrays as sequences ------------------------------------------------------
 
 struct Elements {
   int64_t bytes;
@@ -125,8 +124,8 @@ struct Elements {
 };
 
 Sequence sequence_of(const Strided& a, const Problem& p) {
-  if (!p.batched) return {a.data(), a.stride(0), 0};
-  return {a.data(), a.stride(p.batch_first ? 1 : 0), a.stride(p.batch_first ? 0 : 1)};
+  if (!p.batched) return {a.data(), a.stride(0), 0, 0, 0};
+  return {a.data(), a.stride(p.batch_first ? 1 : 0), a.stride(p.batch_first ? 0 : 1), 0, 0};
 }
 
 Sequence offset(Sequence q, int64_t elements, Elements e) {
@@ -135,7 +134,9 @@ Sequence offset(Sequence q, int64_t elements, Elements e) {
 }
 
 // Contiguous T x B rows of `width`.
-Sequence dense(void* base, const Problem& p, int64_t width) { return {base, p.B * width, width}; }
+Sequence dense(void* base, const Problem& p, int64_t width) {
+  return {base, p.B * width, width, 0, 0};
+}
 
 // Arrays (L * D, B, H), one for each state; not given ones stay null.
 struct StateArrays {
@@ -214,7 +215,10 @@ struct Layers {
 
   template <class Call>
   Layers(const Spec& spec, const Problem& p, const Call& call, char* inner, Local& local)
-      : x(&local), y(&local), mask(static_cast<size_t>(spec.layers), &local), kept(&local) {
+      : x(local.lists()),
+        y(local.lists()),
+        mask(static_cast<size_t>(spec.layers), local.lists()),
+        kept(local.lists()) {
     const int64_t width = spec.directions * spec.units;
     const Elements e{spec.element_bytes};
     x.reserve(mask.size()), y.reserve(mask.size()), kept.reserve(2 + call.masks.size());
@@ -235,7 +239,7 @@ struct Tape {
   char *states, *saved;
   Sequence state(const Spec& s, const Problem& p, int k, int64_t pass) const {
     const int64_t passes = s.layers * s.directions;
-    const int64_t plane = tape_shapes(s, p).states[3] * p.B * s.units;
+    const int64_t plane = p.kept_steps() * p.B * s.units;
     Sequence q = dense(states + ((k - 1) * passes + pass) * plane * s.element_bytes, p, s.units);
     q.slot = p.recompute;
     return q;
@@ -314,8 +318,27 @@ struct Window {
   int64_t bytes(const Spec& s) const { return s.states * state + saved; }
 };
 
+// `again` makes the window's states and saved values from the input and the state that enters, and
+// `back` reads them from there. Rows of a window are found by scan step.
+void set_window(ForwardPass* again, BackwardPass* back, const Spec& spec, const Problem& p,
+                const Window& window, char* memory) {
+  const auto take = [&](int64_t bytes, int64_t width) {
+    const Sequence q{memory, p.B * width, width, 1, 0};
+    memory += bytes;
+    return q;
+  };
+  again->x = back->x, again->mask = back->mask, again->initial = back->initial;
+  again->chunk = window.chunk;
+  for (int k = 0; k < spec.states; ++k) {
+    again->entering[k] = back->entering[k];
+    again->states[k] = take(window.state, spec.units);
+    if (k > 0) back->states[k] = again->states[k];
+  }
+  if (spec.saved > 0) again->saved = back->saved = take(window.saved, spec.saved * spec.units);
+}
+
 // Memory of a backward call: two gradients between layers, what the team shares, the window that is
-// made anew, scratch of backward and of that.
+// made anew, scratch of backward and of making it anew.
 struct BackwardNeeds {
   Window window;
   int64_t between, between_count, shared, again;
@@ -346,21 +369,28 @@ void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call
   check_block(spec, "tape states", call.tape.states, shapes.states);
   check_block(spec, "tape saved", call.tape.saved, shapes.saved);
   check_values(spec, "dy", call.dy, p.sequence(width));
+  for (int k = 0; k < spec.states; ++k)
+    if (call.dfinal[k].given)
+      check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p));
+  const int64_t count = spec.layers * spec.directions * spec.params_per_pass();
+  if (static_cast<int64_t>(call.dparameters.size()) != count)
+    throw Error(Fault::kValue, spec.op,
+                "there must be " + std::to_string(count) + " gradients, got " +
+                    std::to_string(call.dparameters.size()));
+  bool fresh = call.dx.fresh;
+  for (int k = 0; k < spec.states; ++k) fresh &= call.dinitial[k].fresh;
+  for (const View& v : call.dparameters) fresh &= v.fresh;
+  if (fresh) return;
+
   std::vector<Named> in = inputs_of(call, spec);
   for (const View* v : {&call.y, &call.tape.inner, &call.tape.states, &call.tape.saved, &call.dy})
     in.push_back({"the tape or dy", v});
   std::vector<Output> out = {{"dx", &call.dx, p.sequence(spec.inputs)}};
   for (int k = 0; k < spec.states; ++k) {
-    if (call.dfinal[k].given)
-      check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p));
     in.push_back({kFinalGradient[k], &call.dfinal[k]});
     out.push_back({kInitialGradient[k], &call.dinitial[k], state_shape(spec, p)});
   }
   const std::vector<Parameter> parameters = parameters_of(spec);
-  if (call.dparameters.size() != parameters.size())
-    throw Error(Fault::kValue, spec.op,
-                "there must be " + std::to_string(parameters.size()) + " gradients, got " +
-                    std::to_string(call.dparameters.size()));
   for (size_t i = 0; i < parameters.size(); ++i)
     out.push_back({"d" + parameters[i].name, &call.dparameters[i], parameters[i].shape, true});
   check_outputs(spec, out, in);
@@ -442,7 +472,10 @@ void forward(const Weights& weights, const ForwardCall& call) {
   const StateArrays initial(spec, p, call.initial), final(spec, p, call.final);
   const Elements e{spec.element_bytes};
 
-  ForwardJob job{List<ForwardPass>(&local), &team, &kernel};
+  // A state that every step overwrites.
+  const auto one_row = [&](void* at) { return Sequence{at, 0, spec.units, 1, 0}; };
+
+  ForwardJob job{List<ForwardPass>(local.lists()), &team, &kernel};
   job.passes.reserve(static_cast<size_t>(spec.layers * spec.directions));
   for (int64_t l = 0; l < spec.layers; ++l)
     for (int64_t d = 0; d < spec.directions; ++d) {
@@ -454,8 +487,7 @@ void forward(const Weights& weights, const ForwardCall& call) {
       pass.states[0] = offset(layers.y[l], d * spec.units, e);
       for (int k = 1; k < spec.states; ++k)
         pass.states[k] = call.keep_tape ? tape.state(spec, p, k, index)
-                                        : Sequence{states + (k - 1) * p.B * spec.units * e.bytes, 0,
-                                                   spec.units, kOneSlot};
+                                        : one_row(states + (k - 1) * p.B * spec.units * e.bytes);
       if (call.keep_tape) pass.saved = tape.save(spec, p, index);
       pass.initial = initial.pass(index, e);
       pass.final = final.pass(index, e);
@@ -490,13 +522,12 @@ void backward(const Weights& weights, const BackwardCall& call) {
   const StateArrays initial(spec, p, call.initial), dfinal(spec, p, call.dfinal),
       dinitial(spec, p, call.dinitial);
   const Elements e{spec.element_bytes};
-  // A window's rows of `width`, found by scan step.
-  const auto by_step = [&](int64_t offset, int64_t width) {
-    return Sequence{window + offset, p.B * width, width, 1};
-  };
-
-  BackwardJob job{
-      List<BackwardJob::Both>(&local), &team, &kernel, rows.longest(), needs.window.steps, anew};
+  BackwardJob job{List<BackwardJob::Both>(local.lists()),
+                  &team,
+                  &kernel,
+                  rows.longest(),
+                  needs.window.steps,
+                  anew};
   job.passes.reserve(static_cast<size_t>(spec.layers * spec.directions));
   Sequence dy = sequence_of(dy_given, p);
   for (int64_t l = spec.layers - 1; l >= 0; --l) {
@@ -531,17 +562,8 @@ void backward(const Weights& weights, const BackwardCall& call) {
       if (!anew) continue;
 
       set_common(&again, spec, p, rows, l, d);
-      again.x = pass.x, again.mask = pass.mask, again.initial = pass.initial;
-      for (int k = 0; k < spec.states; ++k) {
-        again.entering[k] = pass.entering[k];
-        again.states[k] = by_step(k * needs.window.state, spec.units);
-        if (k > 0) pass.states[k] = again.states[k];
-      }
-      if (spec.saved > 0)
-        again.saved = pass.saved =
-            by_step(spec.states * needs.window.state, spec.saved * spec.units);
+      set_window(&again, &pass, spec, p, needs.window, window);
       again.w = weights.gate_panels(index);
-      again.chunk = needs.window.chunk;
       again.scratch = again_scratch;
       again.scratch_stride = needs.again_scratch.stride;
     }
@@ -550,11 +572,11 @@ void backward(const Weights& weights, const BackwardCall& call) {
   run_team(plan.threads(), BackwardJob::run, &job);
 }
 
-Usage forward_usage(const Weights& weights, const Problem& p, bool keep_tape, bool masked) {
+Usage forward_usage(const Weights& weights, const Problem& p, bool keep_tape) {
   const Spec& spec = weights.spec();
   const Plan plan = plan_forward(weights.kernel(), spec, p, p.T * p.B, available_threads());
   const int64_t rows = (p.B + plan.row_groups - 1) / plan.row_groups;
-  return {plan, ForwardNeeds(weights.kernel(), spec, p, plan, rows, keep_tape, masked).bytes()};
+  return {plan, ForwardNeeds(weights.kernel(), spec, p, plan, rows, keep_tape, false).bytes()};
 }
 
 Usage backward_usage(const Weights& weights, const Problem& p) {

@@ -89,8 +89,8 @@ struct Usage {
 void forward(const Weights& weights, const ForwardCall& call);
 void backward(const Weights& weights, const BackwardCall& call);
 
-// The plans of a call of this size, all rows of full length.
-Usage forward_usage(const Weights& weights, const Problem& problem, bool keep_tape, bool masked);
+// The plans of a call of this size, all rows of full length, without masks.
+Usage forward_usage(const Weights& weights, const Problem& problem, bool keep_tape);
 Usage backward_usage(const Weights& weights, const Problem& problem);
 
 }  // namespace fastrnn

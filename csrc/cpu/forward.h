@@ -108,7 +108,7 @@ template <class Cell, class Math, class T> struct Forward {
     }
   }
 
-  // Output past a row's last step is zero; what backward makes anew has no such rows.
+  // Output past a row's last step is zero; a window that is made anew holds no such rows.
   void clear_past_ends() {
     if (pass.states[0].slot) return;
     for (int64_t p = share.row_begin; p < share.row_end; ++p)

@@ -12,8 +12,8 @@ namespace {
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int kSlots = 64;
 
-// Sanitizers must see every block come and go.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// The address sanitizer must see every block come and go.
+#if defined(FASTRNN_KEEP_NOTHING)
 constexpr bool kKeep = false;
 #else
 constexpr bool kKeep = true;
@@ -81,19 +81,23 @@ char* acquire(int64_t bytes) {
     }
   }
   char* data = from_system(bytes);
-  return data || release_memory() == 0 ? data : from_system(bytes);
+  if (!data && release_memory() > 0) data = from_system(bytes);
+  return data;
 }
 
 void give_back(char* data, int64_t bytes) {
   if (!kKeep || bytes > kMostKept) return std::free(data);
-  // Others make room in turn: what is never asked for again goes sooner or later.
-  for (int tries = 0; tries < kSlots && kept_bytes + bytes > kMostKept; ++tries)
-    empty(slots[turn++ % kSlots]);
+  // Counted before it is kept, so that threads at once do not each take what is left.
   size_of(data) = bytes;
   kept_bytes += bytes;
-  if (put(data)) return;
-  empty(slots[turn++ % kSlots]);
-  if (put(data)) return;
+  // Others make room in turn: what is never asked for again goes sooner or later.
+  for (int tries = 0; tries < kSlots && kept_bytes > kMostKept; ++tries)
+    empty(slots[turn++ % kSlots]);
+  if (kept_bytes <= kMostKept) {
+    if (put(data)) return;
+    empty(slots[turn++ % kSlots]);
+    if (put(data)) return;
+  }
   kept_bytes -= bytes;
   std::free(data);
 }

@@ -1,11 +1,12 @@
 // The one GEMM tile of the engine: R rows by N vectors of accumulators that stay in registers.
 //
-//   out[r][v] = init[r][v] + sum_k a[r][k] * b[k][v]        k in order, one fma chain per element
+//   out[r][v] = init[r][v] + sum_k a[r][k] * b[k][v]
 //
-// Each element is one chain in order of k whatever the tile's shape, so results do not depend on
-// how rows and units are cut into tiles. Bound: R * N FMAs per k against N vector and R broadcast
-// loads; with 2 FMAs a cycle a tile of 6 x 4 (32 registers) or 3 x 4 (16) is bound by arithmetic as
-// long as b comes from L2 or nearer (N vectors per R * N / 2 cycles).
+// Each element is one FMA chain in order of k (or a fixed number of them, below) whatever the
+// tile's shape, so results do not depend on how rows and units are cut into tiles. Bound: R * N
+// FMAs per k against N vector and R broadcast loads; with 2 FMAs a cycle a tile of 6 x 4 (32
+// registers) or 3 x 4 (16) is bound by arithmetic as long as b comes from L2 or nearer (N vectors
+// per R * N / 2 cycles).
 //
 // One row alone has too few chains to fill the FMA units, each of which waits for its last result.
 // So its tile takes two panels at once, and where the whole product is narrower than that, each sum

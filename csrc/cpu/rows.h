@@ -64,7 +64,8 @@ template <class Pass> struct Steps {
   }
   // From there to the row of step s + 1.
   FASTRNN_INLINE int64_t stride(const Sequence& q, int64_t s) const {
-    if (q.slot) return (s + 1 - q.from) % q.slot ? 0 : q.t_stride;
+    if (q.slot > 1) return (s + 1 - q.from) % q.slot ? 0 : q.t_stride;
+    if (q.slot == 1) return q.t_stride;
     return pass.reverse ? -q.t_stride : q.t_stride;
   }
   // Rows of [begin, end) that are active at step s, given a count that was right at a step before

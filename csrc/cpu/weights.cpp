@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 
 #include "../core/dispatch.h"
@@ -35,8 +36,8 @@ struct PackAll {
                                members, m.out);
   }
 };
-// Packing less is not worth waking a team for.
-constexpr int64_t kTeamBytes = int64_t{1} << 20;
+// Packing less is not worth waking another member for.
+constexpr int64_t kBytesOfAMember = int64_t{1} << 19;
 
 }  // namespace
 
@@ -103,7 +104,8 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
         k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
       }
     }
-  run_team(bytes < kTeamBytes ? 1 : available_threads(), PackAll::run, &all);
+  const int64_t members = std::min<int64_t>(available_threads(), bytes / kBytesOfAMember);
+  run_team(std::max(1, static_cast<int>(members)), PackAll::run, &all);
 
   const Panels* none = nullptr;
   if (panels_[backward].compare_exchange_strong(none, made.get(), std::memory_order_acq_rel))

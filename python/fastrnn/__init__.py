@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _native, functional, reference, training
+from . import _arguments, _native, functional, reference, training
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
 from .module import Module
@@ -139,4 +139,5 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     T, B = (shape[0], 1) if len(shape) == 2 else shape[:2]
     if len(shape) == 3 and layer.batch_first:
         T, B = B, T
-    return layer._weights(backward=True)[1].native.explain(T, B, layer.recompute)
+    recompute = _arguments.checkpoint_steps(layer.cell, layer.recompute)
+    return layer._weights(backward=True)[1].native.explain(T, B, recompute)

@@ -1,4 +1,4 @@
-"""What the constructors of layers, cells and heads check and draw alike."""
+"""What constructors and calls check alike, and what constructors draw."""
 
 from __future__ import annotations
 

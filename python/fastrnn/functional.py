@@ -140,32 +140,9 @@ def infer(
     MemoryError
         The workspace cannot be had.
     """
-    return _infer(
-        _packed(cell, params, forward=True),
-        x,
-        state,
-        lengths,
-        resets,
-        dropout_masks,
-        bool(batch_first),
-        out,
-    )
-
-
-def _infer(
-    packed: Packed,
-    x: np.ndarray,
-    state: State,
-    lengths: Any,
-    resets: np.ndarray | None,
-    masks: Sequence[np.ndarray] | None,
-    batch_first: bool,
-    out: np.ndarray | None,
-) -> tuple[np.ndarray, State]:
-    """`infer`, positional: parsing keywords takes time, on every step of a stream."""
-    if lengths is not None:
-        lengths = _lengths_array(packed.cell, lengths)
-    return packed.native.infer(x, state, lengths, resets, masks, batch_first, out)
+    packed = _packed(cell, params, forward=True)
+    lengths = _lengths_array(cell, lengths)
+    return packed.native.infer(x, state, lengths, resets, dropout_masks, bool(batch_first), out)
 
 
 def forward(
@@ -196,8 +173,7 @@ def forward(
     """
     steps = _arguments.checkpoint_steps(_cell_name(cell), recompute)
     packed = _packed(cell, params, forward=True)
-    if lengths is not None:
-        lengths = _lengths_array(cell, lengths)
+    lengths = _lengths_array(cell, lengths)
     if isinstance(state, list):
         state = tuple(state)
     masks: Any = tuple(dropout_masks) if isinstance(dropout_masks, list) else dropout_masks
@@ -367,9 +343,9 @@ def _in_order(
     return tuple(params[name] for name in names)
 
 
-def _lengths_array(cell: str, lengths: Any) -> np.ndarray:
+def _lengths_array(cell: str, lengths: Any) -> np.ndarray | None:
     """Lengths as an array; a list of ints is welcome."""
-    if isinstance(lengths, np.ndarray):
+    if lengths is None or isinstance(lengths, np.ndarray):
         return lengths
     try:
         array = np.array(lengths)

@@ -115,8 +115,10 @@ class Recurrent(Module):
         Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or
         ``y, (hn, cn)``.
         """
-        packed = self._weights(False)[1]
-        return functional._infer(packed, x, state, lengths, resets, None, self.batch_first, out)
+        weights = self._weights(False)[1]
+        if lengths is not None:  # not even a call more: this is all of a stream's step
+            lengths = functional._lengths_array(self.cell, lengths)
+        return weights.native.infer(x, state, lengths, resets, None, self.batch_first, out)
 
     def forward(
         self,
