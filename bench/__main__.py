@@ -3,6 +3,7 @@
     python -m bench [options]              run the grid of bench/shapes.toml, or --quick
     python -m bench compare A.json B.json  how much faster run B is than run A
     python -m bench plot A.json FOLDER     the plots of a run
+    python -m bench memory [options]       peaks of memory of training steps, beside torch's
     python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
 A ratio is a peer's time divided by fastrnn's: above 1 fastrnn is faster. Each library lives in a
@@ -23,10 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import cases, limits, report, runner
+from . import cases, limits, memory, report, runner
+from .options import add_grid, chosen_cases, make_parser
 from .peers import PEERS
-
-CELLS = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,12 @@ class Setting:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = make_parser("bench", __doc__)
+    add_grid(made, cases.MODES)
     made.add_argument("--quick", action="store_true", help="a few shapes, under 5 minutes")
-    made.add_argument("--cell", nargs="+", choices=CELLS, default=list(CELLS))
-    made.add_argument("--mode", nargs="+", choices=cases.MODES, default=list(cases.MODES))
-    made.add_argument(
-        "--shapes",
-        nargs="+",
-        default=[str(cases.SHAPES)],
-        metavar="FILE",
-        help="files like bench/shapes.toml; or shapes T,B,I,H",
-    )
     made.add_argument("--peers", nargs="*", choices=PEERS, help="beside fastrnn")
-    made.add_argument("--threads", type=int)
-    made.add_argument("--isa", help="cap fastrnn's instruction set: scalar, avx2, avx512")
-    made.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     made.add_argument("--rounds", type=int, default=15, help="at most (15); 5 at least")
     made.add_argument("--minutes", type=float, help="aim at so many for the whole run (38; 4.5)")
-    made.add_argument("--json", metavar="FILE", help="append a line for each case")
     made.add_argument("--plot", metavar="FOLDER", help="run the sweeps too, and write plots")
     return made
 
@@ -88,15 +72,7 @@ def run(options: argparse.Namespace) -> list[report.Row]:
     info = fastrnn.build_info()
     minutes = options.minutes or (4.5 if options.quick else 38.0)
     deadline = time.perf_counter() + 60 * minutes
-    shapes = [shape for path in options.shapes for shape in cases.read_shapes(path)]
-    chosen = cases.make_cases(
-        shapes,
-        [CELLS[cell] for cell in options.cell],
-        options.mode,
-        options.dtype,
-        options.quick,
-        sweeps=options.plot is not None,
-    )
+    chosen = chosen_cases(options, options.quick, sweeps=options.plot is not None)
     settings = settings_of(options, info["threads"], info["level"])
     machine = report.machine()
     print(f"fastrnn {info['version']}, {info['compiler']}; {machine['processor']}")
@@ -200,13 +176,23 @@ def probe(threads: int, bar: Any) -> limits.Limits | None:
     return measured
 
 
+def compare(arguments: Sequence[str]) -> None:
+    print(*report.compare(*map(report.read, arguments)), sep="\n")
+
+
+def plot(arguments: Sequence[str]) -> None:
+    print(*report.plot(report.read(arguments[0]), arguments[1]), sep="\n")
+
+
+# Name, what does it, and how many arguments it takes (None: options).
+COMMANDS = {"compare": (compare, 2), "plot": (plot, 2), "memory": (memory.main, None)}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["compare"] and len(arguments) == 3:
-        print(*report.compare(*map(report.read, arguments[1:])), sep="\n")
-        return
-    if arguments[:1] == ["plot"] and len(arguments) == 3:
-        print(*report.plot(report.read(arguments[1]), arguments[2]), sep="\n")
+    command, count = COMMANDS.get(arguments[0] if arguments else "", (None, None))
+    if command and count in (None, len(arguments) - 1):
+        command(arguments[1:])
         return
     options = parser().parse_args(arguments)
     rows = run(options)

@@ -29,7 +29,8 @@ class Case:
     """One cell, mode and shape.
 
     `forward` runs a sequence without keeping anything for backward; `train` is forward and backward
-    for x, the initial states and every parameter; `stream` is one step a call.
+    for x, the initial states and every parameter; `stream` is one step a call. With `recompute`
+    fastrnn keeps less for backward, as its option of that name says; peers have no such option.
     """
 
     cell: str
@@ -43,6 +44,7 @@ class Case:
     dtype: str = "float32"
     lengths: tuple[int, int] | None = None
     sweep: str = ""
+    recompute: int = 0
 
     @property
     def id(self) -> str:
@@ -52,6 +54,7 @@ class Case:
         text += f"-L{self.L}" if self.L > 1 else ""
         text += "-len{}to{}".format(*self.lengths) if self.lengths else ""
         text += f"-sweep{self.sweep}" if self.sweep else ""
+        text += f"-recompute{self.recompute}" if self.recompute else ""
         return f"{text} {self.mode}"
 
     @property

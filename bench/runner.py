@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,10 @@ class Worker:
         if isinstance(answer, dict):
             raise SystemExit(f"{self.peer}: {answer['failed']}")
         return float(answer)
+
+    def apply(self, function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """What `function`, of a module of the suite, returns there for the peer's module."""
+        return dict(self._ask("apply", function, *arguments))
 
     def close(self) -> None:
         if self._process.is_alive():

@@ -44,6 +44,9 @@ def serve(peer: str, threads: int, pipe: Connection) -> None:
                 seconds = answer["seconds"]
                 calls = max(1, int(block / seconds))
             pipe.send(answer)
+        elif what == "apply":
+            function, *rest = arguments
+            pipe.send(function(module, *rest))
         else:
             assert call is not None
             # Other workers had the caches and the cores meanwhile.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from bench import __main__ as suite  # noqa: E402
-from bench import cases, limits, report, runner, worker  # noqa: E402
+from bench import cases, limits, memory, report, runner, worker  # noqa: E402
 from bench.cases import Case  # noqa: E402
-from bench.peers import load  # noqa: E402
+from bench.peers import Way, load  # noqa: E402
 
 LIMITS = {
     "fma_gflops": [100.0, 190.0],
@@ -197,3 +198,64 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[0]["case"] in capsys.readouterr().out
     suite.main(["compare", str(output), str(output)])
     assert "1.00" in capsys.readouterr().out
+
+
+def test_the_peak_of_memory_is_that_of_the_step() -> None:
+    class Module:
+        """A peer whose step needs 24 MB at once and returns 8 MB of them."""
+
+        @staticmethod
+        def build(case: Case, data: cases.Data) -> dict[str, Way]:
+            def call() -> np.ndarray:
+                kept = np.ones(1_000_000)
+                np.ones(2_000_000)
+                return kept
+
+            return {"only": Way(call, lambda value: {"y": value})}
+
+    # What was resident and is free again does not count.
+    np.ones(3_000_000)
+    found = memory.footprint(Module, Case("lstm", "train", 2, 1, 3, 4), 0)
+    assert found["bytes"] == pytest.approx(24e6, rel=0.05)
+    assert found["ways"] == 1
+    assert found["digests"] == {"y": memory.digest(np.ones(1_000_000))}
+    assert memory.digest(np.zeros(2)) != memory.digest(-np.zeros(2))
+
+
+def test_shares_of_memory() -> None:
+    case = Case("gru", "train", T=100, B=10, I=20, H=30, D=2)
+    y_and_dx = 100 * 10 * (60 + 20) * 4
+    ours, other = ({"bytes": y_and_dx + n, "ms": 1.0} for n in (100, 400))
+    row = memory.make_row(case, ours, other)
+    assert row["share_beyond"] == 0.25
+    assert row["share"] == (y_and_dx + 100) / (y_and_dx + 400)
+    less = memory.make_row(replace(case, recompute=7), {**ours, "bytes": y_and_dx + 40}, other)
+    assert less["case"] == "gru_f32_T100_B10_I20_H30_D2-recompute7 train"
+    text = memory.totals([less, row])
+    assert "plain, beyond y and dx: at most 0.250" in text[1]
+    assert "recompute 7, beyond y and dx: at most 0.100" in text[3]
+
+
+def test_memory_of_a_step_with_and_without_recompute(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    output = tmp_path / "memory.json"
+    options = "memory --shapes 400,16,32,64 --cell lstm --recompute 50 --json"
+    suite.main([*options.split(), str(output)])
+    plain, anew = report.read(output)
+    step = 400 * 16 * 64 * 4
+    assert plain["bytes"]["torch"] > 6 * step  # y, c and the gates
+    assert plain["bytes"]["fastrnn"] > 6 * step
+    assert anew["bytes"]["fastrnn"] < plain["bytes"]["fastrnn"] - 3 * step
+    assert anew["case"] in capsys.readouterr().out
+
+
+def test_recompute_must_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(peer: str, case: Case, *_: Any) -> dict[str, Any]:
+        return {"bytes": 1, "ms": 1.0, "digests": {"dx": "a", "dh0": case.recompute}}
+
+    monkeypatch.setattr(memory, "measure", measure)
+    case = Case("rnn_tanh", "train", 2, 1, 3, 4)
+    with pytest.raises(SystemExit, match="not the bits of the plain step: dh0"):
+        list(memory.rows_of(case, [3], 1, None))

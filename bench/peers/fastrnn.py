@@ -27,7 +27,13 @@ def setup(threads: int) -> None:
 
 def build(case: Case, data: Data) -> dict[str, Way]:
     layer = fastrnn.Recurrent(
-        case.cell, case.I, case.H, case.L, bidirectional=case.D == 2, dtype=case.dtype
+        case.cell,
+        case.I,
+        case.H,
+        case.L,
+        bidirectional=case.D == 2,
+        dtype=case.dtype,
+        recompute=case.recompute,
     )
     layer.load_state_dict(data.params)
     lengths = case.row_lengths if case.lengths else None

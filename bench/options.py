@@ -1,0 +1,53 @@
+"""The options that the commands of the suite share, and the cases that they choose."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from . import cases
+
+CELLS = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}
+
+
+def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
+    """A command's parser; its help is its module's text."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--json", metavar="FILE", help="append a line for each case")
+    return made
+
+
+def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
+    """Options that choose cases, and how fastrnn runs them."""
+    made.add_argument("--cell", nargs="+", choices=CELLS, default=list(CELLS))
+    made.add_argument(
+        "--shapes",
+        nargs="+",
+        default=[str(cases.SHAPES)],
+        metavar="FILE",
+        help="files like bench/shapes.toml; or shapes T,B,I,H",
+    )
+    if len(modes) > 1:
+        made.add_argument("--mode", nargs="+", choices=modes, default=list(modes))
+    else:
+        made.set_defaults(mode=list(modes))
+    made.add_argument("--threads", type=int)
+    made.add_argument("--isa", help="cap fastrnn's instruction set: scalar, avx2, avx512")
+    made.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+
+
+def chosen_cases(
+    options: argparse.Namespace, quick: bool = False, sweeps: bool = False
+) -> list[cases.Case]:
+    return cases.make_cases(
+        [shape for path in options.shapes for shape in cases.read_shapes(path)],
+        [CELLS[cell] for cell in options.cell],
+        options.mode,
+        options.dtype,
+        quick,
+        sweeps,
+    )
