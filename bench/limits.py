@@ -41,36 +41,40 @@ def cache_sizes() -> list[int]:
 
 
 def compile_program(source: Path, folder: str, *options: str) -> Path:
-    """Compile a C++ file against csrc for this very machine."""
-    program = Path(folder) / source.stem
-    command = [
-        *shlex.split(os.environ.get("CXX", "g++")),
-        *("-O3", "-std=c++17", "-march=native", "-ffp-contract=off", "-fno-math-errno"),
-        *("-fno-trapping-math", "-pthread", "-I", str(HERE.parent / "csrc"), str(source)),
-        *(*options, "-o", str(program)),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return program
-
-
-def probe(threads: int) -> Limits:
-    """Measure this machine; seconds.
+    """Compile a C++ file against csrc for this very machine; seconds.
 
     Raises
     ------
     OSError, subprocess.CalledProcessError
         There is no C++ compiler, or it fails.
     """
+    program = Path(folder) / source.stem
+    command = [
+        *shlex.split(os.environ.get("CXX", "g++")),
+        *("-O3", "-std=c++17", "-march=native", "-ffp-contract=off", "-fno-math-errno"),
+        *("-fno-trapping-math", "-pthread", "-I", str(HERE.parent / "csrc"), "-I", str(HERE)),
+        *(str(source), *options, "-o", str(program)),
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return program
+
+
+def run_program(program: Path, *arguments: int) -> dict[str, Any]:
+    """The JSON that a program prints."""
+    # What it is compiled for is what it runs.
+    environment = {name: v for name, v in os.environ.items() if name != "FASTRNN_ISA"}
+    command = [str(program), *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def probe(threads: int) -> Limits:
+    """Measure this machine; raises what `compile_program` raises."""
     sizes = cache_sizes()
     with tempfile.TemporaryDirectory() as folder:
         program = compile_program(HERE / "probe.cpp", folder)
-        done = subprocess.run(
-            [str(program), str(threads), *map(str, sizes)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-    limits: Limits = json.loads(done.stdout)
+        limits = run_program(program, threads, *sizes)
     return {**limits, "threads": threads, "caches": dict(zip(LEVELS, sizes, strict=False))}
 
 

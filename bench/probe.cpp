@@ -8,56 +8,33 @@
 //                 broadcast, one FMA, the cell
 //   exchange_ns   from a store on one core until another core sees it; 0 with one thread
 //
-// Every figure is the best of several trials: a limit, not a mean.
-#if defined(__AVX512F__)
-#define FASTRNN_ISA isa_avx512
-#define FASTRNN_VECTOR_BYTES 64
-#define FASTRNN_LEVEL_AVX512
-#elif defined(__AVX2__)
-#define FASTRNN_ISA isa_avx2
-#define FASTRNN_VECTOR_BYTES 32
-#define FASTRNN_LEVEL_AVX2
-#else
-#define FASTRNN_ISA isa_scalar
-#define FASTRNN_VECTOR_BYTES 16
-#define FASTRNN_LEVEL_SCALAR
-#endif
-
+// Rates and chains are the best of several trials: limits, not means. The exchange is a median: now
+// and then two cores exchange faster than they can be relied on to, or one is taken away.
 #include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
 #include <vector>
 
-#include "simd/math.h"
-
-#include "cells/gru.h"
-#include "cells/lstm.h"
-#include "cells/rnn.h"
-
-// Makes the compiler believe that a value is read and changed here.
-#if defined(__x86_64__)
-#define KEEP(v) asm volatile("" : "+x"((v).raw))
-#else
-#define KEEP(v) asm volatile("" : "+w"((v).raw))
-#endif
+#include "native.h"
 
 namespace {
 
 using namespace fastrnn;
 using namespace fastrnn::FASTRNN_ISA;
+using bench::now;
 using V = Vec<float>;
-constexpr int kTrials = 7;
+constexpr int kTrials = 7, kLineFloats = 16;
 
-double now() {
-  using namespace std::chrono;
-  return duration<double>(steady_clock::now().time_since_epoch()).count();
-}
+// A load across two cache lines would count as two.
+struct alignas(64) Line {
+  float values[kLineFloats];
+};
 
 // The allowed processors, in order.
 std::vector<int> processors() {
@@ -121,23 +98,25 @@ void fma_job(int64_t n) {
   finish(acc);
 }
 
-void read_job(const float* from, int64_t count, int64_t repeats) {
-  constexpr int kChains = 8, L = V::kLanes;
-  V acc[kChains];
-  for (auto& v : acc) v = V(0.0f);
+// Loads and nothing else, none waiting for another.
+void read_job(const Line* from, int64_t lines, int64_t repeats) {
+  constexpr int kLines = 8, L = V::kLanes;
   for (int64_t repeat = 0; repeat < repeats; ++repeat)
-    for (int64_t i = 0; i + kChains * L <= count; i += kChains * L)
-#pragma GCC unroll 8
-      for (int c = 0; c < kChains; ++c) acc[c] = acc[c] + V::load(from + i + c * L);
-  finish(acc);
+    for (int64_t i = 0; i + kLines <= lines; i += kLines)
+#pragma GCC unroll 32
+      for (int c = 0; c < kLines * kLineFloats / L; ++c) {
+        const Line& line = from[i + c * L / kLineFloats];
+        V v = V::load(line.values + c * L % kLineFloats);
+        KEEP(v);
+      }
 }
 
 double bandwidth(int n, int64_t bytes) {
-  const int64_t count = bytes / static_cast<int64_t>(sizeof(float));
+  const int64_t lines = bytes / static_cast<int64_t>(sizeof(Line));
   const int64_t repeats = std::max<int64_t>(1, (48 << 20) / bytes);
-  std::vector<std::vector<float>> buffers(n, std::vector<float>(count, 1.0f));
+  std::vector<std::vector<Line>> buffers(n, std::vector<Line>(lines, Line{{1.0f}}));
   return 1e-9 * rate(n, double(bytes) * repeats,
-                     [&](int i) { read_job(buffers[i].data(), count, repeats); });
+                     [&](int i) { read_job(buffers[i].data(), lines, repeats); });
 }
 
 template <class Cell> double step_ns() {
@@ -166,31 +145,31 @@ template <class Cell> double step_ns() {
   return 1e9 / steps;
 }
 
+// Two threads on two cores take turns in storing what the other waits for.
 double exchange_ns() {
   static const std::vector<int> cpus = processors();
   if (cpus.size() < 2) return 0;
-  constexpr int kTurns = 20000;
-  double best = 1e9;
-  for (int trial = 0; trial < kTrials; ++trial) {
-    alignas(64) std::atomic<int> turn{0};
-    const auto play = [&](int me) {
-      pin(cpus[me]);
-      for (int i = me; i < kTurns; i += 2) {
-        for (int spins = 0; turn.load(std::memory_order_acquire) != i; ++spins)
-          if (spins > 100000) sched_yield();
-        turn.store(i + 1, std::memory_order_release);
-      }
-    };
-    std::thread other(play, 1);
-    std::thread one([&] {
+  constexpr int kRepeats = 301, kTurns = 200;
+  alignas(64) std::atomic<int> turn{0};
+  std::array<double, kRepeats> ns;
+  const auto play = [&](int me) {
+    pin(cpus[me]);
+    for (int repeat = 0; repeat < kRepeats; ++repeat) {
       const double start = now();
-      play(0);
-      best = std::min(best, (now() - start) / kTurns * 1e9);
-    });
-    one.join();
-    other.join();
-  }
-  return best;
+      for (int i = me; i < kTurns; i += 2) {
+        const int mine = repeat * kTurns + i;
+        for (int spins = 0; turn.load(std::memory_order_acquire) != mine; ++spins)
+          if (spins > 100000) sched_yield();
+        turn.store(mine + 1, std::memory_order_release);
+      }
+      if (me == 0) ns[repeat] = (now() - start) / kTurns * 1e9;
+    }
+  };
+  std::thread one(play, 0), other(play, 1);
+  one.join();
+  other.join();
+  std::nth_element(ns.begin(), ns.begin() + kRepeats / 2, ns.end());
+  return ns[kRepeats / 2];
 }
 
 }  // namespace

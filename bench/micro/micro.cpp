@@ -3,31 +3,13 @@
 //   tile_gflops   rows -> the tile over four vectors, weights in L2, one core
 //   gates_ns      cell -> forward of one vector of units, results independent of each other
 //   barrier_ns    one barrier among the threads of a team
-#if defined(__AVX512F__)
-#define FASTRNN_ISA isa_avx512
-#define FASTRNN_VECTOR_BYTES 64
-#define FASTRNN_LEVEL_AVX512
-#elif defined(__AVX2__)
-#define FASTRNN_ISA isa_avx2
-#define FASTRNN_VECTOR_BYTES 32
-#define FASTRNN_LEVEL_AVX2
-#else
-#define FASTRNN_ISA isa_scalar
-#define FASTRNN_VECTOR_BYTES 16
-#define FASTRNN_LEVEL_SCALAR
-#endif
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
-#include "simd/math.h"
+#include "native.h"
 
-#include "cells/gru.h"
-#include "cells/lstm.h"
-#include "cells/rnn.h"
 #include "cpu/microkernel.h"
 #include "cpu/team.h"
 
@@ -35,20 +17,9 @@ namespace {
 
 using namespace fastrnn;
 using namespace fastrnn::FASTRNN_ISA;
+using bench::seconds;
 using V = Vec<float>;
 constexpr int L = V::kLanes;
-
-// Least seconds of a call of job.
-template <class Job> double seconds(const Job& job) {
-  using clock = std::chrono::steady_clock;
-  double best = 1e9;
-  for (int trial = 0; trial < 9; ++trial) {
-    const auto start = clock::now();
-    job();
-    best = std::min(best, std::chrono::duration<double>(clock::now() - start).count());
-  }
-  return best;
-}
 
 double tile_gflops(int rows) {
   constexpr int64_t K = 512;
