@@ -17,7 +17,7 @@ def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--json", metavar="FILE", help="append a line for each case")
+    made.add_argument("--json", metavar="FILE", help="append what is found, line by line")
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ if str(ROOT) not in sys.path:
 from bench import __main__ as suite  # noqa: E402
 from bench import cases, limits, memory, report, runner, worker  # noqa: E402
 from bench.cases import Case  # noqa: E402
+from bench.micro import __main__ as micro  # noqa: E402
 from bench.peers import Way, load  # noqa: E402
 
 LIMITS = {
@@ -241,7 +243,7 @@ def test_memory_of_a_step_with_and_without_recompute(
 ) -> None:
     pytest.importorskip("torch")
     output = tmp_path / "memory.json"
-    options = "memory --shapes 400,16,32,64 --cell lstm --recompute 50 --json"
+    options = "memory --shapes 400,16,32,64 --cell lstm --threads 1 --recompute 50 --json"
     suite.main([*options.split(), str(output)])
     plain, anew = report.read(output)
     step = 400 * 16 * 64 * 4
@@ -259,3 +261,35 @@ def test_recompute_must_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> N
     case = Case("rnn_tanh", "train", 2, 1, 3, 4)
     with pytest.raises(SystemExit, match="not the bits of the plain step: dh0"):
         list(memory.rows_of(case, [3], 1, None))
+
+
+def test_steps_of_a_stream_in_cpp() -> None:
+    found = micro.steps_ns()
+    assert {cell: list(sizes) for cell, sizes in found.items()} == {
+        cell: list(sizes) for cell, sizes in micro.RTNEURAL_US.items()
+    }
+    for sizes in found.values():
+        for inside, call in sizes.values():
+            assert 0 < inside < call
+        # 64 times the arithmetic.
+        assert sizes["128"][0] > 5 * sizes["16"][0]
+
+
+def test_the_other_parts_in_cpp() -> None:
+    found = micro.native(2)
+    assert found["tile_gflops"]["6"] > found["tile_gflops"]["1"] > 0
+    assert set(found["gates_ns"]) == set(cases.CELLS)
+    assert found["gates_ns"]["lstm"] > found["gates_ns"]["rnn_tanh"] > 0
+    assert found["barrier_ns"] > 0
+    steps = {"threads": 2, "steps_ns": {"gru": {"64": [700.0, 1500.0]}}}
+    last = micro.native_lines({**found, **steps})[-1]
+    assert last.split()[-7:] == ["0.700", "us", "1.500", "us", "RTNeural", "1.000", "us"]
+
+
+def test_the_probe_reads_each_level_no_faster_than_the_one_above() -> None:
+    found = limits.probe(2)
+    reads = [found["bandwidth"][level][0] for level in limits.LEVELS]
+    assert all(above > 0.9 * below for above, below in pairwise(reads))
+    # Processors load two operands from L1 in the time of two FMAs: 2 bytes a flop.
+    assert reads[0] > 1.4 * found["fma_gflops"][0]
+    assert found["exchange_ns"] > 1

@@ -2,17 +2,20 @@
 
     python -m bench.micro [--threads N] [--json FILE]
 
-From C++: the GEMM tile, the gates' maths, the barrier. From Python: the tile inside a layer (a huge
-number of inputs and hardly a recurrence), packing, and what a call costs beside its arithmetic.
+From C++: the GEMM tile, the gates' maths, the barrier; a step of a stream (T = B = 1, I = H) inside
+a long call and as a call of its own, beside RTNeural's. From Python: the tile inside a layer (a
+huge number of inputs and hardly a recurrence), packing, a step of a stream, and what a call costs
+beside its arithmetic.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,17 @@ import numpy as np
 import fastrnn
 
 from .. import limits, report
+from ..options import make_parser
 from ..worker import time_calls
 
 HERE = Path(__file__).resolve().parent
+SOURCES = HERE.parent.parent / "csrc"
+# Microseconds of a step of RTNeural of 2025 (C++ templates over Eigen, AVX-512) on one core of a
+# Zen 4, I = H: cell -> H.
+RTNEURAL_US = {
+    "lstm": {"16": 0.100, "32": 0.260, "64": 1.30, "128": 5.12},
+    "gru": {"16": 0.101, "32": 0.219, "64": 1.00, "128": 3.66},
+}
 
 
 def least(call: Callable[[], Any], calls: int, trials: int = 7) -> float:
@@ -35,13 +46,47 @@ def least(call: Callable[[], Any], calls: int, trials: int = 7) -> float:
 def native(threads: int) -> dict[str, Any]:
     """What micro.cpp measures."""
     with tempfile.TemporaryDirectory() as folder:
-        team = str(limits.HERE.parent / "csrc" / "cpu" / "team.cpp")
+        team = str(SOURCES / "cpu" / "team.cpp")
         program = limits.compile_program(HERE / "micro.cpp", folder, team, "-fopenmp")
-        done = subprocess.run(
-            [str(program), str(threads)], check=True, stdout=subprocess.PIPE, text=True
-        )
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
+        return limits.run_program(program, threads)
+
+
+def steps_ns() -> dict[str, Any]:
+    """What step.cpp measures: cell -> H -> [inside a long call, a call for one step]."""
+    with tempfile.TemporaryDirectory() as folder:
+        units = kernel_units(Path(folder), fastrnn.build_info()["level"])
+        units += [*SOURCES.glob("core/*.cpp"), *SOURCES.glob("cpu/*.cpp")]
+        options = ("-I", folder, "-fopenmp")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = pool.map(lambda u: limits.compile_program(u, folder, *options, "-c"), units)
+        program = limits.compile_program(HERE / "step.cpp", folder, *options, *map(str, objects))
+        return limits.run_program(program)
+
+
+def kernel_units(folder: Path, level: str) -> list[Path]:
+    """Write the kernels of RTNeural's cells at one level, as CMake does for all, and their list."""
+    cmake = (SOURCES.parent / "CMakeLists.txt").read_text(encoding="utf-8")
+    (vector_bytes,) = re.findall(rf"^set\(bytes_{level} (\d+)\)$", cmake, re.M)
+    template = (SOURCES / "cpu" / "kernel.cpp.in").read_text(encoding="utf-8")
+    registry = (SOURCES / "cells" / "registry.h").read_text(encoding="utf-8")
+    units, names = [], ""
+    for cell, struct, header in re.findall(r"^FASTRNN_CELL\((\w+), (.+), (\S+)\)$", registry, re.M):
+        if cell in RTNEURAL_US:
+            values = {
+                "CELL": cell,
+                "CELL_TYPE": struct,
+                "CELL_HEADER": header,
+                "LEVEL": level,
+                "LEVEL_UPPER": level.upper(),
+                "VECTOR_BYTES": vector_bytes,
+                "ELEMENT": "float",
+                "MATH": "Exact",
+            }
+            units.append(folder / f"kernel_{cell}.cpp")
+            units[-1].write_text(re.sub(r"@(\w+)@", lambda m, v=values: v[m[1]], template))
+            names += f"FASTRNN_KERNEL({level}, {cell}, float)\n"
+    (folder / "kernel_list.inc").write_text(names)
+    return units
 
 
 def projection_gflops() -> float:
@@ -83,36 +128,56 @@ def overheads_us() -> dict[str, float]:
     }
 
 
+def step_us(layer: fastrnn.Recurrent) -> float:
+    """One step of a stream, called from Python."""
+    x = np.zeros((1, 1, layer.input_size), np.float32)
+    state = layer(x)[1]
+    return least(lambda: layer(x, state), 5000) * 1e6
+
+
+def native_lines(found: dict[str, Any]) -> list[str]:
+    """The lines of what `native` and `steps_ns` found."""
+    lines = [
+        f"{f'tile, {rows} rows x 4 vectors, K = 512':44} {gflops:8.1f} GF/s"
+        for rows, gflops in found["tile_gflops"].items()
+    ]
+    for cell, ns in found["gates_ns"].items():
+        lines.append(f"{f'gates of {cell}, one vector':44} {ns:8.2f} ns")
+    threads = f"barrier, {found['threads']} threads"
+    lines.append(f"{threads:44} {found['barrier_ns']:8.0f} ns")
+    for cell, sizes in found["steps_ns"].items():
+        for H, (inside, call) in sizes.items():
+            lines.append(
+                f"{f'step of {cell}, I = H = {H}: inside, call':44} {inside / 1e3:8.3f} us "
+                f"{call / 1e3:8.3f} us   RTNeural {RTNEURAL_US[cell][H]:.3f} us"
+            )
+    return lines
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.micro",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("bench.micro", __doc__)
     parser.add_argument("--threads", type=int, default=fastrnn.get_num_threads())
-    parser.add_argument("--json", metavar="FILE", help="append a line with everything")
     options = parser.parse_args()
     fastrnn.set_num_threads(1)
     found: dict[str, Any] = {"threads": options.threads, "machine": report.machine()}
     try:
-        found |= native(options.threads)
+        found |= {**native(options.threads), "steps_ns": steps_ns()}
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"no tile, gates, barrier: the C++ part cannot be compiled or run: {error}")
+        print(f"no tile, gates, barrier, steps: the C++ part cannot be compiled or run: {error}")
     else:
-        for rows, gflops in found["tile_gflops"].items():
-            print(f"tile, {rows} rows x 4 vectors, K = 512        {gflops:8.1f} GF/s")
-        for cell, ns in found["gates_ns"].items():
-            print(f"{f'gates of {cell}, one vector':40} {ns:8.2f} ns")
-        print(f"{f'barrier, {options.threads} threads':40} {found['barrier_ns']:8.0f} ns")
+        print(*native_lines(found), sep="\n")
     found["projection_gflops"] = projection_gflops()
-    print(f"{'projection in a layer, one thread':40} {found['projection_gflops']:8.1f} GF/s")
+    print(f"{'projection in a layer, one thread':44} {found['projection_gflops']:8.1f} GF/s")
     found["packing_us"] = {H: packing_us(H) for H in (64, 256, 512)}
     for H, times in found["packing_us"].items():
         for use, us in times.items():
-            print(f"{f'packing LSTM I = H = {H}, {use}':40} {us:8.1f} us")
+            print(f"{f'packing LSTM I = H = {H}, {use}':44} {us:8.1f} us")
+    found["steps_us"] = {name: step_us(getattr(fastrnn, name)(64, 64)) for name in ("LSTM", "GRU")}
+    for name, us in found["steps_us"].items():
+        print(f"{f'layer(x, state), {name} T = B = 1, I = H = 64':44} {us:8.3f} us")
     found["overheads_us"] = overheads_us()
     for name, us in found["overheads_us"].items():
-        print(f"{f'{name}, T = B = I = H = 1':40} {us:8.3f} us")
+        print(f"{f'{name}, T = B = I = H = 1':44} {us:8.3f} us")
     if options.json:
         report.append(options.json, found)
 
