@@ -2,7 +2,8 @@
 
     python -m bench [options]              run the grid of bench/shapes.toml, or --quick
     python -m bench compare A.json B.json  how much faster run B is than run A
-    python -m bench plot A.json FOLDER     the plots of a run
+    python -m bench table A.json           the tables of a run in Markdown
+    python -m bench plot A.json FOLDER     the pictures of a run
     python -m bench memory [options]       peaks of memory of training steps, beside torch's
     python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
@@ -17,14 +18,15 @@ then with one thread, and at the AVX2 level, against torch alone (--quick: the f
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import cases, limits, memory, report, runner
+from . import cases, limits, markdown, memory, plots, report, runner
 from .options import add_grid, chosen_cases, make_parser
 from .peers import PEERS
 
@@ -63,8 +65,8 @@ def settings_of(options: argparse.Namespace, cores: int, level: str) -> list[Set
     return settings
 
 
-def run(options: argparse.Namespace) -> list[report.Row]:
-    """Run every setting and case; prints the table and returns its rows."""
+def run(options: argparse.Namespace, command: str) -> list[report.Row]:
+    """Run every setting and case; prints the table and returns its rows, which name the command."""
     from tqdm import tqdm
 
     import fastrnn
@@ -112,6 +114,7 @@ def run(options: argparse.Namespace) -> list[report.Row]:
                         **runner.measure(team, case, 0.45 * share_of_time, options.rounds),
                         "limits": measured,
                         "machine": machine,
+                        "command": command,
                         "versions": versions,
                     }
                     if measured:
@@ -180,25 +183,35 @@ def compare(arguments: Sequence[str]) -> None:
     print(*report.compare(*map(report.read, arguments)), sep="\n")
 
 
+def table(arguments: Sequence[str]) -> None:
+    print(*markdown.tables(report.read(arguments[0])), sep="\n")
+
+
 def plot(arguments: Sequence[str]) -> None:
-    print(*report.plot(report.read(arguments[0]), arguments[1]), sep="\n")
+    print(*plots.plot(report.read(arguments[0]), arguments[1]), sep="\n")
 
 
-# Name, what does it, and how many arguments it takes (None: options).
-COMMANDS = {"compare": (compare, 2), "plot": (plot, 2), "memory": (memory.main, None)}
+# What does it, and how many arguments it takes (None: options).
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
+    "compare": (compare, 2),
+    "table": (table, 1),
+    "plot": (plot, 2),
+    "memory": (memory.main, None),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    command, count = COMMANDS.get(arguments[0] if arguments else "", (None, None))
-    if command and count in (None, len(arguments) - 1):
-        command(arguments[1:])
-        return
+    if arguments and arguments[0] in COMMANDS:
+        command, count = COMMANDS[arguments[0]]
+        if count in (None, len(arguments) - 1):
+            command(arguments[1:])
+            return
     options = parser().parse_args(arguments)
-    rows = run(options)
+    rows = run(options, shlex.join(["python", "-m", "bench", *arguments]))
     print("", *report.totals(rows), sep="\n")
     if options.plot and rows:
-        print(*report.plot(rows, options.plot), sep="\n")
+        print(*plots.plot(rows, options.plot), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What a run leaves: a table in the terminal, JSON lines, comparisons of two runs, plots."""
+"""What a run leaves: a table in the terminal, JSON lines, comparisons of two runs."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,27 +81,40 @@ def geometric_mean(values: Iterable[float]) -> float:
     return float(np.exp(np.mean(np.log(np.fromiter(values, float)))))
 
 
+def grid(rows: Iterable[Row]) -> list[Row]:
+    """The rows of the grid, without sweeps; of a case that was run again the last."""
+    return list({key(row): row for row in rows if not row["sweep"]}.values())
+
+
+def cell_name(cell: str) -> str:
+    """As people write it."""
+    return cell.split("_")[0].upper()
+
+
+def groups(rows: Iterable[Row], *fields: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by what they hold in these fields, in the order of the rows."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[field] for field in fields), []).append(row)
+    return found
+
+
+def ratios(rows: Iterable[Row], peer: str) -> list[float]:
+    """Ratios to a peer, or to each row's best peer ("best"), where there is one."""
+    named = [(row, row["best"] if peer == "best" else peer) for row in rows]
+    return [row["ratios"][name]["median"] for row, name in named if name in row["ratios"]]
+
+
 def totals(rows: Sequence[Row]) -> list[str]:
     """Geometric means and least ratios for each threads, level and mode."""
     lines = []
-    groups = sorted(
-        {(row["threads"], row["level"], row["mode"]) for row in rows if not row["sweep"]}
-    )
-    for group in groups:
-        chosen = [
-            row
-            for row in rows
-            if (row["threads"], row["level"], row["mode"]) == group and not row["sweep"]
-        ]
+    for group, chosen in sorted(groups(grid(rows), "threads", "level", "mode").items()):
         threads, level, mode = group
         text = f"{mode}, {threads} threads, {level}, {len(chosen)} cases:"
-        against = {
-            "torch": [r["ratios"]["torch"]["median"] for r in chosen if "torch" in r["ratios"]],
-            "the best peer": [r["ratios"][r["best"]]["median"] for r in chosen if r["best"]],
-        }
-        for name, ratios in against.items():
-            if ratios:
-                text += f" against {name} {geometric_mean(ratios):.2f} (least {min(ratios):.2f});"
+        for peer, name in (("torch", "torch"), ("best", "the best peer")):
+            found = ratios(chosen, peer)
+            if found:
+                text += f" against {name} {geometric_mean(found):.2f} (least {min(found):.2f});"
         shares = [row["share"] for row in chosen if row.get("share")]
         if shares:
             text += f" share of the limit {min(shares):.2f} .. {max(shares):.2f};"
@@ -142,120 +155,3 @@ def compare(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
         if only:
             lines.append(f"only in {name}: {', '.join(only)}")
     return lines
-
-
-# ---- plots ---------------------------------------------------------------------------------------
-
-
-def plot(rows: Sequence[Row], folder: str | Path) -> list[Path]:
-    """Write ratios.png, limits.png and costs.png, those that there are rows for."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    # One setting: the one with the most cases.
-    settings = [(row["threads"], row["level"]) for row in rows]
-    setting = max(settings, key=settings.count)
-    rows = [row for row in rows if (row["threads"], row["level"]) == setting]
-    cases = [row for row in rows if not row["sweep"]]
-    title = f"{rows[0]['machine']['processor']}, {setting[0]} threads, {setting[1]}"
-    figures = {
-        "ratios.png": ratio_bars(plt, [row for row in cases if row["best"]], title),
-        "limits.png": share_bars(plt, [row for row in cases if row.get("share")], title),
-        "costs.png": cost_lines(plt, [row for row in rows if row["sweep"]], title),
-    }
-    written = []
-    for name, figure in figures.items():
-        if figure is not None:
-            figure.savefig(folder / name, dpi=120)
-            plt.close(figure)
-            written.append(folder / name)
-    return written
-
-
-def bars(plt: Any, rows: Sequence[Row], title: str, label: str) -> Any:
-    """A figure with a place for each case, from top to bottom."""
-    figure, axes = plt.subplots(figsize=(9, 1.4 + 0.19 * len(rows)), layout="constrained")
-    axes.set_yticks(range(len(rows)), [row["case"] for row in rows], fontsize=6)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_title(title, fontsize=8)
-    axes.set_xlabel(label)
-    axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def ratio_bars(plt: Any, rows: Sequence[Row], title: str) -> Any:
-    if not rows:
-        return None
-    figure = bars(plt, rows, title, "time of a peer / time of fastrnn (median, 10 .. 90 %)")
-    axes = figure.axes[0]
-    for name, color in (("torch", "tab:orange"), ("best", "tab:blue")):
-        found = [
-            (y, r["ratios"].get(r["best"] if name == "best" else name)) for y, r in enumerate(rows)
-        ]
-        places = [y for y, r in found if r]
-        ratios = [r for _, r in found if r]
-        middle = [r["median"] for r in ratios]
-        errors = [
-            [m - r["low"] for m, r in zip(middle, ratios, strict=True)],
-            [r["high"] - m for m, r in zip(middle, ratios, strict=True)],
-        ]
-        label = "best peer" if name == "best" else name
-        axes.errorbar(middle, places, xerr=errors, fmt="o", ms=3, color=color, label=label)
-    axes.axvline(1.0, color="black", lw=0.8)
-    axes.set_xscale("log")
-    axes.legend()
-    return figure
-
-
-def share_bars(plt: Any, rows: Sequence[Row], title: str) -> Any:
-    if not rows:
-        return None
-    figure = bars(plt, rows, title, "share of the limit: bound / time")
-    axes = figure.axes[0]
-    axes.barh(range(len(rows)), [row["share"] for row in rows], height=0.7)
-    axes.axvline(1.0, color="black", lw=0.8)
-    return figure
-
-
-def cost_lines(plt: Any, rows: Sequence[Row], title: str) -> Any:
-    if not rows:
-        return None
-    sizes = sorted({row["sweep"] for row in rows}, key="TBH".index)
-    figure, grid = plt.subplots(
-        1, len(sizes), figsize=(4 * len(sizes), 4), layout="constrained", squeeze=False
-    )
-    figure.suptitle(title, fontsize=8)
-    for axes, over in zip(grid[0], sizes, strict=True):
-        for mode in ("forward", "train"):
-            chosen = [row for row in rows if (row["sweep"], row["mode"]) == (over, mode)]
-            chosen.sort(key=lambda row: int(row["shape"][over]))
-            for peer in ("fastrnn", "torch"):
-                points = [
-                    (row["shape"][over], row["ms"][peer]["median"])
-                    for row in chosen
-                    if peer in row["ms"]
-                ]
-                if points:
-                    dashes = "-" if peer == "fastrnn" else "--"
-                    axes.plot(
-                        *zip(*points, strict=True), dashes, marker="o", label=f"{peer} {mode}"
-                    )
-        fixed = {k: v for k, v in rows_shape(rows, over).items() if k != over}
-        axes.set_title(", ".join(f"{k}={v}" for k, v in fixed.items()), fontsize=8)
-        axes.set_xlabel(over)
-        axes.set_ylabel("ms")
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    return figure
-
-
-def rows_shape(rows: Sequence[Row], over: str) -> Mapping[str, int]:
-    """T, B, H of a sweep's first row."""
-    shape = next(row["shape"] for row in rows if row["sweep"] == over)
-    return {name: int(shape[name]) for name in "TBH"}

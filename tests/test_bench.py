@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from bench import __main__ as suite  # noqa: E402
-from bench import cases, limits, memory, report, runner, worker  # noqa: E402
+from bench import cases, limits, markdown, memory, plots, report, runner, worker  # noqa: E402
 from bench.cases import Case  # noqa: E402
 from bench.micro import __main__ as micro  # noqa: E402
 from bench.peers import Way, load  # noqa: E402
@@ -108,6 +108,7 @@ def row(ms: float, ratio: float, **other: Any) -> report.Row:
     spread = {"median": ratio, "low": ratio, "high": ratio}
     return {
         "case": case.id,
+        "cell": case.cell,
         "mode": case.mode,
         "sweep": "",
         "shape": case.fields(),
@@ -121,7 +122,8 @@ def row(ms: float, ratio: float, **other: Any) -> report.Row:
         "best": "torch",
         "ways": {"fastrnn": "layer", "torch": "padded"},
         "share": 0.5,
-        "machine": {"processor": "P"},
+        "machine": {"processor": "P", "system": "Linux", "python": "3"},
+        "versions": {"fastrnn": "1", "torch": "2"},
         **other,
     }
 
@@ -142,19 +144,40 @@ def test_json_lines_come_back_and_compare(tmp_path: Path) -> None:
 
 
 def test_table_and_totals() -> None:
-    rows = [row(1.0, 2.0), row(1.0, 8.0, share=0.25), row(1.0, 99.0, sweep="T")]
+    rows = [row(1.0, 2.0), row(1.0, 8.0, case="other", share=0.25), row(1.0, 99.0, sweep="T")]
     assert "0.50  torch, padded" in report.line(rows[0])
     (text,) = report.totals(rows)
     assert "2 cases: against torch 4.00 (least 2.00)" in text
     assert "share of the limit 0.25 .. 0.50" in text
 
 
+def test_markdown() -> None:
+    jax = {
+        "ratios": {"torch": {"median": 8.0}, "jax": {"median": 0.5}},
+        "best": "jax",
+        "share": 0.25,
+    }
+    again = row(9.0, 9.0), row(1.0, 2.0)  # the last row of a case counts
+    rows = [*again, row(1.0, 8.0, case="other", **jax), row(3.0, 1.5, threads=1)]
+    rows += [row(1.0, 99.0, sweep="T")]
+    lines = markdown.tables([{**each, "command": "python -m bench"} for each in rows])
+    assert lines[0] == "P, Linux, Python 3; fastrnn 1, torch 2; from `python -m bench`"
+    assert "| LSTM train | 2 | 1.00 (0.50) | 4.00 (2.00) | 0.25 .. 0.50 |" in lines
+    assert "| LSTM train T=10 B=2 I=3 H=4 | 1 | 0.50 (jax) | 8.00 | 0.25 |" in lines
+    # torch alone has one column.
+    assert lines[lines.index("1 threads, level avx2:") :][-1].endswith("| 3 | 1.50 | 0.50 |")
+    assert "99" not in " ".join(lines)
+    long = row(1.0, 1.0, shape=Case("lstm", "train", 9, 8, 7, 6, 1, 2, lengths=(2, 9)).fields())
+    assert markdown.case_name(long) == "LSTM train T=9 B=8 I=7 H=6 D=2 lengths 2..9"
+
+
 def test_plots(tmp_path: Path) -> None:
     sweep = [
         row(float(T), 2.0, sweep="T", shape={**row(1.0, 1.0)["shape"], "T": T}) for T in (8, 16)
     ]
-    written = report.plot([row(1.0, 2.0), *sweep], tmp_path)
-    assert [path.name for path in written] == ["ratios.png", "limits.png", "costs.png"]
+    written = plots.plot([row(1.0, 2.0), *sweep], tmp_path)
+    names = ["summary.png", "ratios.png", "limits.png", "costs.png"]
+    assert [path.name for path in written] == names
     assert all(path.stat().st_size > 1000 for path in written)
 
 
@@ -197,9 +220,12 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert r["threads"] == 1
         assert list(r["versions"]) == ["fastrnn"]
         assert r["share"] > 0
+        assert r["command"].startswith("python -m bench --shapes 6,3,4,8 --cell lstm")
     assert rows[0]["case"] in capsys.readouterr().out
     suite.main(["compare", str(output), str(output)])
     assert "1.00" in capsys.readouterr().out
+    suite.main(["table", str(output)])
+    assert "LSTM forward T=6 B=3 I=4 H=8" in capsys.readouterr().out
 
 
 def test_the_peak_of_memory_is_that_of_the_step() -> None:
