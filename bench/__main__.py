@@ -5,6 +5,7 @@
     python -m bench table A.json           the tables of a run in Markdown
     python -m bench plot A.json FOLDER     the pictures of a run
     python -m bench memory [options]       peaks of memory of training steps, beside torch's
+    python -m bench scale [options]        what threads gain, and how cost grows with T and B
     python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
 A ratio is a peer's time divided by fastrnn's: above 1 fastrnn is faster. Each library lives in a
@@ -26,7 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import cases, limits, markdown, memory, plots, report, runner
+from . import cases, limits, markdown, memory, plots, report, runner, scale
 from .options import add_grid, chosen_cases, make_parser
 from .peers import PEERS
 
@@ -78,11 +79,7 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
     settings = settings_of(options, info["threads"], info["level"])
     machine = report.machine()
     print(f"fastrnn {info['version']}, {info['compiler']}; {machine['processor']}")
-    if machine["load"] > 0.5:
-        print(
-            f"the machine is busy (load {machine['load']:.1f}): peers whose threads wait for each "
-            "other become many times slower, so these ratios say little"
-        )
+    report.warn_if_busy(machine)
     plan = [(setting, parts(chosen, setting, first=k == 0)) for k, setting in enumerate(settings)]
     rows: list[report.Row] = []
     bar = tqdm(total=sum(len(c) for _, p in plan for _, c in p), leave=False, file=sys.stderr)
@@ -101,17 +98,12 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
                 bar.write(heading(setting, level, versions), file=sys.stdout)
                 for case in todo:
                     bar.set_description(case.id)
-                    share_of_time = (deadline - time.perf_counter()) / (bar.total - bar.n)
+                    seconds = runner.share_of_time(deadline, bar.total - bar.n)
                     row = {
-                        "case": case.id,
-                        "cell": case.cell,
-                        "mode": case.mode,
-                        "sweep": case.sweep,
-                        "shape": case.fields(),
+                        **report.identity(case),
                         "threads": setting.threads,
                         "level": level,
-                        # Building and proving take the larger part of a case's time.
-                        **runner.measure(team, case, 0.45 * share_of_time, options.rounds),
+                        **runner.measure(team, case, seconds, options.rounds),
                         "limits": measured,
                         "machine": machine,
                         "command": command,
@@ -197,6 +189,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
     "table": (table, 1),
     "plot": (plot, 2),
     "memory": (memory.main, None),
+    "scale": (scale.main, None),
 }
 
 

@@ -105,11 +105,8 @@ def measure(peer: str, case: Case, threads: int, isa: str | None) -> dict[str, A
     """
     found: list[dict[str, Any]] = []
     while not found or len(found) < found[0]["ways"]:
-        worker = runner.Worker(peer, threads, isa)
-        try:
+        with runner.Worker(peer, threads, isa) as worker:
             answer = {} if worker.absent else worker.apply(footprint, case, len(found))
-        finally:
-            worker.close()
         wrong = worker.absent or answer.get("failed") or answer.get("unsupported")
         if wrong:
             raise SystemExit(f"{case.id}: {peer}: {wrong}")
@@ -128,9 +125,7 @@ def make_row(case: Case, ours: Mapping[str, Any], other: Mapping[str, Any]) -> r
     whole = {runner.OURS: ours["bytes"], OTHER: other["bytes"]}
     beyond = {peer: taken - result_bytes(case) for peer, taken in whole.items()}
     return {
-        "case": case.id,
-        "cell": case.cell,
-        "shape": case.fields(),
+        **report.identity(case),
         "bytes": whole,
         "beyond": beyond,
         "share": whole[runner.OURS] / whole[OTHER],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,32 +139,32 @@ def cost_lines(plt: Any, rows: Sequence[Row], title: str) -> Any:
     )
     figure.suptitle(title, fontsize=8)
     for axes, over in zip(grid[0], sizes, strict=True):
-        for mode in ("forward", "train"):
-            chosen = [row for row in rows if (row["sweep"], row["mode"]) == (over, mode)]
-            chosen.sort(key=lambda row: int(row["shape"][over]))
-            for peer in ("fastrnn", "torch"):
-                points = [
-                    (row["shape"][over], row["ms"][peer]["median"])
-                    for row in chosen
-                    if peer in row["ms"]
-                ]
-                if points:
-                    dashes = "-" if peer == "fastrnn" else "--"
-                    axes.plot(
-                        *zip(*points, strict=True), dashes, marker="o", label=f"{peer} {mode}"
-                    )
-        fixed = {k: v for k, v in rows_shape(rows, over).items() if k != over}
-        axes.set_title(", ".join(f"{k}={v}" for k, v in fixed.items()), fontsize=8)
-        axes.set_xlabel(over)
-        axes.set_ylabel("ms")
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        draw_sweep(axes, [row for row in rows if row["sweep"] == over], over)
     return figure
 
 
-def rows_shape(rows: Sequence[Row], over: str) -> Mapping[str, int]:
-    """T, B, H of a sweep's first row."""
-    shape = next(row["shape"] for row in rows if row["sweep"] == over)
-    return {name: int(shape[name]) for name in "TBH"}
+def draw_sweep(axes: Any, rows: Sequence[Row], over: str) -> None:
+    """Time over one size, in fastrnn and in torch."""
+    for mode in MODES:
+        chosen = [row for row in rows if row["mode"] == mode]
+        for peer, dashes in (("fastrnn", "o-"), ("torch", "o--")):
+            points = sorted(
+                (row["shape"][over], row["ms"][peer]["median"])
+                for row in chosen
+                if peer in row["ms"]
+            )
+            if points:
+                axes.plot(*zip(*points, strict=True), dashes, ms=4, label=f"{peer} {mode}")
+            if points and peer == "fastrnn" and over in "TB":
+                size, ms = points[-1]
+                ends = [points[0][0], size]
+                axes.plot(ends, [ms / size * n for n in ends], "k:", lw=1)
+    fixed = {name: rows[0]["shape"][name] for name in "TBH" if name != over}
+    dotted = " (dotted: in proportion)" if over in "TB" else ""
+    axes.set_title(", ".join(f"{k}={v}" for k, v in fixed.items()) + dotted, fontsize=8)
+    axes.set_xlabel(over)
+    axes.set_ylabel("ms")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .cases import Case
 
 Row = dict[str, Any]
 
@@ -30,6 +32,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def warn_if_busy(machine: Mapping[str, Any]) -> None:
+    if machine["load"] > 0.5:
+        print(
+            f"the machine is busy (load {machine['load']:.1f}): threads that wait for each other "
+            "become many times slower, so these figures say little"
+        )
+
+
 # ---- JSON lines ----------------------------------------------------------------------------------
 
 
@@ -41,6 +51,17 @@ def append(path: str | Path, row: Row) -> None:
 def read(path: str | Path) -> list[Row]:
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.strip()]
+
+
+def identity(case: Case) -> Row:
+    """What says which case a row is of."""
+    return {
+        "case": case.id,
+        "cell": case.cell,
+        "mode": case.mode,
+        "sweep": case.sweep,
+        "shape": case.fields(),
+    }
 
 
 def key(row: Row) -> tuple[str, int, str]:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,18 @@ OURS = "fastrnn"
 
 
 class Worker:
-    """The runner's side of a peer's process."""
+    """The runner's side of a peer's process; in a `with` block the process ends with the block.
 
-    def __init__(self, peer: str, threads: int, isa: str | None) -> None:
+    Parameters
+    ----------
+    name : str
+        What its times are called by; the peer's name where it is empty.
+    """
+
+    def __init__(self, peer: str, threads: int, isa: str | None, name: str = "") -> None:
         context = multiprocessing.get_context("spawn")
         self.peer = peer
+        self.name = name or peer
         self._pipe, far = context.Pipe()
         self._process = context.Process(target=serve, args=(peer, threads, far), daemon=True)
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -60,7 +67,10 @@ class Worker:
         """What `function`, of a module of the suite, returns there for the peer's module."""
         return dict(self._ask("apply", function, *arguments))
 
-    def close(self) -> None:
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._process.is_alive():
             self._pipe.send(("stop",))
             self._process.join(20)
@@ -103,14 +113,13 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
 def workers(peers: Sequence[str], threads: int, isa: str | None) -> Iterator[list[Worker]]:
     """A worker for each peer, fastrnn first; all are stopped at the end."""
     names = [OURS, *(peer for peer in peers if peer != OURS)]
-    started: list[Worker] = []
-    try:
-        for name in names:
-            started.append(Worker(name, threads, isa))
-        yield started
-    finally:
-        for worker in started:
-            worker.close()
+    with ExitStack() as stack:
+        yield [stack.enter_context(Worker(name, threads, isa)) for name in names]
+
+
+def share_of_time(deadline: float, left: int) -> float:
+    """Seconds to time one of the `left` cases: building and proving take the larger part."""
+    return 0.45 * (deadline - time.perf_counter()) / left
 
 
 def measure(team: Sequence[Worker], case: Case, seconds: float, rounds: int) -> dict[str, Any]:
@@ -119,29 +128,42 @@ def measure(team: Sequence[Worker], case: Case, seconds: float, rounds: int) -> 
     Returns
     -------
     dict
-        What `summary` gives, with ``ways`` and ``without``, the reasons of peers left out.
+        What `summary` gives, by the workers' names, with ``ways`` and ``without``, the reasons of
+        peers left out.
     """
     reference = expected(case)
     taking, ways, without = [], {}, {}
     for worker in team:
-        answer = worker.case(case, reference)
+        answer = prepare(worker, case, reference)
         if "way" in answer:
             taking.append(worker)
-            ways[worker.peer] = answer["way"]
+            ways[worker.name] = answer["way"]
         else:
-            without[worker.peer] = answer.get("failed") or answer["unsupported"]
-            if worker.peer == OURS:
-                raise SystemExit(f"{case.id}: fastrnn: {without[worker.peer]}")
-    times: dict[str, list[float]] = {worker.peer: [] for worker in taking}
-    for worker in taking:  # warms up
+            without[worker.name] = answer.get("failed") or answer["unsupported"]
+    times = alternate(taking, seconds, rounds)
+    return {**summary(times), "ways": ways, "without": without}
+
+
+def prepare(worker: Worker, case: Case, reference: dict[str, np.ndarray]) -> dict[str, Any]:
+    """`Worker.case`, where fastrnn must have a way."""
+    answer = worker.case(case, reference)
+    if worker.peer == OURS and "way" not in answer:
+        raise SystemExit(f"{case.id}: fastrnn: {answer.get('failed') or answer['unsupported']}")
+    return answer
+
+
+def alternate(team: Sequence[Worker], seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a call of each worker, round by round; at least `LEAST_ROUNDS` of them."""
+    times: dict[str, list[float]] = {worker.name: [] for worker in team}
+    for worker in team:  # warms up
         worker.block()
     start = time.perf_counter()
     for done in range(max(rounds, LEAST_ROUNDS)):
         if done >= LEAST_ROUNDS and time.perf_counter() - start > seconds:
             break
-        for worker in taking:
-            times[worker.peer].append(worker.block())
-    return {**summary(times), "ways": ways, "without": without}
+        for worker in team:
+            times[worker.name].append(worker.block())
+    return times
 
 
 def spread(values: Any) -> dict[str, float]:

@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from bench import __main__ as suite  # noqa: E402
-from bench import cases, limits, markdown, memory, plots, report, runner, worker  # noqa: E402
+from bench import cases, limits, markdown, memory, plots, report, runner, scale, worker  # noqa: E402
 from bench.cases import Case  # noqa: E402
 from bench.micro import __main__ as micro  # noqa: E402
 from bench.peers import Way, load  # noqa: E402
@@ -319,3 +319,49 @@ def test_the_probe_reads_each_level_no_faster_than_the_one_above() -> None:
     # Processors load two operands from L1 in the time of two FMAs: 2 bytes a flop.
     assert reads[0] > 1.4 * found["fma_gflops"][0]
     assert found["exchange_ns"] > 1
+
+
+def test_growth_is_compared_round_by_round() -> None:
+    # The machine slows down ten times on the way; the cost is 3 + n.
+    drift = np.geomspace(1, 10, 9)
+    sizes = [1, 3, 9]
+    found = scale.compare_sizes(sizes, [drift * (3 + n) for n in sizes])
+    assert [row["per_unit"] for row in found] == pytest.approx([4 * 9 / 12, 2 * 9 / 12, 1])
+    assert found[0]["slope"] is None
+    slopes = [row["slope"] for row in found[1:]]
+    assert slopes == pytest.approx(np.log([6 / 4, 12 / 6]) / np.log(3))
+
+    cases = [Case("lstm", "train", n, 1, 3, 4, sweep="T") for n in sizes]
+    rows = [{**report.identity(c), **row} for c, row in zip(cases, found, strict=True)]
+    (text,) = scale.totals(rows)
+    assert text == (
+        "over T, train: cost per unit 1.00 .. 3.00 of the largest size's; "
+        "slopes 0.37 .. 0.63, farthest from 1 up to T=3"
+    )
+
+
+def test_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shapes, output = tmp_path / "shapes.toml", tmp_path / "scale.json"
+    shapes.write_text(
+        """
+        shape = [
+            {kind = "sequence", T = 5, B = 16, H = 8},
+            {kind = "sequence", T = 5, B = 15, H = 8},
+            {kind = "sweep", over = "T", values = [8, 2], B = 3, H = 8},
+            {kind = "sweep", over = "H", values = [8, 16], T = 3, B = 3},
+        ]
+        """,
+        encoding="utf-8",
+    )
+    options = "--cell lstm --mode train --threads 2 --rounds 5 --minutes 0.01"
+    suite.main(["scale", *options.split(), "--shapes", str(shapes), "--json", str(output)])
+    gained, *sweep = report.read(output)
+    assert gained["case"] == "lstm_f32_T5_B16_I8_H8_D1 train"
+    times = gained["ms"]
+    assert list(times) == ["fastrnn", "one thread"]
+    assert gained["ratios"]["one thread"]["median"] > 0
+    assert [row["shape"]["T"] for row in sweep] == [2, 8]
+    assert sweep[0]["ms"]["fastrnn"]["median"] < sweep[1]["ms"]["fastrnn"]["median"]
+    assert "least gain" in capsys.readouterr().out
+    suite.main(["plot", str(output), str(tmp_path)])
+    assert (tmp_path / "costs.png").exists()
