@@ -194,7 +194,13 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        dispatch(sys.argv[1:] if arguments is None else list(arguments))
+    except ModuleNotFoundError as error:
+        raise SystemExit(f'{error.name} is not installed: pip install ".[bench]"') from None
+
+
+def dispatch(arguments: list[str]) -> None:
     if arguments and arguments[0] in COMMANDS:
         command, count = COMMANDS[arguments[0]]
         if count in (None, len(arguments) - 1):

@@ -11,11 +11,6 @@ from typing import Any
 
 import numpy as np
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 SHAPES = Path(__file__).with_name("shapes.toml")
 CELLS = ("rnn_tanh", "lstm", "gru")
 GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3}
@@ -170,6 +165,10 @@ def read_shapes(path: str | Path = SHAPES) -> list[dict[str, Any]]:
     sizes = str(path).split(",")
     if len(sizes) == 4:
         return [{"kind": "sequence", **dict(zip("TBIH", map(int, sizes), strict=True))}]
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     with open(path, "rb") as file:
         return list(tomllib.load(file)["shape"])
 

@@ -365,3 +365,27 @@ def test_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "least gain" in capsys.readouterr().out
     suite.main(["plot", str(output), str(tmp_path)])
     assert (tmp_path / "costs.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [("tqdm", "memory"), ("tqdm", "scale"), ("tqdm", "--quick"), ("matplotlib", "plot {} .")],
+)
+def test_a_missing_package_is_named(
+    missing: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.append(tmp_path / "run.json", row(1.0, 2.0))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit, match=rf"^{missing} is not installed: pip install"):
+        suite.main(command.format(tmp_path / "run.json").split())
+
+
+def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "serve", absent)
+    with pytest.raises(SystemExit, match="lstm_f32_T2_B1_I3_H4_D1 train: torch: not installed: it"):
+        memory.measure("torch", Case("lstm", "train", 2, 1, 3, 4), 1, None)
+
+
+def absent(peer: str, threads: int, pipe: Any) -> None:
+    """A worker's process whose peer is not there."""
+    pipe.send({"absent": "not installed: it"})
