@@ -94,7 +94,7 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
                 if not team or team[0].peer != runner.OURS:
                     raise SystemExit(f"fastrnn: {all_workers[0].absent}")
                 versions = {worker.peer: worker.hello["version"] for worker in team}
-                level = versions[runner.OURS].split()[-1]
+                level = team[0].level
                 bar.write(heading(setting, level, versions), file=sys.stdout)
                 for case in todo:
                     bar.set_description(case.id)

@@ -36,7 +36,7 @@ from .worker import pilot
 
 OTHER = "torch"
 # Small, and yet with work for every thread.
-WARM_UP = {"T": 20, "B": 32, "I": 64, "H": 64, "lengths": None}
+WARM_UP: dict[str, Any] = {"T": 20, "B": 32, "I": 64, "H": 64, "lengths": None}
 # Seconds of a step that is not run again to be timed.
 LONG_STEP = 1.0
 

@@ -52,6 +52,11 @@ class Worker:
         """Why the peer does not take part, or an empty text."""
         return str(self.hello.get("absent") or self.hello.get("failed") or "")
 
+    @property
+    def level(self) -> str:
+        """The instruction set that fastrnn uses there."""
+        return str(self.hello["version"]).split()[-1]
+
     def case(self, case: Case, reference: dict[str, np.ndarray]) -> dict[str, Any]:
         """Build and prove a case; the answer names the way, or why there is none."""
         return dict(self._ask("case", case, reference, BLOCK_SECONDS))

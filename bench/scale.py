@@ -118,10 +118,8 @@ def run(options: argparse.Namespace) -> list[report.Row]:
     chosen = suite_options.chosen_cases(options, sweeps=True)
     grid = [case for case in chosen if not case.sweep and case.B >= LEAST_ROWS and threads > 1]
     sweeps = [case for case in chosen if case.sweep in ("T", "B")]
-    common = {"threads": threads, "level": isa or fastrnn.build_info()["level"]}
-    common["machine"] = report.machine()
-    print(f"{common['machine']['processor']}, {threads} threads, {common['level']}")
-    report.warn_if_busy(common["machine"])
+    machine = report.machine()
+    report.warn_if_busy(machine)
     rows: list[report.Row] = []
     deadline = time.perf_counter() + 60 * options.minutes
     bar = tqdm(total=len(grid) + len(sweeps), leave=False, file=sys.stderr)
@@ -136,18 +134,18 @@ def run(options: argparse.Namespace) -> list[report.Row]:
         if options.json:
             report.append(options.json, rows[-1])
 
-    if grid:
-        bar.write(GAIN_HEADER, file=sys.stdout)
-        with (
-            runner.Worker(runner.OURS, threads, isa) as together,
-            runner.Worker(runner.OURS, 1, isa, ALONE) as alone,
-        ):
-            for case in grid:
-                bar.set_description(case.id)
-                row = gain(case, (together, alone), seconds(), options.rounds)
-                keep(row, gain_line(row))
-    if sweeps:
-        bar.write(f"\n{GROWTH_HEADER}", file=sys.stdout)
+    with (
+        runner.Worker(runner.OURS, threads, isa) as together,
+        runner.Worker(runner.OURS, 1, isa, ALONE) as alone,
+    ):
+        common = {"threads": threads, "level": together.level, "machine": machine}
+        heading = f"{machine['processor']}, {threads} threads, level {together.level}"
+        bar.write(f"{heading}\n{GAIN_HEADER}", file=sys.stdout)
+        for case in grid:
+            bar.set_description(case.id)
+            row = gain(case, (together, alone), seconds(), options.rounds)
+            keep(row, gain_line(row))
+    bar.write(f"\n{GROWTH_HEADER}", file=sys.stdout)
     for cases in in_groups(sweeps):
         bar.set_description(f"sweep of {cases[0].sweep}, {cases[0].mode}")
         for row in growth(cases, threads, isa, seconds() * len(cases), options.rounds):

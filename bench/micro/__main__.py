@@ -72,7 +72,8 @@ def kernel_units(folder: Path, level: str) -> list[Path]:
     units, names = [], ""
     for cell, struct, header in re.findall(r"^FASTRNN_CELL\((\w+), (.+), (\S+)\)$", registry, re.M):
         if cell in RTNEURAL_US:
-            values = {
+            text = template
+            for name, value in {
                 "CELL": cell,
                 "CELL_TYPE": struct,
                 "CELL_HEADER": header,
@@ -81,11 +82,12 @@ def kernel_units(folder: Path, level: str) -> list[Path]:
                 "VECTOR_BYTES": vector_bytes,
                 "ELEMENT": "float",
                 "MATH": "Exact",
-            }
+            }.items():
+                text = text.replace(f"@{name}@", value)
             units.append(folder / f"kernel_{cell}.cpp")
-            units[-1].write_text(re.sub(r"@(\w+)@", lambda m, v=values: v[m[1]], template))
+            units[-1].write_text(text, encoding="utf-8")
             names += f"FASTRNN_KERNEL({level}, {cell}, float)\n"
-    (folder / "kernel_list.inc").write_text(names)
+    (folder / "kernel_list.inc").write_text(names, encoding="utf-8")
     return units
 
 
