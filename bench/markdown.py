@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ TITLES = {"best": "fastest peer", "torch": "torch"}
 
 def tables(rows: Sequence[Row]) -> list[str]:
     """The machine, then for each threads and level a table of means and one of all cases."""
-    lines = [description(rows[-1])]
+    # The newest of the rows with the most peers: some settings run against torch alone.
+    lines = [description(max(reversed(rows), key=lambda row: len(row["versions"])))]
     for (threads, level), chosen in groups(grid(rows), "threads", "level").items():
         lines += ["", f"{threads} threads, level {level}:", "", *means(chosen), "", *cases(chosen)]
     return lines
@@ -48,7 +50,7 @@ def cases(rows: Sequence[Row]) -> list[str]:
     peers = peers_of(rows)
     lines = []
     for row in rows:
-        line = [case_name(row), f"{row['ms']['fastrnn']['median']:.3g}"]
+        line = [case_name(row), three_digits(row["ms"]["fastrnn"]["median"])]
         for peer in peers:
             found = ratios([row], peer)
             who = f" ({row['best']})" if peer == "best" else ""
@@ -71,6 +73,10 @@ def case_name(row: Row) -> str:
     sizes = [f"{size}={shape[size]}" for size in "TBIHLD" if size not in "LD" or shape[size] > 1]
     lengths = "lengths {}..{}".format(*shape["lengths"]) if shape["lengths"] else ""
     return " ".join(filter(None, [cell_name(row["cell"]), row["mode"], *sizes, lengths]))
+
+
+def three_digits(value: float) -> str:
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

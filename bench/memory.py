@@ -180,7 +180,9 @@ def totals(rows: Sequence[report.Row]) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     parser = suite_options.make_parser("bench memory", __doc__)
     suite_options.add_grid(parser, ["train"])
-    parser.add_argument("--recompute", nargs="+", type=int, default=[], metavar="K")
+    parser.add_argument(
+        "--recompute", nargs="+", type=int, default=[], metavar="K", help="also checkpoint each K"
+    )
     options = parser.parse_args(arguments)
     from tqdm import tqdm
 

@@ -35,7 +35,7 @@ def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
         made.add_argument("--mode", nargs="+", choices=modes, default=list(modes))
     else:
         made.set_defaults(mode=list(modes))
-    made.add_argument("--threads", type=int)
+    made.add_argument("--threads", type=int, help="of each library (all)")
     made.add_argument("--isa", help="cap fastrnn's instruction set: scalar, avx2, avx512")
     made.add_argument("--dtype", choices=["float32", "float64"], default="float32")
 

@@ -159,14 +159,16 @@ def test_markdown() -> None:
     }
     again = row(9.0, 9.0), row(1.0, 2.0)  # the last row of a case counts
     rows = [*again, row(1.0, 8.0, case="other", **jax), row(3.0, 1.5, threads=1)]
-    rows += [row(1.0, 99.0, sweep="T")]
+    rows += [row(1.0, 99.0, sweep="T", versions={"fastrnn": "1"})]
     lines = markdown.tables([{**each, "command": "python -m bench"} for each in rows])
     assert lines[0] == "P, Linux, Python 3; fastrnn 1, torch 2; from `python -m bench`"
     assert "| LSTM train | 2 | 1.00 (0.50) | 4.00 (2.00) | 0.25 .. 0.50 |" in lines
-    assert "| LSTM train T=10 B=2 I=3 H=4 | 1 | 0.50 (jax) | 8.00 | 0.25 |" in lines
+    assert "| LSTM train T=10 B=2 I=3 H=4 | 1.00 | 0.50 (jax) | 8.00 | 0.25 |" in lines
     # torch alone has one column.
-    assert lines[lines.index("1 threads, level avx2:") :][-1].endswith("| 3 | 1.50 | 0.50 |")
+    assert lines[lines.index("1 threads, level avx2:") :][-1].endswith("| 3.00 | 1.50 | 0.50 |")
     assert "99" not in " ".join(lines)
+    digits = [markdown.three_digits(ms) for ms in (0.00123456, 12.345, 1234.4)]
+    assert digits == ["0.00123", "12.3", "1234"]
     long = row(1.0, 1.0, shape=Case("lstm", "train", 9, 8, 7, 6, 1, 2, lengths=(2, 9)).fields())
     assert markdown.case_name(long) == "LSTM train T=9 B=8 I=7 H=6 D=2 lengths 2..9"
 
