@@ -23,7 +23,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,46 +87,52 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
         measured = probe(setting.threads, bar)
         for peers, todo in with_peers:
             with runner.workers(peers, setting.threads, setting.isa) as all_workers:
-                for worker in all_workers:
-                    if worker.absent:
-                        bar.write(f"{worker.peer}: left out: {worker.absent}", file=sys.stdout)
-                team = [worker for worker in all_workers if not worker.absent]
-                if not team or team[0].peer != runner.OURS:
-                    raise SystemExit(f"fastrnn: {all_workers[0].absent}")
-                versions = {worker.peer: worker.hello["version"] for worker in team}
-                level = team[0].level
-                bar.write(heading(setting, level, versions), file=sys.stdout)
+                team = those_present(all_workers, bar)
+                common = {
+                    "threads": setting.threads,
+                    "level": team[0].level,
+                    "limits": measured,
+                    "machine": machine,
+                    "command": command,
+                    "versions": {worker.peer: worker.hello["version"] for worker in team},
+                }
+                bar.write(heading(common), file=sys.stdout)
                 for case in todo:
                     bar.set_description(case.id)
                     seconds = runner.share_of_time(deadline, bar.total - bar.n)
-                    row = {
-                        **report.identity(case),
-                        "threads": setting.threads,
-                        "level": level,
-                        **runner.measure(team, case, seconds, options.rounds),
-                        "limits": measured,
-                        "machine": machine,
-                        "command": command,
-                        "versions": versions,
-                    }
+                    times = runner.measure(team, case, seconds, options.rounds)
+                    rows.append({**report.identity(case), **times, **common})
                     if measured:
-                        row["bound_ms"] = limits.bound(case, measured) * 1e3
-                        row["share"] = row["bound_ms"] / row["ms"]["fastrnn"]["median"]
-                    rows.append(row)
-                    bar.write(report.line(row), file=sys.stdout)
-                    for peer, reason in row["without"].items():
-                        if not is_known(peer, case, reason):
-                            bar.write(f"    {peer}: left out: {reason}", file=sys.stdout)
+                        add_share(rows[-1], limits.bound(case, measured))
+                    show(rows[-1], bar)
                     if options.json:
-                        report.append(options.json, row)
+                        report.append(options.json, rows[-1])
                     bar.update()
     bar.close()
     return rows
 
 
-def is_known(peer: str, case: cases.Case, reason: str) -> bool:
-    """Reasons that hold for a whole mode stand in the heading, not under every case."""
-    return reason in NOTES.get(peer, "")
+def those_present(workers: Sequence[runner.Worker], bar: Any) -> list[runner.Worker]:
+    """The workers whose peers can run here; says which cannot."""
+    for worker in workers:
+        if worker.absent:
+            bar.write(f"{worker.peer}: left out: {worker.absent}", file=sys.stdout)
+    if workers[0].absent:
+        raise SystemExit(1)  # fastrnn itself
+    return [worker for worker in workers if not worker.absent]
+
+
+def add_share(row: report.Row, bound: float) -> None:
+    row["bound_ms"] = bound * 1e3
+    row["share"] = row["bound_ms"] / row["ms"][runner.OURS]["median"]
+
+
+def show(row: report.Row, bar: Any) -> None:
+    """Print a row, and why peers are not in it; what holds for a whole mode the heading says."""
+    bar.write(report.line(row), file=sys.stdout)
+    for peer, reason in row["without"].items():
+        if reason not in NOTES.get(peer, ""):
+            bar.write(f"    {peer}: left out: {reason}", file=sys.stdout)
 
 
 NOTES = {
@@ -146,10 +152,12 @@ def parts(
     return [part for part in ((setting.peers, grid), (against_torch, sweeps)) if part[1]]
 
 
-def heading(setting: Setting, level: str, versions: dict[str, str]) -> str:
+def heading(common: Mapping[str, Any]) -> str:
+    versions: Mapping[str, str] = common["versions"]
     names = ", ".join(f"{peer} {text}" for peer, text in versions.items())
     notes = "".join(f"\n{peer}: {note}" for peer, note in NOTES.items() if peer in versions)
-    return f"\n{setting.threads} threads, level {level}: {names}{notes}\n{report.HEADER}"
+    setting = f"{common['threads']} threads, level {common['level']}"
+    return f"\n{setting}: {names}{notes}\n{report.HEADER}"
 
 
 def probe(threads: int, bar: Any) -> limits.Limits | None:
