@@ -124,10 +124,10 @@ struct KernelEntry {
   // b_ih, b_hh: (G*H) or null.
   void (*pack_bias)(const void* b_ih, int64_t ih_stride, const void* b_hh, int64_t hh_stride,
                     int64_t H, void* bias_x, void* bias_r);
-  // Bytes of workspace; rows: of the batch, at one step.
+  // Bytes of workspace; rows: of the member, at one step.
   int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked);
-  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t rows, int64_t chunk);
-  int64_t (*backward_scratch)(int64_t H, int64_t rows, int64_t chunk);
+  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t B, int64_t chunk);
+  int64_t (*backward_scratch)(int64_t H, int64_t B, int64_t rows, int64_t chunk);
 };
 
 }  // namespace fastrnn

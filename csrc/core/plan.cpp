@@ -15,7 +15,8 @@ constexpr double kBytesL1 = 64, kBytesL2 = 32, kBytesL3 = 20, kBytesMemory = 6;
 constexpr double kCellPerVector = 60;  // the cell's maths, a vector of units of one row
 constexpr double kStepOverhead = 120;  // pointers and calls of a step
 constexpr double kBarrier = 900;
-constexpr double kTeamStart = 12000;  // waking a team; under a few of these stay serial
+constexpr double kBytesOfOthers = 0.6;  // what another member has just written: 100 a cache line
+constexpr double kTeamStart = 12000;    // waking a team; under a few of these stay serial
 constexpr double kCyclesPerMicrosecond = 3000;
 }  // namespace cost
 
@@ -32,28 +33,41 @@ double ceil_div(double a, double b) {
 }
 
 struct StepCost {
-  double arithmetic, weights, cell;
-  double total() const { return std::max(arithmetic, weights) + cell + cost::kStepOverhead; }
+  double arithmetic, weights, product, cell, exchange;
+  double total() const { return product + cell + exchange + cost::kStepOverhead; }
 };
 
-// One step of one member: `rows` rows, 1 / unit_members of the units.
-StepCost step_cost(const KernelEntry& k, double H, double rows, int unit_members) {
+// One step of one member: `rows` rows, 1 / unit_members of the units; `planes` values of a unit go
+// into the product, those of other members from where they have written them.
+StepCost step_cost(const KernelEntry& k, double H, double rows, int unit_members, double planes) {
   const double units = ceil_div(ceil_div(H, k.lanes), unit_members) * k.lanes;
   const double weights = k.gates * units * H;
   const double bytes = weights * k.element_bytes;
-  const double passes = ceil_div(rows, k.tile_rows);
-  return {rows * weights / (cost::kFmasPerCycle * k.lanes), passes * bytes / bytes_per_cycle(bytes),
-          rows * units / k.lanes * cost::kCellPerVector};
+  const double tiles = ceil_div(rows, k.tile_rows);
+  StepCost c{};
+  c.arithmetic = rows * weights / (cost::kFmasPerCycle * k.lanes);
+  // The first tile brings a panel from where the weights are, the others find it in L2.
+  const double first = bytes / bytes_per_cycle(bytes), next = bytes / cost::kBytesL2;
+  c.weights = first + (tiles - 1) * std::min(first, next);
+  c.product = std::max(c.arithmetic / tiles, first) +
+              (tiles - 1) * std::max(c.arithmetic / tiles, std::min(first, next));
+  c.cell = rows * units / k.lanes * cost::kCellPerVector;
+  if (unit_members > 1)
+    c.exchange =
+        cost::kBarrier + rows * planes * (H - units) * k.element_bytes / cost::kBytesOfOthers;
+  return c;
 }
 
 const char* regime_of(const StepCost& c) {
-  if (c.cell + cost::kStepOverhead > std::max(c.arithmetic, c.weights)) return "latency";
+  if (c.cell + c.exchange + cost::kStepOverhead > c.product) return "latency";
   return c.weights > c.arithmetic ? "weight bandwidth" : "arithmetic";
 }
 
-// gemms: GEMMs of the recurrent weights' size in a step: 1 forward, 2 backward, which adds dW.
 Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
-                int threads, double gemms) {
+                int threads, bool backward) {
+  // Forward continues the chains of x W with h R. Backward has dgates R in a step, and dx and dW of
+  // both matrices beside it.
+  const double planes = backward ? static_cast<double>(k.gates) : 1;
   const double H = static_cast<double>(spec.units), I = static_cast<double>(spec.inputs);
   const double active = p.T ? static_cast<double>(total_steps) / p.T : 0;
   Plan best{};
@@ -65,12 +79,10 @@ Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_
                           unit_members > std::max<double>(1, ceil_div(H, k.panel_units))))
         break;
       const double rows = ceil_div(active, row_groups);
-      const StepCost step = step_cost(k, H, rows, unit_members);
-      const double spread = rows * k.gates * H * (I + (gemms - 1) * (H + I)) / unit_members /
+      const StepCost step = step_cost(k, H, rows, unit_members, planes);
+      const double spread = rows * k.gates * H * (backward ? 2 * I + H : I) / unit_members /
                             (cost::kFmasPerCycle * k.lanes);
-      const double cycles =
-          p.T * (step.total() + spread + (unit_members > 1 ? cost::kBarrier : 0)) +
-          (members > 1 ? cost::kTeamStart : 0);
+      const double cycles = p.T * (step.total() + spread) + (members > 1 ? cost::kTeamStart : 0);
       if (best_cycles >= 0 && cycles >= best_cycles) continue;
       best_cycles = cycles;
       best.regime = regime_of(step);
@@ -87,7 +99,7 @@ int64_t clamp(int64_t n, int64_t low, int64_t high) { return std::max(low, std::
 
 Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
                   int threads) {
-  Plan plan = best_split(k, spec, p, total_steps, threads, 1);
+  Plan plan = best_split(k, spec, p, total_steps, threads, false);
   // The projected gates of a chunk are written once and read once: half of L2 keeps them there.
   const int64_t row = (spec.units + k.lanes) * k.gates * k.element_bytes / plan.unit_members;
   const int64_t rows = std::max<int64_t>(1, p.B / plan.row_groups);
@@ -97,7 +109,7 @@ Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int6
 
 Plan plan_backward(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
                    int threads) {
-  Plan plan = best_split(k, spec, p, total_steps, threads, 2);
+  Plan plan = best_split(k, spec, p, total_steps, threads, true);
   // A chunk is the K of the weight gradients: long enough that reading and writing dW is little
   // beside the arithmetic, short enough that what all members read stays near.
   const int64_t widest = std::max(spec.inputs, spec.directions * spec.units);

@@ -2,8 +2,9 @@
 //
 // Going back in time, the chain dh = dgates R of a step is the GEMM and the cell's backward its
 // epilogue. Per chunk of steps the gradients of the gates are then used three ways: dx = dgates W
-// (rows of the member), and, packed for all members to read, dW_ih += dgates' x, dW_hh += dgates' h
-// (each member owns rows of the weights). Every element of dW is one chain over the steps in
+// (rows of the member), and, when all members are done, dW_ih += dgates' x, dW_hh += dgates' h
+// (each member owns rows of the weights, and packs its planes of all dgates; x and h are packed
+// once, by the members that own the rows). Every element of dW is one chain over the steps in
 // backward order and the rows in order of position, continued from chunk to chunk in the caller's
 // array. A pass may come in windows of steps, last first; `shared` carries the chain between them.
 #pragma once
@@ -21,6 +22,8 @@ template <class Cell, class Math, class T> struct Backward {
   static constexpr int kPlanes = Plane::kCount, kSplitGates = Plane::kSplitGates;
   static constexpr int kPanel = kMaxVectors * L;  // columns of a matrix panel
   static constexpr int kRows = kMatrixRows;
+  static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time
+  static constexpr int kPacked = (kTogether * kRows + L - 1) / L * L;
   using ChainTiles = Tiles<T, Left::kRows, ~0u>;
   using WeightTiles = Tiles<T, Left::kPacked, 0u>;
 
@@ -34,9 +37,8 @@ template <class Cell, class Math, class T> struct Backward {
   // Shared by the team.
   T* dgates;  // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
   T* ds[S];   // [B][H] gradient of the states on its way to the step before
-  T* left;    // [row block of dW][k][kRows]
   T* right;   // columns of x, then of h: [panel][k][vector][lane]
-  int64_t most_k;  // k that left and right have room for
+  int64_t most_k;  // k that right and left have room for
   // The member's own: the rows of a step ...
   Walk<const T> dy, saved, after[S], x, mask;
   Walk<T> dx;
@@ -49,11 +51,9 @@ template <class Cell, class Math, class T> struct Backward {
     int64_t k;  // place among all rows of the chunk
   };
   Flat* flat;
+  T* left;   // [kTogether blocks of kRows rows of dW][k][kRows]
   T* zeros;  // [zeros_size]
 
-  static int64_t left_size(int64_t H, int64_t k) {
-    return blocks_of(kPlanes * H, kRows) * kRows * k;
-  }
   static int64_t right_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
 
   // A panel, or whole vectors of a row.
@@ -62,20 +62,20 @@ template <class Cell, class Math, class T> struct Backward {
   static int64_t carve_shared(Backward* self, char* base, int64_t I, int64_t H, int64_t B,
                               int64_t chunk) {
     Carver c{base};
-    T* dgates = c.take<T>((chunk + 1) * B * kPlanes * H);
+    // pack_left() reads whole vectors: room for some past the end.
+    T* dgates = c.take<T>((chunk + 1) * B * kPlanes * H + kPacked);
     T* ds[S];
     for (int k = 0; k < S; ++k) ds[k] = c.take<T>(B * H);
-    // bias_rows() reads whole vectors: room for one past the end.
-    T* left = c.take<T>(left_size(H, chunk * B) + 2 * L);
     T* right = c.take<T>(right_size(I, chunk * B) + right_size(H, chunk * B));
     if (self) {
-      self->dgates = dgates, self->left = left, self->right = right;
+      self->dgates = dgates, self->right = right;
       for (int k = 0; k < S; ++k) self->ds[k] = ds[k];
     }
     return c.used;
   }
 
-  static int64_t carve(Backward* self, char* base, int64_t H, int64_t rows, int64_t chunk) {
+  static int64_t carve(Backward* self, char* base, int64_t H, int64_t B, int64_t rows,
+                       int64_t chunk) {
     Carver c{base};
     const T** dy = c.take<const T*>(rows);
     const T** saved = c.take<const T*>(rows);
@@ -87,10 +87,12 @@ template <class Cell, class Math, class T> struct Backward {
     for (int k = 0; k < S; ++k) before[k] = c.take<const T*>(rows);
     int64_t* going = c.take<int64_t>(rows);
     Flat* flat = c.take<Flat>(rows * chunk);
+    T* left = c.take<T>(kTogether * kRows * chunk * B);
     T* zeros = c.take<T>(zeros_size(H));
     if (self) {
       self->dy.at = dy, self->saved.at = saved, self->x.at = x, self->mask.at = mask;
-      self->dx.at = dx, self->going = going, self->flat = flat, self->zeros = zeros;
+      self->dx.at = dx, self->going = going, self->flat = flat;
+      self->left = left, self->zeros = zeros;
       for (int k = 0; k < S; ++k) self->after[k].at = after[k], self->before[k] = before[k];
     }
     return c.used;
@@ -112,7 +114,7 @@ template <class Cell, class Math, class T> struct Backward {
         most_k(p.chunk * p.scan->B) {
     carve_shared(this, static_cast<char*>(p.shared), I, H, B, p.chunk);
     char* own = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
-    carve(this, own, H, rows, p.chunk);
+    carve(this, own, H, B, rows, p.chunk);
     fill_n(zeros, zeros_size(H), T(0));
     const int64_t first = share.row_begin;
     dy = {dy.at, p.dy, first}, saved = {saved.at, p.saved, first};
@@ -139,6 +141,7 @@ template <class Cell, class Math, class T> struct Backward {
     int64_t all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
     for (int64_t end = least(pass.end, last); end > pass.begin;) {
       const int64_t begin = most(pass.begin, end - pass.chunk);
+      const int64_t entering = all;
       int64_t count = 0, k = 0;
       for (int64_t s = end - 1; s >= begin; --s) {
         active = arrive(s, active);
@@ -149,13 +152,13 @@ template <class Cell, class Math, class T> struct Backward {
         if (share.group) wait(share.group);
       }
       input_gradients(count);
-      if (share.team) wait(share.team);  // the packs of the chunk before have been read
-      pack(count);
-      if (share.team) wait(share.team);
-      weight_gradients(k, is_last && end == last);
+      pack_right(count);
+      if (share.team) wait(share.team);  // what all members read is written
+      weight_gradients(begin, end, entering, k, is_last && end == last);
+      if (share.team) wait(share.team);  // and read
       end = begin;
     }
-    if (last == 0) weight_gradients(0, true);
+    if (last == 0) weight_gradients(0, 0, 0, 0, true);
     if (is_first) initial_gradients();
   }
 
@@ -354,58 +357,87 @@ template <class Cell, class Math, class T> struct Backward {
       copy_n<T>(values, columns, out);
   }
 
-  // dgates, x and h of the member's rows to where all members read them.
-  void pack(int64_t count) {
+  // x and h of the member's rows to where all members read them. A few rows at a time, so that what
+  // is written goes on for more than a piece of a row.
+  void pack_right(int64_t count) const {
     const int64_t last = flat_part(count, share.unit_member + 1);
-    for (int64_t f = flat_part(count, share.unit_member); f < last; ++f) {
-      const Flat& row = flat[f];
-      pack_left(row.dgates, row.k);
-      pack_right(row.x, row.mask, I, row.k, right);
-      pack_right(row.h, nullptr, H, row.k, right + right_size(I, most_k));
+    for (int64_t f = flat_part(count, share.unit_member); f < last; f += kTogether) {
+      const int64_t end = least(f + kTogether, last);
+      pack_right(f, end, I, right, pass.mask.base != nullptr, &Flat::x);
+      pack_right(f, end, H, right + right_size(I, most_k), false, &Flat::h);
     }
   }
 
-  void pack_left(const T* from, int64_t k) const {
-    T* to = left + k * kRows;
-    int64_t m = 0;
-    for (; m + kRows <= width; m += kRows, to += most_k * kRows)
-      for (int r = 0; r < kRows; ++r) to[r] = from[m + r];
-    for (int r = 0; m + r < width; ++r) to[r] = from[m + r];
-  }
-
-  void pack_right(const T* from, const T* mask, int64_t n, int64_t k, T* to) const {
+  void pack_right(int64_t begin, int64_t end, int64_t n, T* to, bool masked,
+                  const T* Flat::* values) const {
     for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
       const int64_t columns = least(kPanel, n - n0), step = blocks_of(columns, L) * L;
-      T* out = to + n0 * most_k + k * step;
-      if (mask)
-        for (int64_t i = 0; i < columns; ++i) out[i] = from[n0 + i] * mask[n0 + i];
-      else
-        copy_n(from + n0, columns, out);
-      fill_n(out + columns, step - columns, T(0));
+      for (int64_t f = begin; f < end; ++f) {
+        const T* from = flat[f].*values + n0;
+        T* out = to + n0 * most_k + flat[f].k * step;
+        if (masked)
+          for (int64_t i = 0; i < columns; ++i) out[i] = from[i] * flat[f].mask[n0 + i];
+        else
+          copy_n(from, columns, out);
+        fill_n(out + columns, step - columns, T(0));
+      }
     }
+  }
+
+  // Planes [m, m + n) of the dgates of steps [begin, end) and all rows, `active` of them at `end`;
+  // adds them up for the biases on the way.
+  void pack_left(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
+                 T (&sums)[kPacked]) const {
+    V total[kPacked / L];
+    for (int v = 0; v < kPacked / L; ++v) total[v] = V::load(sums + v * L);
+    T* to = left;
+    for (int64_t s = end - 1; s >= begin; --s) {
+      active = steps.grow(0, B, active, s);
+      const T* from = dgates_row(s, 0) + m;
+      for (int64_t p = 0; p < active; ++p, from += width, to += kRows) {
+        // Lanes past n sum what is not asked for, and cost nothing.
+        for (int v = 0; v < kPacked / L; ++v) total[v] = total[v] + V::load(from + v * L);
+        int64_t i = 0;
+        for (; i + kRows <= n; i += kRows)
+          for (int r = 0; r < kRows; ++r) to[i * most_k + r] = from[i + r];
+        for (int r = 0; i + r < n; ++r) to[i * most_k + r] = from[i + r];
+      }
+    }
+    for (int v = 0; v < kPacked / L; ++v) total[v].store(sums + v * L);
   }
 
   // begins: the sums start here, from zero, and not from where the chunk after left them.
-  void weight_gradients(int64_t k, bool begins) {
+  void weight_gradients(int64_t begin, int64_t end, int64_t active, int64_t k, bool begins) const {
     const int64_t row_blocks = blocks_of(width, kRows);
-    for (int64_t block = part(row_blocks, share.member, share.members);
-         block < part(row_blocks, share.member + 1, share.members); ++block) {
-      const int64_t m = block * kRows, end = least(m + kRows, width);
-      // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
-      weight_rows(m, least(end, G * H), block, k, begins, right, I, pass.dw_ih, pass.db_ih);
-      weight_rows(most(m, kSplitGates * H), end, block, k, begins, right + right_size(I, most_k), H,
-                  pass.dw_hh, pass.db_hh);
+    const int64_t last = part(row_blocks, share.member + 1, share.members);
+    for (int64_t first = part(row_blocks, share.member, share.members); first < last;
+         first += kTogether) {
+      const int64_t m0 = first * kRows, m1 = least(least(first + kTogether, last) * kRows, width);
+      alignas(64) T sums[kPacked] = {};
+      if (!begins) with_biases(m0, m1, [&](T& bias, int64_t i) { sums[i] = bias; });
+      pack_left(m0, m1 - m0, begin, end, active, sums);
+      with_biases(m0, m1, [&](T& bias, int64_t i) { bias = sums[i]; });
+      for (int64_t m = m0; m < m1; m += kRows) {
+        const T* a = left + (m - m0) * most_k;
+        const int64_t stop = least(m + kRows, m1), split = most(m, kSplitGates * H);
+        // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
+        weight_rows(a, m, least(stop, G * H), k, begins, right, I, pass.dw_ih);
+        weight_rows(a + (split - m), split, stop, k, begins, right + right_size(I, most_k), H,
+                    pass.dw_hh);
+      }
     }
   }
 
-  // Rows [m, end) of one row block, all columns of x (or h).
-  void weight_rows(int64_t m, int64_t end, int64_t block, int64_t k, bool begins, const T* columns,
-                   int64_t N, void* dw, void* db) const {
+  // Rows [m, end) of one row block, packed in a, all columns of x (or h).
+  void weight_rows(const T* a, int64_t m, int64_t end, int64_t k, bool begins, const T* columns,
+                   int64_t N, void* dw) const {
     if (m >= end) return;
     const int R = static_cast<int>(end - m);
+    T* rows[kRows];
+    for (int r = 0; r < R; ++r) rows[r] = static_cast<T*>(dw) + weight_row(m + r) * N;
     TileArgs<T> args;
     args.K = k;
-    args.a[0] = left + block * kRows * most_k + (m - block * kRows);
+    args.a[0] = a;
     alignas(64) T acc[kRows * kMaxVectors * L];
     for (int64_t n0 = 0; n0 < N; n0 += kPanel) {
       const int64_t width_n = least(kPanel, N - n0);
@@ -414,41 +446,31 @@ template <class Cell, class Math, class T> struct Backward {
       args.b = columns + n0 * most_k;
       args.b_step = n * L;
       for (int r = 0; r < R; ++r) {
-        T* out = static_cast<T*>(dw) + weight_row(m + r) * N + n0;
-        args.out[r] = whole ? out : acc + r * n * L;
+        args.out[r] = whole ? rows[r] + n0 : acc + r * n * L;
         args.init[r] = begins ? zeros : args.out[r];
         if (!whole && !begins) {
-          copy_n<T>(out, width_n, args.out[r]);
+          copy_n<T>(rows[r] + n0, width_n, args.out[r]);
           fill_n(args.out[r] + width_n, n * L - width_n, T(0));
         }
       }
       WeightTiles::get(R, n)(args);
       if (!whole)
-        for (int r = 0; r < R; ++r) {
-          T* out = static_cast<T*>(dw) + weight_row(m + r) * N + n0;
-          copy_n<T>(args.out[r], width_n, out);
-        }
+        for (int r = 0; r < R; ++r) copy_n<T>(args.out[r], width_n, rows[r] + n0);
     }
-    if (db) bias_rows(args.a[0], R, m, k, begins, static_cast<T*>(db));
   }
 
   int64_t weight_row(int64_t m) const {
     return Plane::gate_of(static_cast<int>(m / H)) * H + m % H;
   }
 
-  // Sums R neighbours over k. Whole vectors are read and added: the lanes past R sum what is not
-  // asked for, and cost nothing.
-  void bias_rows(const T* a, int R, int64_t m, int64_t k, bool begins, T* db) const {
-    constexpr int kVectors = (kRows + L - 1) / L;
-    alignas(64) T sums[kVectors * L] = {};
-    if (!begins)
-      for (int r = 0; r < R; ++r) sums[r] = db[weight_row(m + r)];
-    V acc[kVectors];
-    for (int v = 0; v < kVectors; ++v) acc[v] = V::load(sums + v * L);
-    for (int64_t i = 0; i < k; ++i, a += kRows)
-      for (int v = 0; v < kVectors; ++v) acc[v] = acc[v] + V::load(a + v * L);
-    for (int v = 0; v < kVectors; ++v) acc[v].store(sums + v * L);
-    for (int r = 0; r < R; ++r) db[weight_row(m + r)] = sums[r];
+  // use(db, i) for the bias gradients that plane m + i of [m, end) goes to, one or both.
+  template <class Use> void with_biases(int64_t m, int64_t end, Use use) const {
+    if (!pass.db_ih) return;
+    for (int64_t i = 0; m + i < end; ++i) {
+      const int64_t row = weight_row(m + i);
+      if (m + i < G * H) use(static_cast<T*>(pass.db_ih)[row], i);
+      if (m + i >= kSplitGates * H) use(static_cast<T*>(pass.db_hh)[row], i);
+    }
   }
 
   // ---- edges -------------------------------------------------------------------------------
@@ -505,8 +527,8 @@ template <class Cell, class Math, class T> struct Backward {
   static int64_t shared(int64_t I, int64_t H, int64_t rows, int64_t chunk) {
     return carve_shared(nullptr, nullptr, I, H, rows, chunk);
   }
-  static int64_t scratch(int64_t H, int64_t rows, int64_t chunk) {
-    return carve(nullptr, nullptr, H, rows, chunk);
+  static int64_t scratch(int64_t H, int64_t B, int64_t rows, int64_t chunk) {
+    return carve(nullptr, nullptr, H, B, rows, chunk);
   }
 };
 

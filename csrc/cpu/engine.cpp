@@ -350,8 +350,8 @@ struct BackwardNeeds {
         between_count(std::min<int64_t>(2, s.layers - 1)),
         shared(whole_lines(k.backward_shared(widest_input(s), s.units, p.B, plan.chunk))),
         again(window.bytes(s)),
-        scratch(k.backward_scratch(s.units, rows, plan.chunk),
-                k.backward_scratch(s.units, p.B, plan.chunk), plan.threads()),
+        scratch(k.backward_scratch(s.units, p.B, rows, plan.chunk),
+                k.backward_scratch(s.units, p.B, p.B, plan.chunk), plan.threads()),
         again_scratch(makes_anew(s, p)
                           ? forward_scratch(k, s, window.chunk, plan.threads(), rows, p.B, masked)
                           : Scratch(0, 0, 1)) {}
