@@ -67,7 +67,8 @@ MUTANTS = [
     ("cpu/backward.h", "ends || steps.resets(position, s + 1)", "ends", KERNELS),
     ("cpu/backward.h", "out[u + i] = cut ? T(0) :", "out[u + i] =", KERNELS),
     ("cpu/backward.h", "begins ? zeros : args.out[r];", "zeros;", KERNELS),
-    ("cpu/backward.h", "sums[r] = db[weight_row(m + r)];", "sums[r] = T(0);", KERNELS),
+    ("cpu/backward.h", "{ sums[i] = bias; }", "{ sums[i] = T(0); }", KERNELS),
+    ("cpu/backward.h", "active = steps.grow(0, B, active, s);", ";", KERNELS),
     ("cpu/backward.h", "if (share.group) wait(share.group);", "", BITS),
     # the engine
     ("cpu/engine.cpp", "lengths[a] > lengths[b]", "lengths[a] < lengths[b]", KERNELS),

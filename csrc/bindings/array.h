@@ -127,8 +127,8 @@ inline py::array make_array(const Spec& spec, const Shape& shape) {
 }
 
 // A new array for a result, and its View.
-inline py::array make_result(const Spec& spec, const Shape& shape, View* view) {
-  py::array array;
+inline py::object make_result(const Spec& spec, const Shape& shape, View* view) {
+  py::object array;  // a py::array without an array would make one
   try {
     array = make_array(spec, shape);
   } catch (py::error_already_set& e) {
@@ -137,7 +137,7 @@ inline py::array make_result(const Spec& spec, const Shape& shape, View* view) {
     throw Error(Fault::kMemory, spec.op,
                 "memory for the results must be available, got none for shape " + to_string(shape));
   }
-  view->data = static_cast<char*>(array.mutable_data());
+  view->data = py::detail::array_proxy(array.ptr())->data;
   view->itemsize = spec.element_bytes;
   view->kind = 'f';
   view->given = view->writeable = view->fresh = true;

@@ -152,7 +152,7 @@ py::tuple run_backward(const Weights& w, py::handle x, py::handle state, py::han
   call.tape = {arrays[0], arrays[1], arrays[2]};
   call.dy = view_of(spec.op, "dy", dy);
   states_of(spec, "dstate", dstate, call.dfinal, kept);
-  const py::array dx = make_result(spec, p.sequence(spec.inputs), &call.dx);
+  const py::object dx = make_result(spec, p.sequence(spec.inputs), &call.dx);
   const py::object dinitial = make_states(spec, p, call.dinitial);
   const std::vector<Parameter> parameters = parameters_of(spec);
   call.dparameters.resize(parameters.size());

@@ -89,6 +89,7 @@ Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_
       best.row_groups = row_groups;
       best.unit_members = unit_members;
       best.microseconds = cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
+      if (members == 1 && cycles <= cost::kTeamStart) return best;  // no team can be quicker
     }
   return best;
 }

@@ -115,10 +115,13 @@ class Recurrent(Module):
         Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or
         ``y, (hn, cn)``.
         """
-        weights = self._weights(False)[1]
-        if lengths is not None:  # not even a call more: this is all of a stream's step
+        # This is all that a stream's step passes through in Python: no call that can be left out.
+        entry = self._packed
+        if entry is None or entry[0] != self._version or self._open:
+            entry = self._weights(backward=False)
+        if lengths is not None:
             lengths = functional._lengths_array(self.cell, lengths)
-        return weights.native.infer(x, state, lengths, resets, None, self.batch_first, out)
+        return entry[1].native.infer(x, state, lengths, resets, None, self.batch_first, out)
 
     def forward(
         self,
