@@ -57,7 +57,10 @@ MUTANTS = [
     ("cpu/forward.h", "args.panel_step = H * G * U * L;", "args.panel_step = H * G * L;", KERNELS),
     ("cpu/forward.h", "if (!steps.scan.reset) return;", "return;", KERNELS),
     ("cpu/forward.h", "if (share.unit_member == 0) clear_past_ends();", "", KERNELS),
-    ("cpu/forward.h", "if (share.group) wait(share.group);", "", BITS),
+    ("cpu/forward.h", "if (share.steppers > 1) wait(share.group);", "", BITS),
+    ("cpu/forward.h", "project(s, end, active);\n      if (has_helpers(share)) wait(share.group);",
+     "project(s, end, active);", BITS),
+    ("cpu/forward.h", "      if (has_helpers(share)) wait(share.group);\n    }", "    }", BITS),
     ("cpu/forward.h", "finish_empty_rows();\n    const", "const", KERNELS),
     # backward
     ("cpu/backward.h", "V::load(chain + i) + d[0] +", "V::load(chain + i) +", KERNELS),
@@ -69,7 +72,9 @@ MUTANTS = [
     ("cpu/backward.h", "begins ? zeros : args.out[r];", "zeros;", KERNELS),
     ("cpu/backward.h", "{ sums[i] = bias; }", "{ sums[i] = T(0); }", KERNELS),
     ("cpu/backward.h", "active = steps.grow(0, B, active, s);", ";", KERNELS),
-    ("cpu/backward.h", "if (share.group) wait(share.group);", "", BITS),
+    ("cpu/backward.h", "if (share.steppers > 1) wait(share.group);", "", BITS),
+    ("cpu/backward.h", "if (has_helpers(share)) wait(share.group);", "", BITS),
+    ("cpu/backward.h", "if (share.team) wait(share.team);  // what all", "// what all", BITS),
     # the engine
     ("cpu/engine.cpp", "lengths[a] > lengths[b]", "lengths[a] < lengths[b]", KERNELS),
     ("cpu/engine.cpp", "dy = dx;", "", KERNELS),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastrnn
 from cases import Case, cells, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional
 
@@ -18,6 +19,8 @@ CASES = [
     Case("gru", 6, 1, 40, 300, "float64"),
     Case("rnn_relu", 6, 1, 40, 300),
     Case("lstm", 40, 32, 16, 64),
+    Case("lstm", 400, 1, 40, 32),
+    Case("gru", 300, 1, 20, 40, "float64", D=2, L=2, resets=True),
 ]
 
 
@@ -71,7 +74,20 @@ LONG = [
     Case("lstm", 700, 8, 6, 40, "float64", D=2, L=2, lengths=True, dropout=True),
     Case("gru", 300, 12, 6, 70, L=3, batch_first=True, resets=True, dropout=True, state=False),
     Case("lstm", 400, 1, 20, 300, D=2, resets=True),
+    Case("lstm", 3000, 1, 20, 30, resets=True),
 ]
+
+
+def test_calls_are_cut_in_every_way() -> None:
+    """What these tests are for: rows, units, and one who takes the steps while others help."""
+    ways = set()
+    _native.engine.set_num_threads(2)
+    for case in (*CASES, *LONG):
+        layer = fastrnn.Recurrent(case.cell, case.I, case.H, dtype=case.dtype)
+        for call in ("forward", "backward"):
+            plan = fastrnn.explain(layer, (case.T, case.B, case.I))[call]
+            ways.add((plan["row_groups"], plan["unit_members"], plan["steppers"]))
+    assert {(2, 1, 1), (1, 2, 2), (1, 2, 1)} <= ways
 
 
 @pytest.mark.parametrize("case", LONG, ids=lambda case: case.id)

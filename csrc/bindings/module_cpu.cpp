@@ -169,6 +169,7 @@ py::dict plan_dict(const Usage& usage) {
   d["threads"] = usage.plan.threads();
   d["row_groups"] = usage.plan.row_groups;
   d["unit_members"] = usage.plan.unit_members;
+  d["steppers"] = usage.plan.steppers;
   d["chunk_steps"] = usage.plan.chunk;
   d["workspace_bytes"] = usage.workspace;
   d["model_microseconds"] = usage.plan.microseconds;

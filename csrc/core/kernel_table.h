@@ -54,6 +54,7 @@ struct Share {
   int member, members;
   int64_t row_begin, row_end;     // positions
   int unit_member, unit_members;  // place among the members that share these rows
+  int steppers;                   // of them: all take steps, each its units; or the first alone
   Barrier* group;                 // the members that share these rows
   Barrier* team;                  // all
 };

@@ -14,7 +14,7 @@ constexpr double kFmasPerCycle = 2;
 constexpr double kBytesL1 = 64, kBytesL2 = 32, kBytesL3 = 20, kBytesMemory = 6;
 constexpr double kCellPerVector = 60;  // the cell's maths, a vector of units of one row
 constexpr double kStepOverhead = 120;  // pointers and calls of a step
-constexpr double kBarrier = 900;
+constexpr double kBarrier = 300;
 constexpr double kBytesOfOthers = 0.6;  // what another member has just written: 100 a cache line
 constexpr double kTeamStart = 12000;    // waking a team; under a few of these stay serial
 constexpr double kCyclesPerMicrosecond = 3000;
@@ -70,26 +70,29 @@ Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_
   const double planes = backward ? static_cast<double>(k.gates) : 1;
   const double H = static_cast<double>(spec.units), I = static_cast<double>(spec.inputs);
   const double active = p.T ? static_cast<double>(total_steps) / p.T : 0;
+  const double panels = ceil_div(H, k.panel_units);
   Plan best{};
   double best_cycles = -1;
+  const auto consider = [&](int row_groups, int unit_members, int steppers) {
+    const bool team = row_groups * unit_members > 1;
+    const double rows = ceil_div(active, row_groups);
+    const StepCost step = step_cost(k, H, rows, steppers, planes);
+    const double spread = rows * k.gates * H * (backward ? 2 * I + H : I) / unit_members /
+                          (cost::kFmasPerCycle * k.lanes);
+    const double cycles = p.T * (step.total() + spread) + (team ? cost::kTeamStart : 0);
+    if (best_cycles >= 0 && cycles >= best_cycles) return;
+    best_cycles = cycles;
+    best.regime = regime_of(step);
+    best.row_groups = row_groups, best.unit_members = unit_members, best.steppers = steppers;
+    best.microseconds = cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
+  };
+  consider(1, 1, 1);
+  if (best_cycles <= cost::kTeamStart) return best;  // no team can be quicker
   for (int unit_members = 1; unit_members <= threads; unit_members *= 2)
     for (int row_groups = 1; row_groups * unit_members <= threads; ++row_groups) {
-      const int members = row_groups * unit_members;
-      if (members > 1 && (row_groups > std::max<int64_t>(1, p.B) ||
-                          unit_members > std::max<double>(1, ceil_div(H, k.panel_units))))
-        break;
-      const double rows = ceil_div(active, row_groups);
-      const StepCost step = step_cost(k, H, rows, unit_members, planes);
-      const double spread = rows * k.gates * H * (backward ? 2 * I + H : I) / unit_members /
-                            (cost::kFmasPerCycle * k.lanes);
-      const double cycles = p.T * (step.total() + spread) + (members > 1 ? cost::kTeamStart : 0);
-      if (best_cycles >= 0 && cycles >= best_cycles) continue;
-      best_cycles = cycles;
-      best.regime = regime_of(step);
-      best.row_groups = row_groups;
-      best.unit_members = unit_members;
-      best.microseconds = cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
-      if (members == 1 && cycles <= cost::kTeamStart) return best;  // no team can be quicker
+      if (row_groups > std::max<int64_t>(1, p.B)) break;
+      if (unit_members <= panels) consider(row_groups, unit_members, unit_members);
+      consider(row_groups, unit_members, 1);
     }
   return best;
 }
@@ -102,7 +105,7 @@ Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int6
                   int threads) {
   Plan plan = best_split(k, spec, p, total_steps, threads, false);
   // The projected gates of a chunk are written once and read once: half of L2 keeps them there.
-  const int64_t row = (spec.units + k.lanes) * k.gates * k.element_bytes / plan.unit_members;
+  const int64_t row = (spec.units + k.lanes) * k.gates * k.element_bytes / plan.steppers;
   const int64_t rows = std::max<int64_t>(1, p.B / plan.row_groups);
   plan.chunk = clamp(caches().l2 / 2 / (rows * row), 1, std::max<int64_t>(1, p.T));
   return plan;

@@ -11,7 +11,9 @@ namespace fastrnn {
 struct Plan {
   const char* regime;   // what bounds a step: "arithmetic", "weight bandwidth" or "latency"
   int row_groups;       // the batch is split this many ways, without a barrier
-  int unit_members;     // and the units of each group this many ways, with one each step
+  int unit_members;     // so many members share the rows of a group
+  int steppers;         // of them, who take the steps: all, each its units, with a barrier each
+                        // step; or one, and the others share what is not a step
   int64_t chunk;        // steps whose gates are held at once
   double microseconds;  // what the model expects, at 3 GHz
 

@@ -123,7 +123,7 @@ template <class Cell, class Math, class T> struct Backward {
   }
 
   int64_t unit_part(int member) const {
-    return least(part(blocks_of(H, L), member, share.unit_members) * L, H);
+    return least(step_part(blocks_of(H, L), share, member) * L, H);
   }
 
   // Row of the ring for a position at step s.
@@ -149,8 +149,9 @@ template <class Cell, class Math, class T> struct Backward {
         list_rows(s, active, count, k);
         count += active, k += all;
         take_step(s, active);
-        if (share.group) wait(share.group);
+        if (share.steppers > 1) wait(share.group);
       }
+      if (has_helpers(share)) wait(share.group);
       input_gradients(count);
       pack_right(count);
       if (share.team) wait(share.team);  // what all members read is written

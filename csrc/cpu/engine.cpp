@@ -80,13 +80,14 @@ struct Rows {
 };
 
 struct Team {
-  int row_groups, unit_members;
+  int row_groups, unit_members, steppers;
   List<Barrier> barriers;  // the whole team's, then each group's
   const Rows& rows;
 
   Team(const Plan& plan, const Rows& r, Local& local)
       : row_groups(plan.row_groups),
         unit_members(plan.unit_members),
+        steppers(plan.steppers),
         barriers(static_cast<size_t>(1 + plan.row_groups), local.lists()),
         rows(r) {
     reset(&barriers[0], plan.threads());
@@ -101,6 +102,7 @@ struct Team {
     const int group = split ? member / unit_members : 0, groups = split ? row_groups : 1;
     s.unit_members = split ? unit_members : 1;
     s.unit_member = split ? member % unit_members : 0;
+    s.steppers = split ? steppers : 1;
     s.row_begin = rows.begin_of(group, groups);
     s.row_end = rows.begin_of(group + 1, groups);
     s.group = s.unit_members > 1 ? &barriers[1 + group] : nullptr;

@@ -3,7 +3,8 @@
 // Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of
 // k); then each step continues those chains with h, and its epilogue is the cell. Members that own
 // rows never wait for each other; members that share rows own units and meet at a barrier each
-// step. A window that backward makes anew is the same pass over fewer steps.
+// step, or one of them takes the steps and all project, by rows, into its buffer. A window that
+// backward makes anew is the same pass over fewer steps.
 #pragma once
 
 #include "rows.h"
@@ -77,17 +78,18 @@ template <class Cell, class Math, class T> struct Forward {
         block_begin(panel_part(s.unit_member)),
         block_end(panel_part(s.unit_member + 1)),
         rows(s.row_end - s.row_begin),
-        row_width((block_end - block_begin) * G * L),
+        row_width((has_helpers(s) ? blocks : block_end - block_begin) * G * L),
         chains(chains_for(blocks * G)) {
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, base, I, H, rows, p.chunk, p.mask.base != nullptr);
+    if (has_helpers(s)) projected -= s.unit_member * p.scratch_stride / int64_t{sizeof(T)};
     fill_n(zeros, H, T(0));
   }
 
   // Members that share rows own whole panels.
   int64_t panel_part(int member) const {
     const int64_t panels = blocks_of(blocks, U);
-    return least(part(panels, member, share.unit_members) * U, blocks);
+    return least(step_part(panels, share, member) * U, blocks);
   }
 
   void run() {
@@ -99,12 +101,14 @@ template <class Cell, class Math, class T> struct Forward {
     for (int64_t s = pass.begin; s < last; s += pass.chunk) {
       const int64_t end = least(s + pass.chunk, last);
       project(s, end, active);
+      if (has_helpers(share)) wait(share.group);
       for (int64_t step = s; step < end; ++step) {
         active = steps.shrink(share.row_begin, active, step);
         if (step > pass.begin) go_on(step, active);
         take_step(step, active, projected + first[step - s] * row_width);
-        if (share.group) wait(share.group);
+        if (share.steppers > 1) wait(share.group);
       }
+      if (has_helpers(share)) wait(share.group);
     }
   }
 
@@ -173,18 +177,23 @@ template <class Cell, class Math, class T> struct Forward {
       x.forth(steps, active, s);
       mask.forth(steps, active, s);
     }
+    // The member's own units of every row; or, where one takes the steps, all units of some rows.
+    const bool by_rows = has_helpers(share);
+    const int64_t first_row = by_rows ? part(flat, share.unit_member, share.unit_members) : 0;
+    const int64_t last_row = by_rows ? part(flat, share.unit_member + 1, share.unit_members) : flat;
+    const int64_t from = by_rows ? 0 : block_begin, to = by_rows ? blocks : block_end;
     TileArgs<T> args;
     args.K = I;
     args.panel_step = I * G * U * L;
-    for (int64_t block = block_begin; block < block_end;) {
-      const int panels = panels_at(block, flat == 1);
-      const int64_t width = least(panels * U, block_end - block), n = width * G;
+    for (int64_t block = from; block < to;) {
+      const int panels = panels_at(block, to, flat == 1);
+      const int64_t width = least(panels * U, to - block), n = width * G;
       args.b = static_cast<const T*>(pass.w.w_ih) + block * G * L * I;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_x) + block * G * L;
-      T* out = projected + (block - block_begin) * G * L;
-      for (int64_t f = 0; f < flat;) {
-        const int R = next_rows(flat - f, kRows);
+      T* out = projected + (block - from) * G * L;
+      for (int64_t f = first_row; f < last_row;) {
+        const int R = next_rows(last_row - f, kRows);
         for (int r = 0; r < R; ++r, ++f) {
           args.a[r] = input[f];
           args.out[r] = out + f * row_width;
@@ -195,9 +204,9 @@ template <class Cell, class Math, class T> struct Forward {
     }
   }
 
-  // Panels that a tile takes at once from this block on.
-  int panels_at(int64_t block, bool one_row) const {
-    return one_row && block + 2 * U <= block_end ? 2 : 1;
+  // Panels that a tile takes at once of blocks [block, end).
+  static int panels_at(int64_t block, int64_t end, bool one_row) {
+    return one_row && block + 2 * U <= end ? 2 : 1;
   }
 
   void stage(int64_t flat, int64_t active) {
@@ -215,7 +224,7 @@ template <class Cell, class Math, class T> struct Forward {
     args.panel_step = H * G * U * L;
     alignas(64) T acc[kRows * U * G * L];
     for (int64_t block = block_begin; block < block_end;) {
-      const int panels = panels_at(block, active == 1 && chains == 1);
+      const int panels = panels_at(block, block_end, active == 1 && chains == 1);
       const int64_t width = least(panels * U, block_end - block), n = width * G;
       args.b = static_cast<const T*>(pass.w.w_hh) + block * G * L * H;
       args.b_step = n / panels * L;

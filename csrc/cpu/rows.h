@@ -23,6 +23,13 @@ template <class T> FASTRNN_INLINE void fill_n(T* to, int64_t n, T value) {
   for (int64_t i = 0; i < n; ++i) to[i] = value;
 }
 
+// Where the part of n things begins that one of those who take the steps has.
+FASTRNN_INLINE int64_t step_part(int64_t n, const Share& share, int member) {
+  return part(n, member < share.steppers ? member : share.steppers, share.steppers);
+}
+// Does one member take the steps, while the others wait to share the rest?
+FASTRNN_INLINE bool has_helpers(const Share& share) { return share.steppers < share.unit_members; }
+
 // Carves a block of workspace; with a null block it only counts.
 struct Carver {
   char* base;

@@ -236,9 +236,10 @@ template <class T> void run_case(const Case& c, double tolerance) {
   }
 }
 
-// So long that backward makes the steps anew in several windows, at one level.
-void run_windows(const std::string& cell) {
-  Case c{cell, 150, 11, 3, 50, 1, 2, true, false, true, true, true, false};
+// So long that backward makes the steps anew in several windows, at one level; and with one row,
+// whose steps one member takes while the others help.
+void run_windows(const std::string& cell, int64_t T, int64_t B) {
+  Case c{cell, T, B, 3, 50, 1, 2, true, false, true, B > 1, true, false};
   use_level(usable_levels().back());
   Weights w(cell, 4, c.L, c.D, c.I, c.H, c.bias);
   const Inputs<float> in(c, w.spec());
@@ -282,6 +283,7 @@ int main(int argc, char** argv) {
     run_case<double>(c, 1e-11);
     if (i % 4 == 0) run_together(c);
   }
-  for (const std::string& cell : cell_names()) run_windows(cell);
+  for (const std::string& cell : cell_names())
+    run_windows(cell, 150, 11), run_windows(cell, 900, 1);
   return check::report("test_engine");
 }
