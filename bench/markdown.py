@@ -12,11 +12,19 @@ TITLES = {"best": "fastest peer", "torch": "torch"}
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
-    """The machine, then for each threads and level a table of means and one of all cases."""
+    """The machine, then for each setting a table of means and, folded, one of all cases."""
     # The newest of the rows with the most peers: some settings run against torch alone.
     lines = [description(max(reversed(rows), key=lambda row: len(row["versions"])))]
     for (threads, level), chosen in groups(grid(rows), "threads", "level").items():
-        lines += ["", f"{threads} threads, level {level}:", "", *means(chosen), "", *cases(chosen)]
+        lines += ["", f"{threads} threads, level {level}:", "", *means(chosen)]
+        lines += [
+            "",
+            "<details><summary>Every case</summary>",
+            "",
+            *cases(chosen),
+            "",
+            "</details>",
+        ]
     return lines
 
 
