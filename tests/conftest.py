@@ -1,7 +1,7 @@
 """Fixtures: the levels of the engine, and the builds that only tests need.
 
-Builds go through a preset of CMakePresets.json, once, into pytest's cache folder; they never enter
-the wheel. The C++ programs and the sanitizers are run by test_native.py.
+Builds go through a preset of CMakePresets.json, once, into pytest's cache folder (those of a copy of
+the sources into the copy); they never enter the wheel. The C++ programs and the sanitizers are run by test_native.py.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def native_build(pytestconfig: pytest.Config) -> Callable[..., Path]:
         *definitions: str,
         source: Path = ROOT,
         targets: tuple[str, ...] = ("all",),
-        name: str = "",
     ) -> Path:
         key = (preset, definitions, source)
         if key not in built:
-            folder = pytestconfig.cache.mkdir("native") / TAG / (name or preset)
+            # A copy of the sources is gone after the test, and its build with it.
+            kept = pytestconfig.cache.mkdir("native") / TAG
+            folder = kept / preset if source == ROOT else source / "build"
             tools = Path(sys.executable).parent
             environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
             run(

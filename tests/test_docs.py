@@ -51,7 +51,6 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
         "-DFASTRNN_TESTS=ON",
         source=tmp_path,
         targets=("_cpu", "test_cells"),
-        name="adding-a-cell",
     )
     run([str(build / "tests" / "cpp" / "test_cells")])
     (module,) = build.glob("_cpu.*.so")
