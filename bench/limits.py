@@ -15,8 +15,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import statistics
 import subprocess
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from .cases import Case
 HERE = Path(__file__).resolve().parent
 LEVELS = ("l1", "l2", "l3", "memory")
 Limits = dict[str, Any]
+RUNS = 3  # of the probe
 
 
 def cache_sizes() -> list[int]:
@@ -74,8 +77,24 @@ def probe(threads: int) -> Limits:
     sizes = cache_sizes()
     with tempfile.TemporaryDirectory() as folder:
         program = compile_program(HERE / "probe.cpp", folder)
-        limits = run_program(program, threads, *sizes)
+        limits = best([run_program(program, threads, *sizes) for _ in range(RUNS)])
     return {**limits, "threads": threads, "caches": dict(zip(LEVELS, sizes, strict=False))}
+
+
+def best(runs: Sequence[Limits]) -> Limits:
+    """Of each figure the best; a core may have been busy for the whole of a run."""
+
+    def most(values: Iterable[Sequence[float]]) -> list[float]:
+        return [max(figures) for figures in zip(*values, strict=True)]
+
+    return {
+        "fma_gflops": most(run["fma_gflops"] for run in runs),
+        "bandwidth": {
+            level: most(run["bandwidth"][level] for run in runs) for level in runs[0]["bandwidth"]
+        },
+        "step_ns": {cell: min(run["step_ns"][cell] for run in runs) for cell in runs[0]["step_ns"]},
+        "exchange_ns": statistics.median(run["exchange_ns"] for run in runs),
+    }
 
 
 def level_of(limits: Limits, share: float) -> str:

@@ -23,7 +23,7 @@ template <class Cell, class Math, class T> struct Backward {
   static constexpr int kPanel = kMaxVectors * L;  // columns of a matrix panel
   static constexpr int kRows = kMatrixRows;
   static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time
-  static constexpr int kPacked = (kTogether * kRows + L - 1) / L * L;
+  static constexpr int kPacked = (kTogether * kRows + L - 1) / L * L;  // their planes
   using ChainTiles = Tiles<T, Left::kRows, ~0u>;
   using WeightTiles = Tiles<T, Left::kPacked, 0u>;
 
