@@ -1,7 +1,8 @@
 """Fixtures: the levels of the engine, and the builds that only tests need.
 
-Builds go through a preset of CMakePresets.json, once, into pytest's cache folder (those of a copy of
-the sources into the copy); they never enter the wheel. The C++ programs and the sanitizers are run by test_native.py.
+Builds go through a preset of CMakePresets.json, once, into pytest's cache folder (those of a copy
+of the sources into the copy); they never enter the wheel. The C++ programs and the sanitizers are
+run by test_native.py.
 """
 
 from __future__ import annotations
