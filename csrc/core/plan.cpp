@@ -37,10 +37,10 @@ struct StepCost {
   double total() const { return product + cell + exchange + cost::kStepOverhead; }
 };
 
-// One step of one member: `rows` rows, 1 / unit_members of the units; `planes` values of a unit go
-// into the product, those of other members from where they have written them.
-StepCost step_cost(const KernelEntry& k, double H, double rows, int unit_members, double planes) {
-  const double units = ceil_div(ceil_div(H, k.lanes), unit_members) * k.lanes;
+// One step of one stepper: `rows` rows, its part of the units; `planes` values of a unit go into
+// the product, those of other steppers from where they have written them.
+StepCost step_cost(const KernelEntry& k, double H, double rows, int steppers, double planes) {
+  const double units = ceil_div(ceil_div(H, k.lanes), steppers) * k.lanes;
   const double weights = k.gates * units * H;
   const double bytes = weights * k.element_bytes;
   const double tiles = ceil_div(rows, k.tile_rows);
@@ -52,7 +52,7 @@ StepCost step_cost(const KernelEntry& k, double H, double rows, int unit_members
   c.product = std::max(c.arithmetic / tiles, first) +
               (tiles - 1) * std::max(c.arithmetic / tiles, std::min(first, next));
   c.cell = rows * units / k.lanes * cost::kCellPerVector;
-  if (unit_members > 1)
+  if (steppers > 1)
     c.exchange =
         cost::kBarrier + rows * planes * (H - units) * k.element_bytes / cost::kBytesOfOthers;
   return c;

@@ -110,7 +110,8 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     dict
         ``cell``, ``dtype``, ``level``, ``tile``, ``tape_bytes``, ``packed_bytes``, and for
         ``forward``, ``forward_with_tape`` and ``backward`` the plan: regime, threads, how rows and
-        units are split, steps in a chunk, bytes of workspace.
+        units are split, who of those that share rows takes the steps, steps in a chunk, bytes of
+        workspace.
 
     Raises
     ------
