@@ -8,6 +8,9 @@ loop computes for the step t ::
     rh = R h_(t-1) + b_hh    (n, G, H)
 
 and keeps the two apart, since the GRU treats them differently. (In `csrc/cells` they are x and r.)
+
+The functions that arrays do not bring as operators come as a `Maths`, as in `csrc/cells`: `step`
+is plain arithmetic and serves any library of arrays.
 """
 
 import importlib
@@ -15,13 +18,22 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 Arrays: TypeAlias = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Maths:
+    """The activations, for the arrays of one library."""
+
+    tanh: Callable[[Any], Any]
+    sigmoid: Callable[[Any], Any]
+    relu: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,8 @@ class Cell:
     states : int
         Number of states, each (n, H). The first one is h: it is multiplied by R and is the output.
     step : callable
-        ``step(wx, rh, s_prev) -> s, saved``: the states after the step from those before it, and a
-        tuple of the arrays (n, H) that `step_backward` needs.
+        ``step(m, wx, rh, s_prev) -> s, saved``: the states after the step from those before it, and
+        a tuple of the arrays (n, H) that `step_backward` needs; m is a `Maths`.
     step_backward : callable
         ``step_backward(saved, s_prev, ds) -> dwx, drh, ds_prev``: from the gradients of the states
         after the step, the gradients of wx and rh and of the states before it. The path from h
@@ -45,7 +57,7 @@ class Cell:
 
     gates: int
     states: int
-    step: Callable[[Array, Array, Arrays], tuple[Arrays, Arrays]]
+    step: Callable[[Maths, Any, Any, tuple[Any, ...]], tuple[tuple[Any, ...], tuple[Any, ...]]]
     step_backward: Callable[[Arrays, Arrays, Arrays], tuple[Array, Array, Arrays]]
 
 
@@ -86,3 +98,11 @@ def sigmoid(a: Array) -> Array:
     e = np.exp(-np.abs(a))
     result: Array = np.where(a >= 0, 1.0, e) / (1.0 + e)
     return result
+
+
+def _relu(a: Array) -> Array:
+    result: Array = np.maximum(a, 0.0)
+    return result
+
+
+NUMPY = Maths(tanh=np.tanh, sigmoid=sigmoid, relu=_relu)

@@ -15,16 +15,16 @@ published version it stands before, W_hn (r_t h_(t-1)).
 
 import numpy as np
 
-from .cell import Array, Arrays, Cell, sigmoid
+from .cell import Array, Arrays, Cell, Maths
 
 
-def step(wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
+def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
     """Compute h_t. See `Cell.step`."""
     (h_prev,) = s_prev
     wx_r, wx_z, wx_n = wx.swapaxes(0, 1)
     rh_r, rh_z, rh_n = rh.swapaxes(0, 1)
-    r, z = sigmoid(wx_r + rh_r), sigmoid(wx_z + rh_z)
-    n = np.tanh(wx_n + r * rh_n)
+    r, z = m.sigmoid(wx_r + rh_r), m.sigmoid(wx_z + rh_z)
+    n = m.tanh(wx_n + r * rh_n)
     h = (1 - z) * n + z * h_prev
     return (h,), (r, z, n, rh_n)
 

@@ -16,16 +16,16 @@ Four gates in the order i f g o, two states h and c.
 
 import numpy as np
 
-from .cell import Array, Arrays, Cell, sigmoid
+from .cell import Array, Arrays, Cell, Maths
 
 
-def step(wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
+def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
     """Compute h_t, c_t. See `Cell.step`."""
     _, c_prev = s_prev
     a_i, a_f, a_g, a_o = (wx + rh).swapaxes(0, 1)
-    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    i, f, g, o = m.sigmoid(a_i), m.sigmoid(a_f), m.tanh(a_g), m.sigmoid(a_o)
     c = f * c_prev + i * g
-    tanh_c = np.tanh(c)
+    tanh_c = m.tanh(c)
     h = o * tanh_c
     return (h, c), (i, f, g, o, tanh_c)
 

@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .cell import Array, Arrays, Cell, sigmoid
+from .cell import Array, Arrays, Cell, Maths
 
 
-def _make(act: Callable[[Array], Array], act_backward: Callable[[Array, Array], Array]) -> Cell:
+def _make(activation: str, act_backward: Callable[[Array, Array], Array]) -> Cell:
     """Make the cell of an activation h = act(a) and of its derivative, da from h and dh."""
 
-    def step(wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
-        h = act(wx[:, 0] + rh[:, 0])
+    def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
+        h = getattr(m, activation)(wx[:, 0] + rh[:, 0])
         return (h,), (h,)
 
     def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
@@ -36,10 +36,6 @@ def _tanh_backward(h: Array, dh: Array) -> Array:
     return dh * (1 - h * h)
 
 
-def _relu(a: Array) -> Array:
-    return np.maximum(a, 0.0)
-
-
 def _relu_backward(h: Array, dh: Array) -> Array:
     # 0 at the kink, as in torch. A choice, not a product: where the unit is off, nothing passes.
     return np.where(h <= 0, 0.0, dh)
@@ -50,7 +46,7 @@ def _sigmoid_backward(h: Array, dh: Array) -> Array:
 
 
 CELLS = {
-    "rnn_tanh": _make(np.tanh, _tanh_backward),
-    "rnn_relu": _make(_relu, _relu_backward),
-    "rnn_sigmoid": _make(sigmoid, _sigmoid_backward),
+    "rnn_tanh": _make("tanh", _tanh_backward),
+    "rnn_relu": _make("relu", _relu_backward),
+    "rnn_sigmoid": _make("sigmoid", _sigmoid_backward),
 }

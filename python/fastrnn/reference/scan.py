@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .cell import Array, Arrays, Cell, find
+from .cell import NUMPY, Array, Arrays, Cell, find
 
 State: TypeAlias = Array | Arrays
 StateLike: TypeAlias = ArrayLike | Sequence[ArrayLike]
@@ -243,7 +243,7 @@ def _pass_forward(
         gates = (len(rows), cell.gates, w_hh.shape[1])
         wx = (x_t @ w_ih.T + b_ih).reshape(gates)
         rh = (s_prev[0] @ w_hh.T + b_hh).reshape(gates)
-        s_next, saved = cell.step(wx, rh, s_prev)
+        s_next, saved = cell.step(NUMPY, wx, rh, s_prev)
         for a, a_next in zip(s, s_next, strict=True):
             a[rows] = a_next
         y[t, rows] = s_next[0]
