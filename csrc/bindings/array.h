@@ -1,4 +1,4 @@
-// NumPy arrays as Views: no conversion, no copy.
+// The caller's arrays as Views, NumPy's or another library's: no conversion, no copy.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -13,15 +13,22 @@
 #include "../core/kernel_table.h"
 #include "../core/problem.h"
 #include "../cpu/memory.h"
+#include "dlpack.h"
 
 namespace fastrnn {
 
-namespace py = pybind11;
+// Whose arrays a call takes and gives: NumPy's, or those of the library with this table.
+struct Caller {
+  const Spec& spec;
+  const dlpack::Exchange* exchange = nullptr;  // null: NumPy
+};
 
 // None gives a View that is not given. The array must outlive the View.
-inline View view_of(const std::string& op, const char* name, py::handle object) {
+inline View view_of(const Caller& caller, const char* name, py::handle object) {
   View view;
   if (object.is_none()) return view;
+  const std::string& op = caller.spec.op;
+  if (caller.exchange) return dlpack::view_of(caller.exchange, op, name, object);
   if (!py::isinstance<py::array>(object))
     throw Error(
         Fault::kType, op,
@@ -65,21 +72,22 @@ py::tuple items_of(const std::string& op, Rule rule, py::handle object, Kept& ke
   return kept.keep(py::reinterpret_steal<py::object>(items));
 }
 
-inline std::vector<View> views_of(const std::string& op, const char* name, py::handle objects,
+inline std::vector<View> views_of(const Caller& caller, const char* name, py::handle objects,
                                   Kept& kept) {
   std::vector<View> views;
   const auto rule = [&] { return std::string(name) + " must be a tuple or list of arrays"; };
-  for (py::handle object : items_of(op, rule, objects, kept))
-    views.push_back(view_of(op, name, object));
+  for (py::handle object : items_of(caller.spec.op, rule, objects, kept))
+    views.push_back(view_of(caller, name, object));
   return views;
 }
 
 // A state: None, an array, or for a cell with more than one state a tuple of them.
-inline void states_of(const Spec& spec, const char* name, py::handle object,
+inline void states_of(const Caller& caller, const char* name, py::handle object,
                       View (&views)[kMaxStates], Kept& kept) {
+  const Spec& spec = caller.spec;
   if (object.is_none()) return;
   if (spec.states == 1) {
-    views[0] = view_of(spec.op, name, object);
+    views[0] = view_of(caller, name, object);
     return;
   }
   const auto rule = [&](const char* what) {
@@ -91,7 +99,7 @@ inline void states_of(const Spec& spec, const char* name, py::handle object,
     throw Error(Fault::kValue, spec.op,
                 rule(" must hold ") + ", got " + std::to_string(arrays.size()));
   for (size_t k = 0; k < arrays.size(); ++k) {
-    views[k] = view_of(spec.op, name, arrays[k]);
+    views[k] = view_of(caller, name, arrays[k]);
     if (!views[k].given)
       throw Error(Fault::kType, spec.op, std::string(name) + " must hold arrays, got None");
   }
@@ -127,7 +135,9 @@ inline py::array make_array(const Spec& spec, const Shape& shape) {
 }
 
 // A new array for a result, and its View.
-inline py::object make_result(const Spec& spec, const Shape& shape, View* view) {
+inline py::object make_result(const Caller& caller, const Shape& shape, View* view) {
+  const Spec& spec = caller.spec;
+  if (caller.exchange) return dlpack::make_result(caller.exchange, spec, shape, view);
   py::object array;  // a py::array without an array would make one
   try {
     array = make_array(spec, shape);

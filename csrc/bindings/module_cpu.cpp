@@ -1,5 +1,5 @@
 // fastrnn._cpu: the engine as Python sees it. Arguments are positional, arrays are taken as they
-// are, and results are allocated here.
+// are, and results are allocated here, as arrays of the same library.
 #include <new>
 #include <optional>
 
@@ -14,6 +14,14 @@
 namespace fastrnn {
 
 namespace {
+
+// The engine's weights, and the library whose arrays they came as: a call with them takes and gives
+// the same.
+struct PyWeights : Weights {
+  using Weights::Weights;
+  const dlpack::Exchange* exchange = nullptr;
+  Caller caller() const { return {spec(), exchange}; }
+};
 
 py::tuple tuple_of(const Shape& shape) {
   py::tuple result(static_cast<size_t>(shape.size()));
@@ -45,30 +53,66 @@ double work(const Spec& spec, int64_t steps) {
   return static_cast<double>(steps * spec.directions) * of_a_step;
 }
 
-void pack(Weights& w, py::tuple parameters, bool backward) {
-  if (w.packed(backward)) return;
-  Kept kept;
-  const std::vector<View> views = views_of(w.spec().op, "a parameter", parameters, kept);
+void pack_views(Weights& w, const std::vector<View>& views, bool backward) {
   // A weight is packed in the time of some thirty operations.
   run_engine(w.spec(), 16 * work(w.spec(), 1), [&] { w.pack(views, backward); });
 }
 
+void pack(PyWeights& w, py::tuple parameters, bool backward) {
+  if (w.packed(backward)) return;
+  Kept kept;
+  pack_views(w, views_of(w.caller(), "a parameter", parameters, kept), backward);
+}
+
+// Weights of the sizes that the parameters have, packed: what a call with parameters of another
+// library begins with.
+std::unique_ptr<PyWeights> pack_new(const std::string& cell, int64_t layers, int64_t directions,
+                                    py::tuple parameters, bool forward, bool backward,
+                                    int threads) {
+  Spec named{};
+  named.op = cell;
+  const auto count = static_cast<int64_t>(parameters.size());
+  const int64_t passes = layers * directions;
+  if (passes < 1 || (count != 4 * passes && count != 2 * passes))
+    throw Error(Fault::kValue, cell,
+                "there must be 2 or 4 parameters for each layer and direction, got " +
+                    std::to_string(count));
+  const Caller caller{named, dlpack::exchange_of(parameters[0])};
+  Kept kept;
+  const std::vector<View> views = views_of(caller, "a parameter", parameters, kept);
+  const View &w_ih = views[0], &w_hh = views[1];
+  if (w_ih.rank != 2 || w_hh.rank != 2)
+    throw Error(Fault::kValue, cell,
+                "weight_ih_l0 and weight_hh_l0 must have rank 2, got shapes " +
+                    to_string(shape_of(w_ih)) + " and " + to_string(shape_of(w_hh)));
+  if (w_ih.kind != 'f' || (w_ih.itemsize != 4 && w_ih.itemsize != 8))
+    throw Error(Fault::kType, cell,
+                "weight_ih_l0 must be float32 or float64, got " + dtype_of(w_ih));
+  auto made = std::make_unique<PyWeights>(cell, static_cast<int>(w_ih.itemsize), layers, directions,
+                                          w_ih.shape[1], w_hh.shape[1], count == 4 * passes);
+  made->exchange = caller.exchange;
+  const TeamLimit limit(threads);
+  if (forward) pack_views(*made, views, false);
+  if (backward) pack_views(*made, views, true);
+  return made;
+}
+
 // The shape that y will have.
-py::tuple output_shape(const Weights& w, py::handle x, bool batch_first) {
+py::tuple output_shape(const PyWeights& w, py::handle x, bool batch_first) {
   const Spec& spec = w.spec();
-  const Problem p = check_input(spec, view_of(spec.op, "x", x), batch_first);
+  const Problem p = check_input(spec, view_of(w.caller(), "x", x), batch_first);
   return tuple_of(p.sequence(spec.directions * spec.units));
 }
 
-template <class Call> void inputs_of(const Spec& spec, Call& call, py::handle x, py::handle state,
-                                     py::handle lengths, py::handle resets, py::handle masks,
-                                     bool batch_first, Kept& kept) {
-  call.x = view_of(spec.op, "x", x);
-  states_of(spec, "state", state, call.initial, kept);
-  call.lengths = view_of(spec.op, "lengths", lengths);
-  call.resets = view_of(spec.op, "resets", resets);
+template <class Call> void inputs_of(const Caller& caller, Call& call, py::handle x,
+                                     py::handle state, py::handle lengths, py::handle resets,
+                                     py::handle masks, bool batch_first, Kept& kept) {
+  call.x = view_of(caller, "x", x);
+  states_of(caller, "state", state, call.initial, kept);
+  call.lengths = view_of(caller, "lengths", lengths);
+  call.resets = view_of(caller, "resets", resets);
   call.has_masks = !masks.is_none();
-  if (call.has_masks) call.masks = views_of(spec.op, "dropout_masks", masks, kept);
+  if (call.has_masks) call.masks = views_of(caller, "dropout_masks", masks, kept);
   call.batch_first = batch_first;
 }
 
@@ -78,87 +122,99 @@ void require_packed(const Weights& w, bool backward) {
 }
 
 // Arguments of both forward calls; makes y where no `out` is given.
-Problem prepare(const Weights& w, ForwardCall& call, py::handle x, py::handle state,
+Problem prepare(const PyWeights& w, ForwardCall& call, py::handle x, py::handle state,
                 py::handle lengths, py::handle resets, py::handle masks, bool batch_first,
                 int64_t recompute, py::object* out, Kept& kept) {
   const Spec& spec = w.spec();
   require_packed(w, false);
-  inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
+  inputs_of(w.caller(), call, x, state, lengths, resets, masks, batch_first, kept);
   call.recompute = recompute;
   const Problem p = check_input(spec, call.x, batch_first, recompute);
   if (out->is_none())
-    *out = make_result(spec, p.sequence(spec.directions * spec.units), &call.y);
+    *out = make_result(w.caller(), p.sequence(spec.directions * spec.units), &call.y);
   else
-    call.y = view_of(spec.op, "out", *out);
+    call.y = view_of(w.caller(), "out", *out);
   return p;
 }
 
 // Results for one array of each state: the array, or a tuple of them.
-py::object make_states(const Spec& spec, const Problem& p, View (&views)[kMaxStates]) {
-  const Shape shape = state_shape(spec, p);
-  if (spec.states == 1) return make_result(spec, shape, &views[0]);
-  py::tuple arrays(static_cast<size_t>(spec.states));
-  for (size_t k = 0; k < arrays.size(); ++k) arrays[k] = make_result(spec, shape, &views[k]);
+py::object make_states(const Caller& caller, const Problem& p, View (&views)[kMaxStates]) {
+  const Shape shape = state_shape(caller.spec, p);
+  if (caller.spec.states == 1) return make_result(caller, shape, &views[0]);
+  py::tuple arrays(static_cast<size_t>(caller.spec.states));
+  for (size_t k = 0; k < arrays.size(); ++k) arrays[k] = make_result(caller, shape, &views[k]);
   return arrays;
 }
 
 // y (out, if given) and the final state.
-py::tuple run_infer(const Weights& w, py::handle x, py::handle state, py::handle lengths,
-                    py::handle resets, py::handle masks, bool batch_first, py::object out) {
+py::tuple run_infer(const PyWeights& w, py::handle x, py::handle state, py::handle lengths,
+                    py::handle resets, py::handle masks, bool batch_first, py::object out,
+                    int threads) {
   ForwardCall call;
   Kept kept;
   const Problem p = prepare(w, call, x, state, lengths, resets, masks, batch_first, 0, &out, kept);
-  const py::object final = make_states(w.spec(), p, call.final);
+  const py::object final = make_states(w.caller(), p, call.final);
+  const TeamLimit limit(threads);
   run_engine(w.spec(), work(w.spec(), p.T * p.B), [&] { forward(w, call); });
   return py::make_tuple(out, final);
 }
 
 // The same, and the tape's three arrays.
-py::tuple run_forward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
+py::tuple run_forward(const PyWeights& w, py::handle x, py::handle state, py::handle lengths,
                       py::handle resets, py::handle masks, bool batch_first, int64_t recompute,
-                      py::object out) {
+                      py::object out, int threads) {
   const Spec& spec = w.spec();
   ForwardCall call;
   Kept kept;
   const Problem p =
       prepare(w, call, x, state, lengths, resets, masks, batch_first, recompute, &out, kept);
-  const py::object final = make_states(spec, p, call.final);
+  const Caller caller = w.caller();
+  const py::object final = make_states(caller, p, call.final);
   call.keep_tape = true;
   const TapeShapes shapes = tape_shapes(spec, p);
-  const py::tuple tape = py::make_tuple(make_result(spec, shapes.inner, &call.tape.inner),
-                                        make_result(spec, shapes.states, &call.tape.states),
-                                        make_result(spec, shapes.saved, &call.tape.saved));
+  const py::tuple tape = py::make_tuple(make_result(caller, shapes.inner, &call.tape.inner),
+                                        make_result(caller, shapes.states, &call.tape.states),
+                                        make_result(caller, shapes.saved, &call.tape.saved));
+  const TeamLimit limit(threads);
   run_engine(spec, work(spec, p.T * p.B), [&] { forward(w, call); });
   return py::make_tuple(out, final, tape);
 }
 
-// dx, the gradient of the initial state, and those of the parameters in their order.
-py::tuple run_backward(const Weights& w, py::handle x, py::handle state, py::handle lengths,
+// dx, the gradient of the initial state, and those of the parameters in their order. None in place
+// of the first, and of the last, where they are not wanted.
+py::tuple run_backward(const PyWeights& w, py::handle x, py::handle state, py::handle lengths,
                        py::handle resets, py::handle masks, bool batch_first, py::handle y,
-                       py::handle tape, int64_t recompute, py::handle dy, py::handle dstate) {
+                       py::handle tape, int64_t recompute, py::handle dy, py::handle dstate,
+                       bool want_dx, bool want_parameters, int threads) {
   const Spec& spec = w.spec();
+  const Caller caller = w.caller();
   require_packed(w, true);
   if (recompute) require_packed(w, false);
   BackwardCall call;
   Kept kept;
-  inputs_of(spec, call, x, state, lengths, resets, masks, batch_first, kept);
+  inputs_of(caller, call, x, state, lengths, resets, masks, batch_first, kept);
   call.recompute = recompute;
   const Problem p = check_input(spec, call.x, batch_first, recompute);
-  call.y = view_of(spec.op, "y of the tape", y);
-  const std::vector<View> arrays = views_of(spec.op, "arrays of the tape", tape, kept);
+  call.y = view_of(caller, "y of the tape", y);
+  const std::vector<View> arrays = views_of(caller, "arrays of the tape", tape, kept);
   if (arrays.size() != 3)
     throw Error(Fault::kValue, spec.op,
                 "a tape must hold 3 arrays, got " + std::to_string(arrays.size()));
   call.tape = {arrays[0], arrays[1], arrays[2]};
-  call.dy = view_of(spec.op, "dy", dy);
-  states_of(spec, "dstate", dstate, call.dfinal, kept);
-  const py::object dx = make_result(spec, p.sequence(spec.inputs), &call.dx);
-  const py::object dinitial = make_states(spec, p, call.dinitial);
-  const std::vector<Parameter> parameters = parameters_of(spec);
-  call.dparameters.resize(parameters.size());
-  py::tuple grads(parameters.size());
-  for (size_t i = 0; i < parameters.size(); ++i)
-    grads[i] = make_result(spec, parameters[i].shape, &call.dparameters[i]);
+  call.dy = view_of(caller, "dy", dy);
+  states_of(caller, "dstate", dstate, call.dfinal, kept);
+  py::object dx = py::none(), grads = py::none();
+  if (want_dx) dx = make_result(caller, p.sequence(spec.inputs), &call.dx);
+  const py::object dinitial = make_states(caller, p, call.dinitial);
+  if (want_parameters) {
+    const std::vector<Parameter> parameters = parameters_of(spec);
+    call.dparameters.resize(parameters.size());
+    py::tuple all(parameters.size());
+    for (size_t i = 0; i < parameters.size(); ++i)
+      all[i] = make_result(caller, parameters[i].shape, &call.dparameters[i]);
+    grads = all;
+  }
+  const TeamLimit limit(threads);
   run_engine(spec, 2 * work(spec, p.T * p.B), [&] { backward(w, call); });
   return py::make_tuple(dx, dinitial, grads);
 }
@@ -176,7 +232,7 @@ py::dict plan_dict(const Usage& usage) {
   return d;
 }
 
-py::dict explain(const Weights& w, int64_t T, int64_t B, int64_t recompute) {
+py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recompute) {
   const Spec& spec = w.spec();
   const KernelEntry& k = w.kernel();
   check_sizes(spec, T, B);
@@ -213,14 +269,19 @@ py::list cells() {
     d["name"] = name;
     d["gates"] = k.gates;
     d["states"] = k.states;
+    d["saved"] = k.saved;
     all.append(d);
   }
   return all;
 }
 
+PyObject* rank_error =
+    nullptr;  // a ValueError of its own, so that adapters can tell it from others
+
 PyObject* exception_of(Fault fault) {
   switch (fault) {
     case Fault::kValue: return PyExc_ValueError;
+    case Fault::kRank: return rank_error;
     case Fault::kType: return PyExc_TypeError;
     case Fault::kNotImplemented: return PyExc_NotImplementedError;
     case Fault::kMemory: return PyExc_MemoryError;
@@ -240,31 +301,38 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
       PyErr_SetString(exception_of(e.fault()), e.what());
     }
   });
+  rank_error = PyErr_NewException("fastrnn._cpu.RankError", PyExc_ValueError, nullptr);
+  if (!rank_error) throw py::error_already_set();
+  m.attr("RankError") = py::handle(rank_error);
   // A child of fork() must know that it is one, whenever the first call comes.
   available_threads();
 
-  py::class_<Weights>(m, "Weights", py::module_local())
+  py::class_<PyWeights>(m, "Weights", py::module_local())
       .def(py::init<const std::string&, int, int64_t, int64_t, int64_t, int64_t, bool>(),
            py::arg("cell"), py::arg("element_bytes"), py::arg("layers"), py::arg("directions"),
            py::arg("inputs"), py::arg("units"), py::arg("bias"))
       .def("pack", &pack, py::arg("parameters"), py::arg("backward"))
       .def("output_shape", &output_shape, py::arg("x"), py::arg("batch_first"))
       .def("infer", &run_infer, py::arg("x"), py::arg("state"), py::arg("lengths"),
-           py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("out"))
+           py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("out"),
+           py::arg("threads") = 0)
       .def("forward", &run_forward, py::arg("x"), py::arg("state"), py::arg("lengths"),
            py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("recompute"),
-           py::arg("out"))
+           py::arg("out"), py::arg("threads") = 0)
       .def("backward", &run_backward, py::arg("x"), py::arg("state"), py::arg("lengths"),
            py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("y"),
-           py::arg("tape"), py::arg("recompute"), py::arg("dy"), py::arg("dstate"))
+           py::arg("tape"), py::arg("recompute"), py::arg("dy"), py::arg("dstate"),
+           py::arg("want_dx") = true, py::arg("want_parameters") = true, py::arg("threads") = 0)
       .def("explain", &explain, py::arg("T"), py::arg("B"), py::arg("recompute"))
-      .def_property_readonly("parameters", [](const Weights& w) {
+      .def_property_readonly("parameters", [](const PyWeights& w) {
         py::list all;
         for (const Parameter& p : parameters_of(w.spec()))
           all.append(py::make_tuple(p.name, tuple_of(p.shape)));
         return all;
       });
 
+  m.def("pack_new", &pack_new, py::arg("cell"), py::arg("layers"), py::arg("directions"),
+        py::arg("parameters"), py::arg("forward"), py::arg("backward"), py::arg("threads") = 0);
   m.def("cells", &cells);
   m.def("built_levels", &built_levels);
   m.def("usable_levels", &usable_levels);

@@ -7,7 +7,7 @@
 
 namespace fastrnn {
 
-enum class Fault { kValue, kType, kNotImplemented, kMemory, kRuntime };
+enum class Fault { kValue, kRank, kType, kNotImplemented, kMemory, kRuntime };
 
 class Error : public std::exception {
  public:

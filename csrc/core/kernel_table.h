@@ -89,9 +89,9 @@ struct BackwardPass {
   States initial;
   Sequence dy;
   States dfinal, dinitial;  // in (null: zeros), out
-  Sequence dx;              // out; rows of I
+  Sequence dx;              // out; rows of I, or null
   int accumulate_dx;        // +=, for the second direction
-  void *dw_ih, *dw_hh;      // out; (G*H, I), (G*H, H), contiguous
+  void *dw_ih, *dw_hh;      // out; (G*H, I), (G*H, H), contiguous; or both null
   void *db_ih, *db_hh;      // out; (G*H), or null
   MatrixPanels w;
   int64_t chunk;  // steps whose gradients are held at once

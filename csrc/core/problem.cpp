@@ -21,6 +21,7 @@ std::string dtype_of(const View& view) {
     case 'u': name = "uint" + bits; break;
     case 'c': name = "complex" + bits; break;
     case 'b': name = "bool"; break;
+    case 'B': name = "bfloat" + bits; break;
     default: name = std::string("dtype of kind '") + view.kind + "'";
   }
   return view.native ? name : name + " in foreign byte order";

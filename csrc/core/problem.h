@@ -19,7 +19,7 @@ constexpr int kMaxRank = 8;
 struct View {
   char* data = nullptr;
   int64_t itemsize = 0;
-  char kind = 0;  // NumPy's: f i u b c ...
+  char kind = 0;  // NumPy's: f i u b c ...; B: bfloat16
   bool native = true;
   bool writeable = false;
   bool given = false;

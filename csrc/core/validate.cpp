@@ -181,7 +181,7 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t r
   if (!x.given) reject(spec, Fault::kType, "x must be an array", "none");
   check_dtype(spec, "x", x);
   if (x.rank != 2 && x.rank != 3)
-    reject(spec, Fault::kValue,
+    reject(spec, Fault::kRank,
            std::string("x must have shape ") + (batch_first ? "(B, T, I)" : "(T, B, I)") +
                " or (T, I)",
            to_string(shape_of(x)));

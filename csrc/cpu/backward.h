@@ -153,13 +153,13 @@ template <class Cell, class Math, class T> struct Backward {
       }
       if (has_helpers(share)) wait(share.group);
       input_gradients(count);
-      pack_right(count);
+      if (pass.dw_ih) pack_right(count);
       if (share.team) wait(share.team);  // what all members read is written
-      weight_gradients(begin, end, entering, k, is_last && end == last);
+      if (pass.dw_ih) weight_gradients(begin, end, entering, k, is_last && end == last);
       if (share.team) wait(share.team);  // and read
       end = begin;
     }
-    if (last == 0) weight_gradients(0, 0, 0, 0, true);
+    if (last == 0 && pass.dw_ih) weight_gradients(0, 0, 0, 0, true);
     if (is_first) initial_gradients();
   }
 

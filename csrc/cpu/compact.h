@@ -14,6 +14,7 @@ namespace fastrnn {
 // last dimension is contiguous as well, as the kernels need it of everything they load by vectors.
 class Strided {
  public:
+  Strided() = default;  // null: an array that is not given
   Strided(const Spec& spec, const View& view, bool rows = false) {
     data_ = view.data;
     const int64_t element = view.itemsize;

@@ -375,11 +375,11 @@ void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call
     if (call.dfinal[k].given)
       check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p));
   const int64_t count = spec.layers * spec.directions * spec.params_per_pass();
-  if (static_cast<int64_t>(call.dparameters.size()) != count)
+  if (!call.dparameters.empty() && static_cast<int64_t>(call.dparameters.size()) != count)
     throw Error(Fault::kValue, spec.op,
                 "there must be " + std::to_string(count) + " gradients, got " +
                     std::to_string(call.dparameters.size()));
-  bool fresh = call.dx.fresh;
+  bool fresh = call.dx.fresh || !call.dx.given;
   for (int k = 0; k < spec.states; ++k) fresh &= call.dinitial[k].fresh;
   for (const View& v : call.dparameters) fresh &= v.fresh;
   if (fresh) return;
@@ -387,13 +387,14 @@ void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call
   std::vector<Named> in = inputs_of(call, spec);
   for (const View* v : {&call.y, &call.tape.inner, &call.tape.states, &call.tape.saved, &call.dy})
     in.push_back({"the tape or dy", v});
-  std::vector<Output> out = {{"dx", &call.dx, p.sequence(spec.inputs)}};
+  std::vector<Output> out;
+  if (call.dx.given) out.push_back({"dx", &call.dx, p.sequence(spec.inputs)});
   for (int k = 0; k < spec.states; ++k) {
     in.push_back({kFinalGradient[k], &call.dfinal[k]});
     out.push_back({kInitialGradient[k], &call.dinitial[k], state_shape(spec, p)});
   }
   const std::vector<Parameter> parameters = parameters_of(spec);
-  for (size_t i = 0; i < parameters.size(); ++i)
+  for (size_t i = 0; i < call.dparameters.size(); ++i)
     out.push_back({"d" + parameters[i].name, &call.dparameters[i], parameters[i].shape, true});
   check_outputs(spec, out, in);
 }
@@ -518,7 +519,8 @@ void backward(const Weights& weights, const BackwardCall& call) {
   char* const window = shared + needs.shared;
   char* const scratch = window + needs.again;
   char* const again_scratch = scratch + needs.scratch.bytes;
-  const Strided dy_given(spec, call.dy, true), dx_given(spec, call.dx);
+  const Strided dy_given(spec, call.dy, true);
+  const Strided dx_given = call.dx.given ? Strided(spec, call.dx) : Strided();
   const Layers layers(spec, p, call, call.tape.inner.data, local);
   const Tape tape{call.tape.states.data, call.tape.saved.data};
   const StateArrays initial(spec, p, call.initial), dfinal(spec, p, call.dfinal),
@@ -552,10 +554,12 @@ void backward(const Weights& weights, const BackwardCall& call) {
       pass.dinitial = dinitial.pass(index, e);
       pass.dx = dx;
       pass.accumulate_dx = d == 1;
-      const View* grads = call.dparameters.data() + index * spec.params_per_pass();
-      pass.dw_ih = grads[0].data;
-      pass.dw_hh = grads[1].data;
-      if (spec.bias) pass.db_ih = grads[2].data, pass.db_hh = grads[3].data;
+      if (!call.dparameters.empty()) {
+        const View* grads = call.dparameters.data() + index * spec.params_per_pass();
+        pass.dw_ih = grads[0].data;
+        pass.dw_hh = grads[1].data;
+        if (spec.bias) pass.db_ih = grads[2].data, pass.db_hh = grads[3].data;
+      }
       pass.w = weights.matrix_panels(index);
       pass.chunk = std::min(plan.chunk, needs.window.steps);
       pass.shared = shared;

@@ -74,8 +74,8 @@ struct BackwardCall {
   int64_t recompute = 0;
   TapeViews tape;
   View dy, dfinal[kMaxStates];
-  View dx, dinitial[kMaxStates];  // out
-  std::vector<View> dparameters;  // out
+  View dx, dinitial[kMaxStates];  // out; dx: not given where it is not wanted
+  std::vector<View> dparameters;  // out; all, or none where they are not wanted
 };
 
 // Bytes of memory a call takes for itself, beside its arguments.

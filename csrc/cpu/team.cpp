@@ -19,6 +19,7 @@ namespace {
 
 std::atomic<int> num_threads{0};  // 0: not set
 std::atomic<bool> forked{false};
+thread_local int limit_of_call = 0;  // 0: none
 
 int processors() {
   cpu_set_t set;
@@ -54,6 +55,11 @@ void wait(Barrier* barrier) {
       sched_yield();
 }
 
+TeamLimit::TeamLimit(int n) : before_(limit_of_call) {
+  if (n > 0) limit_of_call = n;
+}
+TeamLimit::~TeamLimit() { limit_of_call = before_; }
+
 void set_num_threads(int n) { num_threads = n; }
 
 int get_num_threads() {
@@ -74,7 +80,7 @@ int available_threads() {
 #if !defined(FASTRNN_TEAM_STD_THREAD)
   if (omp_in_parallel()) return 1;
 #endif
-  return get_num_threads();
+  return limit_of_call > 0 ? limit_of_call : get_num_threads();
 }
 
 #if defined(FASTRNN_TEAM_STD_THREAD)

@@ -18,9 +18,22 @@ struct Barrier {
 
 void reset(Barrier* barrier, int members);
 
-// Threads that a call may use: the set number, or 1 inside a parallel region of the caller's or in
-// a child of fork(), where OpenMP's pool is gone.
+// Threads that a call may use: the limit of the call, if it has one, else the set number; or 1
+// inside a parallel region of the caller's or in a child of fork(), where OpenMP's pool is gone.
 int available_threads();
+
+// While it lives, calls of this thread use at most n threads; 0 changes nothing.
+class TeamLimit {
+ public:
+  explicit TeamLimit(int n);
+  ~TeamLimit();
+  TeamLimit(const TeamLimit&) = delete;
+  TeamLimit& operator=(const TeamLimit&) = delete;
+
+ private:
+  int before_;
+};
+
 void set_num_threads(int n);
 int get_num_threads();
 const char* team_backend();
