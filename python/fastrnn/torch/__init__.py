@@ -1,0 +1,31 @@
+"""The engine under PyTorch: `RNN`, `LSTM`, `GRU` and their cells in place of ``torch.nn``'s.
+
+Same constructors, parameters, initial values, results and errors; faster on CPUs, and with
+`lengths=`, `resets=`, `recompute=` and all cell states beside. `accelerate` swaps the layers of a
+model that exists already, `restore` swaps them back. Gradients of every order and kind,
+``torch.compile``, ``torch.export`` and torch's ways of scaling out work as with torch's own layers.
+
+Calls use as many threads as ``torch.get_num_threads()`` says.
+"""
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "[torch] fastrnn.torch needs PyTorch 2.4 or newer: pip install 'fastrnn[torch]'"
+    ) from error
+
+from ._accelerate import Report, accelerate, restore
+from ._layers import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "restore",
+]

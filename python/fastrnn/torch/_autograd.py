@@ -1,0 +1,276 @@
+"""Derivatives: of first order by the fused kernels, all others by the composite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import Function
+
+from . import _composite, _engine, _ops
+from ._call import Call, Inputs, sizes
+
+_PLAIN = frozenset({Tensor, torch.nn.Parameter})
+
+
+def is_plain(inputs: Inputs) -> bool:
+    """Whether the engine may read these tensors where they lie, unseen by torch's dispatcher.
+
+    Not so for subclasses (fake, distributed, functional tensors), for tensors that are only a
+    transform of what lies in memory, or while something watches every operation.
+    """
+    if torch._C._len_torch_dispatch_stack() > 0 or torch.autograd._profiler_enabled():
+        return False
+    tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
+    if inputs.lengths is not None:
+        tensors.append(inputs.lengths)
+    if inputs.resets is not None:
+        tensors.append(inputs.resets)
+    return _PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
+
+
+def needs_composite() -> bool:
+    """Whether a forward-mode derivative is being taken, for which there is no fused kernel."""
+    if forward_ad._current_level >= 0:
+        return True
+    stack = torch._C._functorch.get_interpreter_stack()
+    return bool(stack) and any(
+        level.key() == torch._C._functorch.TransformType.Jvp for level in stack
+    )
+
+
+class Forward(Function):
+    """``apply(call, *inputs.flat())``: y, the final states, and the three arrays of the tape."""
+
+    @staticmethod
+    def forward(call: Call, *flat: Any) -> tuple[Tensor, ...]:
+        inputs = call.inputs(flat)
+        return (_engine.forward if is_plain(inputs) else _ops.forward)(call, inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.call, *flat = inputs
+        y, *finals, inner, states, saved = output
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(inner, saved, *(() if ctx.call.cells else (states,)))
+        ctx.save_for_backward(*flat, y, inner, states, saved)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
+        call: Call = ctx.call
+        if dy is None and all(d is None for d in rest):
+            return (None,) * (1 + len(ctx.saved_tensors) - 4)
+        _refuse_legacy_vmap(call, dy, *rest)
+        *dfinals, _, dcells, _ = rest
+        *flat, y, inner, states, saved = ctx.saved_tensors
+        inputs = call.inputs(flat)
+        if dy is None:  # a row of zeros, seen from everywhere
+            dy = y.new_zeros(y.shape[-1]).expand(y.shape)
+        if any(d is not None for d in dfinals):
+            like = next(d for d in dfinals if d is not None)
+            given = tuple(torch.zeros_like(like) if d is None else d for d in dfinals)
+        else:
+            given = ()
+        if dcells is not None or needs_composite():
+            grads = _gradients(call, inputs, (dy, *given), dcells)
+            return (None, *_scatter(call, inputs, *grads))
+        wants = ctx.needs_input_grad[1], any(ctx.needs_input_grad[-len(inputs.parameters) :])
+        tape = y, inner, states, saved
+        grads = Backward.apply(call, *wants, len(given), *flat, *tape, dy, *given)
+        return (None, *_scatter(call, inputs, *_split(call, grads)))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        return _each(Forward, info.batch_size, in_dims, args)
+
+
+def _refuse_legacy_vmap(call: Call, *gradients: Tensor | None) -> None:
+    is_batched = torch._C._functorch.is_legacy_batchedtensor
+    if any(d is not None and is_batched(d) for d in gradients):
+        raise RuntimeError(
+            f"[{call.cell}] gradients must come one at a time or through torch.func, got "
+            "is_grads_batched=True (or vectorize=True): use torch.func.vjp with torch.vmap, or "
+            "torch.func.jacrev"
+        )
+
+
+def _split(call: Call, grads: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+    dx, *others = grads
+    states = sizes(call.cell).states
+    return dx, tuple(others[:states]), tuple(others[states:])
+
+
+def _scatter(
+    call: Call,
+    inputs: Inputs,
+    dx: Tensor | None,
+    dinitials: tuple[Any, ...],
+    dparameters: tuple[Any, ...],
+) -> tuple[Any, ...]:
+    """Gradients of the flat inputs."""
+    return (
+        dx,
+        None,
+        None,
+        *dinitials[: call.states],
+        *(None,) * call.masks,
+        *(dparameters or (None,) * len(inputs.parameters)),
+    )
+
+
+class Backward(Function):
+    """``apply(call, want_dx, want_parameters, len(dfinals), *inputs, y, *tape, dy, *dfinals)``.
+
+    Gives dx, the gradients of the initial states, and those of the parameters; None or nothing for
+    what is not wanted. The tape counts as a constant here: gradients of second order come from the
+    inputs and dy alone, through the composite.
+    """
+
+    @staticmethod
+    def forward(
+        call: Call, want_dx: bool, want_parameters: bool, count: int, *args: Any
+    ) -> tuple[Any, ...]:
+        flat, (y, *tape), (dy, *dfinals) = _parts(args, count)
+        inputs = call.inputs(flat)
+        run = _engine.backward if is_plain(inputs) and type(dy) is Tensor else _ops.backward
+        dx, dinitials, dparameters = run(
+            call,
+            inputs,
+            y,
+            tuple(tape),
+            dy,
+            tuple(dfinals),
+            want_dx=want_dx,
+            want_parameters=want_parameters,
+        )
+        return (dx, *dinitials, *(dparameters or ()))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        ctx.call, _, _, ctx.count, *args = inputs
+        flat, _, dys = _parts(args, ctx.count)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*flat, *dys)
+
+    @staticmethod
+    def backward(ctx: Any, *ddgrads: Tensor | None) -> tuple[Any, ...]:
+        call: Call = ctx.call
+        split = len(ctx.saved_tensors) - 1 - ctx.count
+        flat, dys = ctx.saved_tensors[:split], ctx.saved_tensors[split:]
+        inputs = call.inputs(flat)
+        chosen = [k for k, d in enumerate(ddgrads) if d is not None]
+        if not chosen:
+            return (None,) * (4 + len(flat) + 4 + len(dys))
+
+        def first_order(primals: tuple[Any, ...], dys: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            dx, dinitials, dparameters = _gradients(call, _with(inputs, primals), dys, None)
+            grads = (dx, *dinitials, *dparameters)
+            return tuple(grads[k] for k in chosen)
+
+        _, pullback = torch.func.vjp(first_order, _primals(inputs), dys)
+        (dx, dinitials, dparameters), ddys = pullback(tuple(ddgrads[k] for k in chosen))
+        scattered = _scatter(call, inputs, dx, dinitials, dparameters)
+        return (*(None,) * 4, *scattered, *(None,) * 4, *ddys)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        return _each(Backward, info.batch_size, in_dims, args)
+
+
+def _parts(args: Any, dfinals: int) -> tuple[Any, Any, Any]:
+    """The flat inputs, y with the tape, dy with the dfinals."""
+    dys = len(args) - 1 - dfinals
+    return args[: dys - 4], args[dys - 4 : dys], args[dys:]
+
+
+def _primals(inputs: Inputs) -> tuple[Any, ...]:
+    return inputs.x, inputs.states, inputs.parameters
+
+
+def _with(inputs: Inputs, primals: tuple[Any, ...]) -> Inputs:
+    x, states, parameters = primals
+    return inputs._replace(x=x, states=states, parameters=parameters)
+
+
+def _gradients(
+    call: Call, inputs: Inputs, dys: tuple[Tensor, ...], dcells: Tensor | None
+) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+    """What `_engine.backward` gives, by the composite: differentiable in everything again."""
+    count = sizes(call.cell).states
+    states = inputs.states
+    if not states:  # the engine gives gradients of the zeros too
+        shape = _composite.run(call, inputs)[1].shape
+        states = tuple(inputs.x.new_zeros(shape) for _ in range(count))
+    inputs = inputs._replace(states=states)
+
+    def run(*primals: Any) -> tuple[Tensor, ...]:
+        return _composite.run(call, _with(inputs, primals))
+
+    results, pullback = torch.func.vjp(run, *_primals(inputs))
+    dy, *dfinals = dys
+    given = dfinals or [torch.zeros_like(r) for r in results[1 : 1 + count]]
+    if call.cells:
+        given = [*given, torch.zeros_like(results[-1]) if dcells is None else dcells]
+    return pullback((dy, *given))
+
+
+def _each(
+    function: type[Function], size: int, in_dims: tuple[Any, ...], args: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """vmap by one fused call for each element."""
+
+    def element(n: int) -> tuple[Any, ...]:
+        return tuple(
+            a if d is None else a.select(d, n) for a, d in zip(args, in_dims, strict=True)
+        )
+
+    calls = [function.apply(*element(n)) for n in range(size)]
+    stacked = tuple(
+        None if each[0] is None else torch.stack(each) for each in zip(*calls, strict=True)
+    )
+    return stacked, tuple(None if s is None else 0 for s in stacked)
+
+
+def layer(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Run the layers, with a graph where gradients are wanted; results as `_engine.infer`."""
+    if torch.compiler.is_compiling() and not call.projected:
+        return tuple(torch.ops.fastrnn.layer(*_ops.arguments(call, inputs)))
+    if call.projected or needs_composite():
+        return _composite.run(call, inputs)
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if transformed or wants_gradient(inputs):
+        return _without_tape(call, Forward.apply(call, *inputs.flat()))
+    if is_plain(inputs):
+        return _engine.infer(call, inputs)
+    return tuple(torch.ops.fastrnn.layer(*_ops.arguments(call, inputs)))
+
+
+def wants_gradient(inputs: Inputs) -> bool:
+    """Whether autograd records what is done with these tensors."""
+    if not torch.is_grad_enabled():
+        return False
+    return (
+        inputs.x.requires_grad
+        or any(p.requires_grad for p in inputs.parameters)
+        or any(s.requires_grad for s in inputs.states)
+    )
+
+
+def _without_tape(call: Call, results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    *kept, _, states, _ = results
+    return (*kept, states) if call.cells else tuple(kept)
+
+
+def _layer_autograd(*args: Any) -> list[Tensor]:
+    call, inputs = _ops.call_of(*args)
+    if wants_gradient(inputs):
+        return list(_without_tape(call, Forward.apply(call, *inputs.flat())))
+    with torch._C._AutoDispatchBelowAutograd():
+        results: list[Tensor] = torch.ops.fastrnn.layer(*args)
+        return results
+
+
+_ops._library.impl("layer", _layer_autograd, "Autograd")
+

@@ -1,0 +1,104 @@
+"""What a call of the layers is: its options, its tensors, and the shapes of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .. import _native
+
+
+class Sizes(NamedTuple):
+    """Of a cell: gates, states, and values that a step saves for backward."""
+
+    gates: int
+    states: int
+    saved: int
+
+
+@cache
+def sizes(cell: str) -> Sizes:
+    """The sizes of a cell of the registry."""
+    found = {c["name"]: c for c in _native.engine.cells()}[cell]
+    return Sizes(found["gates"], found["states"], found["saved"])
+
+
+class Inputs(NamedTuple):
+    """The tensors of a call."""
+
+    x: Tensor
+    lengths: Tensor | None
+    resets: Tensor | None
+    states: tuple[Tensor, ...]  # none, or one for each state
+    masks: tuple[Tensor, ...]  # none, or one for each layer but the last
+    parameters: tuple[Tensor, ...]
+
+    def flat(self) -> tuple[Tensor | None, ...]:
+        """One after the other, as they go through autograd."""
+        return (*self[:3], *self.states, *self.masks, *self.parameters)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Everything about a call but its tensors. (Not a tuple: to functorch this is one leaf.)
+
+    Attributes
+    ----------
+    cell : str
+        A name of `fastrnn.build_info()["cells"]`.
+    layers, directions : int
+        L and D.
+    batch_first : bool
+    recompute : int
+        See `fastrnn.functional.forward`.
+    cells : bool
+        Whether the states beside h after every step are a result that has gradients.
+    projected : bool
+        Whether the parameters of each pass end with a projection of h, ``weight_hr``.
+    states, masks : int
+        How many of these tensors there are.
+    """
+
+    cell: str
+    layers: int
+    directions: int
+    batch_first: bool
+    recompute: int
+    cells: bool
+    projected: bool
+    states: int
+    masks: int
+
+    def inputs(self, flat: Sequence[Any]) -> Inputs:
+        """The inverse of `Inputs.flat`; what follows the masks are the parameters."""
+        masks = 3 + self.states
+        end = masks + self.masks
+        x, lengths, resets = flat[:3]
+        return Inputs(
+            x, lengths, resets, tuple(flat[3:masks]), tuple(flat[masks:end]), tuple(flat[end:])
+        )
+
+
+class Shapes:
+    """The shapes of a call's results, for symbolic sizes too; those of `csrc/core/problem.cpp`."""
+
+    def __init__(self, call: Call, inputs: Inputs) -> None:
+        x, w_hh = inputs.x, inputs.parameters[1]
+        _, states, saved = sizes(call.cell)
+        L, D, H = call.layers, call.directions, w_hh.shape[1]
+        batched = x.dim() == 3
+        T = x.shape[1 if batched and call.batch_first else 0]
+        B = x.shape[0 if call.batch_first else 1] if batched else 1
+        rows = (B,) if batched else ()
+        self.y = (*x.shape[:-1], D * H)
+        self.finals = [(L * D, *rows, H)] * states
+        kept = -(-T // call.recompute) if call.recompute else T
+        self.tape: list[tuple[Any, ...]] = [
+            (L - 1, T, B, D * H),
+            (states - 1, L, D, kept, B, H),
+            (L, D, 0 if call.recompute else T, B, saved, H),
+        ]

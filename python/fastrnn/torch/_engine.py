@@ -1,0 +1,163 @@
+"""The engine's calls on tensors: by pointer, without a link to libtorch.
+
+Tensors go in, and results come out, through DLPack's exchange of C calls, which torch has since
+2.10; with older versions as NumPy arrays on the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from .. import _native
+from ._call import Call, Inputs
+
+EXCHANGE = hasattr(Tensor, "__dlpack_c_exchange_api__")
+
+# The classes of torch.nn for those of the engine, the most special first.
+ERRORS: tuple[tuple[type[Exception], type[Exception]], ...] = (
+    (_native.engine.RankError, ValueError),
+    (ValueError, RuntimeError),
+    (TypeError, ValueError),
+    (MemoryError, RuntimeError),
+)
+
+
+def raise_as_torch(error: Exception, table: Any = ERRORS) -> NoReturn:
+    """Raise an error of the engine with the class that torch has for it."""
+    for engines, torchs in table:
+        if isinstance(error, engines):
+            raise torchs(str(error)) from None
+    raise error
+
+
+def for_device(call: Call, device: torch.device) -> ModuleType:
+    """The engine for tensors of a device: the one place where another engine plugs in.
+
+    Raises
+    ------
+    RuntimeError
+        There is none for this device.
+    """
+    if device.type == "cpu":
+        return _native.engine
+    raise RuntimeError(
+        f"[{call.cell}] tensors must be on the CPU, got {device}: this version has no engine for "
+        f"{device.type}"
+    )
+
+
+def _identity(values: Any) -> Any:
+    return values
+
+
+def _to_numpy(values: Any) -> Any:
+    if isinstance(values, Tensor):
+        return values.detach().numpy()
+    return tuple(map(_to_numpy, values)) if isinstance(values, tuple) else values
+
+
+def _from_numpy(values: Any) -> Any:
+    if isinstance(values, tuple):
+        return tuple(map(_from_numpy, values))
+    return None if values is None else torch.from_numpy(values)
+
+
+_given: Callable[[Any], Any] = _identity if EXCHANGE else _to_numpy
+_taken: Callable[[Any], Any] = _identity if EXCHANGE else _from_numpy
+
+
+def _state(states: Sequence[Tensor]) -> Any:
+    return None if not states else states[0] if len(states) == 1 else tuple(states)
+
+
+def _states(state: Any) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def pack(call: Call, parameters: tuple[Tensor, ...], *, forward: bool, backward: bool) -> Any:
+    """Packed weights."""
+    engine = for_device(call, parameters[0].device)
+    return engine.pack_new(
+        call.cell,
+        call.layers,
+        call.directions,
+        _given(parameters),
+        forward,
+        backward,
+        torch.get_num_threads(),
+    )
+
+
+def _arguments(call: Call, inputs: Inputs) -> tuple[Any, ...]:
+    x, lengths, resets, states, masks, _ = inputs
+    return (
+        _given(x),
+        _given(_state(states)),
+        _given(lengths),
+        _given(resets),
+        _given(masks) if masks else None,
+        call.batch_first,
+    )
+
+
+def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
+    """y and the final states; with `call.cells` also the states beside h of every step."""
+    if call.cells:
+        *results, _, cells, _ = forward(call, inputs)
+        return (*results, cells)
+    try:
+        for_device(call, inputs.x.device)
+        if packed is None:
+            packed = pack(call, inputs.parameters, forward=True, backward=False)
+        y, final = packed.infer(*_arguments(call, inputs), None, torch.get_num_threads())
+    except Exception as error:
+        raise_as_torch(error)
+    return (_taken(y), *_states(_taken(final)))
+
+
+def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+    """y, the final states, and the three arrays of the tape."""
+    try:
+        for_device(call, inputs.x.device)
+        packed = pack(call, inputs.parameters, forward=True, backward=False)
+        y, final, tape = packed.forward(
+            *_arguments(call, inputs), call.recompute, None, torch.get_num_threads()
+        )
+    except Exception as error:
+        raise_as_torch(error)
+    return (_taken(y), *_states(_taken(final)), *_taken(tape))
+
+
+def backward(
+    call: Call,
+    inputs: Inputs,
+    y: Tensor,
+    tape: tuple[Tensor, ...],
+    dy: Tensor,
+    dfinals: tuple[Tensor, ...],
+    want_dx: bool,
+    want_parameters: bool,
+) -> tuple[Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """dx, the gradients of the initial states, and those of the parameters."""
+    try:
+        for_device(call, inputs.x.device)
+        packed = pack(call, inputs.parameters, forward=call.recompute > 0, backward=True)
+        dx, dinitial, dparameters = packed.backward(
+            *_arguments(call, inputs),
+            _given(y),
+            _given(tape),
+            call.recompute,
+            _given(dy),
+            _given(_state(dfinals)),
+            want_dx,
+            want_parameters,
+            torch.get_num_threads(),
+        )
+    except Exception as error:
+        raise_as_torch(error)
+    return _taken(dx), _states(_taken(dinitial)), _taken(dparameters)

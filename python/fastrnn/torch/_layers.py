@@ -1,0 +1,563 @@
+"""The layers: constructors, parameters and state of ``torch.nn``'s, and the engine's calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from .. import _arguments
+from . import _autograd, _engine, _narrow
+from ._call import Call, Inputs, sizes
+
+
+class Recurrent(nn.RNNBase):
+    """What `RNN`, `LSTM` and `GRU` share; constructed by `torch.nn.RNNBase`.
+
+    Attributes
+    ----------
+    recompute : bool or int
+        Keep less for backward and make the rest anew there: with True the states alone, with k
+        those after every k-th step; see `fastrnn.functional.forward`. May be set at any time.
+    """
+
+    # Of the class, so that a module of torch's needs nothing but another class to become one of ours.
+    recompute: bool | int = False
+    _frozen: Any = None
+    _narrows_under_autocast = True
+
+    def _set_recompute(self, recompute: bool | int) -> None:
+        _arguments.checkpoint_steps(self._cell, recompute)
+        if recompute:
+            self.recompute = recompute
+
+    @property
+    def _cell(self) -> str:
+        return self.mode.lower()
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Any:
+        """Run the layers.
+
+        Parameters
+        ----------
+        input : Tensor or PackedSequence
+            ``(T, B, I)``, with `batch_first` ``(B, T, I)``, or ``(T, I)``; T and B may be 0.
+        hx : Tensor or tuple of Tensor, optional
+            ``(L * D, B, H)``, or ``(L * D, H)``; for the LSTM a pair of them. Zeros without.
+        lengths : Tensor, optional
+            ``(B,)`` integers within 0..T, in any order: steps of each row. Past them the output is
+            0, and the final state is that of the last step. In place of a `PackedSequence`.
+        resets : Tensor, optional
+            bool, ``(T, B)`` as the input is laid out: a new sequence starts at this step, from
+            zeros; in the reverse direction at the step before.
+
+        Returns
+        -------
+        output : Tensor or PackedSequence
+            As the input, with ``D * H`` in the last place.
+        hn : Tensor, or (hn, cn)
+            The final state.
+
+        Raises
+        ------
+        RuntimeError
+            A shape, a length or a device that does not fit; a gradient of a frozen layer.
+        ValueError
+            A dtype, or an input that has neither two nor three dimensions.
+        TypeError
+            Something that is not a tensor.
+        """
+        return self._run(input, hx, lengths, resets, False)[:2]
+
+    def freeze(self) -> None:
+        """Keep the weights packed: for serving, where no call has to pack them anew.
+
+        A frozen layer gives no gradients, and does not see what is written into its parameters
+        until `unfreeze`, or `freeze` again. Loading a state dict, moving and converting the module
+        freeze it anew. Copies and pickles are not frozen, and compiled code packs at each call.
+
+        Raises
+        ------
+        RuntimeError
+            The engine has no kernel for the layer as it is: `proj_size`, or a dtype that it
+            computes in float32.
+        """
+        parameters = tuple(p.detach() for p in self._parameters_in_order())
+        if self.proj_size or parameters[0].dtype in _narrow.DTYPES:
+            got = f"proj_size={self.proj_size}" if self.proj_size else str(parameters[0].dtype)
+            raise RuntimeError(
+                f"[{self._cell}] a layer must be of float32 or float64 and without projections to "
+                f"be frozen, got {got}"
+            )
+        try:
+            self._frozen = _engine.pack(self._call(), parameters, forward=True, backward=False)
+        except Exception as error:
+            _engine.raise_as_torch(error)
+
+    def unfreeze(self) -> None:
+        """Read the parameters anew at each call again."""
+        self._frozen = None
+
+    # ---- a call ---------------------------------------------------------------------------------
+
+    def _run(
+        self, input: Any, hx: Any, lengths: Any, resets: Any, cells: bool
+    ) -> tuple[Any, Any, Tensor | None]:
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, hx, lengths, resets, cells)
+        if not isinstance(input, Tensor):
+            raise _not_a_tensor(self._cell, "input", input)
+        states = self._states(hx)
+        for name, value in (("lengths", lengths), ("resets", resets)):
+            if value is not None and not isinstance(value, Tensor):
+                raise _not_a_tensor(self._cell, name, value)
+        masks: tuple[Tensor, ...] = ()
+        if self.dropout and self.training and self.num_layers > 1:
+            masks = self._masks(input, self._mask_shape(input))
+        return self._run_tensors(Inputs(input, lengths, resets, states, masks, ()), cells)
+
+    def _run_tensors(self, inputs: Inputs, cells: bool) -> tuple[Tensor, Any, Tensor | None]:
+        inputs = inputs._replace(parameters=self._parameters_in_order())
+        call = self._call(len(inputs.states), len(inputs.masks), cells)
+        if self._frozen is not None and not torch.compiler.is_compiling():
+            results = self._run_frozen(call, inputs)
+        elif _narrow.applies(inputs):
+            results = _narrow.layer(call, inputs, self._narrows_under_autocast)
+        else:
+            results = _autograd.layer(call, inputs)
+        if not cells:
+            return results[0], results[1] if len(results) == 2 else results[1:], None
+        return results[0], results[1:-1], self._all_cells(results[-1], inputs)
+
+    def _run_frozen(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+        if _autograd.wants_gradient(inputs):
+            raise RuntimeError(
+                f"[{self._cell}] a frozen layer must be called under torch.no_grad() or after "
+                "unfreeze(), got tensors that require gradients"
+            )
+        if call.cells or not _autograd.is_plain(inputs):
+            return _autograd.layer(call, inputs)
+        return _engine.infer(call, inputs, self._frozen)
+
+    def _run_packed(
+        self, packed: PackedSequence, hx: Any, lengths: Any, resets: Any, cells: bool
+    ) -> tuple[PackedSequence, Any, Tensor | None]:
+        """The rows of a PackedSequence, in its order, padded."""
+        if lengths is not None or resets is not None:
+            raise ValueError(
+                f"[{self._cell}] a PackedSequence must come without lengths and resets, got "
+                + ("lengths" if resets is None else "resets")
+            )
+        data, batch_sizes, sorted_indices, unsorted_indices = packed
+        _check_packed(self._cell, packed)
+        alone = PackedSequence(data, batch_sizes)
+        x, row_lengths = pad_packed_sequence(alone, self.batch_first)
+        states = self._states(hx)
+        if sorted_indices is not None:
+            states = tuple(s.index_select(-2, sorted_indices) for s in states)
+        masks: tuple[Tensor, ...] = ()
+        if self.dropout and self.training and self.num_layers > 1:
+            drawn = self._masks(data, (len(data), self._width()))
+            masks = tuple(
+                pad_packed_sequence(alone._replace(data=m), self.batch_first)[0] for m in drawn
+            )
+        y, state, all_cells = self._run_tensors(
+            Inputs(x, row_lengths, None, states, masks, ()), cells
+        )
+        y = pack_padded_sequence(y, row_lengths, self.batch_first)
+        if unsorted_indices is not None:
+            state = _map(state, lambda s: s.index_select(1, unsorted_indices))
+            if all_cells is not None:
+                rows = 1 if self.batch_first else 2
+                all_cells = all_cells.index_select(rows, unsorted_indices)
+        return packed._replace(data=y.data), state, all_cells
+
+    def _call(self, states: int = 0, masks: int = 0, cells: bool = False) -> Call:
+        return Call(
+            self._cell,
+            self.num_layers,
+            2 if self.bidirectional else 1,
+            self.batch_first,
+            0 if cells else int(self.recompute),
+            cells,
+            self.proj_size > 0,
+            states,
+            masks,
+        )
+
+    def _parameters_in_order(self) -> tuple[Tensor, ...]:
+        """As they are now: parametrised, swapped by `torch.func.functional_call`, or gathered."""
+        try:
+            return tuple(map(self._parameters.__getitem__, self._flat_weights_names))  # type: ignore[arg-type]
+        except KeyError:
+            return tuple(getattr(self, name) for name in self._flat_weights_names)
+
+    def _states(self, hx: Any) -> tuple[Tensor, ...]:
+        if hx is None:
+            return ()
+        count = sizes(self._cell).states
+        states = (hx,) if count == 1 else hx
+        if not isinstance(states, (tuple, list)) or len(states) != count:
+            got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else type(hx).__name__
+            raise TypeError(f"[{self._cell}] hx must be a tuple of {count} tensors, got {got}")
+        for state in states:
+            if not isinstance(state, Tensor):
+                raise _not_a_tensor(self._cell, "hx", state)
+        return tuple(states)
+
+    # ---- dropout, drawn as torch's layers draw it -----------------------------------------------
+
+    def _width(self) -> int:
+        return (2 if self.bidirectional else 1) * (self.proj_size or self.hidden_size)
+
+    def _mask_shape(self, input: Tensor) -> tuple[int, ...]:
+        first, second = (1, 0) if self.batch_first else (0, 1)
+        lead = input.shape[:2] if input.dim() == 3 else (input.shape[0], 1)
+        return (lead[first], lead[second], self._width()) if input.dim() == 3 else (*lead, self._width())
+
+    def _masks(self, like: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        ones = like.new_ones(shape)
+        drawn = [nn.functional.dropout(ones, self.dropout) for _ in range(self.num_layers - 1)]
+        if len(shape) == 2:  # of packed data
+            return tuple(drawn)
+        if like.dim() == 2:
+            return tuple(m[:, 0] for m in drawn)
+        return tuple(m.transpose(0, 1) if self.batch_first else m for m in drawn)
+
+    # ---- what goes with a module -----------------------------------------------------------------
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        result = super()._apply(*args, **kwargs)
+        self._freeze_anew()
+        return result
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._freeze_anew()
+
+    def _freeze_anew(self) -> None:
+        if self._frozen is not None:
+            self.unfreeze()
+            self.freeze()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        state.pop("_frozen", None)
+        return state
+
+    def extra_repr(self) -> str:
+        text: str = super().extra_repr()
+        return f"{text}, recompute={self.recompute}" if self.recompute else text
+
+
+class RNN(Recurrent):
+    """`torch.nn.RNN` on the engine of fastrnn: same arguments, parameters, numbers and results.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
+        As in `torch.nn.RNN`; `nonlinearity` is ``"tanh"`` or ``"relu"``.
+    device, dtype
+        As in `torch.nn.RNN`. float16 and bfloat16 are computed in float32.
+    recompute : bool or int
+        See `Recurrent`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        recompute: bool | int = False,
+    ) -> None:
+        _refuse_projection("RNN", proj_size)
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"[rnn] nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+        super().__init__(
+            f"RNN_{nonlinearity.upper()}",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device=device,
+            dtype=dtype,
+        )
+        self.nonlinearity = nonlinearity
+        self._set_recompute(recompute)
+
+
+class GRU(Recurrent):
+    """`torch.nn.GRU` on the engine of fastrnn: same arguments, parameters, numbers and results.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        As in `torch.nn.GRU`.
+    device, dtype
+        As in `torch.nn.GRU`. float16 and bfloat16 are computed in float32.
+    recompute : bool or int
+        See `Recurrent`.
+    """
+
+    _narrows_under_autocast = False
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        recompute: bool | int = False,
+    ) -> None:
+        _refuse_projection("GRU", proj_size)
+        super().__init__(
+            "GRU",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device=device,
+            dtype=dtype,
+        )
+        self._set_recompute(recompute)
+
+
+class LSTM(Recurrent):
+    """`torch.nn.LSTM` on the engine of fastrnn: same arguments, parameters, numbers and results.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        As in `torch.nn.LSTM`.
+    proj_size : int
+        As in `torch.nn.LSTM`. The engine has no projections yet: such a layer runs as torch's own,
+        or, with what torch's has not, step by step in torch's operations.
+    device, dtype
+        As in `torch.nn.LSTM`. float16 and bfloat16 are computed in float32.
+    recompute : bool or int
+        See `Recurrent`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        recompute: bool | int = False,
+    ) -> None:
+        super().__init__(
+            "LSTM",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device=device,
+            dtype=dtype,
+        )
+        self._set_recompute(recompute)
+
+    # What torch's own forward calls, for layers with projections.
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args
+    permute_hidden = nn.LSTM.permute_hidden
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        return_cells: bool = False,
+    ) -> Any:
+        """As `Recurrent.forward`.
+
+        Parameters
+        ----------
+        return_cells : bool
+            Give a third result, the cell state after every step: ``(L * D, T, B, H)``, with
+            `batch_first` ``(L * D, B, T, H)``, or ``(L * D, T, H)``; 0 past the lengths. Its
+            gradients come from the composite, which is slow.
+        """
+        projected_as_torch = self.proj_size and not (
+            return_cells or lengths is not None or resets is not None
+        )
+        if projected_as_torch and not torch.compiler.is_compiling():
+            return nn.LSTM.forward(self, input, hx)  # type: ignore[arg-type]
+        results = self._run(input, hx, lengths, resets, return_cells)
+        return results if return_cells else results[:2]
+
+    def _all_cells(self, cells: Tensor, inputs: Inputs) -> Tensor:
+        """The caller's form of (1, L, D, T, B, H)."""
+        cells = cells[0].flatten(0, 1)
+        if inputs.x.dim() == 2:
+            return cells[:, :, 0]
+        if inputs.lengths is not None:  # the engine leaves what is past them as it was
+            steps = torch.arange(cells.shape[1], device=cells.device)
+            runs = steps[:, None] < inputs.lengths.to(cells.device)
+            cells = torch.where(runs[:, :, None], cells, 0.0)
+        return cells.transpose(1, 2) if self.batch_first else cells
+
+
+class _Cell:
+    """A step: what the three cells add to torch's."""
+
+    _cell: str
+    _narrows_under_autocast = False
+
+    def _step(self, input: Any, hx: Any) -> Any:
+        """The state after the step."""
+        states = Recurrent._states(self, hx)  # type: ignore[arg-type]
+        if not isinstance(input, Tensor):
+            raise _not_a_tensor(self._cell, "input", input)
+        for name, value in (("input", input), *(("hx", s) for s in states)):
+            if value.dim() not in (1, 2):
+                raise ValueError(
+                    f"[{self._cell}] {name} must have 1 or 2 dimensions, got {value.dim()}"
+                )
+        parameters = (self.weight_ih, self.weight_hh)  # type: ignore[attr-defined]
+        if self.bias:  # type: ignore[attr-defined]
+            parameters += (self.bias_ih, self.bias_hh)  # type: ignore[attr-defined]
+        inputs = Inputs(
+            input.unsqueeze(0), None, None, tuple(s.unsqueeze(0) for s in states), (), parameters
+        )
+        call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)
+        try:
+            if _narrow.applies(inputs):
+                results = _narrow.layer(call, inputs, self._narrows_under_autocast)
+            else:
+                results = _autograd.layer(call, inputs)
+        except ValueError as error:  # a dtype, for which torch's cells have another class
+            raise RuntimeError(str(error)) from None
+        final = tuple(s.squeeze(0) for s in results[1:])
+        return final if len(final) > 1 else final[0]
+
+
+class RNNCell(_Cell, nn.RNNCell):
+    """`torch.nn.RNNCell` on the engine of fastrnn: same arguments, parameters and numbers."""
+
+    _narrows_under_autocast = True
+
+    @property
+    def _cell(self) -> str:  # type: ignore[override]
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise RuntimeError(
+                f"[rnn] nonlinearity must be 'tanh' or 'relu', got {self.nonlinearity!r}"
+            )
+        return f"rnn_{self.nonlinearity}"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The state after one step: input ``(B, I)`` or ``(I,)``, hx ``(B, H)`` or ``(H,)``.
+
+        Raises
+        ------
+        RuntimeError
+            A size or a dtype.
+        ValueError
+            A number of dimensions.
+        """
+        result: Tensor = self._step(input, hx)
+        return result
+
+
+class GRUCell(_Cell, nn.GRUCell):
+    """`torch.nn.GRUCell` on the engine of fastrnn: same arguments, parameters and numbers."""
+
+    _cell = "gru"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The state after one step, as `RNNCell.forward`."""
+        result: Tensor = self._step(input, hx)
+        return result
+
+
+class LSTMCell(_Cell, nn.LSTMCell):
+    """`torch.nn.LSTMCell` on the engine of fastrnn: same arguments, parameters and numbers."""
+
+    _cell = "lstm"
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``(h, c)`` after one step, as `RNNCell.forward`."""
+        result: tuple[Tensor, Tensor] = self._step(input, hx)
+        return result
+
+
+def _refuse_projection(name: str, proj_size: int) -> None:
+    if proj_size:
+        raise ValueError(f"[{name.lower()}] only the LSTM has proj_size, got {proj_size}")
+
+
+def _not_a_tensor(op: str, name: str, value: Any) -> TypeError:
+    return TypeError(f"[{op}] {name} must be a tensor, got {type(value).__name__}")
+
+
+def _map(state: Any, change: Any) -> Any:
+    return tuple(map(change, state)) if isinstance(state, tuple) else change(state)
+
+
+def _check_packed(op: str, packed: PackedSequence) -> None:
+    """That the parts of a PackedSequence belong together."""
+    data, batch_sizes = packed.data, packed.batch_sizes
+    if data.dim() != 2:
+        raise RuntimeError(
+            f"[{op}] data of a PackedSequence must have 2 dimensions, got {tuple(data.shape)}"
+        )
+    counts = batch_sizes.tolist() if batch_sizes.dim() == 1 else []
+    falling = all(a >= b for a, b in zip(counts, counts[1:], strict=False))
+    if not counts or counts[-1] < 1 or not falling or sum(counts) != len(data):
+        raise RuntimeError(
+            f"[{op}] batch_sizes of a PackedSequence must fall, be at least 1, and add up to its "
+            f"{len(data)} rows, got {batch_sizes}"
+        )
+    for name in ("sorted_indices", "unsorted_indices"):
+        order = getattr(packed, name)
+        if order is not None and tuple(order.shape) != (counts[0],):
+            raise RuntimeError(
+                f"[{op}] {name} of a PackedSequence must have shape ({counts[0]},), "
+                f"got {tuple(order.shape)}"
+            )
