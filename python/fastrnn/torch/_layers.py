@@ -123,10 +123,10 @@ class Recurrent(nn.RNNBase):
         masks: tuple[Tensor, ...] = ()
         if self.dropout and self.training and self.num_layers > 1:
             masks = self._masks(input, self._mask_shape(input))
-        return self._run_tensors(Inputs(input, lengths, resets, states, masks, ()), cells)
+        return self._run_tensors(cells, input, lengths, resets, states, masks)
 
-    def _run_tensors(self, inputs: Inputs, cells: bool) -> tuple[Tensor, Any, Tensor | None]:
-        inputs = inputs._replace(parameters=self._parameters_in_order())
+    def _run_tensors(self, cells: bool, *tensors: Any) -> tuple[Tensor, Any, Tensor | None]:
+        inputs = Inputs(*tensors, self._parameters_in_order())
         call = self._call(len(inputs.states), len(inputs.masks), cells)
         if self._frozen is not None and not torch.compiler.is_compiling():
             results = self._run_frozen(call, inputs)
@@ -170,9 +170,7 @@ class Recurrent(nn.RNNBase):
             masks = tuple(
                 pad_packed_sequence(alone._replace(data=m), self.batch_first)[0] for m in drawn
             )
-        y, state, all_cells = self._run_tensors(
-            Inputs(x, row_lengths, None, states, masks, ()), cells
-        )
+        y, state, all_cells = self._run_tensors(cells, x, row_lengths, None, states, masks)
         y = pack_padded_sequence(y, row_lengths, self.batch_first)
         if unsorted_indices is not None:
             state = _map(state, lambda s: s.index_select(1, unsorted_indices))
@@ -220,9 +218,11 @@ class Recurrent(nn.RNNBase):
         return (2 if self.bidirectional else 1) * (self.proj_size or self.hidden_size)
 
     def _mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        first, second = (1, 0) if self.batch_first else (0, 1)
-        lead = input.shape[:2] if input.dim() == 3 else (input.shape[0], 1)
-        return (lead[first], lead[second], self._width()) if input.dim() == 3 else (*lead, self._width())
+        """(T, B, D * H)."""
+        if input.dim() != 3:
+            return (input.shape[0], 1, self._width())
+        B, T = input.shape[:2] if self.batch_first else (input.shape[1], input.shape[0])
+        return (T, B, self._width())
 
     def _masks(self, like: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
         ones = like.new_ones(shape)

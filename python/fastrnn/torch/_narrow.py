@@ -42,11 +42,13 @@ def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
         return _autograd.layer(call, inputs)  # autocast leaves float64 alone
     else:
         dtype = torch.get_autocast_dtype(kind) if narrows else x.dtype
-    wide = inputs._replace(
-        x=x.float(),
-        states=tuple(s.float() for s in inputs.states),
-        masks=tuple(m.float() for m in inputs.masks),
-        parameters=tuple(p.float() for p in inputs.parameters),
+    wide = Inputs(
+        x.float(),
+        inputs.lengths,
+        inputs.resets,
+        tuple(s.float() for s in inputs.states),
+        tuple(m.float() for m in inputs.masks),
+        tuple(p.float() for p in inputs.parameters),
     )
     with torch.autocast(kind, enabled=False):
         return tuple(r.to(dtype) for r in _autograd.layer(call, wide))
