@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
         return (*self[:3], *self.states, *self.masks, *self.parameters)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # frozen, it would take a microsecond more to make
 class Call:
     """Everything about a call but its tensors. (Not a tuple: to functorch this is one leaf.)
 
