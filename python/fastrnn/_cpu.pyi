@@ -1,4 +1,8 @@
-"""The compiled CPU engine. Arguments are positional in use; names are given for reading."""
+"""The compiled CPU engine. Arguments are positional in use; names are given for reading.
+
+Weights from `pack_new` take and give arrays of their parameters' library, if it has DLPack's
+exchange of C calls.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +34,7 @@ class Weights:
         masks: Sequence[np.ndarray] | None,
         batch_first: bool,
         out: np.ndarray | None,
+        threads: int = 0,
     ) -> tuple[np.ndarray, _State]: ...
     def forward(
         self,
@@ -41,6 +46,7 @@ class Weights:
         batch_first: bool,
         recompute: int,
         out: np.ndarray | None,
+        threads: int = 0,
     ) -> tuple[np.ndarray, _State, tuple[np.ndarray, ...]]: ...
     def backward(
         self,
@@ -55,11 +61,25 @@ class Weights:
         recompute: int,
         dy: np.ndarray,
         dstate: _State,
-    ) -> tuple[np.ndarray, _State, tuple[np.ndarray, ...]]: ...
+        want_dx: bool = True,
+        want_parameters: bool = True,
+        threads: int = 0,
+    ) -> tuple[Any, _State, Any]: ...
     def explain(self, T: int, B: int, recompute: int) -> dict[str, Any]: ...
     @property
     def parameters(self) -> list[tuple[str, _Shape]]: ...
 
+class RankError(ValueError): ...
+
+def pack_new(
+    cell: str,
+    layers: int,
+    directions: int,
+    parameters: tuple[Any, ...],
+    forward: bool,
+    backward: bool,
+    threads: int = 0,
+) -> Weights: ...
 def cells() -> list[dict[str, Any]]: ...
 def built_levels() -> list[str]: ...
 def usable_levels() -> list[str]: ...

@@ -12,6 +12,7 @@ from torch.autograd.function import Function
 from . import _composite, _engine, _ops
 from ._call import Call, Inputs, sizes
 
+_vjp: Any = torch.func.vjp  # its annotations know only calls with an auxiliary result
 _PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
@@ -21,7 +22,7 @@ def is_plain(inputs: Inputs) -> bool:
     Not so for subclasses (fake, distributed, functional tensors), for tensors that are only a
     transform of what lies in memory, or while something watches every operation.
     """
-    if torch._C._len_torch_dispatch_stack() > 0 or torch.autograd._profiler_enabled():
+    if torch._C._len_torch_dispatch_stack() > 0 or torch._C._autograd._profiler_enabled():
         return False
     tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
     if inputs.lengths is not None:
@@ -51,7 +52,7 @@ def _apply(function: type[Function], *args: Any) -> tuple[Any, ...]:
 
 
 class Forward(Function):
-    """``_apply(Forward, call, *inputs.flat())``: y, the final states, and the three arrays of the tape."""
+    """From call, *inputs.flat(): y, the final states, and the three arrays of the tape."""
 
     @staticmethod
     def forward(call: Call, *flat: Any) -> tuple[Tensor, ...]:
@@ -61,7 +62,7 @@ class Forward(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.call, *flat = inputs
-        y, *finals, inner, states, saved = output
+        y, *_, inner, states, saved = output
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(inner, saved, *(() if ctx.call.cells else (states,)))
         ctx.save_for_backward(*flat, y, inner, states, saved)
@@ -179,7 +180,7 @@ class Backward(Function):
             grads = (dx, *dinitials, *dparameters)
             return tuple(grads[k] for k in chosen)
 
-        _, pullback = torch.func.vjp(first_order, _primals(inputs), dys)
+        _, pullback = _vjp(first_order, _primals(inputs), dys)
         (dx, dinitials, dparameters), ddys = pullback(tuple(ddgrads[k] for k in chosen))
         scattered = _scatter(call, inputs, dx, dinitials, dparameters)
         return (*(None,) * 4, *scattered, *(None,) * 4, *ddys)
@@ -218,12 +219,13 @@ def _gradients(
     def run(*primals: Any) -> tuple[Tensor, ...]:
         return _composite.run(call, _with(inputs, primals))
 
-    results, pullback = torch.func.vjp(run, *_primals(inputs))
+    results, pullback = _vjp(run, *_primals(inputs))
     dy, *dfinals = dys
     given = dfinals or [torch.zeros_like(r) for r in results[1 : 1 + count]]
     if call.cells:
         given = [*given, torch.zeros_like(results[-1]) if dcells is None else dcells]
-    return pullback((dy, *given))
+    dx, dinitials, dparameters = pullback((dy, *given))
+    return dx, dinitials, dparameters
 
 
 def _each(
@@ -232,9 +234,7 @@ def _each(
     """vmap by one fused call for each element."""
 
     def element(n: int) -> tuple[Any, ...]:
-        return tuple(
-            a if d is None else a.select(d, n) for a, d in zip(args, in_dims, strict=True)
-        )
+        return tuple(a if d is None else a.select(d, n) for a, d in zip(args, in_dims, strict=True))
 
     calls = [_apply(function, *element(n)) for n in range(size)]
     stacked = tuple(
@@ -282,4 +282,3 @@ def _layer_autograd(*args: Any) -> list[Tensor]:
 
 
 _ops._library.impl("layer", _layer_autograd, "Autograd")
-

@@ -1,7 +1,7 @@
-"""The layers in torch's own operations, one step after the other: slow, and differentiable in every way.
+"""The layers in torch's own operations, step by step: slow, and differentiable in every way.
 
-It stands in where no fused kernel exists: for derivatives of second and higher order, for
-forward-mode derivatives, and for LSTMs with projections. The cells are those of `fastrnn.reference`.
+They stand in where no fused kernel exists: for derivatives of second and higher order, for
+forward-mode derivatives, and for LSTMs with projections. The cells are those of the reference.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _TORCH = Maths(torch.tanh, torch.sigmoid, torch.relu)
 
 
 def run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Run the layers: y, the final states and, with `call.cells`, the states beside h of every step.
+    """Run the layers: y, the final states and, with `call.cells`, the others of every step.
 
-    Shapes are those of the engine; see `fastrnn.functional` and `Call`.
+    Shapes are those of the engine; see `Shapes`.
     """
     cell = find(call.cell)
     batched = inputs.x.dim() == 3
     x = _time_first(inputs.x, call, batched)
-    T, B = x.shape[:2]
+    T = x.shape[0]
     resets = None if inputs.resets is None else _time_first(inputs.resets, call, batched)
     masks = [_time_first(mask, call, batched) for mask in inputs.masks]
     runs = None if inputs.lengths is None else _running(inputs.lengths, T, x.device)
@@ -64,9 +64,11 @@ class _Weights:
 
     def __init__(self, cell: Cell, parameters: tuple[Tensor, ...], projected: bool) -> None:
         self.cell = cell
+        self.b_ih: Tensor | None
+        self.b_hh: Tensor | None
         self.w_hr = parameters[-1] if projected else None
         self.w_ih, self.w_hh, *biases = parameters[:-1] if projected else parameters
-        self.b_ih, self.b_hh = biases or (None, None)
+        self.b_ih, self.b_hh = biases if biases else (None, None)
         self.gates = (cell.gates, self.w_hh.shape[0] // cell.gates)
 
     def zeros(self, x: Tensor) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class Recurrent(nn.RNNBase):
         those after every k-th step; see `fastrnn.functional.forward`. May be set at any time.
     """
 
-    # Of the class, so that a module of torch's needs nothing but another class to become one of ours.
+    # Of the class, so that a module of torch's needs only another class to become one of ours.
     recompute: bool | int = False
     _frozen: Any = None
     _narrows_under_autocast = True
@@ -125,8 +126,10 @@ class Recurrent(nn.RNNBase):
             masks = self._masks(input, self._mask_shape(input))
         return self._run_tensors(cells, input, lengths, resets, states, masks)
 
-    def _run_tensors(self, cells: bool, *tensors: Any) -> tuple[Tensor, Any, Tensor | None]:
-        inputs = Inputs(*tensors, self._parameters_in_order())
+    def _run_tensors(
+        self, cells: bool, x: Tensor, lengths: Any, resets: Any, states: Any, masks: Any
+    ) -> tuple[Tensor, Any, Tensor | None]:
+        inputs = Inputs(x, lengths, resets, states, masks, self._parameters_in_order())
         call = self._call(len(inputs.states), len(inputs.masks), cells)
         if self._frozen is not None and not torch.compiler.is_compiling():
             results = self._run_frozen(call, inputs)
@@ -137,6 +140,10 @@ class Recurrent(nn.RNNBase):
         if not cells:
             return results[0], results[1] if len(results) == 2 else results[1:], None
         return results[0], results[1:-1], self._all_cells(results[-1], inputs)
+
+    def _all_cells(self, cells: Tensor, inputs: Inputs) -> Tensor:
+        """The states beside h of every step in the caller's form: for a cell that has one."""
+        raise NotImplementedError
 
     def _run_frozen(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         if _autograd.wants_gradient(inputs):
@@ -171,13 +178,13 @@ class Recurrent(nn.RNNBase):
                 pad_packed_sequence(alone._replace(data=m), self.batch_first)[0] for m in drawn
             )
         y, state, all_cells = self._run_tensors(cells, x, row_lengths, None, states, masks)
-        y = pack_padded_sequence(y, row_lengths, self.batch_first)
+        rows = pack_padded_sequence(y, row_lengths, self.batch_first)
         if unsorted_indices is not None:
             state = _map(state, lambda s: s.index_select(1, unsorted_indices))
             if all_cells is not None:
-                rows = 1 if self.batch_first else 2
-                all_cells = all_cells.index_select(rows, unsorted_indices)
-        return packed._replace(data=y.data), state, all_cells
+                dim = 1 if self.batch_first else 2
+                all_cells = all_cells.index_select(dim, unsorted_indices)
+        return packed._replace(data=rows.data), state, all_cells
 
     def _call(self, states: int = 0, masks: int = 0, cells: bool = False) -> Call:
         return Call(
@@ -193,11 +200,7 @@ class Recurrent(nn.RNNBase):
         )
 
     def _parameters_in_order(self) -> tuple[Tensor, ...]:
-        """As they are now: parametrised, swapped by `torch.func.functional_call`, or gathered."""
-        try:
-            return tuple(map(self._parameters.__getitem__, self._flat_weights_names))  # type: ignore[arg-type]
-        except KeyError:
-            return tuple(getattr(self, name) for name in self._flat_weights_names)
+        return _parameters_of(self, self._flat_weights_names)
 
     def _states(self, hx: Any) -> tuple[Tensor, ...]:
         if hx is None:
@@ -401,8 +404,8 @@ class LSTM(Recurrent):
 
     # What torch's own forward calls, for layers with projections.
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
-    check_forward_args = nn.LSTM.check_forward_args
-    permute_hidden = nn.LSTM.permute_hidden
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
 
     def forward(
         self,
@@ -426,7 +429,7 @@ class LSTM(Recurrent):
             return_cells or lengths is not None or resets is not None
         )
         if projected_as_torch and not torch.compiler.is_compiling():
-            return nn.LSTM.forward(self, input, hx)  # type: ignore[arg-type]
+            return nn.LSTM.forward(self, input, hx)  # type: ignore[call-overload]
         results = self._run(input, hx, lengths, resets, return_cells)
         return results if return_cells else results[:2]
 
@@ -447,6 +450,7 @@ class _Cell:
 
     _cell: str
     _narrows_under_autocast = False
+    _names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
     def _step(self, input: Any, hx: Any) -> Any:
         """The state after the step."""
@@ -458,9 +462,8 @@ class _Cell:
                 raise ValueError(
                     f"[{self._cell}] {name} must have 1 or 2 dimensions, got {value.dim()}"
                 )
-        parameters = (self.weight_ih, self.weight_hh)  # type: ignore[attr-defined]
-        if self.bias:  # type: ignore[attr-defined]
-            parameters += (self.bias_ih, self.bias_hh)  # type: ignore[attr-defined]
+        names = self._names if self.bias else self._names[:2]  # type: ignore[attr-defined]
+        parameters = _parameters_of(self, names)  # type: ignore[arg-type]
         inputs = Inputs(
             input.unsqueeze(0), None, None, tuple(s.unsqueeze(0) for s in states), (), parameters
         )
@@ -472,8 +475,9 @@ class _Cell:
                 results = _autograd.layer(call, inputs)
         except ValueError as error:  # a dtype, for which torch's cells have another class
             raise RuntimeError(str(error)) from None
-        final = tuple(s.squeeze(0) for s in results[1:])
-        return final if len(final) > 1 else final[0]
+        if len(results) == 2:
+            return results[0].squeeze(0)
+        return tuple(s.squeeze(0) for s in results[1:])
 
 
 class RNNCell(_Cell, nn.RNNCell):
@@ -527,6 +531,14 @@ class LSTMCell(_Cell, nn.LSTMCell):
         return result
 
 
+def _parameters_of(module: nn.Module, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """As they are now: parametrised, swapped by `torch.func.functional_call`, or gathered."""
+    try:
+        return tuple(map(module._parameters.__getitem__, names))  # type: ignore[arg-type]
+    except KeyError:
+        return tuple(getattr(module, name) for name in names)
+
+
 def _refuse_projection(name: str, proj_size: int) -> None:
     if proj_size:
         raise ValueError(f"[{name.lower()}] only the LSTM has proj_size, got {proj_size}")
@@ -548,7 +560,7 @@ def _check_packed(op: str, packed: PackedSequence) -> None:
             f"[{op}] data of a PackedSequence must have 2 dimensions, got {tuple(data.shape)}"
         )
     counts = batch_sizes.tolist() if batch_sizes.dim() == 1 else []
-    falling = all(a >= b for a, b in zip(counts, counts[1:], strict=False))
+    falling = counts == sorted(counts, reverse=True)
     if not counts or counts[-1] < 1 or not falling or sum(counts) != len(data):
         raise RuntimeError(
             f"[{op}] batch_sizes of a PackedSequence must fall, be at least 1, and add up to its "

@@ -16,7 +16,10 @@ from torch import Tensor
 from . import _engine
 from ._call import Call, Inputs, Shapes
 
-_INPUTS = "Tensor x, Tensor? lengths, Tensor? resets, Tensor[] states, Tensor[] masks, Tensor[] parameters"
+_INPUTS = (
+    "Tensor x, Tensor? lengths, Tensor? resets, Tensor[] states, Tensor[] masks, "
+    "Tensor[] parameters"
+)
 _OPTIONS = "str cell, int layers, int directions, bool batch_first, int recompute, bool cells"
 
 _library = torch.library.Library("fastrnn", "DEF")
@@ -115,9 +118,7 @@ def backward(
     call: Call, inputs: Inputs, *rest: Any, want_dx: bool, want_parameters: bool
 ) -> tuple[Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """As `_engine.backward`, for tensors of any kind."""
-    results = torch.ops.fastrnn.backward(
-        *arguments(call, inputs), *rest, want_dx, want_parameters
-    )
+    results = torch.ops.fastrnn.backward(*arguments(call, inputs), *rest, want_dx, want_parameters)
     dx, *others = results
     states = len(others) - (len(inputs.parameters) if want_parameters else 0)
     return (
