@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from . import _composite, _engine, _ops
-from ._call import Call, Inputs, sizes
+from ._call import SIZES, Call, Inputs
 
 _vjp: Any = torch.func.vjp  # its annotations know only calls with an auxiliary result
 _PLAIN = frozenset({Tensor, torch.nn.Parameter})
@@ -57,7 +57,11 @@ class Forward(Function):
     @staticmethod
     def forward(call: Call, *flat: Any) -> tuple[Tensor, ...]:
         inputs = call.inputs(flat)
-        return (_engine.forward if is_plain(inputs) else _ops.forward)(call, inputs)
+        if inputs.x.is_meta:
+            _refuse_mixture(call, inputs)
+        elif is_plain(inputs):
+            return _engine.forward(call, inputs)
+        return _ops.forward(call, inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -109,7 +113,7 @@ def _refuse_legacy_vmap(call: Call, *gradients: Tensor | None) -> None:
 
 def _split(call: Call, grads: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
     dx, *others = grads
-    states = sizes(call.cell).states
+    states = SIZES[call.cell].states
     return dx, tuple(others[:states]), tuple(others[states:])
 
 
@@ -145,7 +149,8 @@ class Backward(Function):
     ) -> tuple[Any, ...]:
         flat, (y, *tape), (dy, *dfinals) = _parts(args, count)
         inputs = call.inputs(flat)
-        run = _engine.backward if is_plain(inputs) and type(dy) is Tensor else _ops.backward
+        plain = is_plain(inputs) and type(dy) is Tensor and not dy.is_meta
+        run = _engine.backward if plain else _ops.backward
         dx, dinitials, dparameters = run(
             call,
             inputs,
@@ -209,7 +214,7 @@ def _gradients(
     call: Call, inputs: Inputs, dys: tuple[Tensor, ...], dcells: Tensor | None
 ) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
     """What `_engine.backward` gives, by the composite: differentiable in everything again."""
-    count = sizes(call.cell).states
+    count = SIZES[call.cell].states
     states = inputs.states
     if not states:  # the engine gives gradients of the zeros too
         shape = _composite.run(call, inputs)[1].shape
@@ -251,9 +256,21 @@ def layer(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         return _composite.run(call, inputs)
     if torch._C._are_functorch_transforms_active() or wants_gradient(inputs):
         return _without_tape(call, _apply(Forward, call, *inputs.flat()))
-    if is_plain(inputs):
+    if inputs.x.is_meta:
+        _refuse_mixture(call, inputs)
+    elif is_plain(inputs):
         return _engine.infer(call, inputs)
     return tuple(torch.ops.fastrnn.layer(*_ops.arguments(call, inputs)))
+
+
+def _refuse_mixture(call: Call, inputs: Inputs) -> None:
+    """The dispatcher takes memory and none together; here that is a mistake."""
+    for tensor in (*inputs.states, *inputs.parameters):
+        if not tensor.is_meta:
+            raise RuntimeError(
+                f"[{call.cell}] tensors must be on one device, got {inputs.x.device} and "
+                f"{tensor.device}"
+            )
 
 
 def wants_gradient(inputs: Inputs) -> bool:

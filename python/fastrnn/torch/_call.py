@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -20,11 +19,11 @@ class Sizes(NamedTuple):
     saved: int
 
 
-@cache
-def sizes(cell: str) -> Sizes:
-    """The sizes of a cell of the registry."""
-    found = {c["name"]: c for c in _native.engine.cells()}[cell]
-    return Sizes(found["gates"], found["states"], found["saved"])
+# A dict and no function: torch's compiler warns of cached ones.
+SIZES = {
+    cell["name"]: Sizes(cell["gates"], cell["states"], cell["saved"])
+    for cell in _native.engine.cells()
+}
 
 
 class Inputs(NamedTuple):
@@ -88,7 +87,7 @@ class Shapes:
 
     def __init__(self, call: Call, inputs: Inputs) -> None:
         x, w_hh = inputs.x, inputs.parameters[1]
-        _, states, saved = sizes(call.cell)
+        _, states, saved = SIZES[call.cell]
         L, D, H = call.layers, call.directions, w_hh.shape[1]
         batched = x.dim() == 3
         T = x.shape[1 if batched and call.batch_first else 0]

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from .. import _arguments
 from . import _autograd, _engine, _narrow
-from ._call import Call, Inputs, sizes
+from ._call import SIZES, Call, Inputs
 
 
 class Recurrent(nn.RNNBase):
@@ -142,8 +142,15 @@ class Recurrent(nn.RNNBase):
         return results[0], results[1:-1], self._all_cells(results[-1], inputs)
 
     def _all_cells(self, cells: Tensor, inputs: Inputs) -> Tensor:
-        """The states beside h of every step in the caller's form: for a cell that has one."""
-        raise NotImplementedError
+        """The caller's form of (1, L, D, T, B, H)."""
+        cells = cells[0].flatten(0, 1)
+        if inputs.x.dim() == 2:
+            return cells[:, :, 0]
+        if inputs.lengths is not None:  # the engine leaves what is past them as it was
+            steps = torch.arange(cells.shape[1], device=cells.device)
+            runs = steps[:, None] < inputs.lengths.to(cells.device)
+            cells = torch.where(runs[:, :, None], cells, 0.0)
+        return cells.transpose(1, 2) if self.batch_first else cells
 
     def _run_frozen(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         if _autograd.wants_gradient(inputs):
@@ -205,7 +212,7 @@ class Recurrent(nn.RNNBase):
     def _states(self, hx: Any) -> tuple[Tensor, ...]:
         if hx is None:
             return ()
-        count = sizes(self._cell).states
+        count = SIZES[self._cell].states
         states = (hx,) if count == 1 else hx
         if not isinstance(states, (tuple, list)) or len(states) != count:
             got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else type(hx).__name__
@@ -432,17 +439,6 @@ class LSTM(Recurrent):
             return nn.LSTM.forward(self, input, hx)  # type: ignore[call-overload]
         results = self._run(input, hx, lengths, resets, return_cells)
         return results if return_cells else results[:2]
-
-    def _all_cells(self, cells: Tensor, inputs: Inputs) -> Tensor:
-        """The caller's form of (1, L, D, T, B, H)."""
-        cells = cells[0].flatten(0, 1)
-        if inputs.x.dim() == 2:
-            return cells[:, :, 0]
-        if inputs.lengths is not None:  # the engine leaves what is past them as it was
-            steps = torch.arange(cells.shape[1], device=cells.device)
-            runs = steps[:, None] < inputs.lengths.to(cells.device)
-            cells = torch.where(runs[:, :, None], cells, 0.0)
-        return cells.transpose(1, 2) if self.batch_first else cells
 
 
 class _Cell:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,11 @@ DTYPES = (torch.float16, torch.bfloat16)
 
 def applies(inputs: Inputs) -> bool:
     """Whether these inputs are to be computed in another dtype than their own."""
-    return inputs.x.dtype in DTYPES or torch.is_autocast_enabled(inputs.x.device.type)
+    return inputs.x.dtype in DTYPES or _autocast(inputs.x)
+
+
+def _autocast(x: Tensor) -> bool:
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
@@ -30,7 +36,7 @@ def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
     x = inputs.x
     kind = x.device.type
     floating = [x, *inputs.states, *inputs.parameters]
-    if not torch.is_autocast_enabled(kind):
+    if not _autocast(x):
         dtype = x.dtype
         others = {t.dtype for t in floating} - {dtype}
         if others:
@@ -50,5 +56,5 @@ def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
         tuple(m.float() for m in inputs.masks),
         tuple(p.float() for p in inputs.parameters),
     )
-    with torch.autocast(kind, enabled=False):
+    with contextlib.nullcontext() if x.is_meta else torch.autocast(kind, enabled=False):
         return tuple(r.to(dtype) for r in _autograd.layer(call, wide))

@@ -1,0 +1,748 @@
+"""fastrnn.torch against torch.nn: numbers, options, modules, errors."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import itertools
+import pickle
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn
+from cases import flat_state
+from conftest import run
+from tolerances import assert_gradient, assert_output
+
+torch = pytest.importorskip("torch")
+
+import fastrnn.torch as ft  # noqa: E402
+from fastrnn.torch import _autograd, _engine  # noqa: E402
+
+# torch's warnings of itself.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN"),
+]
+
+LAYERS = ["RNN", "LSTM", "GRU"]
+CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
+CONFIGURATIONS = 60  # of each layer in each dtype
+leaves = torch.utils._pytree.tree_leaves
+
+
+def array(tensor: Any) -> np.ndarray:
+    return tensor.detach().double().numpy()
+
+
+def tensors(results: Any) -> list[Any]:
+    """All tensors of a result, the data of packed ones."""
+    flat = [results] if isinstance(results, torch.Tensor) else []
+    if isinstance(results, torch.nn.utils.rnn.PackedSequence):
+        return [results.data]
+    if isinstance(results, (tuple, list)):
+        for r in results:
+            flat += tensors(r)
+    return flat
+
+
+def twins(name: str, *args: Any, dtype: Any = torch.float64, **options: Any) -> tuple[Any, Any]:
+    """torch's module in float64 and ours in `dtype`, of the same seed."""
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, name)(*args, dtype=torch.float64, **options)
+    ours = getattr(ft, name)(*args, dtype=dtype, **options)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def compare(theirs: Any, ours: Any, inputs: list[Any], call: Any, dtype: Any) -> None:
+    """Outputs and every gradient of call(module, *inputs), theirs in float64."""
+    results, grads = [], []
+    for module, kind in ((theirs, torch.float64), (ours, dtype)):
+        given = [x.to(kind).clone().requires_grad_(True) for x in inputs]
+        torch.manual_seed(7)
+        found = tensors(call(module, *given))
+        torch.manual_seed(8)
+        weights = [torch.randn(r.shape, dtype=torch.float64).to(kind) for r in found]
+        loss = sum((r * w).sum() for r, w in zip(found, weights, strict=True))
+        results.append(found)
+        grads.append(torch.autograd.grad(loss, [*given, *module.parameters()]))
+    dtype = str(dtype).removeprefix("torch.")
+    for a, b in zip(*results, strict=True):
+        assert_output(array(b), array(a), dtype, "result")
+    for a, b in zip(*grads, strict=True):
+        assert_gradient(array(b), array(a), dtype, "gradient")
+
+
+@pytest.mark.parametrize("seed", range(CONFIGURATIONS))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", LAYERS)
+def test_random_configuration(name: str, dtype: Any, seed: int) -> None:
+    """Every option crossed with every other."""
+    rng = np.random.default_rng([seed, LAYERS.index(name)])
+    I, H = int(rng.integers(1, 40)), int(rng.integers(2, 60))
+    T, B = int(rng.integers(1, 14)), int(rng.integers(1, 10))
+    options: dict[str, Any] = {
+        "num_layers": int(rng.integers(1, 4)),
+        "bias": bool(rng.integers(2)),
+        "batch_first": bool(rng.integers(2)),
+        "bidirectional": bool(rng.integers(2)),
+    }
+    if options["num_layers"] > 1 and rng.random() < 0.4 and dtype == torch.float64:
+        options["dropout"] = 0.3
+    if name == "RNN":
+        options["nonlinearity"] = str(rng.choice(["tanh", "relu"]))
+    if name == "LSTM" and rng.random() < 0.2:
+        options["proj_size"] = int(rng.integers(1, H))
+    theirs, ours = twins(name, I, H, dtype=dtype, **options)
+    if rng.random() < 0.2:
+        theirs.eval(), ours.eval()
+    if "proj_size" not in options:
+        ours.recompute = int(rng.integers(0, 4))
+    D = 2 if options["bidirectional"] else 1
+    batched = rng.random() < 0.85
+    rows = (B,) if batched else ()
+    lead = ((B, T) if options["batch_first"] else (T, B)) if batched else (T,)
+    x = torch.from_numpy(rng.standard_normal((*lead, I)))
+    widths = [options.get("proj_size", H), H][: 2 if name == "LSTM" else 1]
+    states = [
+        torch.from_numpy(rng.standard_normal((options["num_layers"] * D, *rows, n))) for n in widths
+    ]
+    with_state = rng.random() < 0.6
+    packed = batched and rng.random() < 0.4
+    lengths = torch.from_numpy(np.sort(rng.integers(1, T + 1, B))[::-1].copy())
+    is_sorted = bool(rng.integers(2))
+    if not is_sorted:
+        lengths = lengths[torch.from_numpy(rng.permutation(B))]
+
+    def call(module: Any, x: Any, *states: Any) -> Any:
+        hx = (tuple(states) if len(states) == 2 else states[0]) if states else None
+        if packed:
+            x = torch.nn.utils.rnn.pack_padded_sequence(
+                x, lengths, module.batch_first, enforce_sorted=is_sorted
+            )
+        return module(x, hx)
+
+    with warnings.catch_warnings():
+        # torch's own layer, which has no fused kernel for projections either.
+        warnings.filterwarnings("ignore", message="LSTM with projections")
+        compare(theirs, ours, [x, *(states if with_state else [])], call, dtype)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_lengths_are_packed_sequences(name: str) -> None:
+    """`lengths=` in any order gives what a PackedSequence gives, padded."""
+    theirs, ours = twins(name, 5, 8, num_layers=2, bidirectional=True)
+    lengths = torch.tensor([2, 7, 1, 4])
+
+    def call(module: Any, x: Any) -> Any:
+        if module is ours:
+            return module(x, lengths=lengths)
+        rows = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+        y, state = module(rows)
+        return torch.nn.utils.rnn.pad_packed_sequence(y, total_length=7)[0], state
+
+    compare(theirs, ours, [torch.randn(7, 4, 5, dtype=torch.float64)], call, torch.float64)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_resets_lengths_and_zero_lengths_against_the_reference(name: str) -> None:
+    layer = getattr(ft, name)(4, 6, 2, bidirectional=True, dtype=torch.float64, batch_first=True)
+    rng = np.random.default_rng(3)
+    x, lengths = rng.standard_normal((5, 9, 4)), np.array([9, 0, 3, 7, 1])
+    resets = rng.random((5, 9)) < 0.3
+    cell = layer._cell
+    params = {k: array(v) for k, v in layer.state_dict().items()}
+    options = {"batch_first": True, "lengths": lengths, "resets": resets}
+    y, state, tape = fastrnn.reference.forward(cell, x, params, **options)
+    dx, _, grads = fastrnn.reference.backward(cell, params, tape, np.ones_like(y))
+    given = torch.tensor(x, requires_grad=True)
+    results = layer(given, lengths=torch.tensor(lengths), resets=torch.tensor(resets))
+    assert_output(array(results[0]), y, "float64")
+    for a, b in zip(tensors(results[1]), flat_state(state), strict=True):
+        assert_output(array(a), b, "float64")
+    results[0].sum().backward()
+    assert_gradient(array(given.grad), dx, "float64")
+    for key, parameter in layer.named_parameters():
+        assert_gradient(array(parameter.grad), grads[key], "float64", key)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_all_cell_states(batch_first: bool, ragged: bool) -> None:
+    """Against single steps of torch's cell, in both directions, with their gradients."""
+    layer = ft.LSTM(3, 5, bidirectional=True, batch_first=batch_first, dtype=torch.float64)
+    T, lengths = 6, torch.tensor([6, 2, 4])
+    x = torch.randn(T, 3, 3, dtype=torch.float64, requires_grad=True)
+    given = x.transpose(0, 1) if batch_first else x
+    y, (_, cn), cells = layer(given, lengths=lengths if ragged else None, return_cells=True)
+    plain, _ = layer(given, lengths=lengths if ragged else None)
+    assert_output(array(y), array(plain), "float64")
+    if batch_first:
+        cells = cells.transpose(1, 2)
+    expected = torch.zeros(2, T, 3, 5, dtype=torch.float64)
+    for d, suffix in enumerate(("", "_reverse")):
+        cell = torch.nn.LSTMCell(3, 5, dtype=torch.float64)
+        cell.load_state_dict(
+            {k: getattr(layer, f"{k}_l0{suffix}") for k in dict(cell.named_parameters())}
+        )
+        for b in range(3):
+            n = int(lengths[b]) if ragged else T
+            state = (torch.zeros(1, 5, dtype=torch.float64),) * 2
+            for t in reversed(range(n)) if d else range(n):
+                state = cell(x[t, b : b + 1], state)
+                expected[d, t, b] = state[1][0]
+            assert_output(array(cn[d, b]), array(state[1][0]), "float64")
+    assert_output(array(cells), array(expected), "float64")
+    weights = torch.randn_like(expected)
+    got = torch.autograd.grad((cells * weights).sum() + y.sum(), x)[0]
+
+    def composite(x: Any) -> Any:
+        y, _, cells = layer(
+            x.transpose(0, 1) if batch_first else x,
+            lengths=lengths if ragged else None,
+            return_cells=True,
+        )
+        return (cells.transpose(1, 2) if batch_first else cells), y
+
+    _, tangent = torch.func.jvp(composite, (x.detach(),), (torch.ones_like(x),))
+    assert_gradient(
+        array(got.sum()), array((tangent[0] * weights).sum() + tangent[1].sum()), "float64"
+    )
+
+
+def test_all_cell_states_of_packed_rows() -> None:
+    layer = ft.LSTM(3, 4, 2)
+    x, lengths = torch.randn(5, 3, 3), torch.tensor([2, 5, 1])
+    rows = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+    _, _, cells = layer(rows, return_cells=True)
+    _, _, expected = layer(x, lengths=lengths, return_cells=True)
+    torch.testing.assert_close(cells, expected, rtol=0, atol=0)
+    _, (_, cn), cells = layer(x[:, 0], return_cells=True)
+    assert cells.shape == (2, 5, 4)
+    torch.testing.assert_close(cells[:, -1], cn, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_cells(name: str, bias: bool) -> None:
+    theirs, ours = twins(name, 6, 9, bias=bias)
+    states = [torch.randn(4, 9, dtype=torch.float64) for _ in range(1 + (name == "LSTMCell"))]
+
+    def call(module: Any, x: Any, *states: Any) -> Any:
+        return module(x, (states if len(states) == 2 else states[0]) if states else None)
+
+    x = torch.randn(4, 6, dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        compare(theirs, ours.to(dtype), [x, *states], call, dtype)
+        compare(theirs, ours, [x], call, dtype)
+        compare(theirs, ours, [x[0], *(s[0] for s in states)], call, dtype)
+    ours.double()
+    with torch.no_grad():
+        for a, b in zip(tensors(theirs(x)), tensors(ours(x)), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_torchs_own_inputs() -> None:
+    """What torch's suite runs through its layers, gradients, gradgrad and strides included."""
+    pytest.importorskip("expecttest")
+    from torch.testing._internal.common_modules import module_db
+
+    ran = 0
+    for info in module_db:
+        name = info.module_cls.__name__
+        if name not in (*LAYERS, *CELLS) or info.module_cls is not getattr(torch.nn, name):
+            continue
+        for training in (True, False):
+            for case in info.module_inputs_func(
+                info, device="cpu", dtype=torch.float64, requires_grad=True, training=training
+            ):
+                made, given = case.constructor_input, case.forward_input
+                theirs, ours = twins(name, *made.args, **made.kwargs)
+                assert repr(theirs) == repr(ours)
+                theirs.train(training), ours.train(training)
+                # Every second element of a wider tensor: nothing is contiguous.
+                spread = torch.utils._pytree.tree_map_only(
+                    torch.Tensor,
+                    lambda t: t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_(True),
+                    (given.args, given.kwargs),
+                )
+                for args, kwargs in ((given.args, given.kwargs), spread):
+                    with torch.backends.mkldnn.flags(enabled=False):
+                        yt = [y for y in tensors(theirs(*args, **kwargs)) if y.requires_grad]
+                    yo = [y for y in tensors(ours(*args, **kwargs)) if y.requires_grad]
+                    wanted = [t for t in leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+                    wanted = [t for t in wanted if t.requires_grad and t.is_leaf]
+                    for a, b in zip(yt, yo, strict=True):
+                        torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-10)
+                    for own, results in ((theirs, yt), (ours, yo)):
+                        sources = [*wanted, *own.parameters()]
+                        loss = sum(y.square().sum() for y in results)
+                        first = torch.autograd.grad(loss, sources, create_graph=True)
+                        second = torch.autograd.grad(sum(g.square().sum() for g in first), sources)
+                        if own is theirs:
+                            expected = (*first, *second)
+                        else:
+                            torch.testing.assert_close(
+                                (*first, *second), expected, rtol=1e-9, atol=1e-9
+                            )
+                ran += 1
+    assert ran == 174
+
+
+def test_torchs_own_bad_inputs() -> None:
+    """The same classes of error."""
+    pytest.importorskip("expecttest")
+    from torch.testing._internal.common_modules import module_db
+
+    ran = 0
+    for info in module_db:
+        name = info.module_cls.__name__
+        if name not in (*LAYERS, *CELLS) or info.module_error_inputs_func is None:
+            continue
+        for case in info.module_error_inputs_func(
+            info, device="cpu", dtype=torch.float32, requires_grad=False, training=False
+        ):
+            made = case.module_error_input.constructor_input
+            given = case.module_error_input.forward_input
+
+            def attempt(made: Any = made, given: Any = given, name: str = name) -> None:
+                getattr(ft, name)(*made.args, **made.kwargs)(*given.args, **given.kwargs)
+
+            with pytest.raises(case.error_type) as raised:
+                attempt()
+            assert type(raised.value) is case.error_type
+            ran += 1
+    assert ran > 40
+
+
+# ---- the module ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_same_initial_values_and_names(name: str) -> None:
+    torch.manual_seed(5)
+    theirs = getattr(torch.nn, name)(7, 9)
+    after = torch.rand(3)
+    torch.manual_seed(5)
+    ours = getattr(ft, name)(7, 9)
+    assert torch.equal(torch.rand(3), after)
+    assert list(theirs.state_dict()) == list(ours.state_dict())
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(a, b)
+    theirs.load_state_dict(ours.state_dict())
+    assert repr(theirs) == repr(ours)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_copies_and_pickles(name: str) -> None:
+    layer = getattr(ft, name)(3, 4)
+    x = torch.randn(2, 3)
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    for other in (
+        copy.deepcopy(layer),
+        copy.copy(layer),
+        pickle.loads(pickle.dumps(layer)),
+        torch.load(file, weights_only=False),
+    ):
+        assert type(other) is type(layer)
+        for a, b in zip(tensors(layer(x)), tensors(other(x)), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_frozen_layers_keep_their_weights() -> None:
+    layer = ft.GRU(3, 4)
+    x = torch.randn(5, 2, 3)
+    before = layer(x)[0].detach()
+    layer.freeze()
+    with pytest.raises(RuntimeError, match=r"\[gru\] a frozen layer must be called under"):
+        layer(x)
+    with torch.no_grad():
+        layer.weight_hh_l0.zero_()
+        assert torch.equal(layer(x)[0], before)
+        assert not torch.equal(copy.deepcopy(layer)(x)[0], before)
+        layer.freeze()
+        now = layer(x)[0]
+        assert not torch.equal(now, before)
+        layer.load_state_dict({k: v * 0 for k, v in layer.state_dict().items()})
+        assert torch.equal(layer(x)[0], torch.zeros_like(now))
+        layer.double()
+        assert layer(x.double())[0].dtype == torch.float64
+        with pytest.raises(ValueError, match="x must be float64"):
+            layer(x)
+    layer.unfreeze()
+    layer(x.double())
+    for refused in (ft.LSTM(3, 4, proj_size=2), ft.LSTM(3, 4, dtype=torch.bfloat16)):
+        with pytest.raises(RuntimeError, match="to be frozen"):
+            refused.freeze()
+
+
+def test_parameters_are_read_at_each_call() -> None:
+    """No write goes unseen, through whatever door."""
+    layer = ft.LSTM(3, 4)
+    x = torch.randn(5, 2, 3)
+    seen = []
+    with torch.no_grad():
+        for change in (
+            lambda: None,
+            lambda: layer.weight_ih_l0.data.add_(1),
+            lambda: layer.weight_hh_l0.detach().numpy().__iadd__(1),
+            lambda: setattr(layer, "bias_ih_l0", torch.nn.Parameter(torch.ones(16))),
+        ):
+            change()
+            seen.append(layer(x)[0].clone())
+    for a, b in itertools.pairwise(seen):
+        assert not torch.equal(a, b)
+    other = {k: torch.zeros_like(v) for k, v in layer.named_parameters()}
+    y, _ = torch.func.functional_call(layer, other, (x,))
+    assert torch.equal(y, torch.zeros_like(y))
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight_hh_l0", torch.nn.Identity())
+    torch.testing.assert_close(layer(x)[0], seen[-1])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_meta_and_deferred_initialisation(name: str) -> None:
+    with torch.device("meta"):
+        layer = getattr(ft, name)(3, 4, bidirectional=True)
+        y, state = layer(torch.empty(5, 2, 3))
+    assert y.shape == (5, 2, 8)
+    assert all(s.is_meta and s.shape == (2, 2, 4) for s in leaves(state))
+    layer.to_empty(device="cpu").reset_parameters()
+    assert layer(torch.randn(5, 2, 3))[0].shape == (5, 2, 8)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_empty_sequences_and_batches(name: str) -> None:
+    layer = getattr(ft, name)(3, 4, 2, bidirectional=True)
+    for T, B in ((0, 2), (4, 0), (0, 0)):
+        x = torch.randn(T, B, 3, requires_grad=True)
+        y, state = layer(x)
+        assert y.shape == (T, B, 8)
+        (y.sum() + sum(s.sum() for s in leaves(state))).backward()
+        assert x.grad.shape == x.shape
+        assert all(torch.count_nonzero(p.grad) == 0 for p in layer.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_narrow_floats(name: str, dtype: Any) -> None:
+    """Computed in float32 and rounded once: torch's own narrow layers are further off."""
+    layer = getattr(ft, name)(5, 8, dtype=dtype)
+    wide = copy.deepcopy(layer).float()
+    x = torch.randn(3, 5, dtype=dtype)
+    for a, b in zip(tensors(layer(x)), tensors(wide(x.float())), strict=True):
+        assert torch.equal(a, b.to(dtype))
+    tensors(layer(x))[0].sum().backward()
+    assert all(p.grad.dtype == dtype for p in layer.parameters())
+    with pytest.raises((ValueError, RuntimeError), match="must be of one dtype"):
+        layer(
+            x, tuple(torch.zeros(1, 8) for _ in range(2)) if "LSTM" in name else torch.zeros(1, 8)
+        )
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_autocast_gives_torchs_dtypes(name: str) -> None:
+    theirs, ours = getattr(torch.nn, name)(5, 8), getattr(ft, name)(5, 8)
+    x = torch.randn(3, 5) if "Cell" in name else torch.randn(4, 3, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        a, b = tensors(theirs(x)), tensors(ours(x))
+        assert [t.dtype for t in a] == [t.dtype for t in b]
+        assert [t.dtype for t in tensors(ours(x.bfloat16()))] == [torch.bfloat16] * len(b)
+    scaler = torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.SGD(ours.parameters(), lr=0.1)
+    scaler.scale(b[0].float().sum()).backward()
+    before = [p.detach().clone() for p in ours.parameters()]
+    scaler.step(optimizer)
+    assert any(not torch.equal(p, q) for p, q in zip(before, ours.parameters(), strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        double = copy.deepcopy(ours).double()
+        assert tensors(double(x.double()))[0].dtype == torch.float64
+
+
+def test_threads_follow_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = fastrnn.get_num_threads()
+    used = []
+    native = _engine._native.engine.pack_new
+    monkeypatch.setattr(
+        _engine._native.engine, "pack_new", lambda *a: used.append(a[-1]) or native(*a)
+    )
+    before = torch.get_num_threads()
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            ft.GRU(3, 4)(torch.randn(2, 1, 3))
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 2]
+    assert fastrnn.get_num_threads() == engines
+
+
+def test_memory_goes_back() -> None:
+    """Results over the engine's memory live as long as torch holds them, and no longer."""
+    layer = ft.LSTM(64, 64)
+    x = torch.randn(500, 8, 64)
+    fastrnn.release_memory()
+    y, _ = layer(x)
+    kept = y[::100].clone()
+    view = y[::100]
+    del y
+    gc.collect()
+    assert torch.equal(view, kept)
+    del view
+    gc.collect()
+    assert fastrnn.release_memory() > 0
+
+
+def test_numpy_stands_in_for_the_exchange() -> None:
+    """torch before 2.10 has no exchange by C calls: the same results through NumPy arrays."""
+    code = """
+import torch, fastrnn.torch as ft
+from fastrnn.torch import _engine
+torch.manual_seed(0)
+layer = ft.LSTM(5, 6, 2, bidirectional=True)
+x = torch.randn(7, 3, 5, requires_grad=True)
+def results():
+    y, (hn, cn) = layer(x, lengths=torch.tensor([7, 0, 4]))
+    grads = torch.autograd.grad(y.sum() + cn.sum(), [x, *layer.parameters()])
+    return [y, hn, cn, *grads]
+first = results()
+assert _engine.EXCHANGE == hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
+_engine._given, _engine._taken = _engine._to_numpy, _engine._from_numpy
+for a, b in zip(first, results(), strict=True):
+    assert torch.equal(a, b)
+"""
+    run([sys.executable, "-c", code])
+
+
+def test_torch_is_not_imported_with_fastrnn() -> None:
+    run([sys.executable, "-c", "import sys, fastrnn; assert 'torch' not in sys.modules"])
+    code = "import sys; sys.modules['torch'] = None; import fastrnn.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'fastrnn[torch]'" in done.stderr
+
+
+# ---- accelerate ----------------------------------------------------------------------------------
+
+
+class Own(torch.nn.LSTM):
+    """A layer with a mind of its own."""
+
+
+def model() -> Any:
+    torch.manual_seed(3)
+    return torch.nn.ModuleDict(
+        {
+            "embed": torch.nn.Embedding(10, 6),
+            "lstm": torch.nn.LSTM(6, 8, 2, batch_first=True, dropout=0.2),
+            "inner": torch.nn.Sequential(torch.nn.GRU(8, 5), torch.nn.Identity()),
+            "cell": torch.nn.LSTMCell(4, 4),
+            "own": Own(3, 3),
+        }
+    )
+
+
+def test_accelerate_and_restore() -> None:
+    net = model()
+    parameters = dict(net.named_parameters())
+    hooks = []
+    net["lstm"].register_forward_hook(lambda *_: hooks.append(1))
+    report = ft.accelerate(net)
+    assert report.changed == {
+        "lstm": "fastrnn.torch.LSTM",
+        "inner.0": "fastrnn.torch.GRU",
+        "cell": "fastrnn.torch.LSTMCell",
+    }
+    assert list(report.kept) == ["own"]
+    assert "lstm: now fastrnn.torch.LSTM" in str(report)
+    assert "own: kept, a subclass of torch's, Own" in str(report)
+    assert all(p is parameters[name] for name, p in net.named_parameters())
+    x = torch.randn(2, 7, 6)
+    torch.manual_seed(1)
+    ours = net["lstm"](x)
+    assert hooks == [1]
+    net["lstm"].recompute = 3
+    net["cell"].train()
+    report = ft.restore(net)
+    assert report.changed["lstm"] == "torch.nn.LSTM"
+    assert repr(net) == repr(model())
+    assert vars(net["lstm"]).keys() == vars(model()["lstm"]).keys()
+    torch.manual_seed(1)
+    for a, b in zip(tensors(ours), tensors(net["lstm"](x)), strict=True):
+        torch.testing.assert_close(a, b)
+    root = torch.nn.GRU(3, 4)
+    assert ft.accelerate(root).changed == {"": "fastrnn.torch.GRU"}
+    assert str(ft.accelerate(torch.nn.Linear(2, 2))) == "no recurrent layers"
+    with pytest.raises(TypeError, match=r"\[accelerate\] model must be a torch.nn.Module"):
+        ft.accelerate([root])
+
+
+def test_optimizers_go_on_over_accelerate() -> None:
+    """Made before the swap, with their own state: the same training as without it."""
+
+    def train(swap: bool) -> list[Any]:
+        torch.manual_seed(0)
+        layer = torch.nn.GRU(4, 6, dtype=torch.float64)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
+        x = torch.randn(5, 3, 4, dtype=torch.float64)
+        for step in range(8):
+            if swap and step == 3:
+                ft.accelerate(layer)
+            if swap and step == 6:
+                ft.restore(layer)
+            optimizer.zero_grad()
+            (layer(x)[0] - 1).square().mean().backward()
+            optimizer.step()
+        return list(layer.parameters())
+
+    for a, b in zip(train(True), train(False), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+X = torch.randn(5, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "error", "text"),
+    [
+        (X.double(), {}, ValueError, "x must be float32"),
+        (X.int(), {}, ValueError, "x must be float32.*int32"),
+        (X.to(torch.complex64), {}, ValueError, "x must be float32.*complex64"),
+        (X[None], {}, ValueError, "x must have shape"),
+        (X[0, 0], {}, ValueError, "x must have shape"),
+        (X[..., :2], {}, RuntimeError, "x must have 3 features"),
+        (X.numpy(), {}, TypeError, "input must be a tensor, got ndarray"),
+        (None, {}, TypeError, "input must be a tensor, got NoneType"),
+        (X, {"lengths": [1, 2]}, TypeError, "lengths must be a tensor, got list"),
+        (X, {"lengths": torch.tensor([1, 6])}, RuntimeError, r"lengths must be within 0\.\.5"),
+        (X, {"lengths": torch.tensor([1.0, 2.0])}, ValueError, "lengths must be integers"),
+        (X, {"lengths": torch.tensor([1])}, RuntimeError, r"lengths must have shape \(2,\)"),
+        (X, {"resets": torch.zeros(5, 2)}, ValueError, "resets must be bool"),
+        (X, {"resets": torch.zeros(2, 5).bool()}, RuntimeError, "resets must have shape"),
+        (X, {"hx": torch.zeros(1, 2, 4)}, TypeError, "hx must be a tuple of 2 tensors"),
+        (X, {"hx": (torch.zeros(1, 2, 4),)}, TypeError, "hx must be a tuple of 2 .* got 1 values"),
+        (X, {"hx": (torch.zeros(1, 2, 4), 0)}, TypeError, "hx must be a tensor, got int"),
+        (X, {"hx": (torch.zeros(1, 2, 4), torch.zeros(1, 2, 5))}, RuntimeError, "c0 must have"),
+        (X, {"hx": (torch.zeros(2, 4), torch.zeros(2, 4))}, RuntimeError, "h0 must have shape"),
+        (
+            X,
+            {"hx": (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4).double())},
+            ValueError,
+            "c0 must be float32",
+        ),
+        (X.to_sparse(), {}, (RuntimeError, ValueError), "x|[Ss]parse"),
+        (X.to("meta"), {}, RuntimeError, "meta"),
+    ],
+)
+def test_bad_calls(given: Any, options: Any, error: Any, text: str) -> None:
+    layer = ft.LSTM(3, 4)
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context, pytest.raises(error, match=text):
+            layer(given, **options)
+
+
+def test_bad_arguments_of_constructors() -> None:
+    for make in (
+        lambda: ft.GRU(3, 4, proj_size=2),
+        lambda: ft.RNN(3, 4, nonlinearity="sine"),
+        lambda: ft.LSTM(3, 4, dropout=2.0),
+        lambda: ft.LSTM(3, 4, proj_size=4),
+        lambda: ft.LSTM(3, 4, recompute=-1),
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011
+            make()
+    with pytest.warns(UserWarning, match="dropout option adds dropout"):
+        ft.LSTM(3, 4, dropout=0.5)
+
+
+def test_foreign_parameters() -> None:
+    x = torch.randn(5, 2, 3)
+    layer = ft.LSTM(3, 4)
+    layer.weight_hh_l0 = torch.nn.Parameter(torch.zeros(16, 5))
+    with pytest.raises(RuntimeError, match=r"weight_(hh|ih)_l0"):
+        layer(x)
+    layer = ft.LSTM(3, 4)
+    layer.weight_ih_l0.data = torch.zeros(16, 7)
+    with pytest.raises(RuntimeError, match="x must have 7 features"):
+        layer(x)
+    layer = ft.LSTM(3, 4)
+    layer.bias_ih_l0.data = torch.zeros(16, dtype=torch.float64)
+    with pytest.raises(ValueError, match="bias_ih_l0 must be float32"):
+        layer(x)
+
+
+def test_negated_views_are_not_read_as_they_lie() -> None:
+    z = torch.randn(5, 2, 3, dtype=torch.complex64)
+    negated = z.conj().imag
+    assert negated.is_neg()
+    layer = ft.GRU(3, 4)
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context:
+            torch.testing.assert_close(layer(negated)[0], layer(negated.resolve_neg())[0])
+
+
+def test_tensors_changed_between_forward_and_backward() -> None:
+    for change in ("x", "y", "weight"):
+        layer = ft.LSTM(3, 4)
+        x = torch.randn(5, 2, 3, requires_grad=True)
+        given = x * 1
+        y, _ = layer(given)
+        with torch.no_grad():
+            {"x": given, "y": y, "weight": layer.weight_hh_l0}[change].add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+def test_packed_sequences_of_the_wrong_kind() -> None:
+    Packed = torch.nn.utils.rnn.PackedSequence
+    layer = ft.LSTM(3, 4)
+    data = torch.randn(5, 3)
+    for packed, text in (
+        (Packed(data, torch.tensor([2, 2])), "add up to its 5 rows"),
+        (Packed(data, torch.tensor([2, 3])), "must fall"),
+        (Packed(data, torch.tensor([5, 0])), "at least 1"),
+        (Packed(data[:, :2], torch.tensor([3, 2])), "x must have 3 features"),
+        (Packed(data[0], torch.tensor([3])), "must have 2 dimensions"),
+        (Packed(data, torch.tensor([3, 2]), torch.tensor([0, 1])), r"must have shape \(3,\)"),
+    ):
+        with pytest.raises(RuntimeError, match=text):
+            layer(packed)
+    good = Packed(data, torch.tensor([3, 2]))
+    with pytest.raises(ValueError, match="without lengths and resets"):
+        layer(good, lengths=torch.tensor([2, 2, 1]))
+    assert layer(good)[0].batch_sizes is good.batch_sizes
+
+
+def test_other_devices_name_the_missing_engine() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    call = ft.GRU(3, 4)._call()
+    with pytest.raises(RuntimeError, match=r"\[gru\] tensors must be on the CPU, got cuda:1"):
+        _engine.for_device(call, torch.device("cuda:1"))
+    with FakeTensorMode():
+        y, _ = ft.GRU(3, 4)(torch.empty(5, 2, 3))
+        assert y.shape == (5, 2, 4)
+
+
+def test_results_do_not_share_memory() -> None:
+    layer = ft.GRU(3, 4)
+    y, hn = layer(torch.randn(1, 2, 3))
+    assert y.untyped_storage().data_ptr() != hn.untyped_storage().data_ptr()
+
+
+def test_profiler_sees_the_operators() -> None:
+    layer = ft.GRU(3, 4)
+    with torch.profiler.profile() as profile:
+        layer(torch.randn(5, 2, 3))[0].sum().backward()
+    names = {event.key for event in profile.key_averages()}
+    assert {"fastrnn::forward", "fastrnn::backward"} <= names
+    assert _autograd.needs_composite() is False
