@@ -3,6 +3,9 @@
 Both start from the same seed. They train in turns, a block of steps each, so that both meet
 whatever else the machine does, and each has its own place in torch's random numbers. On a machine
 that is busy otherwise only the median step compares them: a sum of seconds then holds the waiting.
+
+The losses of both are the same up to rounding, which training amplifies: late in a run of the
+tagger they are as far apart as those of torch.nn and torch.nn, with weights changed by 1e-7.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 
 from fastrnn.torch import accelerate
 
-EARLY = 50  # steps after which rounding, which training amplifies, may show in the curves
+EARLY = 50  # steps whose losses are also compared alone
 
 
 @dataclass
@@ -159,6 +162,10 @@ def report(runs: tuple[Run, Run], more: dict[str, Callable[[Any], float]]) -> No
     gaps = [abs(a - b) for a, b in zip(torchs.losses, ours.losses, strict=True)]
     early = min(EARLY, count)
     print(f"\nlargest difference of the losses, steps 1 to {early}: {max(gaps[:early]):.1e}")
-    print(f"largest difference of the losses, all {count} steps: {max(gaps):.1e}")
+    worst = max(range(count), key=gaps.__getitem__)
+    print(
+        f"largest difference of the losses, all {count} steps: {gaps[worst]:.1e} "
+        f"(step {worst + 1}: {torchs.losses[worst]:.4f} and {ours.losses[worst]:.4f})"
+    )
     for title, figures in rows[-2:]:
         print(f"{title}, {torchs.name} / {ours.name}: {figures[0] / figures[1]:.2f}")
