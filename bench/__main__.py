@@ -14,6 +14,7 @@ anything is timed, each peer proves that its result equals the reference.
 
 Without --peers, --threads and --isa the grid runs three times: with all threads against every peer,
 then with one thread, and at the AVX2 level, against torch alone (--quick: the first alone).
+With --adapter torch, fastrnn.torch stands for fastrnn.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 
 from . import cases, limits, markdown, memory, plots, report, runner, scale
 from .options import add_grid, chosen_cases, make_parser
-from .peers import PEERS
+from .peers import ADAPTERS, PEERS
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add_grid(made, cases.MODES)
     made.add_argument("--quick", action="store_true", help="a few shapes, under 5 minutes")
     made.add_argument("--peers", nargs="*", choices=PEERS, help="beside fastrnn")
+    made.add_argument("--adapter", choices=ADAPTERS, help="fastrnn through another library's face")
     made.add_argument("--rounds", type=int, default=15, help="at most (15); 5 at least")
     made.add_argument("--minutes", type=float, help="aim at so many for the whole run (38; 4.5)")
     made.add_argument("--plot", metavar="FOLDER", help="run the sweeps too, and write plots")
@@ -73,6 +75,7 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
     import fastrnn
 
     info = fastrnn.build_info()
+    ours = ADAPTERS.get(options.adapter, runner.OURS)
     minutes = options.minutes or (4.5 if options.quick else 38.0)
     deadline = time.perf_counter() + 60 * minutes
     chosen = chosen_cases(options, options.quick, sweeps=options.plot is not None)
@@ -86,7 +89,7 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
     for setting, with_peers in plan:
         measured = probe(setting.threads, bar)
         for peers, todo in with_peers:
-            with runner.workers(peers, setting.threads, setting.isa) as all_workers:
+            with runner.workers(peers, setting.threads, setting.isa, ours) as all_workers:
                 team = those_present(all_workers, bar)
                 common = {
                     "threads": setting.threads,
@@ -94,7 +97,7 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
                     "limits": measured,
                     "machine": machine,
                     "command": command,
-                    "versions": {worker.peer: worker.hello["version"] for worker in team},
+                    "versions": {worker.name: worker.hello["version"] for worker in team},
                 }
                 bar.write(heading(common), file=sys.stdout)
                 for case in todo:

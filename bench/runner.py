@@ -16,11 +16,17 @@ from typing import Any
 import numpy as np
 
 from .cases import Case, expected
+from .peers import ADAPTERS
 from .worker import serve
 
 BLOCK_SECONDS = 0.05
 LEAST_ROUNDS = 5
 OURS = "fastrnn"
+
+
+def is_ours(peer: str) -> bool:
+    """Whether it is fastrnn, alone or under an adapter."""
+    return peer == OURS or peer in ADAPTERS.values()
 
 
 class Worker:
@@ -40,7 +46,7 @@ class Worker:
         self._process = context.Process(target=serve, args=(peer, threads, far), daemon=True)
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         settings = dict.fromkeys(names, str(threads))
-        if isa and peer == OURS:
+        if isa and is_ours(peer):
             settings["FASTRNN_ISA"] = isa
         with environment(settings):
             self._process.start()
@@ -115,11 +121,14 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def workers(peers: Sequence[str], threads: int, isa: str | None) -> Iterator[list[Worker]]:
-    """A worker for each peer, fastrnn first; all are stopped at the end."""
-    names = [OURS, *(peer for peer in peers if peer != OURS)]
+def workers(
+    peers: Sequence[str], threads: int, isa: str | None, ours: str = OURS
+) -> Iterator[list[Worker]]:
+    """A worker for each peer, fastrnn (or the adapter `ours`) first; all are stopped at the end."""
     with ExitStack() as stack:
-        yield [stack.enter_context(Worker(name, threads, isa)) for name in names]
+        first = stack.enter_context(Worker(ours, threads, isa, OURS))
+        others = [peer for peer in peers if peer != OURS]
+        yield [first, *(stack.enter_context(Worker(peer, threads, isa)) for peer in others)]
 
 
 def share_of_time(deadline: float, left: int) -> float:
@@ -152,7 +161,7 @@ def measure(team: Sequence[Worker], case: Case, seconds: float, rounds: int) -> 
 def prepare(worker: Worker, case: Case, reference: dict[str, np.ndarray]) -> dict[str, Any]:
     """`Worker.case`, where fastrnn must have a way."""
     answer = worker.case(case, reference)
-    if worker.peer == OURS and "way" not in answer:
+    if is_ours(worker.peer) and "way" not in answer:
         raise SystemExit(f"{case.id}: fastrnn: {answer.get('failed') or answer['unsupported']}")
     return answer
 

@@ -230,6 +230,19 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "LSTM forward T=6 B=3 I=4 H=8" in capsys.readouterr().out
 
 
+def test_adapters_run_in_the_place_of_fastrnn(tmp_path: Path) -> None:
+    """Every cell and mode, proved against the reference; the rows are as without an adapter."""
+    pytest.importorskip("torch")
+    output = tmp_path / "run.json"
+    options = "--shapes 6,3,4,8 --adapter torch --peers torch --rounds 5 --minutes 0.1 --json"
+    suite.main([*options.split(), str(output)])
+    rows = report.read(output)
+    assert len(rows) >= 6
+    for row in rows:
+        assert set(row["ms"]) == {"fastrnn", "torch"}
+        assert "under torch" in row["versions"]["fastrnn"]
+
+
 def test_the_peak_of_memory_is_that_of_the_step() -> None:
     class Module:
         """A peer whose step needs 24 MB at once and returns 8 MB of them."""

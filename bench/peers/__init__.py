@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 
 PEERS = ("fastrnn", "torch", "torch_compile", "onnxruntime", "openvino", "jax", "tensorflow")
+# fastrnn through another library's face, which can run in fastrnn's place.
+ADAPTERS = {"torch": "fastrnn_torch"}
 
 
 class Unsupported(Exception):

@@ -28,10 +28,11 @@ def setup(threads: int) -> None:
     torch.set_num_interop_threads(1)
 
 
-def make_layer(case: Case, params: dict[str, np.ndarray]) -> Any:
+def make_layer(case: Case, params: dict[str, np.ndarray], library: Any = None) -> Any:
     import torch
 
-    classes = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn_tanh": torch.nn.RNN}
+    library = library or torch.nn
+    classes = {"lstm": library.LSTM, "gru": library.GRU, "rnn_tanh": library.RNN}
     layer = classes[case.cell](
         case.I, case.H, case.L, bidirectional=case.D == 2, dtype=getattr(torch, case.dtype)
     )
@@ -39,10 +40,11 @@ def make_layer(case: Case, params: dict[str, np.ndarray]) -> Any:
     return layer
 
 
-def make_cell(case: Case, params: dict[str, np.ndarray]) -> Any:
+def make_cell(case: Case, params: dict[str, np.ndarray], library: Any = None) -> Any:
     import torch
 
-    classes = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn_tanh": torch.nn.RNNCell}
+    library = library or torch.nn
+    classes = {"lstm": library.LSTMCell, "gru": library.GRUCell, "rnn_tanh": library.RNNCell}
     cell = classes[case.cell](case.I, case.H, dtype=getattr(torch, case.dtype))
     cell.load_state_dict({name[:-3]: torch.from_numpy(a) for name, a in params.items()})
     return cell
@@ -87,11 +89,12 @@ def streaming(step: Callable[[Any, Any], Any], x: Any, initial: Any) -> Callable
     return stream
 
 
-def build(case: Case, data: Data) -> dict[str, Way]:
+def build(case: Case, data: Data, library: Any = None) -> dict[str, Way]:
+    """The ways of torch.nn, or of a library with the same classes."""
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-    layer = make_layer(case, data.params)
+    layer = make_layer(case, data.params, library)
     x, initial, _ = tensors(case, data)
     dy = torch.from_numpy(data.dy)
     lengths = torch.from_numpy(case.row_lengths)
@@ -129,7 +132,7 @@ def build(case: Case, data: Data) -> dict[str, Way]:
         return call
 
     if case.mode == "stream":
-        cell = make_cell(case, data.params)
+        cell = make_cell(case, data.params, library)
 
         def cell_step(inputs: Any, state: Any) -> Any:
             state = cell(inputs, state)

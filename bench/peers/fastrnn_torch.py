@@ -1,0 +1,25 @@
+"""fastrnn.torch, called as torch.nn is."""
+
+from __future__ import annotations
+
+import fastrnn
+
+from ..cases import Case, Data
+from . import Unsupported, Way
+from . import torch as plain
+
+available = plain.available
+setup = plain.setup
+
+
+def version() -> str:
+    info = fastrnn.build_info()
+    return f"{info['version']} under torch {plain.version()} {info['level']}"
+
+
+def build(case: Case, data: Data) -> dict[str, Way]:
+    import fastrnn.torch
+
+    if case.recompute:
+        raise Unsupported("recompute is measured without torch")
+    return plain.build(case, data, fastrnn.torch)
