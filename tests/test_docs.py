@@ -83,9 +83,24 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
     assert passed >= 60, f"only {passed} tests ran for the new cell"
 
 
-def test_the_readme_s_example_runs() -> None:
+def readme_examples() -> list[str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found: list[str] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return found
+
+
+def test_the_readme_s_example_runs() -> None:
+    example, _ = readme_examples()
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["dx"].shape == names["x"].shape
+
+
+def test_the_readme_s_example_with_torch_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    torch = pytest.importorskip("torch")
+    _, example = readme_examples()
+    model = torch.nn.Sequential(torch.nn.GRU(3, 4))
+    names: dict[str, object] = {"model": model}
+    exec(compile(example, "README.md", "exec"), names)
+    assert "0: now fastrnn.torch.GRU" in capsys.readouterr().out
+    assert names["layer"](torch.zeros(2, 1, 80))[0].shape == (2, 1, 512)
