@@ -1,5 +1,6 @@
 // fastrnn._cpu: the engine as Python sees it. Arguments are positional, arrays are taken as they
 // are, and results are allocated here, as arrays of the same library.
+#include <algorithm>
 #include <new>
 #include <optional>
 
@@ -146,6 +147,39 @@ py::object make_states(const Caller& caller, const Problem& p, View (&views)[kMa
   return arrays;
 }
 
+// A view with one more dimension, of size 1, in front.
+View with_one(const View& view) {
+  if (!view.given || view.rank >= kMaxRank) return view;
+  View more = view;
+  ++more.rank;
+  more.shape[0] = 1;
+  more.strides[0] = 0;
+  std::copy_n(view.shape, view.rank, more.shape + 1);
+  std::copy_n(view.strides, view.rank, more.strides + 1);
+  return more;
+}
+
+// One step of one layer: x (B, I) or (I,), states (B, H) or (H,); the states after it.
+py::tuple run_step(const PyWeights& w, py::handle x, py::handle state) {
+  const Spec& spec = w.spec();
+  require_packed(w, false);
+  ForwardCall call;
+  Kept kept;
+  inputs_of(w.caller(), call, x, state, py::none(), py::none(), py::none(), false, kept);
+  call.x = with_one(call.x);
+  for (View& view : call.initial) view = with_one(view);
+  const Problem p = check_input(spec, call.x, false);
+  const Shape shape = p.batched ? Shape{p.B, spec.units} : Shape{spec.units};
+  py::tuple after(static_cast<size_t>(spec.states));
+  for (size_t k = 0; k < after.size(); ++k) {
+    View& view = k == 0 ? call.y : call.final[k];  // h is the output
+    after[k] = make_result(w.caller(), shape, &view);
+    view = with_one(view);
+  }
+  run_engine(spec, work(spec, p.B), [&] { forward(w, call); });
+  return after;
+}
+
 // y (out, if given) and the final state.
 py::tuple run_infer(const PyWeights& w, py::handle x, py::handle state, py::handle lengths,
                     py::handle resets, py::handle masks, bool batch_first, py::object out,
@@ -157,6 +191,20 @@ py::tuple run_infer(const PyWeights& w, py::handle x, py::handle state, py::hand
   const TeamLimit limit(threads);
   run_engine(w.spec(), work(w.spec(), p.T * p.B), [&] { forward(w, call); });
   return py::make_tuple(out, final);
+}
+
+// What pack_new and then infer do: one call where a step is all that is asked for.
+py::tuple infer_new(const std::string& cell, int64_t layers, int64_t directions,
+                    py::tuple parameters, py::handle x, py::handle state, py::handle lengths,
+                    py::handle resets, py::handle masks, bool batch_first, int threads) {
+  const auto w = pack_new(cell, layers, directions, parameters, true, false, threads);
+  return run_infer(*w, x, state, lengths, resets, masks, batch_first, py::none(), threads);
+}
+py::tuple step_new(const std::string& cell, py::tuple parameters, py::handle x, py::handle state,
+                   int threads) {
+  const auto w = pack_new(cell, 1, 1, parameters, true, false, threads);
+  const TeamLimit limit(threads);
+  return run_step(*w, x, state);
 }
 
 // The same, and the tape's three arrays.
@@ -333,6 +381,11 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
 
   m.def("pack_new", &pack_new, py::arg("cell"), py::arg("layers"), py::arg("directions"),
         py::arg("parameters"), py::arg("forward"), py::arg("backward"), py::arg("threads") = 0);
+  m.def("infer_new", &infer_new, py::arg("cell"), py::arg("layers"), py::arg("directions"),
+        py::arg("parameters"), py::arg("x"), py::arg("state"), py::arg("lengths"),
+        py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("threads") = 0);
+  m.def("step_new", &step_new, py::arg("cell"), py::arg("parameters"), py::arg("x"),
+        py::arg("state"), py::arg("threads") = 0);
   m.def("cells", &cells);
   m.def("built_levels", &built_levels);
   m.def("usable_levels", &usable_levels);

@@ -196,11 +196,11 @@ void check_brought_outputs(const Spec& spec, const Problem& p, const ForwardCall
   bool fresh = call.y.fresh;
   for (const View* v : {&call.tape.inner, &call.tape.states, &call.tape.saved})
     fresh &= !call.keep_tape || v->fresh;
-  for (int k = 0; k < spec.states; ++k) fresh &= call.final[k].fresh;
+  for (int k = 0; k < spec.states; ++k) fresh &= call.final[k].fresh || !call.final[k].given;
   if (fresh) return;
   std::vector<Output> out = {{"y", &call.y, p.sequence(spec.directions * spec.units)}};
   for (int k = 0; k < spec.states; ++k)
-    out.push_back({kFinal[k], &call.final[k], state_shape(spec, p)});
+    if (call.final[k].given) out.push_back({kFinal[k], &call.final[k], state_shape(spec, p)});
   if (call.keep_tape) {
     const TapeShapes shapes = tape_shapes(spec, p);
     out.push_back({"tape inner", &call.tape.inner, shapes.inner, true});

@@ -59,7 +59,7 @@ struct ForwardCall {
   std::vector<View> masks;  // with has_masks one for each layer but the last
   bool has_masks = false;
   bool batch_first = false;
-  View y, final[kMaxStates];  // out
+  View y, final[kMaxStates];  // out; final: not given where it is not wanted
   bool keep_tape = false;
   int64_t recompute = 0;  // Problem::recompute of the tape
   TapeViews tape;         // out

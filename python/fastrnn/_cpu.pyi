@@ -80,6 +80,22 @@ def pack_new(
     backward: bool,
     threads: int = 0,
 ) -> Weights: ...
+def infer_new(
+    cell: str,
+    layers: int,
+    directions: int,
+    parameters: tuple[Any, ...],
+    x: Any,
+    state: Any,
+    lengths: Any,
+    resets: Any,
+    masks: Any,
+    batch_first: bool,
+    threads: int = 0,
+) -> tuple[Any, Any]: ...
+def step_new(
+    cell: str, parameters: tuple[Any, ...], x: Any, state: Any, threads: int = 0
+) -> tuple[Any, ...]: ...
 def cells() -> list[dict[str, Any]]: ...
 def built_levels() -> list[str]: ...
 def usable_levels() -> list[str]: ...

@@ -263,6 +263,18 @@ def layer(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     return tuple(torch.ops.fastrnn.layer(*_ops.arguments(call, inputs)))
 
 
+def is_direct(inputs: Inputs) -> bool:
+    """Whether `layer` would only call the engine, for tensors that are as they are computed."""
+    return not (
+        torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or wants_gradient(inputs)
+        or inputs.x.is_meta
+        or not is_plain(inputs)
+    )
+
+
 def _refuse_mixture(call: Call, inputs: Inputs) -> None:
     """The dispatcher takes memory and none together; here that is a mistake."""
     for tensor in (*inputs.states, *inputs.parameters):

@@ -95,14 +95,8 @@ def pack(call: Call, parameters: tuple[Tensor, ...], *, forward: bool, backward:
 
 def _arguments(call: Call, inputs: Inputs) -> tuple[Any, ...]:
     x, lengths, resets, states, masks, _ = inputs
-    return (
-        _given(x),
-        _given(_state(states)),
-        _given(lengths),
-        _given(resets),
-        _given(masks) if masks else None,
-        call.batch_first,
-    )
+    arrays = _given((x, _state(states), lengths, resets, masks or None))
+    return (*arrays, call.batch_first)
 
 
 def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
@@ -110,14 +104,36 @@ def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
     if call.cells:
         *results, _, cells, _ = forward(call, inputs)
         return (*results, cells)
+    x, threads = inputs.x, torch.get_num_threads()
     try:
-        for_device(call, inputs.x.device)
-        if packed is None:
-            packed = pack(call, inputs.parameters, forward=True, backward=False)
-        y, final = packed.infer(*_arguments(call, inputs), None, torch.get_num_threads())
+        engine = for_device(call, x.device)
+        if packed is not None:
+            y, final = packed.infer(*_arguments(call, inputs), None, threads)
+        else:
+            y, final = engine.infer_new(
+                call.cell,
+                call.layers,
+                call.directions,
+                _given(inputs.parameters),
+                *_arguments(call, inputs),
+                threads,
+            )
     except Exception as error:
         raise_as_torch(error)
     return (_taken(y), *_states(_taken(final)))
+
+
+def step(
+    call: Call, x: Tensor, states: tuple[Tensor, ...], parameters: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """The states after one step of one layer: x ``(B, I)`` or ``(I,)``, states ``(B, H)``."""
+    try:
+        engine = for_device(call, x.device)
+        given, x, state = _given((parameters, x, _state(states)))
+        after = engine.step_new(call.cell, given, x, state, torch.get_num_threads())
+    except Exception as error:
+        raise_as_torch(error)
+    return _taken(after)  # type: ignore[no-any-return]
 
 
 def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:

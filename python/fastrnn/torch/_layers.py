@@ -460,20 +460,25 @@ class _Cell:
                 )
         names = self._names if self.bias else self._names[:2]  # type: ignore[attr-defined]
         parameters = _parameters_of(self, names)  # type: ignore[arg-type]
-        inputs = Inputs(
-            input.unsqueeze(0), None, None, tuple(s.unsqueeze(0) for s in states), (), parameters
-        )
+        inputs = Inputs(input, None, None, states, (), parameters)
         call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)
         try:
-            if _narrow.applies(inputs):
-                results = _narrow.layer(call, inputs, self._narrows_under_autocast)
+            if not _narrow.applies(inputs) and _autograd.is_direct(inputs):
+                final = _engine.step(call, input, states, parameters)
             else:
-                results = _autograd.layer(call, inputs)
+                final = self._one_step_of_a_layer(call, inputs)
         except ValueError as error:  # a dtype, for which torch's cells have another class
             raise RuntimeError(str(error)) from None
-        if len(results) == 2:
-            return results[0].squeeze(0)
-        return tuple(s.squeeze(0) for s in results[1:])
+        return final if len(final) > 1 else final[0]
+
+    def _one_step_of_a_layer(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+        states = tuple(s.unsqueeze(0) for s in inputs.states)
+        inputs = Inputs(inputs.x.unsqueeze(0), None, None, states, (), inputs.parameters)
+        if _narrow.applies(inputs):
+            y, _, *others = _narrow.layer(call, inputs, self._narrows_under_autocast)
+        else:
+            y, _, *others = _autograd.layer(call, inputs)
+        return tuple(s.squeeze(0) for s in (y, *others))  # h is the output
 
 
 class RNNCell(_Cell, nn.RNNCell):

@@ -19,7 +19,13 @@ def applies(inputs: Inputs) -> bool:
 
 
 def _autocast(x: Tensor) -> bool:
-    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+    # The first is quick and mostly answers; the second knows the device.
+    enabled: bool = (
+        torch._C._is_any_autocast_enabled()
+        and not x.is_meta
+        and torch.is_autocast_enabled(x.device.type)
+    )
+    return enabled
 
 
 def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
