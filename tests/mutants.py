@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS, BITS, MEMORY = "test_kernels.py", "test_bits.py", "test_memory.py"
+TORCH, TRANSFORMS = "test_torch.py", "test_torch_transforms.py"
 
 # file, what stands there, what is put in its place, the tests that must notice
 MUTANTS = [
@@ -34,6 +35,11 @@ MUTANTS = [
     ("cells/gru.h", "dr[2] = dn * r;", "dr[2] = dn;", KERNELS),
     ("cells/gru.h", "ds[0] = ds[0] * z;", "ds[0] = V(0);", KERNELS),
     ("cells/gates.h", "select(y <= V(0), V(0), dy)", "select(y <= V(0), dy, V(0))", KERNELS),
+    # tensors, and what of a call is wanted
+    ("bindings/dlpack.h", "tensor.strides[i] * view.itemsize;",
+     "(i ? tensor.strides[i] : 1) * view.itemsize;", TORCH),
+    ("bindings/dlpack.h", "if (any && !tensor.data)", "if (false)", TORCH),
+    ("bindings/module_cpu.cpp", "if (want_dx) dx", "dx", TRANSFORMS),
     # rows, lengths, directions, resets, windows
     ("cpu/rows.h", "scan.length[position] - 1 - s : s", "scan.length[position] - s : s", KERNELS),
     ("cpu/rows.h", "time(position, s) + 1 : s", "time(position, s) : s", KERNELS),
@@ -63,6 +69,7 @@ MUTANTS = [
     ("cpu/forward.h", "      if (has_helpers(share)) wait(share.group);\n    }", "    }", BITS),
     ("cpu/forward.h", "finish_empty_rows();\n    const", "const", KERNELS),
     # backward
+    ("cpu/backward.h", "if (pass.dw_ih) pack_right(count);", "", KERNELS),
     ("cpu/backward.h", "V::load(chain + i) + d[0] +", "V::load(chain + i) +", KERNELS),
     ("cpu/backward.h", "if (pass.accumulate_dx)", "if (false)", KERNELS),
     ("cpu/backward.h", "values[i] *= row.mask[n0 + i];", ";", KERNELS),

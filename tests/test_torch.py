@@ -690,6 +690,13 @@ def test_negated_views_are_not_read_as_they_lie() -> None:
             torch.testing.assert_close(layer(negated)[0], layer(negated.resolve_neg())[0])
 
 
+def test_tensors_without_memory() -> None:
+    """Zeros that torch does not store, as its forward mode makes them."""
+    zeros = torch._efficientzerotensor((5, 2, 3))
+    with torch.no_grad(), pytest.raises(ValueError, match="x must be a dense tensor"):
+        ft.GRU(3, 4)(zeros)
+
+
 def test_tensors_changed_between_forward_and_backward() -> None:
     for change in ("x", "y", "weight"):
         layer = ft.LSTM(3, 4)
