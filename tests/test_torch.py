@@ -378,11 +378,23 @@ def test_frozen_layers_keep_their_weights() -> None:
         assert layer(x.double())[0].dtype == torch.float64
         with pytest.raises(ValueError, match="x must be float64"):
             layer(x)
+        xs = torch.stack([x, x]).double()
+        several = torch.vmap(lambda x: layer(x)[0])(xs)
+        assert torch.equal(several[1], layer(xs[1])[0])
     layer.unfreeze()
     layer(x.double())
     for refused in (ft.LSTM(3, 4, proj_size=2), ft.LSTM(3, 4, dtype=torch.bfloat16)):
         with pytest.raises(RuntimeError, match="to be frozen"):
             refused.freeze()
+
+
+def test_frozen_layers_under_autocast() -> None:
+    layer = ft.LSTM(3, 4)
+    x = torch.randn(5, 2, 3)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = layer(x)[0]
+        layer.freeze()
+        assert torch.equal(layer(x)[0], expected)
 
 
 def test_parameters_are_read_at_each_call() -> None:
@@ -723,6 +735,10 @@ def test_packed_sequences_of_the_wrong_kind() -> None:
     ):
         with pytest.raises(RuntimeError, match=text):
             layer(packed)
+    rows = torch.nn.utils.rnn.pack_sequence([data, data[:2]], enforce_sorted=False)
+    for shape in ((1, 3, 4), (1, 4)):
+        with pytest.raises(RuntimeError, match="hx must have 2 rows"):
+            layer(rows, (torch.zeros(shape), torch.zeros(shape)))
     good = Packed(data, torch.tensor([3, 2]))
     with pytest.raises(ValueError, match="without lengths and resets"):
         layer(good, lengths=torch.tensor([2, 2, 1]))

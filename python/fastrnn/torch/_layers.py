@@ -84,7 +84,8 @@ class Recurrent(nn.RNNBase):
 
         A frozen layer gives no gradients, and does not see what is written into its parameters
         until `unfreeze`, or `freeze` again. Loading a state dict, moving and converting the module
-        freeze it anew. Copies and pickles are not frozen, and compiled code packs at each call.
+        freeze it anew. Copies and pickles are not frozen; compiled code, transforms of `torch.func`
+        and autocast pack at each call.
 
         Raises
         ------
@@ -131,10 +132,10 @@ class Recurrent(nn.RNNBase):
     ) -> tuple[Tensor, Any, Tensor | None]:
         inputs = Inputs(x, lengths, resets, states, masks, self._parameters_in_order())
         call = self._call(len(inputs.states), len(inputs.masks), cells)
-        if self._frozen is not None and not torch.compiler.is_compiling():
-            results = self._run_frozen(call, inputs)
-        elif _narrow.applies(inputs):
+        if _narrow.applies(inputs):
             results = _narrow.layer(call, inputs, self._narrows_under_autocast)
+        elif self._frozen is not None and not torch.compiler.is_compiling():
+            results = self._run_frozen(call, inputs)
         else:
             results = _autograd.layer(call, inputs)
         if not cells:
@@ -158,7 +159,7 @@ class Recurrent(nn.RNNBase):
                 f"[{self._cell}] a frozen layer must be called under torch.no_grad() or after "
                 "unfreeze(), got tensors that require gradients"
             )
-        if call.cells or not _autograd.is_plain(inputs):
+        if call.cells or not _autograd.is_direct(inputs):
             return _autograd.layer(call, inputs)
         return _engine.infer(call, inputs, self._frozen)
 
@@ -177,7 +178,7 @@ class Recurrent(nn.RNNBase):
         x, row_lengths = pad_packed_sequence(alone, self.batch_first)
         states = self._states(hx)
         if sorted_indices is not None:
-            states = tuple(s.index_select(-2, sorted_indices) for s in states)
+            states = tuple(_sorted_rows(self._cell, s, sorted_indices) for s in states)
         masks: tuple[Tensor, ...] = ()
         if self.dropout and self.training and self.num_layers > 1:
             drawn = self._masks(data, (len(data), self._width()))
@@ -547,6 +548,16 @@ def _refuse_projection(name: str, proj_size: int) -> None:
 
 def _not_a_tensor(op: str, name: str, value: Any) -> TypeError:
     return TypeError(f"[{op}] {name} must be a tensor, got {type(value).__name__}")
+
+
+def _sorted_rows(op: str, state: Tensor, order: Tensor) -> Tensor:
+    """The rows of an initial state in the order of a PackedSequence; just as many."""
+    if state.dim() != 3 or state.shape[1] != len(order):
+        raise RuntimeError(
+            f"[{op}] hx must have {len(order)} rows in its second of 3 dimensions, as the "
+            f"PackedSequence has, got {tuple(state.shape)}"
+        )
+    return state.index_select(1, order)
 
 
 def _map(state: Any, change: Any) -> Any:
