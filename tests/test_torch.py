@@ -18,7 +18,7 @@ import pytest
 import fastrnn
 from cases import flat_state
 from conftest import run
-from tolerances import assert_gradient, assert_output
+from tolerances import FLOAT64, SECOND_ORDER, assert_gradient, assert_output
 
 torch = pytest.importorskip("torch")
 
@@ -280,7 +280,7 @@ def test_torchs_own_inputs() -> None:
                     wanted = [t for t in leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
                     wanted = [t for t in wanted if t.requires_grad and t.is_leaf]
                     for a, b in zip(yt, yo, strict=True):
-                        torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-10)
+                        torch.testing.assert_close(b, a, rtol=FLOAT64, atol=FLOAT64)
                     for own, results in ((theirs, yt), (ours, yo)):
                         sources = [*wanted, *own.parameters()]
                         loss = sum(y.square().sum() for y in results)
@@ -290,7 +290,7 @@ def test_torchs_own_inputs() -> None:
                             expected = (*first, *second)
                         else:
                             torch.testing.assert_close(
-                                (*first, *second), expected, rtol=1e-9, atol=1e-9
+                                (*first, *second), expected, rtol=SECOND_ORDER, atol=SECOND_ORDER
                             )
                 ran += 1
     assert ran == 174
@@ -615,7 +615,7 @@ def test_optimizers_go_on_over_accelerate() -> None:
         return list(layer.parameters())
 
     for a, b in zip(train(True), train(False), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(a, b, rtol=FLOAT64, atol=FLOAT64)
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -660,6 +660,14 @@ def test_bad_calls(given: Any, options: Any, error: Any, text: str) -> None:
     for context in (torch.no_grad(), torch.enable_grad()):
         with context, pytest.raises(error, match=text):
             layer(given, **options)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_bad_ranks_with_dropout(batch_first: bool) -> None:
+    layer = ft.LSTM(3, 4, 2, dropout=0.5, batch_first=batch_first)
+    for x in (torch.tensor(1.0), torch.randn(3), torch.randn(2, 2, 2, 3)):
+        with pytest.raises(ValueError, match="x must have shape"):
+            layer(x)
 
 
 def test_bad_arguments_of_constructors() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tolerances import FLOAT64
+
 torch = pytest.importorskip("torch")
 
 import fastrnn.torch as ft  # noqa: E402
@@ -110,7 +112,7 @@ def test_two_processes_are_one(wrapper: str) -> None:
     first, last = _train(make(), slice(None))
     for own, shared in ((first, found[0][0]), (last, found[0][1])):
         for a, b in zip(own, shared, strict=True):
-            torch.testing.assert_close(torch.tensor(b, dtype=f64), a, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(torch.tensor(b, dtype=f64), a, rtol=FLOAT64, atol=FLOAT64)
     assert found[0] == found[1]
 
 

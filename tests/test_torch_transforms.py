@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tolerances import FLOAT32_GRADIENT, FLOAT32_OUTPUT, FLOAT64, SECOND_ORDER
+
 torch = pytest.importorskip("torch")
 
 import fastrnn.torch as ft  # noqa: E402
@@ -24,7 +26,7 @@ leaves = torch.utils._pytree.tree_leaves
 f64 = torch.float64
 
 
-def close(a: Any, b: Any, tolerance: float = 1e-10) -> None:
+def close(a: Any, b: Any, tolerance: float = FLOAT64) -> None:
     for x, y in zip(leaves(a), leaves(b), strict=True):
         torch.testing.assert_close(x, y, rtol=tolerance, atol=tolerance)
 
@@ -125,7 +127,7 @@ def test_third_order(name: str) -> None:
         return gradient
 
     with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
-        close(third(ours), third(theirs), 1e-9)
+        close(third(ours), third(theirs), SECOND_ORDER)
 
 
 def pair(name: str, **options: Any) -> tuple[Any, Any]:
@@ -238,10 +240,10 @@ def test_compile_once_for_all_shapes(name: str, backend: str) -> None:
             results = module(x)
             loss = sum(r.square().sum() for r in leaves(results))
             found.append((results, torch.autograd.grad(loss, [x, *layer.parameters()])))
-        close(found[1], found[0], 1e-5)
+        close(found[1], found[0], FLOAT32_GRADIENT)
     assert graphs["unique_graphs"] == before + 1
     with torch.no_grad():
-        close(compiled(x), layer(x), 1e-6)
+        close(compiled(x), layer(x), FLOAT32_OUTPUT)
 
 
 def test_compile_with_everything() -> None:
@@ -260,9 +262,9 @@ def test_compile_with_everything() -> None:
             y, (hn, cn) = function(*args)
             grads = torch.autograd.grad(y.sum() + cn.sum(), [args[0], *layer.parameters()])
             found.append((y, hn, cn, grads))
-        close(found[1], found[0], 1e-5)
+        close(found[1], found[0], FLOAT32_GRADIENT)
     cells = torch.compile(lambda x: layer(x, return_cells=True), fullgraph=True, backend="eager")
-    close(cells(args[0]), layer(args[0], return_cells=True), 1e-6)
+    close(cells(args[0]), layer(args[0], return_cells=True), FLOAT32_OUTPUT)
 
 
 @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
@@ -270,7 +272,7 @@ def test_compile_cells(name: str) -> None:
     cell = getattr(ft, name)(3, 4)
     compiled = torch.compile(cell, fullgraph=True, backend="aot_eager")
     x = torch.randn(2, 3)
-    close(compiled(x), cell(x), 1e-6)
+    close(compiled(x), cell(x), FLOAT32_OUTPUT)
 
 
 def test_compile_a_training_model_with_dropout_and_autocast() -> None:
@@ -303,7 +305,7 @@ def test_export(name: str, strict: bool) -> None:
     file.seek(0)
     loaded = torch.export.load(file).module()
     x = torch.randn(9, 2, 5)
-    close(loaded(x), layer(x), 1e-6)
+    close(loaded(x), layer(x), FLOAT32_OUTPUT)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

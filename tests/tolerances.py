@@ -12,6 +12,10 @@ import numpy as np
 # to some hundred steps: about 1e3 roundings of 1e-16.
 FLOAT64 = 1e-10
 
+# Derivatives of derivatives: both sides sum products of what already is within FLOAT64, over every
+# pair of inputs.
+SECOND_ORDER = 1e-9
+
 # One chain of H + I roundings of 6e-8 a step, damped by gates below 1; T = 1000 stays within.
 FLOAT32_OUTPUT = 1e-5
 

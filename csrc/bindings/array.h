@@ -147,17 +147,7 @@ inline py::object make_result(const Caller& caller, const Shape& shape, View* vi
     throw Error(Fault::kMemory, spec.op,
                 "memory for the results must be available, got none for shape " + to_string(shape));
   }
-  view->data = py::detail::array_proxy(array.ptr())->data;
-  view->itemsize = spec.element_bytes;
-  view->kind = 'f';
-  view->given = view->writeable = view->fresh = true;
-  view->rank = shape.size();
-  int64_t stride = spec.element_bytes;
-  for (int i = view->rank - 1; i >= 0; --i) {
-    view->shape[i] = shape[i];
-    view->strides[i] = stride;
-    stride *= view->shape[i];
-  }
+  *view = fresh_view(py::detail::array_proxy(array.ptr())->data, spec.element_bytes, shape);
   return array;
 }
 

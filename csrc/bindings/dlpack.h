@@ -7,7 +7,6 @@
 #include <pybind11/pybind11.h>
 #include <stdint.h>
 
-#include <array>
 #include <memory>
 
 #include "../core/error.h"
@@ -124,13 +123,14 @@ struct Result {
 inline py::object make_result(const Exchange* exchange, const Spec& spec, const Shape& shape,
                               View* view) {
   auto result = std::make_unique<Result>();
-  int64_t count = 1;
-  for (int i = shape.size() - 1; i >= 0; --i) {
-    result->shape[i] = shape[i];
-    result->strides[i] = count;
-    count *= shape[i];
+  int64_t bytes = spec.element_bytes;
+  for (int64_t n : shape) bytes *= n;
+  result->block = Block(bytes, spec.op, "results");
+  *view = fresh_view(result->block.data(), spec.element_bytes, shape);
+  for (int i = 0; i < view->rank; ++i) {
+    result->shape[i] = view->shape[i];
+    result->strides[i] = view->strides[i] / view->itemsize;
   }
-  result->block = Block(count * spec.element_bytes, spec.op, "results");
   Owned& owned = result->owned;
   owned = {};
   owned.version = {1, 0};
@@ -144,15 +144,6 @@ inline py::object make_result(const Exchange* exchange, const Spec& spec, const 
                   result->shape,
                   result->strides,
                   0};
-  view->data = result->block.data();
-  view->itemsize = spec.element_bytes;
-  view->kind = 'f';
-  view->given = view->writeable = view->fresh = true;
-  view->rank = shape.size();
-  for (int i = 0; i < view->rank; ++i) {
-    view->shape[i] = result->shape[i];
-    view->strides[i] = result->strides[i] * spec.element_bytes;
-  }
   void* object = nullptr;
   // Taken by the library, whether it succeeds or not.
   if (exchange->give(&result.release()->owned, &object) != 0)

@@ -8,6 +8,22 @@ std::string to_string(const Shape& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
+View fresh_view(void* data, int64_t itemsize, const Shape& shape) {
+  View view;
+  view.data = static_cast<char*>(data);
+  view.itemsize = itemsize;
+  view.kind = 'f';
+  view.given = view.writeable = view.fresh = true;
+  view.rank = shape.size();
+  int64_t stride = itemsize;
+  for (int i = view.rank - 1; i >= 0; --i) {
+    view.shape[i] = shape[i];
+    view.strides[i] = stride;
+    stride *= view.shape[i];
+  }
+  return view;
+}
+
 Shape shape_of(const View& view) {
   return Shape(view.shape, view.shape + std::min(view.rank, kMaxRank));
 }

@@ -52,6 +52,8 @@ class Shape {
   int64_t sizes_[kMaxRank] = {};
 };
 std::string to_string(const Shape& shape);
+// Of a new array of floats in C order, made for a call.
+View fresh_view(void* data, int64_t itemsize, const Shape& shape);
 Shape shape_of(const View& view);
 std::string dtype_of(const View& view);  // "float32", "int64 in foreign byte order"
 

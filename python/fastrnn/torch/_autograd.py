@@ -250,29 +250,28 @@ def _each(
 
 def layer(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """Run the layers, with a graph where gradients are wanted; results as `_engine.infer`."""
-    if torch.compiler.is_compiling() and not call.projected:
-        return tuple(torch.ops.fastrnn.layer(*_ops.arguments(call, inputs)))
-    if call.projected or needs_composite():
+    compiling = torch.compiler.is_compiling()
+    if call.projected or (not compiling and needs_composite()):
         return _composite.run(call, inputs)
-    if torch._C._are_functorch_transforms_active() or wants_gradient(inputs):
-        return _without_tape(call, _apply(Forward, call, *inputs.flat()))
-    if inputs.x.is_meta:
-        _refuse_mixture(call, inputs)
-    elif is_plain(inputs):
+    if is_direct(inputs):
         return _engine.infer(call, inputs)
+    if not compiling:
+        if torch._C._are_functorch_transforms_active() or wants_gradient(inputs):
+            return _without_tape(call, _apply(Forward, call, *inputs.flat()))
+        if inputs.x.is_meta:
+            _refuse_mixture(call, inputs)
     return tuple(torch.ops.fastrnn.layer(*_ops.arguments(call, inputs)))
 
 
 def is_direct(inputs: Inputs) -> bool:
-    """Whether `layer` would only call the engine, for tensors that are as they are computed."""
+    """Whether nothing but the engine has to know of a call with these tensors."""
     return not (
         torch.compiler.is_compiling()
         or forward_ad._current_level >= 0
         or torch._C._are_functorch_transforms_active()
         or wants_gradient(inputs)
         or inputs.x.is_meta
-        or not is_plain(inputs)
-    )
+    ) and is_plain(inputs)
 
 
 def _refuse_mixture(call: Call, inputs: Inputs) -> None:
@@ -310,4 +309,4 @@ def _layer_autograd(*args: Any) -> list[Tensor]:
         return results
 
 
-_ops._library.impl("layer", _layer_autograd, "Autograd")
+_ops.library.impl("layer", _layer_autograd, "Autograd")

@@ -26,7 +26,7 @@ def run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     T = x.shape[0]
     resets = None if inputs.resets is None else _time_first(inputs.resets, call, batched)
     masks = [_time_first(mask, call, batched) for mask in inputs.masks]
-    runs = None if inputs.lengths is None else _running(inputs.lengths, T, x.device)
+    runs = None if inputs.lengths is None else running(inputs.lengths, T, x.device)
     finals: list[list[Tensor]] = [[] for _ in range(cell.states)]
     beside: list[list[Tensor]] = [[] for _ in range(cell.states - 1)]
     per_pass = len(inputs.parameters) // (call.layers * call.directions)
@@ -115,7 +115,8 @@ def _stack(steps: list[Tensor], runs: Tensor | None, like: Tensor, T: int) -> Te
     return stacked if runs is None else torch.where(runs[:, :, None], stacked, 0.0)
 
 
-def _running(lengths: Tensor, T: int, device: torch.device) -> Tensor:
+def running(lengths: Tensor, T: int, device: torch.device) -> Tensor:
+    """Whether each row runs at each step, (T, B)."""
     return torch.arange(T, device=device)[:, None] < lengths.to(device)
 
 

@@ -27,9 +27,9 @@ ERRORS: tuple[tuple[type[Exception], type[Exception]], ...] = (
 )
 
 
-def raise_as_torch(error: Exception, table: Any = ERRORS) -> NoReturn:
+def raise_as_torch(error: Exception) -> NoReturn:
     """Raise an error of the engine with the class that torch has for it."""
-    for engines, torchs in table:
+    for engines, torchs in ERRORS:
         if isinstance(error, engines):
             raise torchs(str(error)) from None
     raise error
@@ -79,10 +79,16 @@ def _states(state: Any) -> tuple[Tensor, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-def pack(call: Call, parameters: tuple[Tensor, ...], *, forward: bool, backward: bool) -> Any:
-    """Packed weights."""
-    engine = for_device(call, parameters[0].device)
-    return engine.pack_new(
+def pack(
+    call: Call,
+    device: torch.device,
+    parameters: tuple[Tensor, ...],
+    *,
+    forward: bool = False,
+    backward: bool = False,
+) -> Any:
+    """Packed weights, for calls with tensors on a device."""
+    return for_device(call, device).pack_new(
         call.cell,
         call.layers,
         call.directions,
@@ -139,8 +145,7 @@ def step(
 def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """y, the final states, and the three arrays of the tape."""
     try:
-        for_device(call, inputs.x.device)
-        packed = pack(call, inputs.parameters, forward=True, backward=False)
+        packed = pack(call, inputs.x.device, inputs.parameters, forward=True)
         y, final, tape = packed.forward(
             *_arguments(call, inputs), call.recompute, None, torch.get_num_threads()
         )
@@ -161,8 +166,8 @@ def backward(
 ) -> tuple[Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """dx, the gradients of the initial states, and those of the parameters."""
     try:
-        for_device(call, inputs.x.device)
-        packed = pack(call, inputs.parameters, forward=call.recompute > 0, backward=True)
+        again = call.recompute > 0
+        packed = pack(call, inputs.x.device, inputs.parameters, forward=again, backward=True)
         dx, dinitial, dparameters = packed.backward(
             *_arguments(call, inputs),
             _given(y),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .. import _arguments
-from . import _autograd, _engine, _narrow
+from . import _autograd, _composite, _engine, _narrow
 from ._call import SIZES, Call, Inputs
 
 
@@ -101,7 +101,9 @@ class Recurrent(nn.RNNBase):
                 f"be frozen, got {got}"
             )
         try:
-            self._frozen = _engine.pack(self._call(), parameters, forward=True, backward=False)
+            self._frozen = _engine.pack(
+                self._call(), parameters[0].device, parameters, forward=True
+            )
         except Exception as error:
             _engine.raise_as_torch(error)
 
@@ -118,13 +120,11 @@ class Recurrent(nn.RNNBase):
             return self._run_packed(input, hx, lengths, resets, cells)
         if not isinstance(input, Tensor):
             raise _not_a_tensor(self._cell, "input", input)
-        states = self._states(hx)
+        states = _states_of(self._cell, hx)
         for name, value in (("lengths", lengths), ("resets", resets)):
             if value is not None and not isinstance(value, Tensor):
                 raise _not_a_tensor(self._cell, name, value)
-        masks: tuple[Tensor, ...] = ()
-        if self.dropout and self.training and self.num_layers > 1:
-            masks = self._masks(input, self._mask_shape(input))
+        masks = self._masks(input) if self.dropout and self.training else ()
         return self._run_tensors(cells, input, lengths, resets, states, masks)
 
     def _run_tensors(
@@ -148,8 +148,7 @@ class Recurrent(nn.RNNBase):
         if inputs.x.dim() == 2:
             return cells[:, :, 0]
         if inputs.lengths is not None:  # the engine leaves what is past them as it was
-            steps = torch.arange(cells.shape[1], device=cells.device)
-            runs = steps[:, None] < inputs.lengths.to(cells.device)
+            runs = _composite.running(inputs.lengths, cells.shape[1], cells.device)
             cells = torch.where(runs[:, :, None], cells, 0.0)
         return cells.transpose(1, 2) if self.batch_first else cells
 
@@ -176,15 +175,13 @@ class Recurrent(nn.RNNBase):
         _check_packed(self._cell, packed)
         alone = PackedSequence(data, batch_sizes)
         x, row_lengths = pad_packed_sequence(alone, self.batch_first)
-        states = self._states(hx)
+        states = _states_of(self._cell, hx)
         if sorted_indices is not None:
             states = tuple(_sorted_rows(self._cell, s, sorted_indices) for s in states)
-        masks: tuple[Tensor, ...] = ()
-        if self.dropout and self.training and self.num_layers > 1:
-            drawn = self._masks(data, (len(data), self._width()))
-            masks = tuple(
-                pad_packed_sequence(alone._replace(data=m), self.batch_first)[0] for m in drawn
-            )
+        masks = tuple(
+            pad_packed_sequence(alone._replace(data=m), self.batch_first)[0]
+            for m in self._draw(data, len(data))
+        )
         y, state, all_cells = self._run_tensors(cells, x, row_lengths, None, states, masks)
         rows = pack_padded_sequence(y, row_lengths, self.batch_first)
         if unsorted_indices is not None:
@@ -210,39 +207,26 @@ class Recurrent(nn.RNNBase):
     def _parameters_in_order(self) -> tuple[Tensor, ...]:
         return _parameters_of(self, self._flat_weights_names)
 
-    def _states(self, hx: Any) -> tuple[Tensor, ...]:
-        if hx is None:
-            return ()
-        count = SIZES[self._cell].states
-        states = (hx,) if count == 1 else hx
-        if not isinstance(states, (tuple, list)) or len(states) != count:
-            got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else type(hx).__name__
-            raise TypeError(f"[{self._cell}] hx must be a tuple of {count} tensors, got {got}")
-        for state in states:
-            if not isinstance(state, Tensor):
-                raise _not_a_tensor(self._cell, "hx", state)
-        return tuple(states)
-
     # ---- dropout, drawn as torch's layers draw it -----------------------------------------------
 
     def _width(self) -> int:
         return (2 if self.bidirectional else 1) * (self.proj_size or self.hidden_size)
 
-    def _mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """(T, B, D * H)."""
-        if input.dim() != 3:
-            return (input.shape[0], 1, self._width())
-        B, T = input.shape[:2] if self.batch_first else (input.shape[1], input.shape[0])
-        return (T, B, self._width())
+    def _masks(self, input: Tensor) -> tuple[Tensor, ...]:
+        """In the layout of the input."""
+        if input.dim() == 2:
+            return tuple(m[:, 0] for m in self._draw(input, input.shape[0], 1))
+        if self.batch_first and input.dim() == 3:
+            drawn = self._draw(input, input.shape[1], input.shape[0])
+            return tuple(m.transpose(0, 1) for m in drawn)
+        return self._draw(input, *input.shape[:2])
 
-    def _masks(self, like: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        ones = like.new_ones(shape)
-        drawn = [nn.functional.dropout(ones, self.dropout) for _ in range(self.num_layers - 1)]
-        if len(shape) == 2:  # of packed data
-            return tuple(drawn)
-        if like.dim() == 2:
-            return tuple(m[:, 0] for m in drawn)
-        return tuple(m.transpose(0, 1) if self.batch_first else m for m in drawn)
+    def _draw(self, like: Tensor, *rows: int) -> tuple[Tensor, ...]:
+        """A mask for each layer but the last: of (T, B), or of the rows of packed data."""
+        if not (self.dropout and self.training):
+            return ()
+        ones = like.new_ones(*rows, self._width())
+        return tuple(nn.functional.dropout(ones, self.dropout) for _ in range(self.num_layers - 1))
 
     # ---- what goes with a module -----------------------------------------------------------------
 
@@ -451,7 +435,7 @@ class _Cell:
 
     def _step(self, input: Any, hx: Any) -> Any:
         """The state after the step."""
-        states = Recurrent._states(self, hx)  # type: ignore[arg-type]
+        states = _states_of(self._cell, hx)
         if not isinstance(input, Tensor):
             raise _not_a_tensor(self._cell, "input", input)
         for name, value in (("input", input), *(("hx", s) for s in states)):
@@ -539,6 +523,21 @@ def _parameters_of(module: nn.Module, names: Sequence[str]) -> tuple[Tensor, ...
         return tuple(map(module._parameters.__getitem__, names))  # type: ignore[arg-type]
     except KeyError:
         return tuple(getattr(module, name) for name in names)
+
+
+def _states_of(cell: str, hx: Any) -> tuple[Tensor, ...]:
+    """The initial states that a call was given."""
+    if hx is None:
+        return ()
+    count = SIZES[cell].states
+    states = (hx,) if count == 1 else hx
+    if not isinstance(states, (tuple, list)) or len(states) != count:
+        got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else type(hx).__name__
+        raise TypeError(f"[{cell}] hx must be a tuple of {count} tensors, got {got}")
+    for state in states:
+        if not isinstance(state, Tensor):
+            raise _not_a_tensor(cell, "hx", state)
+    return tuple(states)
 
 
 def _refuse_projection(name: str, proj_size: int) -> None:

@@ -22,11 +22,11 @@ _INPUTS = (
 )
 _OPTIONS = "str cell, int layers, int directions, bool batch_first, int recompute, bool cells"
 
-_library = torch.library.Library("fastrnn", "DEF")
+library = torch.library.Library("fastrnn", "DEF")
 # Tensor?[] has no place in a list of results, so what is not wanted comes as an empty tensor.
-_library.define(f"layer({_INPUTS}, {_OPTIONS}) -> Tensor[]")
-_library.define(f"forward({_INPUTS}, {_OPTIONS}) -> Tensor[]")
-_library.define(
+library.define(f"layer({_INPUTS}, {_OPTIONS}) -> Tensor[]")
+library.define(f"forward({_INPUTS}, {_OPTIONS}) -> Tensor[]")
+library.define(
     f"backward({_INPUTS}, {_OPTIONS}, Tensor y, Tensor[] tape, Tensor dy, Tensor[] dfinals, "
     "bool want_dx, bool want_parameters) -> Tensor[]"
 )
@@ -105,8 +105,8 @@ for _name, _kernel, _fake in (
     ("backward", _backward, _fake_backward),
 ):
     for _key in ("CPU", "CUDA"):  # `_engine.for_device` knows which there are
-        _library.impl(_name, _kernel, _key)
-    torch.library.register_fake(f"fastrnn::{_name}", _fake, lib=_library)
+        library.impl(_name, _kernel, _key)
+    torch.library.register_fake(f"fastrnn::{_name}", _fake, lib=library)
 
 
 def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
