@@ -596,6 +596,19 @@ def test_accelerate_and_restore() -> None:
         ft.accelerate([root])
 
 
+def test_accelerate_keeps_what_has_no_engine() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        layer = torch.nn.Linear(3, 4, device="cuda")
+        net = torch.nn.GRUCell(3, 4)
+        net.weight_ih = layer.weight
+        report = ft.accelerate(net)
+    assert report.changed == {}
+    assert "on cuda:0, for which there is no engine" in report.kept[""]
+    assert type(net) is torch.nn.GRUCell
+
+
 def test_optimizers_go_on_over_accelerate() -> None:
     """Made before the swap, with their own state: the same training as without it."""
 
