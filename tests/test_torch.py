@@ -600,9 +600,8 @@ def test_accelerate_keeps_what_has_no_engine() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
-        layer = torch.nn.Linear(3, 4, device="cuda")
         net = torch.nn.GRUCell(3, 4)
-        net.weight_ih = layer.weight
+        net.weight_ih = torch.nn.Parameter(torch.empty(12, 3, device="cuda"))
         report = ft.accelerate(net)
     assert report.changed == {}
     assert "on cuda:0, for which there is no engine" in report.kept[""]
