@@ -85,6 +85,32 @@ inline char kind_of(Type type) {
   }
 }
 
+inline bool is_empty(const Tensor& tensor) {
+  for (int i = 0; i < tensor.rank; ++i)
+    if (tensor.shape[i] == 0) return true;
+  return false;
+}
+
+// The same tensor as a View, wherever it lies.
+inline View view_of_tensor(const Tensor& tensor) {
+  View view;
+  view.given = view.writeable = true;
+  view.data = static_cast<char*>(tensor.data) + tensor.offset;
+  view.itemsize = tensor.type.bits * tensor.type.lanes / 8;
+  view.kind = kind_of(tensor.type);
+  view.rank = tensor.rank;
+  int64_t stride = view.itemsize;
+  for (int i = view.rank - 1; i >= 0; --i) {
+    if (i < kMaxRank) {
+      view.shape[i] = tensor.shape[i];
+      // Null in older versions of the protocol: C order.
+      view.strides[i] = tensor.strides ? tensor.strides[i] * view.itemsize : stride;
+    }
+    stride *= tensor.shape[i];
+  }
+  return view;
+}
+
 inline View view_of(const Exchange* exchange, const std::string& op, const char* name,
                     py::handle object) {
   const auto refuse = [&](const std::string& got) {
@@ -97,19 +123,8 @@ inline View view_of(const Exchange* exchange, const std::string& op, const char*
     throw Error(Fault::kRuntime, op,
                 std::string(name) + " must be in this processor's memory, got device type " +
                     std::to_string(tensor.device) + " of DLPack");
-  View view;
-  view.given = view.writeable = true;
-  view.data = static_cast<char*>(tensor.data) + tensor.offset;
-  view.itemsize = tensor.type.bits * tensor.type.lanes / 8;
-  view.kind = kind_of(tensor.type);
-  view.rank = tensor.rank;
-  bool any = true;
-  for (int i = 0; i < view.rank && i < kMaxRank; ++i) {
-    view.shape[i] = tensor.shape[i];
-    view.strides[i] = tensor.strides[i] * view.itemsize;
-    any &= tensor.shape[i] > 0;
-  }
-  if (any && !tensor.data) refuse("one without memory");
+  const View view = view_of_tensor(tensor);
+  if (!is_empty(tensor) && !tensor.data) refuse("one without memory");
   return view;
 }
 

@@ -11,6 +11,7 @@
 #include "../cpu/memory.h"
 #include "../cpu/team.h"
 #include "array.h"
+#include "errors.h"
 
 namespace fastrnn {
 
@@ -23,6 +24,15 @@ struct PyWeights : Weights {
   const dlpack::Exchange* exchange = nullptr;
   Caller caller() const { return {spec(), exchange}; }
 };
+
+std::unique_ptr<PyWeights> new_weights(const std::string& cell, const std::string& dtype,
+                                       int64_t layers, int64_t directions, int64_t inputs,
+                                       int64_t units, bool bias) {
+  if (dtype != "float32" && dtype != "float64")
+    throw Error(Fault::kType, cell, "dtype must be float32 or float64, got " + dtype);
+  return std::make_unique<PyWeights>(cell, dtype == "float32" ? 4 : 8, layers, directions, inputs,
+                                     units, bias);
+}
 
 py::tuple tuple_of(const Shape& shape) {
   py::tuple result(static_cast<size_t>(shape.size()));
@@ -323,42 +333,17 @@ py::list cells() {
   return all;
 }
 
-PyObject* rank_error =
-    nullptr;  // a ValueError of its own, so that adapters can tell it from others
-
-PyObject* exception_of(Fault fault) {
-  switch (fault) {
-    case Fault::kValue: return PyExc_ValueError;
-    case Fault::kRank: return rank_error;
-    case Fault::kType: return PyExc_TypeError;
-    case Fault::kNotImplemented: return PyExc_NotImplementedError;
-    case Fault::kMemory: return PyExc_MemoryError;
-    case Fault::kRuntime: break;
-  }
-  return PyExc_RuntimeError;
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.doc() = "The CPU engine of fastrnn.";
-  py::register_local_exception_translator([](std::exception_ptr p) {
-    try {
-      if (p) std::rethrow_exception(p);
-    } catch (const Error& e) {
-      PyErr_SetString(exception_of(e.fault()), e.what());
-    }
-  });
-  rank_error = PyErr_NewException("fastrnn._cpu.RankError", PyExc_ValueError, nullptr);
-  if (!rank_error) throw py::error_already_set();
-  m.attr("RankError") = py::handle(rank_error);
+  translate_errors(m);
   // A child of fork() must know that it is one, whenever the first call comes.
   available_threads();
 
   py::class_<PyWeights>(m, "Weights", py::module_local())
-      .def(py::init<const std::string&, int, int64_t, int64_t, int64_t, int64_t, bool>(),
-           py::arg("cell"), py::arg("element_bytes"), py::arg("layers"), py::arg("directions"),
-           py::arg("inputs"), py::arg("units"), py::arg("bias"))
+      .def(py::init(&new_weights), py::arg("cell"), py::arg("dtype"), py::arg("layers"),
+           py::arg("directions"), py::arg("inputs"), py::arg("units"), py::arg("bias"))
       .def("pack", &pack, py::arg("parameters"), py::arg("backward"))
       .def("output_shape", &output_shape, py::arg("x"), py::arg("batch_first"))
       .def("infer", &run_infer, py::arg("x"), py::arg("state"), py::arg("lengths"),

@@ -28,18 +28,21 @@ Shape shape_of(const View& view) {
   return Shape(view.shape, view.shape + std::min(view.rank, kMaxRank));
 }
 
-std::string dtype_of(const View& view) {
-  const std::string bits = std::to_string(8 * view.itemsize);
-  std::string name;
-  switch (view.kind) {
-    case 'f': name = "float" + bits; break;
-    case 'i': name = "int" + bits; break;
-    case 'u': name = "uint" + bits; break;
-    case 'c': name = "complex" + bits; break;
-    case 'b': name = "bool"; break;
-    case 'B': name = "bfloat" + bits; break;
-    default: name = std::string("dtype of kind '") + view.kind + "'";
+std::string dtype_name(char kind, int64_t itemsize) {
+  const std::string bits = std::to_string(8 * itemsize);
+  switch (kind) {
+    case 'f': return "float" + bits;
+    case 'i': return "int" + bits;
+    case 'u': return "uint" + bits;
+    case 'c': return "complex" + bits;
+    case 'b': return "bool";
+    case 'B': return "bfloat" + bits;
+    default: return std::string("dtype of kind '") + kind + "'";
   }
+}
+
+std::string dtype_of(const View& view) {
+  const std::string name = dtype_name(view.kind, view.itemsize);
   return view.native ? name : name + " in foreign byte order";
 }
 

@@ -14,6 +14,7 @@ namespace fastrnn {
 struct KernelEntry;
 
 constexpr int kMaxRank = 8;
+constexpr int kHost = -1;
 
 // An array of the caller's. Strides are in bytes and may be anything.
 struct View {
@@ -24,6 +25,7 @@ struct View {
   bool writeable = false;
   bool given = false;
   bool fresh = false;  // made for this call: right by construction, and apart from all else
+  int device = kHost;  // the GPU that has it
   int rank = 0;        // beyond kMaxRank, shape and strides hold the first kMaxRank only
   int64_t shape[kMaxRank] = {};
   int64_t strides[kMaxRank] = {};
@@ -55,7 +57,8 @@ std::string to_string(const Shape& shape);
 // Of a new array of floats in C order, made for a call.
 View fresh_view(void* data, int64_t itemsize, const Shape& shape);
 Shape shape_of(const View& view);
-std::string dtype_of(const View& view);  // "float32", "int64 in foreign byte order"
+std::string dtype_name(char kind, int64_t itemsize);  // "float32", "bfloat16"
+std::string dtype_of(const View& view);               // also "int64 in foreign byte order"
 
 // The sizes of a stack of layers.
 struct Spec {
@@ -64,7 +67,10 @@ struct Spec {
   int64_t layers, directions, inputs, units;  // L D I H
   bool bias;
   int64_t gates, states, saved;  // of the cell
+  char kind = 'f';               // of an element, as View has it
 
+  // Of an element of the states beside h: at least a float.
+  int64_t wide_bytes() const { return std::max(element_bytes, 4); }
   int64_t layer_inputs(int64_t layer) const { return layer == 0 ? inputs : directions * units; }
   int64_t params_per_pass() const { return bias ? 4 : 2; }
 };

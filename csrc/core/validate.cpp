@@ -15,11 +15,11 @@ namespace {
   throw Error(fault, spec.op, rule + ", got " + got);
 }
 
-const char* dtype_name(const Spec& spec) { return spec.element_bytes == 4 ? "float32" : "float64"; }
-
-void check_dtype(const Spec& spec, const std::string& name, const View& view) {
-  if (view.kind == 'f' && view.itemsize == spec.element_bytes && view.native) return;
-  reject(spec, Fault::kType, name + " must be " + dtype_name(spec) + " in native byte order",
+void check_dtype(const Spec& spec, const std::string& name, const View& view, bool wide = false) {
+  const char kind = wide ? 'f' : spec.kind;
+  const int64_t bytes = wide ? spec.wide_bytes() : spec.element_bytes;
+  if (view.kind == kind && view.itemsize == bytes && view.native) return;
+  reject(spec, Fault::kType, name + " must be " + dtype_name(kind, bytes) + " in native byte order",
          dtype_of(view));
 }
 
@@ -140,17 +140,19 @@ void check_spec(const Spec& spec) {
                std::to_string(spec.units) + ", num_layers " + std::to_string(spec.layers));
 }
 
-void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape) {
+void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape,
+                  bool wide) {
   if (!view.given)
     reject(spec, Fault::kValue, name + " of shape " + to_string(shape) + " is needed", "none");
-  check_dtype(spec, name, view);
+  check_dtype(spec, name, view, wide);
   if (view.rank != shape.size() || shape_of(view) != shape)
     reject(spec, Fault::kValue, name + " must have shape " + to_string(shape),
            to_string(shape_of(view)));
 }
 
-void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape) {
-  check_values(spec, name, view, shape);
+void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape,
+                 bool wide) {
+  check_values(spec, name, view, shape, wide);
   if (!has_whole_rows(view) || !is_contiguous(view))
     reject(spec, Fault::kValue, name + " must be aligned and contiguous", "other strides");
 }
@@ -202,8 +204,11 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t r
   return p;
 }
 
-void check_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all) {
-  std::fill_n(all, problem.B, problem.T);
+void reject_length(const Spec& spec, int64_t T, const std::string& got) {
+  reject(spec, Fault::kValue, "lengths must be within 0.." + std::to_string(T), got);
+}
+
+void check_lengths(const Spec& spec, const Problem& problem, const View& lengths) {
   if (!lengths.given) return;
   if (!problem.batched)
     reject(spec, Fault::kValue, "lengths need a batch: x must have rank 3", "rank 2");
@@ -212,6 +217,12 @@ void check_lengths(const Spec& spec, const Problem& problem, const View& lengths
   if (lengths.rank != 1 || lengths.shape[0] != problem.B)
     reject(spec, Fault::kValue, "lengths must have shape " + to_string({problem.B}),
            to_string(shape_of(lengths)));
+}
+
+void read_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all) {
+  check_lengths(spec, problem, lengths);
+  std::fill_n(all, problem.B, problem.T);
+  if (!lengths.given) return;
   for (int64_t b = 0; b < problem.B; ++b) {
     const char* p = lengths.data + b * lengths.strides[0];
     uint64_t bits = 0;
@@ -220,10 +231,26 @@ void check_lengths(const Spec& spec, const Problem& problem, const View& lengths
     const int64_t n = lengths.kind == 'i' ? static_cast<int64_t>(bits << shift) >> shift
                                           : static_cast<int64_t>(bits);
     if (n < 0 || n > problem.T)
-      reject(spec, Fault::kValue, "lengths must be within 0.." + std::to_string(problem.T),
-             lengths.kind == 'u' ? std::to_string(bits) : std::to_string(n));
+      reject_length(spec, problem.T,
+                    lengths.kind == 'u' ? std::to_string(bits) : std::to_string(n));
     all[b] = n;
   }
+}
+
+int check_device(const Spec& spec, const std::vector<Named>& arrays) {
+  const auto place = [](int device) {
+    return device == kHost ? std::string("in host memory") : "on GPU " + std::to_string(device);
+  };
+  const Named* first = nullptr;
+  for (const Named& array : arrays) {
+    if (!array.view->given) continue;
+    if (!first) first = &array;
+    if (array.view->device != first->view->device)
+      reject(spec, Fault::kValue,
+             array.name + " must be " + place(first->view->device) + ", as " + first->name + " is",
+             "an array " + place(array.view->device));
+  }
+  return first ? first->view->device : kHost;
 }
 
 void check_resets(const Spec& spec, const Problem& problem, const View& resets) {
@@ -241,7 +268,7 @@ void check_outputs(const Spec& spec, const std::vector<Output>& outputs,
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Output& out = outputs[i];
     if (out.view->fresh) continue;
-    check_values(spec, out.name, *out.view, out.shape);
+    check_values(spec, out.name, *out.view, out.shape, out.wide);
     if (!out.view->writeable)
       reject(spec, Fault::kValue, out.name + " must be writeable", "a read-only array");
     if (!has_whole_rows(*out.view))
@@ -261,6 +288,95 @@ void check_outputs(const Spec& spec, const std::vector<Output>& outputs,
         reject(spec, Fault::kValue, out.name + " must not overlap " + in.name,
                "arrays that share memory");
   }
+}
+
+namespace {
+
+// Names of the states' arrays, for messages.
+const char* const kInitial[kMaxStates] = {"h0", "c0"};
+const char* const kFinal[kMaxStates] = {"hn", "cn"};
+const char* const kInitialGradient[kMaxStates] = {"dh0", "dc0"};
+const char* const kFinalGradient[kMaxStates] = {"dhn", "dcn"};
+
+}  // namespace
+
+Problem check_inputs(const Spec& spec, const CallInputs& call) {
+  const Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
+  const Shape state = state_shape(spec, p);
+  for (int k = 0; k < spec.states; ++k)
+    if (call.initial[k].given) check_values(spec, kInitial[k], call.initial[k], state, k > 0);
+  check_resets(spec, p, call.resets);
+  if (call.has_masks && static_cast<int64_t>(call.masks.size()) != spec.layers - 1)
+    throw Error(Fault::kValue, spec.op,
+                "dropout_masks must be one for each layer but the last (" +
+                    std::to_string(spec.layers - 1) + "), got " +
+                    std::to_string(call.masks.size()));
+  for (size_t l = 0; l < call.masks.size(); ++l)
+    check_values(spec, "dropout mask " + std::to_string(l), call.masks[l],
+                 p.sequence(spec.directions * spec.units));
+  return p;
+}
+
+std::vector<Named> named_inputs(const Spec& spec, const CallInputs& call) {
+  std::vector<Named> in = {{"x", &call.x}, {"lengths", &call.lengths}, {"resets", &call.resets}};
+  for (int k = 0; k < spec.states; ++k) in.push_back({kInitial[k], &call.initial[k]});
+  for (const View& mask : call.masks) in.push_back({"a dropout mask", &mask});
+  return in;
+}
+
+void check_forward(const Spec& spec, const Problem& p, const ForwardCall& call) {
+  bool fresh = call.y.fresh;
+  for (const View* v : {&call.tape.inner, &call.tape.states, &call.tape.saved})
+    fresh &= !call.keep_tape || v->fresh;
+  for (int k = 0; k < spec.states; ++k) fresh &= call.final[k].fresh || !call.final[k].given;
+  if (fresh) return;
+  std::vector<Output> out = {{"y", &call.y, p.sequence(spec.directions * spec.units)}};
+  for (int k = 0; k < spec.states; ++k)
+    if (call.final[k].given)
+      out.push_back({kFinal[k], &call.final[k], state_shape(spec, p), false, k > 0});
+  if (call.keep_tape) {
+    const TapeShapes shapes = tape_shapes(spec, p);
+    out.push_back({"tape inner", &call.tape.inner, shapes.inner, true});
+    out.push_back({"tape states", &call.tape.states, shapes.states, true, true});
+    out.push_back({"tape saved", &call.tape.saved, shapes.saved, true});
+  }
+  check_outputs(spec, out, named_inputs(spec, call));
+}
+
+void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call) {
+  const int64_t width = spec.directions * spec.units;
+  const TapeShapes shapes = tape_shapes(spec, p);
+  check_values(spec, "y of the tape", call.y, p.sequence(width));
+  check_block(spec, "tape inner", call.tape.inner, shapes.inner);
+  check_block(spec, "tape states", call.tape.states, shapes.states, true);
+  check_block(spec, "tape saved", call.tape.saved, shapes.saved);
+  check_values(spec, "dy", call.dy, p.sequence(width));
+  for (int k = 0; k < spec.states; ++k)
+    if (call.dfinal[k].given)
+      check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p), k > 0);
+  const int64_t count = spec.layers * spec.directions * spec.params_per_pass();
+  if (!call.dparameters.empty() && static_cast<int64_t>(call.dparameters.size()) != count)
+    throw Error(Fault::kValue, spec.op,
+                "there must be " + std::to_string(count) + " gradients, got " +
+                    std::to_string(call.dparameters.size()));
+  bool fresh = call.dx.fresh || !call.dx.given;
+  for (int k = 0; k < spec.states; ++k) fresh &= call.dinitial[k].fresh;
+  for (const View& v : call.dparameters) fresh &= v.fresh;
+  if (fresh) return;
+
+  std::vector<Named> in = named_inputs(spec, call);
+  for (const View* v : {&call.y, &call.tape.inner, &call.tape.states, &call.tape.saved, &call.dy})
+    in.push_back({"the tape or dy", v});
+  std::vector<Output> out;
+  if (call.dx.given) out.push_back({"dx", &call.dx, p.sequence(spec.inputs)});
+  for (int k = 0; k < spec.states; ++k) {
+    in.push_back({kFinalGradient[k], &call.dfinal[k]});
+    out.push_back({kInitialGradient[k], &call.dinitial[k], state_shape(spec, p), false, k > 0});
+  }
+  const std::vector<Parameter> parameters = parameters_of(spec);
+  for (size_t i = 0; i < call.dparameters.size(); ++i)
+    out.push_back({"d" + parameters[i].name, &call.dparameters[i], parameters[i].shape, true});
+  check_outputs(spec, out, in);
 }
 
 }  // namespace fastrnn

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernel_table.h"
 #include "problem.h"
 
 namespace fastrnn {
@@ -27,14 +28,22 @@ void check_sizes(const Spec& spec, int64_t T, int64_t B);
 // x gives T and B.
 Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t recompute = 0);
 
-// An array of the layer's dtype and of this shape, to be read.
-void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
+// An array of the layer's dtype (wide: of that of states beside h) and of this shape, to be read.
+void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape,
+                  bool wide = false);
 
 // The same, in C order without gaps: what is walked as one block.
-void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
+void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape,
+                 bool wide = false);
 
-// Row lengths, [B] integers in 0..T, to `all`; without a view all T.
-void check_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all);
+// Row lengths: [B] integers. What they are is read by read_lengths, to `all` (without a view all
+// T), or by a kernel where the host does not see them; outside 0..T they are rejected.
+void check_lengths(const Spec& spec, const Problem& problem, const View& lengths);
+void read_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all);
+[[noreturn]] void reject_length(const Spec& spec, int64_t T, const std::string& got);
+
+// Arrays of one call must be on one device; returns it, kHost where none is given.
+int check_device(const Spec& spec, const std::vector<Named>& arrays);
 
 // Booleans of shape (T, B) as the problem lays it out.
 void check_resets(const Spec& spec, const Problem& problem, const View& resets);
@@ -46,8 +55,40 @@ struct Output {
   const View* view;
   Shape shape;
   bool contiguous = false;  // must it be?
+  bool wide = false;
 };
 void check_outputs(const Spec& spec, const std::vector<Output>& outputs,
                    const std::vector<Named>& inputs);
+
+// The arrays of a call, and all that is to be checked of them.
+struct CallInputs {
+  View x, initial[kMaxStates], lengths, resets;
+  std::vector<View> masks;  // with has_masks one for each layer but the last
+  bool has_masks = false;
+  bool batch_first = false;
+  int64_t recompute = 0;  // Problem::recompute of the tape
+};
+struct TapeViews {
+  View inner, states, saved;
+};
+struct ForwardCall : CallInputs {
+  View y, final[kMaxStates];  // out; final: not given where it is not wanted
+  bool keep_tape = false;
+  TapeViews tape;  // out
+};
+struct BackwardCall : CallInputs {
+  View y;
+  TapeViews tape;
+  View dy, dfinal[kMaxStates];
+  View dx, dinitial[kMaxStates];  // out; dx: not given where it is not wanted
+  std::vector<View> dparameters;  // out; all, or none where they are not wanted
+};
+
+// What both directions are given; x gives the problem.
+Problem check_inputs(const Spec& spec, const CallInputs& call);
+std::vector<Named> named_inputs(const Spec& spec, const CallInputs& call);
+// The rest. (Outputs that were made for the call are not looked at.)
+void check_forward(const Spec& spec, const Problem& problem, const ForwardCall& call);
+void check_backward(const Spec& spec, const Problem& problem, const BackwardCall& call);
 
 }  // namespace fastrnn

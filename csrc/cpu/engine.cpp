@@ -45,7 +45,7 @@ struct Rows {
   Rows(const Spec& spec, const Problem& p, const View& lengths, const View& resets, Local& local)
       : row(static_cast<size_t>(p.B), local.lists()),
         length(static_cast<size_t>(p.B), local.lists()) {
-    check_lengths(spec, p, lengths, length.data());
+    read_lengths(spec, p, lengths, length.data());
     std::iota(row.begin(), row.end(), 0);
     if (lengths.given) sort(local);
     total = std::accumulate(length.begin(), length.end(), int64_t{0});
@@ -159,56 +159,6 @@ struct StateArrays {
     return s;
   }
 };
-
-// Names of the states' arrays, for messages.
-const char* const kInitial[kMaxStates] = {"h0", "c0"};
-const char* const kFinal[kMaxStates] = {"hn", "cn"};
-const char* const kInitialGradient[kMaxStates] = {"dh0", "dc0"};
-const char* const kFinalGradient[kMaxStates] = {"dhn", "dcn"};
-
-// What both directions are given and check alike.
-template <class Call> Problem check_common(const Spec& spec, const Call& call) {
-  const Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
-  const Shape state = state_shape(spec, p);
-  for (int k = 0; k < spec.states; ++k)
-    if (call.initial[k].given) check_values(spec, kInitial[k], call.initial[k], state);
-  check_resets(spec, p, call.resets);
-  if (call.has_masks && static_cast<int64_t>(call.masks.size()) != spec.layers - 1)
-    throw Error(Fault::kValue, spec.op,
-                "dropout_masks must be one for each layer but the last (" +
-                    std::to_string(spec.layers - 1) + "), got " +
-                    std::to_string(call.masks.size()));
-  for (size_t l = 0; l < call.masks.size(); ++l)
-    check_values(spec, "dropout mask " + std::to_string(l), call.masks[l],
-                 p.sequence(spec.directions * spec.units));
-  return p;
-}
-
-template <class Call> std::vector<Named> inputs_of(const Call& call, const Spec& spec) {
-  std::vector<Named> in = {{"x", &call.x}, {"lengths", &call.lengths}, {"resets", &call.resets}};
-  for (int k = 0; k < spec.states; ++k) in.push_back({kInitial[k], &call.initial[k]});
-  for (const View& mask : call.masks) in.push_back({"a dropout mask", &mask});
-  return in;
-}
-
-// The outputs of a forward call, unless all were made for it.
-void check_brought_outputs(const Spec& spec, const Problem& p, const ForwardCall& call) {
-  bool fresh = call.y.fresh;
-  for (const View* v : {&call.tape.inner, &call.tape.states, &call.tape.saved})
-    fresh &= !call.keep_tape || v->fresh;
-  for (int k = 0; k < spec.states; ++k) fresh &= call.final[k].fresh || !call.final[k].given;
-  if (fresh) return;
-  std::vector<Output> out = {{"y", &call.y, p.sequence(spec.directions * spec.units)}};
-  for (int k = 0; k < spec.states; ++k)
-    if (call.final[k].given) out.push_back({kFinal[k], &call.final[k], state_shape(spec, p)});
-  if (call.keep_tape) {
-    const TapeShapes shapes = tape_shapes(spec, p);
-    out.push_back({"tape inner", &call.tape.inner, shapes.inner, true});
-    out.push_back({"tape states", &call.tape.states, shapes.states, true});
-    out.push_back({"tape saved", &call.tape.saved, shapes.saved, true});
-  }
-  check_outputs(spec, out, inputs_of(call, spec));
-}
 
 // The input of each layer (x, then the outputs below) and each layer's output, h of every step.
 struct Layers {
@@ -362,43 +312,6 @@ struct BackwardNeeds {
   }
 };
 
-// Everything of a backward call that check_common() does not see.
-void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call) {
-  const int64_t width = spec.directions * spec.units;
-  const TapeShapes shapes = tape_shapes(spec, p);
-  check_values(spec, "y of the tape", call.y, p.sequence(width));
-  check_block(spec, "tape inner", call.tape.inner, shapes.inner);
-  check_block(spec, "tape states", call.tape.states, shapes.states);
-  check_block(spec, "tape saved", call.tape.saved, shapes.saved);
-  check_values(spec, "dy", call.dy, p.sequence(width));
-  for (int k = 0; k < spec.states; ++k)
-    if (call.dfinal[k].given)
-      check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p));
-  const int64_t count = spec.layers * spec.directions * spec.params_per_pass();
-  if (!call.dparameters.empty() && static_cast<int64_t>(call.dparameters.size()) != count)
-    throw Error(Fault::kValue, spec.op,
-                "there must be " + std::to_string(count) + " gradients, got " +
-                    std::to_string(call.dparameters.size()));
-  bool fresh = call.dx.fresh || !call.dx.given;
-  for (int k = 0; k < spec.states; ++k) fresh &= call.dinitial[k].fresh;
-  for (const View& v : call.dparameters) fresh &= v.fresh;
-  if (fresh) return;
-
-  std::vector<Named> in = inputs_of(call, spec);
-  for (const View* v : {&call.y, &call.tape.inner, &call.tape.states, &call.tape.saved, &call.dy})
-    in.push_back({"the tape or dy", v});
-  std::vector<Output> out;
-  if (call.dx.given) out.push_back({"dx", &call.dx, p.sequence(spec.inputs)});
-  for (int k = 0; k < spec.states; ++k) {
-    in.push_back({kFinalGradient[k], &call.dfinal[k]});
-    out.push_back({kInitialGradient[k], &call.dinitial[k], state_shape(spec, p)});
-  }
-  const std::vector<Parameter> parameters = parameters_of(spec);
-  for (size_t i = 0; i < call.dparameters.size(); ++i)
-    out.push_back({"d" + parameters[i].name, &call.dparameters[i], parameters[i].shape, true});
-  check_outputs(spec, out, in);
-}
-
 // The passes of a forward call, one after the other.
 struct ForwardJob {
   List<ForwardPass> passes;
@@ -458,9 +371,9 @@ void forward(const Weights& weights, const ForwardCall& call) {
   const Spec& spec = weights.spec();
   const KernelEntry& kernel = weights.kernel();
   Local local;
-  const Problem p = check_common(spec, call);
+  const Problem p = check_inputs(spec, call);
   const Rows rows(spec, p, call.lengths, call.resets, local);
-  check_brought_outputs(spec, p, call);
+  check_forward(spec, p, call);
 
   const Plan plan = plan_forward(kernel, spec, p, rows.total, available_threads());
   Team team(plan, rows, local);
@@ -506,7 +419,7 @@ void backward(const Weights& weights, const BackwardCall& call) {
   const Spec& spec = weights.spec();
   const KernelEntry& kernel = weights.kernel();
   Local local;
-  const Problem p = check_common(spec, call);
+  const Problem p = check_inputs(spec, call);
   const Rows rows(spec, p, call.lengths, call.resets, local);
   check_backward(spec, p, call);
 

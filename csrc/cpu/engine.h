@@ -8,6 +8,7 @@
 #include "../core/kernel_table.h"
 #include "../core/plan.h"
 #include "../core/problem.h"
+#include "../core/validate.h"
 #include "memory.h"
 
 namespace fastrnn {
@@ -48,34 +49,6 @@ class Weights {
   // Set once, by whoever has packed first. Not under a lock: a child of fork() would find it locked
   // for ever where another thread was packing.
   std::atomic<const Panels*> panels_[2] = {{nullptr}, {nullptr}};
-};
-
-struct TapeViews {
-  View inner, states, saved;
-};
-
-struct ForwardCall {
-  View x, initial[kMaxStates], lengths, resets;
-  std::vector<View> masks;  // with has_masks one for each layer but the last
-  bool has_masks = false;
-  bool batch_first = false;
-  View y, final[kMaxStates];  // out; final: not given where it is not wanted
-  bool keep_tape = false;
-  int64_t recompute = 0;  // Problem::recompute of the tape
-  TapeViews tape;         // out
-};
-
-struct BackwardCall {
-  View x, initial[kMaxStates], lengths, resets;
-  std::vector<View> masks;
-  bool has_masks = false;
-  bool batch_first = false;
-  View y;
-  int64_t recompute = 0;
-  TapeViews tape;
-  View dy, dfinal[kMaxStates];
-  View dx, dinitial[kMaxStates];  // out; dx: not given where it is not wanted
-  std::vector<View> dparameters;  // out; all, or none where they are not wanted
 };
 
 // Bytes of memory a call takes for itself, beside its arguments.

@@ -16,7 +16,7 @@ class Weights:
     def __init__(
         self,
         cell: str,
-        element_bytes: int,
+        dtype: str,
         layers: int,
         directions: int,
         inputs: int,
