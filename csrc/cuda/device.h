@@ -1,0 +1,88 @@
+// The devices and what the host asks of them. Every call is checked; what fails throws
+// Error(kRuntime) whose text names the call. device_cuda.cpp is CUDA's runtime; tests have a device
+// of their own (tests/cuda_emulation).
+#pragma once
+
+#include <stdint.h>
+
+#include <string>
+#include <utility>
+
+#include "pass.h"
+
+namespace fastrnn {
+namespace gpu {
+
+struct Device {
+  int index;
+  std::string name;
+  int major, minor;  // compute capability
+  int processors;    // SMs
+  int64_t shared_per_block;
+  bool cooperative;
+  double gigahertz;
+};
+
+// Devices that can be used: 0 where there is none, and then why.
+int device_count();
+std::string why_none();
+// Of the calling thread.
+int current_device();
+// Made once for each device, and with it the memory for its reports.
+const Device& device(int index);
+// Which device memory belongs to; -1 for memory of the host.
+int device_of(const void* pointer);
+// Whether arrays on a device of this type, of DLPack's numbers, are in memory that kernels read.
+bool reaches(int32_t dlpack_device);
+
+// The device's reports, in memory of the host. Read at any time; nothing waits.
+Report* reports(int index);
+// Waits for a stream (null: the default one of the current device).
+void synchronize(const std::string& op, void* stream);
+
+// Makes a device the calling thread's as long as this lives.
+class OnDevice {
+ public:
+  OnDevice(const std::string& op, int index);
+  ~OnDevice();
+  OnDevice(const OnDevice&) = delete;
+
+ private:
+  int before_;
+};
+
+struct Launch {
+  int blocks, threads;
+  int64_t shared = 0;
+  bool cooperative = false;  // all blocks resident at once
+  void* stream = nullptr;
+};
+
+// A kernel without its type: `call` runs it with these arguments on the calling thread, for a
+// device that is a program itself.
+struct Kernel {
+  const void* function;
+  void (*call)(const void* function, void** arguments);
+};
+void launch(const std::string& op, const Launch& how, Kernel kernel, void** arguments);
+
+template <class... A, size_t... I>
+void call_typed(const void* function, void** arguments, std::index_sequence<I...>) {
+  reinterpret_cast<void (*)(A...)>(const_cast<void*>(function))(*static_cast<A*>(arguments[I])...);
+}
+template <class... A>
+void launch(const std::string& op, const Launch& how, void (*kernel)(A...), A... arguments) {
+  void* all[] = {&arguments...};
+  const auto call = [](const void* function, void** given) {
+    call_typed<A...>(function, given, std::index_sequence_for<A...>{});
+  };
+  launch(op, how, Kernel{reinterpret_cast<const void*>(kernel), call}, all);
+}
+
+// Blocks of this kernel that fit on one SM.
+int blocks_per_processor(const std::string& op, const void* kernel, int threads, int64_t shared);
+
+void zero(const std::string& op, void* memory, int64_t bytes, void* stream);
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,100 @@
+// What a kernel asks of the machine: who it is, shared memory, barriers, shuffles, loads and stores
+// that other blocks see, storage types, values for the cells. Kernels (*.cuh) use nothing else of
+// CUDA, so that the same text runs on threads of a GPU under nvcc and, in tests, on fibers of the
+// emulator (tests/cuda_emulation) under any C++17 compiler.
+//
+// Each primitive that orders memory takes a name. nvcc drops it; the emulator names it in its
+// reports, and a test can take that one primitive away to see that it is missed.
+#pragma once
+
+#include <stdint.h>
+
+#include "layout.h"
+#include "pass.h"
+
+#if defined(__CUDACC__)
+#include "gpu_cuda.h"
+#else
+#include "gpu_emulated.h"
+#endif
+
+namespace fastrnn {
+namespace gpu {
+
+// ---- storage
+// -------------------------------------------------------------------------------------
+//
+// Arrays hold S; sums, cell states and all arithmetic are Acc<S>.
+
+template <class S> struct Accumulator {
+  using Type = float;
+};
+template <> struct Accumulator<double> {
+  using Type = double;
+};
+template <class S> using Acc = typename Accumulator<S>::Type;
+
+FASTRNN_DEVICE float widen(float x) { return x; }
+FASTRNN_DEVICE double widen(double x) { return x; }
+FASTRNN_DEVICE float widen(Half x) { return half_to_float(x); }
+FASTRNN_DEVICE float widen(Bfloat16 x) { return bfloat16_to_float(x); }
+
+template <class S> FASTRNN_DEVICE S narrow(Acc<S> x) { return x; }
+template <> FASTRNN_DEVICE Half narrow<Half>(float x) { return half_from_float(x); }
+template <> FASTRNN_DEVICE Bfloat16 narrow<Bfloat16>(float x) { return bfloat16_from_float(x); }
+
+// Four neighbours, moved at once.
+template <class S> struct alignas(4 * sizeof(S)) Quad {
+  S v[4];
+};
+
+// ---- the value type of the cells
+// -----------------------------------------------------------------
+
+template <class T> struct Real {
+  T v;
+  Real() = default;
+  FASTRNN_DEVICE explicit Real(T x) : v(x) {}
+  template <class U> FASTRNN_DEVICE explicit Real(U x) : v(static_cast<T>(x)) {}
+
+  friend FASTRNN_DEVICE Real operator+(Real a, Real b) { return Real(a.v + b.v); }
+  friend FASTRNN_DEVICE Real operator-(Real a, Real b) { return Real(a.v - b.v); }
+  friend FASTRNN_DEVICE Real operator*(Real a, Real b) { return Real(a.v * b.v); }
+  friend FASTRNN_DEVICE Real operator/(Real a, Real b) { return Real(a.v / b.v); }
+  friend FASTRNN_DEVICE Real operator-(Real a) { return Real(-a.v); }
+  friend FASTRNN_DEVICE bool operator<(Real a, Real b) { return a.v < b.v; }
+  friend FASTRNN_DEVICE bool operator<=(Real a, Real b) { return a.v <= b.v; }
+  friend FASTRNN_DEVICE Real select(bool mask, Real a, Real b) { return mask ? a : b; }
+  friend FASTRNN_DEVICE Real fma(Real a, Real b, Real c) { return Real(fused(a.v, b.v, c.v)); }
+  friend FASTRNN_DEVICE Real tanh_of(Real x) { return Real(tangent(x.v)); }
+  // The form for x < 0 would be exp(x) / (1 + exp(x)); this one is its equal to rounding but where
+  // exp(-x) overflows, and there it gives 0.
+  friend FASTRNN_DEVICE Real sigmoid_of(Real x) { return Real(T(1) / (T(1) + exponential(-x.v))); }
+};
+
+// ---- blocks that meet
+// ----------------------------------------------------------------------------
+
+// A group of blocks, all of them resident, that meet again and again. What a block wrote to global
+// memory before meeting, every block of the group may read after it.
+//
+// Each meeting adds one for each block to a counter that starts at 0. Compared by difference, so
+// that it may wrap.
+struct Meeting {
+  unsigned* counter;
+  unsigned blocks;
+  unsigned target = 0;
+
+  FASTRNN_DEVICE void meet() {
+    sync_block("meeting: the block has arrived");
+    if (thread() == 0) {
+      target += blocks;
+      arrive(counter, "meeting: release");
+      while (static_cast<int>(observe(counter, "meeting: acquire") - target) < 0) pause();
+    }
+    sync_block("meeting: the block may go on");
+  }
+};
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,214 @@
+// The grid mode: one launch for all steps. A block keeps the weights of its units in shared memory
+// and the states of its units between steps; what the blocks of a group exchange at each step are
+// rows of h (forward) or of the gates' gradients (backward), through the arrays that hold them
+// anyway, with one meeting a step.
+//
+// Bound: at small batches the meeting, then the product (product.cuh).
+#pragma once
+
+#include "product.cuh"
+#include "steps.cuh"
+
+namespace fastrnn {
+namespace gpu {
+
+// A block's shared memory.
+template <class S> struct GridMemory {
+  S* weights;
+  float *tile, *sums, *states;
+  int *lengths, *longest;
+
+  FASTRNN_DEVICE explicit GridMemory(const GridLayout& at) {
+    char* base = shared_memory();
+    weights = reinterpret_cast<S*>(base + at.weights);
+    tile = reinterpret_cast<float*>(base + at.tile);
+    sums = reinterpret_cast<float*>(base + at.sums);
+    states = reinterpret_cast<float*>(base + at.states);
+    lengths = reinterpret_cast<int*>(base + at.lengths);
+    longest = reinterpret_cast<int*>(base + at.longest);
+  }
+};
+
+// Which direction, rows and units are this block's.
+template <class P> struct Place {
+  int direction, row_begin, rows, unit_begin, units;
+  Meeting meeting;
+
+  FASTRNN_DEVICE explicit Place(const P& pass) {
+    const Grid& grid = pass.grid;
+    const int group = block() / grid.blocks_per_group, member = block() % grid.blocks_per_group;
+    direction = group / grid.replicas;
+    row_begin = group % grid.replicas * grid.rows;
+    const int64_t left = pass.scan.B - row_begin;
+    rows = left < 0 ? 0 : left < grid.rows ? int(left) : grid.rows;
+    unit_begin = member * grid.units;
+    units = pass.H - unit_begin < grid.units ? int(pass.H - unit_begin) : grid.units;
+    meeting = {grid.counters + group * kCounterStride, unsigned(grid.blocks_per_group)};
+  }
+};
+
+// The lengths of a block's rows, and the largest.
+template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory, const Scan& scan,
+                                                    int row_begin, int rows) {
+  for (int i = thread(); i < rows; i += threads())
+    memory.lengths[i] = int(length_of(scan, row_begin + i));
+  sync_block("grid: lengths are read");
+  if (thread() == 0) {
+    int longest = 0;
+    for (int i = 0; i < rows; ++i)
+      longest = memory.lengths[i] > longest ? memory.lengths[i] : longest;
+    *memory.longest = longest;
+  }
+  // Seen after the caller's next sync_block.
+}
+
+// The weights of `columns` as the product takes them: element(column, segment, k).
+template <class S, class Element>
+FASTRNN_DEVICE void load_weights(S* weights, const Extent& extent, int columns, Element element) {
+  const int size = extent.size(), padded = extent.padded();
+  for (int c = 0; c < columns; ++c)
+    for (int i = thread(); i < size; i += threads()) {
+      const int segment = i / padded, k = i % padded;
+      weights[int64_t(c) * size + i] = k < extent.H ? element(c, segment, k) : narrow<S>(Acc<S>(0));
+    }
+}
+
+struct SamePlane {
+  FASTRNN_DEVICE int64_t operator()(int segment) const { return segment; }
+};
+
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+    grid_forward(FASTRNN_ARGUMENT ForwardPass pass) {
+  using Unit = ForwardUnit<Cell, Math, S>;
+  constexpr int G = Cell::kGates;
+  Place<ForwardPass> place(pass);
+  const typename Unit::At at{pass, pass.direction[place.direction]};
+  const int H = int(pass.H), units = place.units, rows = place.rows;
+  const Extent extent{pass.H, 1};
+  const GridMemory<S> memory(GridLayout(sizeof(S), extent, pass.grid.units * G, Cell::kStates - 1,
+                                        pass.grid.rows, pass.grid.units));
+  const int columns = units * G;  // column c: unit c / G, gate c % G
+
+  read_lengths(memory, pass.scan, place.row_begin, rows);
+  const S* w_hh = static_cast<const S*>(at.d.w_hh);
+  load_weights(memory.weights, extent, columns, [=](int c, int, int k) {
+    return w_hh[(int64_t(c % G) * H + place.unit_begin + c / G) * H + k];
+  });
+  const int carry_stride = rows * units;
+  for (int i = thread(); i < carry_stride; i += threads())
+    for (int k = 1; k < Cell::kStates; ++k)
+      memory.states[(k - 1) * carry_stride + i] =
+          Unit::entering(at, k, place.row_begin + i / units, place.unit_begin + i % units);
+  sync_block("forward: the block is set up");
+  const int longest = *memory.longest;
+
+  // This thread's unit, and its row within a tile.
+  const int unit = thread() % units, tile_row = thread() / units;
+  const int64_t u = place.unit_begin + unit;
+  for (int64_t s = pass.begin; s < pass.end; ++s) {
+    const int64_t t = at.time(s);
+    const bool any = t < longest;
+    for (int first = 0; first < rows; first += kTileRows) {
+      const int count = rows - first < kTileRows ? rows - first : kTileRows;
+      const int64_t b0 = place.row_begin + first;
+      const bool mine = tile_row < count;
+      const int r = first + (mine ? tile_row : 0);
+      typename Unit::Inputs in = {};
+      if (mine) in = Unit::load(at, t, b0 + tile_row, u, memory.lengths[r]);
+      Pack<float, G> sums = {};
+      if (any) {
+        multiply(
+            extent, count,
+            [&](int i) -> const S* {
+              const int length = memory.lengths[first + i];
+              return t < length ? at.template h_before<S>(t, b0 + i, length) : nullptr;
+            },
+            SamePlane{}, memory.weights, columns, memory.tile, memory.sums);
+        sync_block("forward: sums are made");
+        if (mine)
+          for (int g = 0; g < G; ++g) sums[g] = memory.sums[tile_row * columns + unit * G + g];
+      }
+      if (mine)
+        Unit::finish(at, s, t, b0 + tile_row, u, in, sums, memory.states + r * units + unit,
+                     carry_stride);
+    }
+    if (any && s + 1 < pass.end && !pass.remake) place.meeting.meet();
+  }
+  for (int first = 0; first < rows; first += kTileRows)
+    if (tile_row < kTileRows && first + tile_row < rows) {
+      const int r = first + tile_row;
+      Unit::leave(at, place.row_begin + r, u, memory.lengths[r], memory.states + r * units + unit,
+                  carry_stride);
+    }
+}
+
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+    grid_backward(FASTRNN_ARGUMENT BackwardPass pass) {
+  using Unit = BackwardUnit<Cell, Math, S>;
+  constexpr int G = Cell::kGates;
+  Place<BackwardPass> place(pass);
+  const typename Unit::At at{pass, pass.direction[place.direction]};
+  const int H = int(pass.H), units = place.units, rows = place.rows;
+  const Extent extent{pass.H, G};
+  const GridMemory<S> memory(GridLayout(sizeof(S), extent, pass.grid.units, Cell::kStates,
+                                        pass.grid.rows, pass.grid.units));
+
+  read_lengths(memory, pass.scan, place.row_begin, rows);
+  const S* w_hh = static_cast<const S*>(at.d.w_hh);
+  load_weights(memory.weights, extent, units, [=](int c, int g, int k) {
+    return w_hh[(int64_t(g) * H + k) * H + place.unit_begin + c];
+  });
+  const int stride = rows * units;
+  const auto dstate = [&](int k, int i) -> float& {
+    return static_cast<float*>(
+        at.d.dstate[k])[(place.row_begin + i / units) * pass.H + place.unit_begin + i % units];
+  };
+  for (int i = thread(); i < stride; i += threads())
+    for (int k = 0; k < Cell::kStates; ++k) memory.states[k * stride + i] = dstate(k, i);
+  sync_block("backward: the block is set up");
+  const int longest = *memory.longest;
+
+  const int unit = thread() % units, tile_row = thread() / units;
+  const int64_t u = place.unit_begin + unit;
+  // Once more than there are steps: the last time only to pass on what the first step leaves.
+  for (int64_t s = pass.end - 1; s >= pass.begin - 1; --s) {
+    const int64_t t = at.time(s), later = at.time(s + 1);
+    const bool steps = s >= pass.begin, passes = s + 1 < pass.end && later < longest;
+    for (int first = 0; first < rows; first += kTileRows) {
+      const int count = rows - first < kTileRows ? rows - first : kTileRows;
+      const int64_t b0 = place.row_begin + first, b = b0 + tile_row;
+      const bool mine = tile_row < count;
+      const int r = first + (mine ? tile_row : 0);
+      float* ds = memory.states + r * units + unit;
+      typename Unit::Inputs in = {};
+      if (mine && steps) in = Unit::load(at, t, b, u, memory.lengths[r]);
+      if (passes) {
+        multiply(
+            extent, count,
+            [&](int i) -> const S* {
+              const int length = memory.lengths[first + i];
+              if (later >= length || at.starts_from_zero(later, b0 + i, length)) return nullptr;
+              return row_of<const S>(at.d.dgates, at.place(later), b0 + i);
+            },
+            [](int g) -> int64_t { return Shape<Cell>::recurrent_plane(g); }, memory.weights, units,
+            memory.tile, memory.sums);
+        sync_block("backward: sums are made");
+        if (mine)
+          Unit::pass_on(at, later, b, memory.lengths[r], memory.sums[tile_row * units + unit], ds,
+                        stride);
+      }
+      if (mine && steps) Unit::finish(at, t, b, u, in, ds, stride);
+    }
+    if (steps && t < longest) place.meeting.meet();
+  }
+  // By those who have kept them, so without a barrier.
+  for (int first = 0; first < rows; first += kTileRows)
+    if (tile_row < kTileRows && first + tile_row < rows)
+      for (int k = 0; k < Cell::kStates; ++k) {
+        const int i = (first + tile_row) * units + unit;
+        dstate(k, i) = memory.states[k * stride + i];
+      }
+}
+
+}  // namespace gpu
+}  // namespace fastrnn

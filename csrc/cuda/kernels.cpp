@@ -1,0 +1,38 @@
+#include "kernels.h"
+
+#include "../core/error.h"
+
+namespace fastrnn {
+namespace gpu {
+
+#define FASTRNN_CUDA_KERNELS(cell) extern const KernelSet kernels_##cell[];
+#include "cuda_kernel_list.inc"
+#undef FASTRNN_CUDA_KERNELS
+
+const std::vector<const KernelSet*>& all_kernel_sets() {
+  static const std::vector<const KernelSet*> table = [] {
+    std::vector<const KernelSet*> all;
+    constexpr int kStorageTypes = 4;
+    const auto add = [&](const KernelSet* of_cell) {
+      for (int i = 0; i < kStorageTypes; ++i) all.push_back(of_cell + i);
+    };
+#define FASTRNN_CUDA_KERNELS(cell) add(kernels_##cell);
+#include "cuda_kernel_list.inc"
+#undef FASTRNN_CUDA_KERNELS
+    return all;
+  }();
+  return table;
+}
+
+const KernelSet& find_kernels(const std::string& cell, Storage storage) {
+  std::string names;
+  for (const KernelSet* set : all_kernel_sets()) {
+    if (set->storage != storage) continue;
+    if (cell == set->cell) return *set;
+    names += (names.empty() ? "" : ", ") + std::string(set->cell);
+  }
+  throw Error(Fault::kValue, "cell", "cell must be one of " + names + ", got " + cell);
+}
+
+}  // namespace gpu
+}  // namespace fastrnn

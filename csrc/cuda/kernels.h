@@ -1,0 +1,36 @@
+// The table of kernels: one entry for each cell and storage type, made by kernel.cu.in.
+#pragma once
+
+#include <stdint.h>
+
+#include <string>
+#include <vector>
+
+#include "pass.h"
+
+namespace fastrnn {
+namespace gpu {
+
+enum class Storage { kFloat, kDouble, kHalf, kBfloat16 };
+
+struct KernelSet {
+  const char* cell;
+  Storage storage;
+  int element_bytes;
+  int gates, states, saved;
+  int planes;      // of the gradient of a step: the gates, then the r parts of split ones
+  unsigned split;  // bit mask of the split gates
+
+  // Null where the storage type has no grid mode.
+  void (*grid_forward)(ForwardPass);
+  void (*grid_backward)(BackwardPass);
+  void (*step_forward)(ForwardPass, int64_t);
+  void (*step_backward)(BackwardPass, int64_t);
+};
+
+const std::vector<const KernelSet*>& all_kernel_sets();
+// Throws Error(kValue) for an unknown cell.
+const KernelSet& find_kernels(const std::string& cell, Storage storage);
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,60 @@
+// Sizes that the host and the kernels of the grid mode share.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define FASTRNN_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define FASTRNN_HOST_DEVICE inline
+#endif
+
+namespace fastrnn {
+namespace gpu {
+
+constexpr int kLanes = 32, kMostThreads = 256;
+// A warp's part of the recurrent product; rows beyond a tile come in turns.
+constexpr int kTileRows = 8, kTileColumns = 4;
+// k of one staged chunk. Part of the order of a sum, so the same for every plan.
+constexpr int kChunk = 512;
+
+// k of the recurrent product: `segments` of H values, each padded with zeros to whole quads.
+struct Extent {
+  int64_t H;
+  int segments;
+  FASTRNN_HOST_DEVICE int padded() const { return static_cast<int>((H + 3) / 4 * 4); }
+  FASTRNN_HOST_DEVICE int size() const { return segments * padded(); }
+  FASTRNN_HOST_DEVICE int chunk() const { return size() < kChunk ? size() : kChunk; }
+};
+
+// A block's shared memory: where each part begins, and all its bytes. `columns` of the product;
+// `kept` states of each unit.
+struct GridLayout {
+  int64_t bytes = 0;
+  int64_t weights;  // [columns][extent.size()] of the storage type
+  int64_t tile;     // [kTileRows][extent.chunk()] floats
+  int64_t sums;     // [kTileRows][columns] floats
+  int64_t states;   // [kept][rows][units] floats
+  int64_t lengths;  // [rows] ints
+  int64_t longest;  // int
+
+  FASTRNN_HOST_DEVICE GridLayout(int element_bytes, const Extent& extent, int columns, int kept,
+                                 int rows, int units) {
+    weights = take(int64_t{columns} * extent.size() * element_bytes);
+    tile = take(4 * kTileRows * extent.chunk());
+    sums = take(4 * kTileRows * columns);
+    states = take(int64_t{4} * kept * rows * units);
+    lengths = take(int64_t{4} * rows);
+    longest = take(4);
+  }
+
+ private:
+  FASTRNN_HOST_DEVICE int64_t take(int64_t n) {
+    const int64_t at = bytes;
+    bytes += (n + 15) / 16 * 16;
+    return at;
+  }
+};
+
+}  // namespace gpu
+}  // namespace fastrnn

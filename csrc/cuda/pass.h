@@ -1,0 +1,125 @@
+// What a kernel is given: one layer, all its directions, over a window of steps. Plain data, passed
+// by value, for the host and for the device.
+//
+// Rows run in lockstep: at scan step s every row is at the time t = s, or T - 1 - s in reverse. A
+// row takes part while t is below its length, so in reverse a short row joins late. Strides are in
+// elements unless said otherwise. Every array is in device memory.
+//
+// Element types: S is the storage type of the call. "Wide" is float, or double where S is.
+#pragma once
+
+#include <stdint.h>
+
+#include "../core/kernel_table.h"
+
+namespace fastrnn {
+namespace gpu {
+
+// Storage of 16 bits; what can be done with it is in gpu.h.
+struct Half {
+  uint16_t bits;
+};
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+constexpr int kMostDirections = 2;
+
+// Rows at (t, b): at base + t * t_stride + b * b_stride.
+struct Rows {
+  void* base;  // null: not given
+  int64_t t_stride, b_stride;
+};
+
+// What a kernel found wrong, in memory that the host reads without waiting.
+enum ReportCode : int { kNothing = 0, kLengthOutside = 1 };
+struct Report {
+  int code;
+  int64_t row, value;
+};
+
+// The steps of each row; one for all layers and directions.
+struct Scan {
+  int64_t T, B;
+  const void* length;     // [B] integers, or null: all T
+  int64_t length_stride;  // bytes
+  int length_bytes, length_signed;
+  const uint8_t* reset;  // null, or (t, b) != 0 where a new sequence starts
+  int64_t reset_t, reset_b;
+  Report* report;
+};
+
+// How blocks share the work of the grid mode: D directions times `replicas` groups; a group takes
+// some rows of the batch and shares out the units among its blocks.
+struct Grid {
+  int replicas, blocks_per_group;
+  int units;           // of a block
+  int rows;            // of a group, at most
+  unsigned* counters;  // [D * replicas], 32 of them apart; 0 at the start
+};
+constexpr int kCounterStride = 32;
+
+struct ForwardDirection {
+  int reverse;
+  const void* w_hh;         // (G*H, H) of S
+  const void *b_ih, *b_hh;  // (G*H) of S, or null
+  Rows x;                   // W x_t: rows of G*H of S; those of the window alone
+  Rows h;                   // out: rows of H of S; of all T
+  Rows state[kMaxStates];   // out, from [1] on: rows of H, wide, or null; see state_every
+  Rows saved;               // out: rows of [kSaved][H] of S, or null; those of the window alone
+  // (B, H): [0] of S, the others wide; or null for zeros. Before the row's first step...
+  const void* initial[kMaxStates];
+  // ... and, from [1] on, before the window's first where begin > 0; there h comes from `h`.
+  const void* entering[kMaxStates];
+  void* final[kMaxStates];  // out, (B, H): [0] of S, the others wide; or null
+  // Stepwise: the state to go on with, (B, H), [0] of S and the others wide. [0] is multiplied by
+  // R before the step, to give `product`.
+  void* carry[kMaxStates];
+  const void* product;  // (B, G*H) of S
+};
+
+struct ForwardPass {
+  Scan scan;
+  int64_t H;
+  int directions;
+  int64_t begin, end;  // the window, in scan steps
+  // 1: the states of every step, at their time. k: those after scan steps k - 1, 2k - 1, ... and
+  // the last, in this order.
+  int64_t state_every;
+  int remake;  // h is there already: not written, and blocks need not meet
+  Grid grid;
+  ForwardDirection direction[kMostDirections];
+};
+
+struct BackwardDirection {
+  int reverse;
+  const void* w_hh;
+  Rows h;                  // as forward left them, all T
+  Rows state[kMaxStates];  // from [1] on; those of the window alone
+  Rows saved;              // likewise
+  const void* initial[kMaxStates];
+  const void* entering[kMaxStates];
+  Rows dy;      // rows of H of S
+  Rows dgates;  // out: rows of [P][H] of S, those of the window alone
+  // (B, H), wide: gradient of the state after the window, then of that before it.
+  void* dstate[kMaxStates];
+  // out, (B, G*H) of S: the gradient of R h at the row's first step, 0 where that starts from zero
+  // or where the window has it not.
+  void* dentry;
+  // Stepwise: dproduct (B, G*H) of S, the gradient of R h at the step after, out; product (B, H)
+  // of S, that times R.
+  void* dproduct;
+  const void* product;
+};
+
+struct BackwardPass {
+  Scan scan;
+  int64_t H;
+  int directions;
+  int64_t begin, end;
+  Grid grid;
+  BackwardDirection direction[kMostDirections];
+};
+
+}  // namespace gpu
+}  // namespace fastrnn

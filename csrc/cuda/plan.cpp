@@ -1,0 +1,174 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "../core/error.h"
+#include "layout.h"
+
+namespace fastrnn {
+namespace gpu {
+
+namespace {
+
+// The model's numbers: microseconds, and rates of one SM in each cycle. Assumed from the literature
+// until bench/gpu.sh has measured them on a card.
+struct Costs {
+  double meeting = 0.85;         // of a group of blocks
+  double meeting_block = 0.002;  // for each block of it
+  double step = 0.5;             // latency of a step's loads, cell and stores
+  double chunk = 0.15;           // latency of staging a chunk of rows
+  double launch = 2.5;           // of a kernel, back to back
+  double fused = 128;            // multiply-adds
+  double shared_bytes = 128;     // from shared memory
+  double exchanged_bytes = 40;   // from L2
+  double streamed_bytes = 24;    // weights of a library's product, from L2 or memory
+};
+constexpr Costs kCosts;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Work {
+  const KernelSet& kernels;
+  const Device& device;
+  Sizes sizes;
+  bool backward;
+
+  double cycles(double amount, double rate) const {
+    return amount / rate / (device.gigahertz * 1e3);
+  }
+  // k and columns of a unit in the recurrent product.
+  Extent extent() const { return {sizes.H, backward ? kernels.gates : 1}; }
+  int columns(int units) const { return units * (backward ? 1 : kernels.gates); }
+  int64_t shared(int units, int rows) const {
+    const int kept = backward ? kernels.states : kernels.states - 1;
+    return GridLayout(kernels.element_bytes, extent(), columns(units), kept, rows, units).bytes;
+  }
+};
+
+// One step of a group of `blocks` with so many rows.
+double grid_microseconds(const Work& w, int units, int rows, int blocks) {
+  const double k = w.extent().size(), columns = w.columns(units);
+  const int64_t tiles = ceil_div(rows, kTileRows), chunks = ceil_div(w.extent().size(), kChunk);
+  const double tile_rows = std::min(rows, kTileRows);
+  const double groups = static_cast<double>(ceil_div(w.columns(units), kTileColumns));
+  const double of_a_tile =
+      static_cast<double>(chunks) * kCosts.chunk +
+      w.cycles(tile_rows * k * w.kernels.element_bytes, kCosts.exchanged_bytes) +
+      std::max(w.cycles(tile_rows * k * columns, kCosts.fused),
+               w.cycles(groups * k * (tile_rows * 4 + kTileColumns * w.kernels.element_bytes),
+                        kCosts.shared_bytes));
+  return kCosts.meeting + kCosts.meeting_block * blocks + kCosts.step +
+         static_cast<double>(tiles) * of_a_tile;
+}
+
+double step_microseconds(const Work& w) {
+  const Sizes& n = w.sizes;
+  const double weights = static_cast<double>(n.directions) * static_cast<double>(n.H) *
+                         static_cast<double>(n.H) * w.kernels.gates;
+  const double sms = w.device.processors;
+  const double product =
+      std::max(w.cycles(weights * static_cast<double>(n.B), kCosts.fused * sms),
+               w.cycles(weights * w.kernels.element_bytes, kCosts.streamed_bytes * sms));
+  return 2 * kCosts.launch + product;
+}
+
+Plan stepwise(const Work& w) {
+  Plan plan;
+  plan.mode = Mode::kStepwise;
+  const int64_t units = w.sizes.directions * w.sizes.B * w.sizes.H;
+  plan.threads =
+      static_cast<int>(std::clamp<int64_t>(ceil_div(units, kLanes) * kLanes, kLanes, kMostThreads));
+  plan.blocks = static_cast<int>(
+      std::clamp<int64_t>(ceil_div(units, plan.threads), 1, 32 * w.device.processors));
+  plan.microseconds = step_microseconds(w);
+  return plan;
+}
+
+const void* grid_kernel(const KernelSet& kernels, bool backward) {
+  return backward ? reinterpret_cast<const void*>(kernels.grid_backward)
+                  : reinterpret_cast<const void*>(kernels.grid_forward);
+}
+
+// The cheapest of all ways to share units and rows that fit; its blocks are 0 where none does.
+Plan grid(const std::string& op, const Work& w) {
+  Plan best;
+  const void* kernel = grid_kernel(w.kernels, w.backward);
+  const Sizes& n = w.sizes;
+  if (!kernel || !w.device.cooperative || n.T >= INT32_MAX || n.B >= INT32_MAX) return best;
+  for (int units = 1; units <= kMostThreads / kTileRows; units *= 2) {
+    if (units > 1 && units / 2 >= n.H) break;
+    const int64_t blocks = ceil_div(n.H, units);
+    const int64_t most = w.device.processors / (blocks * n.directions);
+    for (int64_t replicas = std::min<int64_t>(most, std::max<int64_t>(n.B, 1)); replicas >= 1;
+         replicas /= 2) {
+      const int rows = static_cast<int>(std::max<int64_t>(ceil_div(n.B, replicas), 1));
+      const int64_t shared = w.shared(units, rows);
+      if (shared > w.device.shared_per_block) continue;
+      const double cost = grid_microseconds(w, units, rows, static_cast<int>(blocks));
+      if (best.blocks && cost >= best.microseconds) continue;
+      const int warps = static_cast<int>(ceil_div(w.columns(units), kTileColumns));
+      const int threads =
+          std::clamp(static_cast<int>(ceil_div(std::min(rows, kTileRows) * units, kLanes)) * kLanes,
+                     std::min(warps * kLanes, kMostThreads), kMostThreads);
+      if (blocks_per_processor(op, kernel, threads, shared) < 1) continue;
+      best.mode = Mode::kGrid;
+      best.grid.replicas = static_cast<int>(ceil_div(std::max<int64_t>(n.B, 1), rows));
+      best.grid.blocks_per_group = static_cast<int>(blocks);
+      best.grid.units = units;
+      best.grid.rows = rows;
+      best.blocks = n.directions * best.grid.replicas * best.grid.blocks_per_group;
+      best.threads = threads;
+      best.shared = shared;
+      best.microseconds = cost;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+const char* name_of(Mode mode) {
+  switch (mode) {
+    case Mode::kGrid: return "grid";
+    case Mode::kStepwise: return "stepwise";
+    case Mode::kBest: break;
+  }
+  return "best";
+}
+
+Plan plan_pass(const std::string& op, const KernelSet& kernels, const Device& device,
+               const Sizes& sizes, bool backward, Mode mode) {
+  using Key = std::tuple<const KernelSet*, int, int64_t, int64_t, int, bool, Mode>;
+  static std::mutex mutex;
+  static std::map<Key, Plan> kept;
+  constexpr size_t kMostKept = 4096;
+  const bool long_t = sizes.T >= INT32_MAX;
+  const Key key{&kernels, device.index, sizes.B, sizes.H, sizes.directions, backward, mode};
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (!long_t) {
+    const auto found = kept.find(key);
+    if (found != kept.end()) return found->second;
+  }
+  const Work work{kernels, device, sizes, backward};
+  Plan plan = stepwise(work);
+  if (mode != Mode::kStepwise) {
+    const Plan persistent = grid(op, work);
+    if (persistent.blocks && (mode == Mode::kGrid || persistent.microseconds < plan.microseconds))
+      plan = persistent;
+    else if (mode == Mode::kGrid)
+      throw Error(Fault::kNotImplemented, op,
+                  "the grid mode must fit on the device (weights in shared memory, all blocks at "
+                  "once, no float64), got H = " +
+                      std::to_string(sizes.H) + " on " + std::to_string(device.processors) +
+                      " SMs with " + std::to_string(device.shared_per_block) + " bytes each");
+  }
+  if (kept.size() >= kMostKept) kept.clear();
+  if (!long_t) kept[key] = plan;
+  return plan;
+}
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,266 @@
+// One unit of one row at one step: what surrounds the cell's equations in every mode. Here, and
+// only here, stand the rules of lengths, resets and windows on the GPU.
+#pragma once
+
+#include "cells/gates.h"
+#include "gpu.h"
+
+namespace fastrnn {
+namespace gpu {
+
+template <class S> FASTRNN_DEVICE S* row_of(const Rows& rows, int64_t t, int64_t b) {
+  return static_cast<S*>(rows.base) + t * rows.t_stride + b * rows.b_stride;
+}
+
+// The length of a row, within 0..T whatever the array holds; the first wrong one is reported.
+FASTRNN_DEVICE int64_t length_of(const Scan& scan, int64_t b) {
+  if (!scan.length) return scan.T;
+  const char* p = static_cast<const char*>(scan.length) + b * scan.length_stride;
+  int64_t n = 0;
+  bool above = false;  // of what int64 holds
+  switch (scan.length_bytes) {
+    case 1: n = scan.length_signed ? *(const int8_t*)p : *(const uint8_t*)p; break;
+    case 2: n = scan.length_signed ? *(const int16_t*)p : *(const uint16_t*)p; break;
+    case 4: n = scan.length_signed ? *(const int32_t*)p : int64_t(*(const uint32_t*)p); break;
+    default: n = *(const int64_t*)p; above = !scan.length_signed && n < 0;
+  }
+  if (n >= 0 && n <= scan.T) return n;
+  report(scan.report, kLengthOutside, b, n);
+  return n < 0 && !above ? 0 : scan.T;
+}
+
+FASTRNN_DEVICE bool is_reset(const Scan& scan, int64_t t, int64_t b) {
+  return scan.reset && scan.reset[t * scan.reset_t + b * scan.reset_b] != 0;
+}
+
+// A pass in one direction, as seen from a step. P: ForwardPass or BackwardPass.
+template <class P, class D> struct Step {
+  const P& pass;
+  const D& d;
+
+  FASTRNN_DEVICE int64_t time(int64_t s) const { return d.reverse ? pass.scan.T - 1 - s : s; }
+  // Where arrays of the window alone hold time t.
+  FASTRNN_DEVICE int64_t place(int64_t t) const {
+    return t - (d.reverse ? pass.scan.T - pass.end : pass.begin);
+  }
+  // Of a row that takes part at t: is it its first step; does it start from zero, whatever came
+  // before? (In reverse a piece is entered at its end, the step before the next one's start.)
+  FASTRNN_DEVICE bool is_first(int64_t t, int64_t length) const {
+    return d.reverse ? t + 1 == length : t == 0;
+  }
+  FASTRNN_DEVICE bool starts_from_zero(int64_t t, int64_t b, int64_t length) const {
+    if (!d.reverse) return is_reset(pass.scan, t, b);
+    return t + 1 < length && is_reset(pass.scan, t + 1, b);
+  }
+  FASTRNN_DEVICE int64_t time_before(int64_t t) const { return d.reverse ? t + 1 : t - 1; }
+
+  // The row of h that is multiplied by R at t; null for zeros. Whole rows.
+  template <class S> FASTRNN_DEVICE const S* h_before(int64_t t, int64_t b, int64_t length) const {
+    if (starts_from_zero(t, b, length)) return nullptr;
+    if (!is_first(t, length)) return row_of<const S>(d.h, time_before(t), b);
+    return d.initial[0] ? static_cast<const S*>(d.initial[0]) + b * pass.H : nullptr;
+  }
+};
+
+template <class Cell> struct Shape {
+  static constexpr int G = Cell::kGates, S = Cell::kStates, V = Cell::kSaved;
+  static_assert(S <= kMaxStates, "raise kMaxStates");
+  // The planes of the gradient of a step: the gates' x parts in the order of the weights, then the
+  // r parts of split gates.
+  static FASTRNN_HOST_DEVICE constexpr bool is_split(int g) { return Cell::kSplit >> g & 1u; }
+  static FASTRNN_HOST_DEVICE constexpr int recurrent_plane(int g) {
+    if (!is_split(g)) return g;
+    int plane = G;
+    for (int i = 0; i < g; ++i) plane += is_split(i);
+    return plane;
+  }
+  static FASTRNN_HOST_DEVICE constexpr int planes() {
+    int n = G;
+    for (int g = 0; g < G; ++g) n += is_split(g);
+    return n;
+  }
+};
+
+// ---- forward
+// -------------------------------------------------------------------------------------
+
+template <class Cell, class Math, class S> struct ForwardUnit {
+  using A = Acc<S>;
+  using V = Real<A>;
+  using K = Shape<Cell>;
+  using At = Step<ForwardPass, ForwardDirection>;
+
+  // What a unit takes from memory beside the recurrent sums, so that it can be on its way while
+  // they are made.
+  struct Inputs {
+    bool runs, from_zero;
+    V h;
+    Pack<V, K::G> x, r;
+  };
+
+  static FASTRNN_DEVICE Inputs load(const At& at, int64_t t, int64_t b, int64_t u, int64_t length) {
+    Inputs in = {};
+    in.runs = t < length;
+    if (!in.runs) return in;
+    const int64_t H = at.pass.H;
+    in.from_zero = at.starts_from_zero(t, b, length);
+    const S* h = at.template h_before<S>(t, b, length);
+    in.h = V(h ? widen(exchange_load(h + u)) : A(0));
+    const S* x = row_of<const S>(at.d.x, at.place(t), b) + u;
+    for (int g = 0; g < K::G; ++g) {
+      const A b_ih = bias(at.d.b_ih, g * H + u), b_hh = bias(at.d.b_hh, g * H + u);
+      in.x[g] = V(widen(x[g * H]) + (K::is_split(g) ? b_ih : b_ih + b_hh));
+      in.r[g] = V(K::is_split(g) ? b_hh : A(0));
+    }
+    return in;
+  }
+
+  // The step. sums: R h; carry: the states beside h, before and after.
+  static FASTRNN_DEVICE void finish(const At& at, int64_t s, int64_t t, int64_t b, int64_t u,
+                                    const Inputs& in, const Pack<A, K::G>& sums, A* carry,
+                                    int64_t carry_stride) {
+    const int64_t H = at.pass.H;
+    if (in.runs) {
+      Pack<V, K::G> x = in.x, r = in.r;
+      for (int g = 0; g < K::G; ++g) {
+        const V sum(in.from_zero ? A(0) : sums[g]);
+        if (K::is_split(g))
+          r[g] = r[g] + sum;
+        else
+          x[g] = x[g] + sum;
+      }
+      Pack<V, K::S> states;
+      states[0] = in.h;
+      for (int k = 1; k < K::S; ++k)
+        states[k] = V(in.from_zero ? A(0) : carry[(k - 1) * carry_stride]);
+      Pack<V, K::V> save;
+      Cell::forward(Math{}, x, r, states, save);
+      if (!at.pass.remake) exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(states[0].v));
+      for (int k = 1; k < K::S; ++k) carry[(k - 1) * carry_stride] = states[k].v;
+      if (at.d.saved.base) {
+        S* saved = row_of<S>(at.d.saved, at.place(t), b) + u;
+        for (int i = 0; i < K::V; ++i) saved[i * H] = narrow<S>(save[i].v);
+      }
+    } else if (!at.pass.remake) {
+      exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(A(0)));
+    }
+    const int64_t every = at.pass.state_every;
+    if (every > 1 && (s + 1) % every != 0 && s + 1 != at.pass.scan.T) return;
+    for (int k = 1; k < K::S; ++k)
+      if (at.d.state[k].base)
+        row_of<A>(at.d.state[k], every > 1 ? s / every : at.place(t), b)[u] =
+            carry[(k - 1) * carry_stride];
+  }
+
+  // The state beside h that a window starts with.
+  static FASTRNN_DEVICE A entering(const At& at, int k, int64_t b, int64_t u) {
+    const void* from = at.pass.begin > 0 ? at.d.entering[k] : at.d.initial[k];
+    return from ? static_cast<const A*>(from)[b * at.pass.H + u] : A(0);
+  }
+
+  // The final state of a row, once all its steps are done.
+  static FASTRNN_DEVICE void leave(const At& at, int64_t b, int64_t u, int64_t length,
+                                   const A* carry, int64_t carry_stride) {
+    const int64_t i = b * at.pass.H + u;
+    if (at.d.final[0]) {
+      const S* h = length == 0 ? static_cast<const S*>(at.d.initial[0])
+                               : row_of<const S>(at.d.h, at.d.reverse ? 0 : length - 1, b);
+      if (length == 0 && h) h += b * at.pass.H;
+      static_cast<S*>(at.d.final[0])[i] = h ? h[u] : narrow<S>(A(0));
+    }
+    for (int k = 1; k < K::S; ++k)
+      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[i] = carry[(k - 1) * carry_stride];
+  }
+
+ private:
+  static FASTRNN_DEVICE A bias(const void* b, int64_t i) {
+    return b ? widen(static_cast<const S*>(b)[i]) : A(0);
+  }
+};
+
+// ---- backward
+// ------------------------------------------------------------------------------------
+
+template <class Cell, class Math, class S> struct BackwardUnit {
+  using A = Acc<S>;
+  using V = Real<A>;
+  using K = Shape<Cell>;
+  using At = Step<BackwardPass, BackwardDirection>;
+  static constexpr int kPlanes = K::planes();
+
+  struct Inputs {
+    bool runs, from_zero, first;
+    V dy;
+    Pack<V, K::S> before, after;
+    Pack<V, K::V> save;
+  };
+
+  static FASTRNN_DEVICE Inputs load(const At& at, int64_t t, int64_t b, int64_t u, int64_t length) {
+    Inputs in = {};
+    in.runs = t < length;
+    if (!in.runs) return in;
+    const int64_t H = at.pass.H, place = at.place(t);
+    in.first = at.is_first(t, length);
+    in.from_zero = at.starts_from_zero(t, b, length);
+    in.dy = V(widen(row_of<const S>(at.d.dy, t, b)[u]));
+    const S* h = at.template h_before<S>(t, b, length);
+    in.before[0] = V(h ? widen(h[u]) : A(0));
+    in.after[0] = V(widen(row_of<const S>(at.d.h, t, b)[u]));
+    for (int k = 1; k < K::S; ++k) {
+      in.after[k] = V(row_of<const A>(at.d.state[k], place, b)[u]);
+      in.before[k] = V(in.from_zero ? A(0) : state_before(at, k, t, b, u, in.first));
+    }
+    const S* saved = row_of<const S>(at.d.saved, place, b) + u;
+    for (int i = 0; i < K::V; ++i) in.save[i] = V(widen(saved[i * H]));
+    return in;
+  }
+
+  // What a later step's gradients, as R takes them back (sum), do to those of the state between.
+  // t: of the later step.
+  static FASTRNN_DEVICE void pass_on(const At& at, int64_t t, int64_t b, int64_t length, A sum,
+                                     A* ds, int64_t ds_stride) {
+    if (t >= length) return;
+    const bool cut = at.starts_from_zero(t, b, length);
+    ds[0] = cut ? A(0) : ds[0] + sum;
+    for (int k = 1; k < K::S; ++k)
+      if (cut) ds[k * ds_stride] = A(0);
+  }
+
+  static FASTRNN_DEVICE void finish(const At& at, int64_t t, int64_t b, int64_t u, const Inputs& in,
+                                    A* ds, int64_t ds_stride) {
+    const int64_t H = at.pass.H, GH = K::G * H;
+    S* dgates = row_of<S>(at.d.dgates, at.place(t), b) + u;
+    S* dproduct = at.d.dproduct ? static_cast<S*>(at.d.dproduct) + b * GH + u : nullptr;
+    if (!in.runs) {
+      for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, narrow<S>(A(0)));
+      for (int g = 0; dproduct && g < K::G; ++g) dproduct[g * H] = narrow<S>(A(0));
+      return;
+    }
+    Pack<V, K::S> d;
+    for (int k = 0; k < K::S; ++k) d[k] = V(ds[k * ds_stride]);
+    d[0] = d[0] + in.dy;
+    Pack<V, K::G> dx, dr;
+    Cell::backward(Math{}, in.save, in.before, in.after, d, dx, dr);
+    for (int k = 0; k < K::S; ++k) ds[k * ds_stride] = d[k].v;
+    S* dentry = in.first && at.d.dentry ? static_cast<S*>(at.d.dentry) + b * GH + u : nullptr;
+    for (int g = 0; g < K::G; ++g) {
+      exchange_store(dgates + g * H, narrow<S>(dx[g].v));
+      const S r = narrow<S>(K::is_split(g) ? dr[g].v : dx[g].v);
+      if (K::is_split(g)) exchange_store(dgates + K::recurrent_plane(g) * H, r);
+      if (dproduct) dproduct[g * H] = r;
+      if (dentry) dentry[g * H] = in.from_zero ? narrow<S>(A(0)) : r;
+    }
+  }
+
+ private:
+  static FASTRNN_DEVICE A state_before(const At& at, int k, int64_t t, int64_t b, int64_t u,
+                                       bool first) {
+    const void* given = first ? at.d.initial[k] : at.d.entering[k];
+    if (first || t == at.time(at.pass.begin))
+      return given ? static_cast<const A*>(given)[b * at.pass.H + u] : A(0);
+    return row_of<const A>(at.d.state[k], at.place(at.time_before(t)), b)[u];
+  }
+};
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,65 @@
+// The stepwise mode: the caller's library makes the recurrent product of a step for all rows, and
+// one launch does the rest of the step, a thread for each unit of each row. It takes what does not
+// fit on the chip, and float64.
+//
+// Bound: the launches at small sizes, then the product.
+#pragma once
+
+#include "steps.cuh"
+
+namespace fastrnn {
+namespace gpu {
+
+// Calls f(direction, b, u, i = b * H + u) for this thread's share of all units.
+template <class P, class F> FASTRNN_DEVICE void for_units(const P& pass, F f) {
+  const int64_t each = pass.scan.B * pass.H, all = pass.directions * each;
+  for (int64_t i = int64_t(block()) * threads() + thread(); i < all;
+       i += int64_t(blocks()) * threads()) {
+    const int64_t j = i % each;
+    f(pass.direction[i / each], j / pass.H, j % pass.H, j);
+  }
+}
+
+// Scan step s.
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+    step_forward(FASTRNN_ARGUMENT ForwardPass pass, int64_t s) {
+  using Unit = ForwardUnit<Cell, Math, S>;
+  using A = Acc<S>;
+  constexpr int G = Cell::kGates, kStates = Cell::kStates;
+  for_units(pass, [&](const ForwardDirection& d, int64_t b, int64_t u, int64_t i) {
+    const typename Unit::At at{pass, d};
+    const int64_t t = at.time(s), length = length_of(pass.scan, b);
+    const typename Unit::Inputs in = Unit::load(at, t, b, u, length);
+    Pack<A, G> sums;
+    const S* product = static_cast<const S*>(d.product) + b * G * pass.H + u;
+    for (int g = 0; g < G; ++g) sums[g] = widen(product[g * pass.H]);
+    Pack<A, kStates - 1> carry;
+    for (int k = 1; k < kStates; ++k) carry[k - 1] = static_cast<const A*>(d.carry[k])[i];
+    Unit::finish(at, s, t, b, u, in, sums, carry.v, 1);
+    for (int k = 1; k < kStates; ++k) static_cast<A*>(d.carry[k])[i] = carry[k - 1];
+    if (in.runs) static_cast<S*>(d.carry[0])[i] = row_of<const S>(d.h, t, b)[u];
+    if (s + 1 == pass.scan.T) Unit::leave(at, b, u, length, carry.v, 1);
+  });
+}
+
+// Scan step s, or with s = begin - 1 only what the window's first step leaves for the state before.
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+    step_backward(FASTRNN_ARGUMENT BackwardPass pass, int64_t s) {
+  using Unit = BackwardUnit<Cell, Math, S>;
+  using A = Acc<S>;
+  constexpr int kStates = Cell::kStates;
+  for_units(pass, [&](const BackwardDirection& d, int64_t b, int64_t u, int64_t i) {
+    const typename Unit::At at{pass, d};
+    const int64_t t = at.time(s), length = length_of(pass.scan, b);
+    Pack<A, kStates> ds;
+    for (int k = 0; k < kStates; ++k) ds[k] = static_cast<const A*>(d.dstate[k])[i];
+    if (s + 1 < pass.end)
+      Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product)[i]), ds.v,
+                    1);
+    if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), ds.v, 1);
+    for (int k = 0; k < kStates; ++k) static_cast<A*>(d.dstate[k])[i] = ds[k];
+  });
+}
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,85 @@
+// csrc/cuda/device.h on the emulator: one device, whose memory is the host's.
+#include "device_emulated.h"
+
+#include <cstring>
+#include <deque>
+#include <stdexcept>
+
+#include "core/error.h"
+#include "cuda/device.h"
+#include "emulator.h"
+
+namespace fastrnn {
+
+namespace {
+
+std::string failing;
+
+void maybe_fail(const std::string& op, const char* call) {
+  if (failing != call) return;
+  failing.clear();
+  throw Error(Fault::kRuntime, op, std::string(call) + " must succeed, got a failure by a test");
+}
+
+// Never fewer: references to devices stay good.
+std::deque<gpu::Device>& devices() {
+  static std::deque<gpu::Device> all = {{0, "emulated", 9, 0, 8, 227 << 10, true, 1.7}};
+  return all;
+}
+
+}  // namespace
+
+namespace emulation {
+
+void use_device(int processors, int64_t shared_per_block, bool cooperative) {
+  gpu::Device device = devices().back();
+  ++device.index;
+  device.processors = processors;
+  device.shared_per_block = shared_per_block;
+  device.cooperative = cooperative;
+  devices().push_back(device);
+}
+
+void fail_next_call(const std::string& name) { failing = name; }
+
+}  // namespace emulation
+
+namespace gpu {
+
+int device_count() { return 1; }
+std::string why_none() { return ""; }
+int current_device() { return 0; }
+const Device& device(int) { return devices().back(); }
+// The host's too, so that tensors of torch's CPU build can stand for those on a GPU.
+bool reaches(int32_t dlpack_device) { return dlpack_device == 1 || dlpack_device == 2; }
+// All memory may be the device's: what is not, the arrays' own libraries say.
+int device_of(const void*) { return 0; }
+
+Report* reports(int) {
+  static Report report{};
+  return &report;
+}
+void synchronize(const std::string& op, void*) { maybe_fail(op, "synchronize"); }
+
+OnDevice::OnDevice(const std::string&, int) : before_(0) {}
+OnDevice::~OnDevice() { (void)before_; }
+
+void launch(const std::string& op, const Launch& how, Kernel kernel, void** arguments) {
+  maybe_fail(op, "launch");
+  try {
+    emulation::launch([&] { kernel.call(kernel.function, arguments); }, how.blocks, how.threads,
+                      how.shared);
+  } catch (const std::runtime_error& e) {
+    throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
+  }
+}
+
+int blocks_per_processor(const std::string&, const void*, int, int64_t) { return 1; }
+
+void zero(const std::string& op, void* memory, int64_t bytes, void*) {
+  maybe_fail(op, "zero");
+  std::memset(memory, 0, static_cast<size_t>(bytes));
+}
+
+}  // namespace gpu
+}  // namespace fastrnn

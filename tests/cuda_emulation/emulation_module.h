@@ -1,0 +1,28 @@
+// What the emulated module has beside fastrnn._cuda's: how the emulator runs, and what its device
+// is said to be.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "device_emulated.h"
+#include "emulator.h"
+
+namespace fastrnn {
+namespace emulation {
+
+inline void bind(pybind11::module_& m) {
+  m.def("use_schedule", [](const std::string& name, uint64_t seed) {
+    use_schedule(name == "forward"   ? Schedule::kForward
+                 : name == "reverse" ? Schedule::kReverse
+                                     : Schedule::kRandom,
+                 seed);
+  });
+  m.def("remove", &remove);
+  m.def("executed", &executed);
+  m.def("use_device", &use_device);
+  m.def("fail_next_call", &fail_next_call);
+}
+
+}  // namespace emulation
+}  // namespace fastrnn

@@ -1,0 +1,439 @@
+#include "emulator.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <set>
+#include <stdexcept>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+#if defined(FASTRNN_TSAN)
+extern "C" {
+void* __tsan_get_current_fiber(void);
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void* fiber);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+void __tsan_acquire(void* address);
+void __tsan_release(void* address);
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
+}
+#endif
+#if defined(FASTRNN_ASAN)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace fastrnn {
+namespace emulation {
+
+namespace {
+
+constexpr int kLanes = 32;
+#if defined(FASTRNN_ASAN) || defined(FASTRNN_TSAN)
+constexpr size_t kStackBytes = 64 << 10;
+#else
+constexpr size_t kStackBytes = 32 << 10;
+#endif
+
+// While it lives, what this fiber does is the emulator's own business, none of the kernel's. (The
+// emulator is not instrumented, but the C++ library that it calls is watched.)
+struct Unwatched {
+#if defined(FASTRNN_TSAN)
+  Unwatched() {
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  }
+  ~Unwatched() {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+  }
+#else
+  Unwatched() {}
+#endif
+};
+
+// ---- one fiber and the way to another
+// ------------------------------------------------------------
+
+#if defined(__x86_64__)
+// Saves what a call must keep, on the stack, and goes on where `to` once did the same.
+extern "C" void fastrnn_switch_stack(void** from, void* to);
+asm(R"(
+.text
+.type fastrnn_switch_stack, @function
+fastrnn_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size fastrnn_switch_stack, . - fastrnn_switch_stack
+)");
+
+struct Context {
+  void* top = nullptr;
+  void prepare(char* stack, size_t bytes, void (*entry)()) {
+    auto** p = reinterpret_cast<void**>(stack + bytes);
+    *--p = nullptr;  // so that the stack is aligned where `entry` begins, as after a call
+    *--p = reinterpret_cast<void*>(entry);
+    p -= 6;
+    std::fill_n(p, 6, nullptr);
+    top = p;
+  }
+  void go_to(Context& other) { fastrnn_switch_stack(&top, other.top); }
+};
+#else
+struct Context {
+  ucontext_t context;
+  void prepare(char* stack, size_t bytes, void (*entry)()) {
+    getcontext(&context);
+    context.uc_stack.ss_sp = stack;
+    context.uc_stack.ss_size = bytes;
+    context.uc_link = nullptr;
+    makecontext(&context, entry, 0);
+  }
+  void go_to(Context& other) { swapcontext(&context, &other.context); }
+};
+#endif
+
+// What waits for others to come: a block at a barrier, a warp at a shuffle. The two sides of
+// `slots` serve meetings in turns, so that who is quick does not overwrite what others still read.
+struct Gate {
+  int arrived = 0;
+  unsigned round = 0;
+  const char* name = nullptr;
+  std::vector<int> waiting;
+  float slots[2][kLanes];
+  char sides[2];  // addresses for ThreadSanitizer
+};
+
+struct Fiber {
+  Context context;
+  Place place;
+  Gate *block_gate, *warp_gate;
+  int block_size, warp_size;
+  const char* at = nullptr;  // where it waits
+  void* tsan = nullptr;
+  void* fake_stack = nullptr;
+  char* stack = nullptr;
+};
+
+struct Stacks {
+  char* base = nullptr;
+  size_t count = 0;
+  char* reserve(size_t n) {
+    if (n > count) {
+      if (base) munmap(base, count * kStackBytes);
+      void* p = mmap(nullptr, n * kStackBytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (p == MAP_FAILED) throw std::bad_alloc();
+      base = static_cast<char*>(p);
+      count = n;
+    }
+    return base;
+  }
+};
+
+// ---- the launch in progress
+// ----------------------------------------------------------------------
+
+struct Settings {
+  Schedule schedule = Schedule::kForward;
+  uint64_t seed = 0;
+  std::string removed;
+  std::set<std::string> executed;
+} settings;
+
+std::mutex one_at_a_time;
+Stacks stacks;
+
+struct Launch {
+  const std::function<void()>* kernel;
+  std::vector<Fiber> fibers;
+  std::vector<int> ready, paused;
+  size_t next = 0;  // in `ready`, where it is served in order
+  std::mt19937_64 random;
+  Context scheduler;
+  void* scheduler_tsan = nullptr;
+  void* scheduler_fake_stack = nullptr;
+  const void* scheduler_stack = nullptr;
+  size_t scheduler_stack_bytes = 0;
+  int current = -1, live = 0;
+  bool moved = false;  // has anything but spinning happened since `paused` was emptied?
+  std::string error;
+};
+Launch* launch_ = nullptr;
+
+Fiber& self() { return launch_->fibers[static_cast<size_t>(launch_->current)]; }
+
+void switch_to_scheduler(bool for_good) {
+  Fiber& fiber = self();
+#if defined(FASTRNN_TSAN)
+  __tsan_switch_to_fiber(launch_->scheduler_tsan, 1);  // 1: orders nothing
+#endif
+#if defined(FASTRNN_ASAN)
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.fake_stack, launch_->scheduler_stack,
+                                 launch_->scheduler_stack_bytes);
+#endif
+  (void)for_good;
+  fiber.context.go_to(launch_->scheduler);
+#if defined(FASTRNN_ASAN)
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, nullptr, nullptr);
+#endif
+}
+
+void run(int index) {
+  launch_->current = index;
+  Fiber& fiber = self();
+#if defined(FASTRNN_TSAN)
+  __tsan_switch_to_fiber(fiber.tsan, 1);
+#endif
+#if defined(FASTRNN_ASAN)
+  __sanitizer_start_switch_fiber(&launch_->scheduler_fake_stack, fiber.stack, kStackBytes);
+#endif
+  launch_->scheduler.go_to(fiber.context);
+#if defined(FASTRNN_ASAN)
+  __sanitizer_finish_switch_fiber(launch_->scheduler_fake_stack, nullptr, nullptr);
+#endif
+}
+
+void fiber_main() {
+#if defined(FASTRNN_ASAN)
+  __sanitizer_finish_switch_fiber(nullptr, &launch_->scheduler_stack,
+                                  &launch_->scheduler_stack_bytes);
+#endif
+  (*launch_->kernel)();
+  {
+    const Unwatched unwatched;
+    Fiber& fiber = self();
+    for (Gate* gate : {fiber.block_gate, fiber.warp_gate})
+      if (gate->arrived > 0 && launch_->error.empty())
+        launch_->error = std::string("a thread has ended while others of its block wait at '") +
+                         gate->name + "'";
+    --fiber.block_size;
+    fiber.at = "the end";
+    --launch_->live;
+    launch_->moved = true;
+  }
+  switch_to_scheduler(true);
+}
+
+// Waits until `size` threads have come to the gate.
+void wait_at(Gate& gate, int size, const char* name) {
+  Launch& launch = *launch_;
+  if (gate.arrived > 0 && std::strcmp(gate.name, name) != 0 && launch.error.empty())
+    launch.error =
+        std::string("threads of one block wait at '") + gate.name + "' and at '" + name + "'";
+  gate.name = name;
+  launch.moved = true;
+  if (++gate.arrived < size) {
+    self().at = name;
+    gate.waiting.push_back(launch.current);
+    switch_to_scheduler(false);
+  } else {
+    gate.arrived = 0;
+    ++gate.round;
+    launch.ready.insert(launch.ready.end(), gate.waiting.begin(), gate.waiting.end());
+    gate.waiting.clear();
+    // The last to come has no right to go on first.
+    launch.ready.push_back(launch.current);
+    switch_to_scheduler(false);
+  }
+}
+
+bool removed(const char* name) {
+  settings.executed.insert(name);
+  return settings.removed == name;
+}
+
+int take_next(Launch& launch) {
+  std::vector<int>& ready = launch.ready;
+  int index;
+  switch (settings.schedule) {
+    case Schedule::kForward:
+      index = ready[launch.next++];
+      if (launch.next > 4096 && 2 * launch.next > ready.size()) {
+        ready.erase(ready.begin(), ready.begin() + static_cast<std::ptrdiff_t>(launch.next));
+        launch.next = 0;
+      }
+      return index;
+    case Schedule::kReverse: break;
+    case Schedule::kRandom: std::swap(ready[launch.random() % ready.size()], ready.back());
+  }
+  index = ready.back();
+  ready.pop_back();
+  return index;
+}
+
+std::string where_all_wait(const Launch& launch) {
+  std::set<std::string> places;
+  for (const Fiber& fiber : launch.fibers) places.insert(fiber.at ? fiber.at : "the start");
+  std::string text;
+  for (const std::string& each : places) text += (text.empty() ? "" : ", ") + each;
+  return text;
+}
+
+void schedule(Launch& launch) {
+  constexpr int kRounds = 100;  // of spinning alone, until it is called a deadlock
+  int idle = 0;
+  while (launch.live > 0 && launch.error.empty()) {
+    if (launch.next < launch.ready.size()) {
+      run(take_next(launch));
+      continue;
+    }
+    launch.ready.clear();
+    launch.next = 0;
+    idle = launch.moved ? 0 : idle + 1;
+    launch.moved = false;
+    if (launch.paused.empty() || idle > kRounds) {
+      launch.error = "no thread can go on; they wait at: " + where_all_wait(launch);
+      return;
+    }
+    launch.ready.swap(launch.paused);
+  }
+}
+
+}  // namespace
+
+void use_schedule(Schedule schedule, uint64_t seed) {
+  settings.schedule = schedule;
+  settings.seed = seed;
+}
+
+void remove(const std::string& primitive) { settings.removed = primitive; }
+
+std::vector<std::string> executed() { return {settings.executed.begin(), settings.executed.end()}; }
+
+void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes) {
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  Launch launch;
+  launch.kernel = &kernel;
+  launch.random.seed(settings.seed);
+  const size_t count = static_cast<size_t>(blocks) * static_cast<size_t>(threads);
+  launch.fibers.resize(count);
+  launch.live = static_cast<int>(count);
+  char* stack = stacks.reserve(count);
+#if defined(FASTRNN_ASAN)
+  __asan_unpoison_memory_region(stack, count * kStackBytes);  // of a launch that did not end
+#endif
+  const int warps = (threads + kLanes - 1) / kLanes;
+  std::vector<Gate> block_gates(static_cast<size_t>(blocks));
+  std::vector<Gate> warp_gates(static_cast<size_t>(blocks) * static_cast<size_t>(warps));
+  std::vector<std::unique_ptr<char[]>> shared;
+  for (int b = 0; b < blocks; ++b) {
+    shared.emplace_back(new char[static_cast<size_t>(shared_bytes)]);
+    std::memset(shared.back().get(), 0xff, static_cast<size_t>(shared_bytes));  // NaN in any type
+  }
+  for (size_t i = 0; i < count; ++i) {
+    Fiber& fiber = launch.fibers[i];
+    const int b = static_cast<int>(i) / threads, t = static_cast<int>(i) % threads;
+    fiber.place = {t, threads, b, blocks, shared[static_cast<size_t>(b)].get()};
+    fiber.block_gate = &block_gates[static_cast<size_t>(b)];
+    fiber.warp_gate = &warp_gates[static_cast<size_t>(b * warps + t / kLanes)];
+    fiber.block_size = threads;
+    fiber.warp_size = std::min(kLanes, threads - t / kLanes * kLanes);
+    fiber.stack = stack + i * kStackBytes;
+    fiber.context.prepare(fiber.stack, kStackBytes, fiber_main);
+#if defined(FASTRNN_TSAN)
+    fiber.tsan = __tsan_create_fiber(0);
+#endif
+    launch.ready.push_back(static_cast<int>(i));
+  }
+#if defined(FASTRNN_TSAN)
+  launch.scheduler_tsan = __tsan_get_current_fiber();
+#endif
+  launch_ = &launch;
+  schedule(launch);
+  launch_ = nullptr;
+#if defined(FASTRNN_TSAN)
+  for (Fiber& fiber : launch.fibers) {
+    // The host may read what the kernel wrote: launches are in order.
+    __tsan_switch_to_fiber(fiber.tsan, 1);
+    __tsan_release(&launch);
+    __tsan_switch_to_fiber(launch.scheduler_tsan, 1);
+    __tsan_destroy_fiber(fiber.tsan);
+  }
+  __tsan_acquire(&launch);
+#endif
+  if (!launch.error.empty()) throw std::runtime_error(launch.error);
+}
+
+const Place& place() { return self().place; }
+
+void sync_block(const char* name) {
+  const Unwatched unwatched;
+  if (removed(name)) return;
+  Fiber& fiber = self();
+  Gate& gate = *fiber.block_gate;
+#if defined(FASTRNN_TSAN)
+  char* side = &gate.sides[gate.round % 2];
+  __tsan_release(side);
+#endif
+  wait_at(gate, fiber.block_size, name);
+#if defined(FASTRNN_TSAN)
+  __tsan_acquire(side);
+#endif
+}
+
+float shuffle_xor(float x, int mask, const char* name) {
+  const Unwatched unwatched;
+  Fiber& fiber = self();
+  Gate& gate = *fiber.warp_gate;
+  const int lane = fiber.place.thread % kLanes;
+  float* slots = gate.slots[gate.round % 2];
+  slots[lane] = x;
+  wait_at(gate, fiber.warp_size, name);
+  return slots[lane ^ mask];
+}
+
+void arrive(unsigned* counter, const char* name) {
+  const Unwatched unwatched;
+  const bool ordered = !removed(name);
+#if defined(FASTRNN_TSAN)
+  if (ordered) __tsan_release(counter);
+#endif
+  (void)ordered;
+  ++*counter;
+  launch_->moved = true;
+}
+
+unsigned observe(const unsigned* counter, const char* name) {
+  const Unwatched unwatched;
+  self().at = name;
+  const bool ordered = !removed(name);
+#if defined(FASTRNN_TSAN)
+  if (ordered) __tsan_acquire(const_cast<unsigned*>(counter));
+#endif
+  (void)ordered;
+  return *counter;
+}
+
+void pause() {
+  const Unwatched unwatched;
+  launch_->paused.push_back(launch_->current);
+  switch_to_scheduler(false);
+}
+
+}  // namespace emulation
+}  // namespace fastrnn

@@ -1,0 +1,46 @@
+// A GPU of fibers: every thread of every block of a launch is one, all of them resident, on one
+// thread of the operating system. It runs the kernels of csrc/cuda/*.cuh as they stand and says
+// where they wait for ever, meet at different barriers, or, under ThreadSanitizer, read what nobody
+// has made visible. For tests.
+//
+// Fibers change only where threads of a GPU wait for each other: at barriers, shuffles, and in
+// spins. Which of those that can go on goes on next is the schedule's choice.
+#pragma once
+
+#include <stdint.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace fastrnn {
+namespace emulation {
+
+enum class Schedule { kForward, kReverse, kRandom };
+void use_schedule(Schedule schedule, uint64_t seed);
+
+// Takes the primitive of this name away from the launches that follow; "" brings it back.
+void remove(const std::string& primitive);
+// The names of all of them that were executed so far; shuffles order no memory.
+std::vector<std::string> executed();
+
+// Runs `kernel` on each thread; throws std::runtime_error where the launch cannot end or threads of
+// a block part ways. Shared memory starts as NaNs.
+void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes);
+
+// ---- what gpu_emulated.h calls, on a fiber
+// -------------------------------------------------------
+
+struct Place {
+  int thread, threads, block, blocks;
+  char* shared;
+};
+const Place& place();
+void sync_block(const char* name);
+float shuffle_xor(float x, int mask, const char* name);
+void arrive(unsigned* counter, const char* name);
+unsigned observe(const unsigned* counter, const char* name);
+void pause();
+
+}  // namespace emulation
+}  // namespace fastrnn

@@ -1,0 +1,68 @@
+// That the emulator finds what it is there to find: kernels with one mistake each.
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "emulator.h"
+
+namespace {
+
+using namespace fastrnn::emulation;
+
+int failures = 0;
+
+// Runs a kernel in every schedule; the report must begin with `wanted`, "" being none.
+template <class K> void expect(const char* what, const std::string& wanted, K kernel) {
+  for (const Schedule schedule : {Schedule::kForward, Schedule::kReverse, Schedule::kRandom}) {
+    use_schedule(schedule, 7);
+    std::string got;
+    try {
+      launch(kernel, 3, 64, 1024);
+    } catch (const std::runtime_error& e) {
+      got = e.what();
+    }
+    if (got.rfind(wanted, 0) == 0 && got.empty() == wanted.empty()) continue;
+    std::printf("FAILED: %s: wanted '%s', got '%s'\n", what, wanted.c_str(), got.c_str());
+    ++failures;
+  }
+}
+
+}  // namespace
+
+int main() {
+  unsigned counter = 0;
+  int late = 0;
+  expect("barriers", "", [&] {
+    sync_block("one");
+    sync_block("two");
+  });
+  expect("blocks that meet", "", [&] {
+    arrive(&counter, "arrive");
+    while (observe(&counter, "observe") % (3 * 64) != 0) pause();
+  });
+  expect("a thread that leaves", "a thread has ended while others of its block wait at", [&] {
+    if (place().thread != 5) sync_block("all");
+  });
+  expect("two barriers", "threads of one block wait at",
+         [&] { sync_block(place().thread < 32 ? "here" : "there"); });
+  expect("a counter that nobody raises", "no thread can go on; they wait at: never", [&] {
+    unsigned zero = 0;
+    while (observe(&zero, "never") == 0) pause();
+  });
+  expect("shared memory that nobody wrote", "", [&] {
+    float value;
+    std::memcpy(&value, place().shared, sizeof value);
+    if (value == value) ++late;
+  });
+  expect("shuffles", "", [&] {
+    const int lane = place().thread % 32;
+    for (int mask = 16; mask > 0; mask /= 2)
+      if (shuffle_xor(float(lane), mask, "shuffle") != float(lane ^ mask)) ++late;
+  });
+  if (late) {
+    std::printf("FAILED: %d values of shared memory or of shuffles are wrong\n", late);
+    ++failures;
+  }
+  return failures ? 1 : 0;
+}
