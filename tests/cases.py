@@ -13,6 +13,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import _native
+from fastrnn.cuda._arrays import numpy_dtype
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        short = {"float32": "f32", "float64": "f64"}[self.dtype]
+        short = self.dtype.replace("float", "f")  # f32, bf16
         text = f"{self.cell}_{short}_T{self.T}_B{self.B}_I{self.I}_H{self.H}_D{self.D}"
         flags = {
             f"L{self.L}": self.L > 1,
@@ -54,10 +55,10 @@ def cells() -> list[str]:
     return [cell["name"] for cell in _native.engine.cells()]
 
 
-def kernel_cases() -> Iterator[Case]:
+def kernel_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
     """For every cell and dtype: each edge of shape and each option, and some of them together."""
     for cell in cells():
-        for dtype in ("float32", "float64"):
+        for dtype in dtypes:
             yield from (
                 Case(cell, 1, 1, 1, 1, dtype),
                 Case(cell, 1, 4, 7, 16, dtype, state=False),
@@ -97,14 +98,14 @@ def parameter_shapes(case: Case) -> dict[str, tuple[int, ...]]:
 
 
 def make_data(case: Case, seed: int = 0) -> Data:
-    rng = np.random.default_rng(seed)
+    rng, dtype = np.random.default_rng(seed), numpy_dtype(case.dtype)
 
     def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape).astype(case.dtype)
+        return rng.standard_normal(shape).astype(dtype)
 
     bound = case.H**-0.5
     params = {
-        name: rng.uniform(-bound, bound, shape).astype(case.dtype)
+        name: rng.uniform(-bound, bound, shape).astype(dtype)
         for name, shape in parameter_shapes(case).items()
     }
 
@@ -129,7 +130,7 @@ def make_data(case: Case, seed: int = 0) -> Data:
         options["resets"] = rng.random(sequence(1).shape[:-1]) < 0.3
     if case.dropout:
         options["dropout_masks"] = [
-            ((rng.random(sequence(case.D * case.H).shape) < 0.7) / 0.7).astype(case.dtype)
+            ((rng.random(sequence(case.D * case.H).shape) < 0.7) / 0.7).astype(dtype)
             for _ in range(case.L - 1)
         ]
     return Data(

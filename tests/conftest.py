@@ -19,6 +19,8 @@ import hypothesis
 import pybind11
 import pytest
 
+import fastrnn
+import fastrnn.cuda
 from fastrnn import _native
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,10 +82,10 @@ def native_build(pytestconfig: pytest.Config) -> Callable[..., Path]:
     return build
 
 
-def load_engine(folder: Path) -> ModuleType:
-    """The extension module of a build, beside the installed one."""
-    (path,) = folder.glob("_cpu.*.so")
-    spec = importlib.util.spec_from_file_location("_cpu", path)
+def load_engine(folder: Path, name: str = "_cpu") -> ModuleType:
+    """An extension module of a build, beside the installed one."""
+    (path,) = folder.glob(f"{name}.*.so")
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -105,6 +107,21 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     _native.engine.use_level(request.param)
     yield request.param
     _native.engine.use_level(before)
+
+
+@pytest.fixture(scope="session")
+def emulated_engine(native_build: Callable[..., Path]) -> ModuleType:
+    return load_engine(native_build("tests") / "tests" / "cuda_emulation", "_cuda_emulated")
+
+
+@pytest.fixture
+def emulated(emulated_engine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The CUDA engine on its emulator, in the place of the one for GPUs; 16 SMs."""
+    monkeypatch.setattr(fastrnn.cuda._native, "engine", emulated_engine)
+    emulated_engine.use_device(16, 227 << 10, True)
+    emulated_engine.use_schedule("forward", 0)
+    emulated_engine.remove("")
+    return emulated_engine
 
 
 @pytest.fixture(autouse=True)

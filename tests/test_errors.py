@@ -859,9 +859,9 @@ def test_dtype(make: Any, dtype: Any) -> None:
 
 
 @layers_and_cells
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "CPU", None, 0], ids=repr)
+@pytest.mark.parametrize("device", ["cuda:0", "CPU", None, 0], ids=repr)
 def test_device(make: Any, device: Any) -> None:
-    refused(NotImplementedError, "device must be", lambda: make(4, 6, device=device), op_of(make))
+    refused(ValueError, "device must be", lambda: make(4, 6, device=device), op_of(make))
 
 
 @layers_and_cells

@@ -333,7 +333,7 @@ def test_opcheck(name: str, recompute: int, batch_first: bool) -> None:
 
 
 def test_shapes_are_the_engines() -> None:
-    """`Shapes`, which fake tensors go by, against what the engine makes."""
+    """`Results`, which fake tensors go by, against what the engine makes."""
     for name in LAYERS:
         for recompute in (0, 1, 3):
             for shape in ((7, 2, 3), (7, 3)):
@@ -341,10 +341,10 @@ def test_shapes_are_the_engines() -> None:
                 inputs = _call.Inputs(
                     torch.randn(shape), None, None, (), (), tuple(layer.parameters())
                 )
-                shapes = _call.Shapes(layer._call(), inputs)
+                wanted = _call.Results(layer._call(), inputs)
                 results = _engine.forward(layer._call(), inputs)
-                assert [tuple(r.shape) for r in results] == [
-                    tuple(s) for s in (shapes.y, *shapes.finals, *shapes.tape)
+                assert [r.shape for r in results] == [
+                    r.shape for r in (wanted.y, *wanted.finals, *wanted.tape)
                 ]
 
 

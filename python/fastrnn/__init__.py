@@ -1,8 +1,9 @@
-"""Recurrent layers for NumPy: fused forward and backward kernels, one semantics.
+"""Recurrent layers for NumPy and for arrays on a GPU: fused kernels, one semantics.
 
 `RNN`, `LSTM` and `GRU` take the arguments and give the results of ``torch.nn``'s layers, on NumPy
-arrays; `functional` has the same calls without a layer, `reference` the same in plain NumPy and
-float64, `training` what a small training loop needs.
+arrays, or with ``device="cuda"`` on arrays in a GPU's memory; `functional` has the same calls
+without a layer, `reference` the same in plain NumPy and float64, `training` what a small training
+loop needs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arguments, _native, functional, reference, training
+from . import _arguments, _native, cuda, functional, reference, training
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
 from .module import Module
@@ -30,6 +31,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "build_info",
+    "cuda",
     "explain",
     "functional",
     "get_num_threads",
@@ -92,7 +94,7 @@ def build_info() -> dict[str, Any]:
         "threads": engine.get_num_threads(),
         "caches": engine.caches(),
         "machine": platform.machine(),
-        "cuda": "not built: this version has no CUDA engine",
+        "cuda": cuda.why_not_available() or cuda.devices(),
     }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .cuda import _arrays
+
 
 def float_dtype(op: str, dtype: Any) -> np.dtype:
     """float32 or float64."""
@@ -20,6 +22,21 @@ def float_dtype(op: str, dtype: Any) -> np.dtype:
         if dtype is not None and found == known:  # np.dtype(None) is float64
             return known
     raise TypeError(f"[{op}] dtype must be float32 or float64, got {reprlib.repr(dtype)}")
+
+
+def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
+    """The dtype of a layer: on a GPU also float16, and bfloat16 where ml_dtypes is installed."""
+    if device == "cpu":
+        return float_dtype(op, dtype)
+    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or dtype
+    if isinstance(name, str) and name in ("float16", "bfloat16"):
+        return _arrays.numpy_dtype(name)
+    try:
+        return float_dtype(op, dtype)
+    except TypeError:
+        raise TypeError(
+            f"[{op}] dtype must be float32, float64, float16 or bfloat16, got {reprlib.repr(dtype)}"
+        ) from None
 
 
 def size(op: str, name: str, n: Any) -> int:

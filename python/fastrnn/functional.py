@@ -5,6 +5,9 @@ Sizes follow from the parameters, a mapping with torch's names (``weight_ih_l0``
 ``_reverse`` for the second direction). Every rule about shapes and dtypes is checked in the engine,
 before anything is written.
 
+Arrays are NumPy's, or those of any library in a GPU's memory (`fastrnn.cuda`): all arrays of a call
+are in one place, and its results come from there.
+
 Shapes, with ``T`` steps, ``B`` rows, ``I`` inputs, ``H`` units, ``D`` directions, ``L`` layers:
 
 =========  ==================================================================================
@@ -29,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _native
+from .cuda import _arrays, _driver
 
 __all__ = ["Packed", "Tape", "backward", "forward", "gru", "infer", "lstm", "pack", "rnn"]
 
@@ -57,7 +61,10 @@ class Packed:
         backward: bool = False,
     ) -> None:
         self.cell = _cell_name(cell)
-        self.native = _native.engine.Weights(cell, **_sizes(cell, params))
+        sizes = _sizes(cell, params)
+        self.native: _native.engine.Weights = _engine_of(params["weight_ih_l0"]).Weights(
+            cell, **sizes
+        )
         self.names = [name for name, _ in self.native.parameters]
         self.ready = {False: False, True: False}
         if forward:
@@ -76,7 +83,10 @@ def pack(
     cell: str, params: Mapping[str, np.ndarray], *, forward: bool = True, backward: bool = True
 ) -> Packed:
     """Pack weights once for many calls; the result stands in for `params` in every call here."""
-    return Packed(cell, params, forward=forward, backward=backward)
+    packed = Packed(cell, params, forward=forward, backward=backward)
+    if isinstance(packed.native, _driver.Weights):  # which reads the arrays in place
+        packed.native.own()
+    return packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,11 +191,11 @@ def forward(
     y, final, arrays = packed.native.forward(
         x, state, lengths, resets, masks, batch_first, steps, out
     )
-    y = y.view()
-    y.flags.writeable = False
+    if isinstance(y, np.ndarray):
+        y = y.view()
+        y.flags.writeable = False
     # Small, and so copied; x, the state and the masks are kept by reference.
-    lengths = None if lengths is None else lengths.copy()
-    resets = None if resets is None else resets.copy()
+    lengths, resets = _copied(cell, lengths), _copied(cell, resets)
     return y, final, Tape(cell, x, state, lengths, resets, masks, batch_first, y, arrays, steps)
 
 
@@ -290,6 +300,28 @@ def _packed(
     return params
 
 
+def is_array(value: Any) -> bool:
+    """Whether an engine takes this: a NumPy array, or one in a GPU's memory."""
+    return isinstance(value, np.ndarray) or _arrays.is_device_array(value)
+
+
+def zeros_like(cell: str, array: Any) -> Any:
+    """Zeros in the place of an array."""
+    if isinstance(array, np.ndarray):
+        return np.zeros_like(array)
+    return _arrays.library_of(cell, array).xp.zeros_like(array)
+
+
+def _engine_of(array: Any) -> Any:
+    return _native.engine if isinstance(array, np.ndarray) else _driver
+
+
+def _copied(cell: str, array: Any) -> Any:
+    if array is None or isinstance(array, np.ndarray):
+        return None if array is None else array.copy()
+    return _arrays.library_of(cell, array).copy(array)
+
+
 def _cell_name(cell: Any) -> str:
     if not isinstance(cell, str):
         raise TypeError(f"[cell] cell must be a name, got {type(cell).__name__}")
@@ -297,7 +329,7 @@ def _cell_name(cell: Any) -> str:
 
 
 def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Size of an element, L, D, I, H and bias of the parameters; the engine checks the rest."""
+    """The dtype, L, D, I, H and bias of the parameters; the engine checks the rest."""
 
     if not isinstance(params, Mapping):
         raise TypeError(
@@ -309,20 +341,18 @@ def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if name not in params:
             raise ValueError(f"[{cell}] {name} is needed, got none")
         value = params[name]
-        if not isinstance(value, np.ndarray):
+        if not is_array(value):
             raise TypeError(f"[{cell}] {name} must be a NumPy array, got {type(value).__name__}")
-        if value.ndim != 2:
-            raise ValueError(f"[{cell}] {name} must have rank 2, got shape {value.shape}")
+        if len(value.shape) != 2:
+            raise ValueError(f"[{cell}] {name} must have rank 2, got shape {tuple(value.shape)}")
         return value
 
     w_ih, w_hh = matrix("weight_ih_l0"), matrix("weight_hh_l0")
-    if w_ih.dtype not in (np.float32, np.float64):
-        raise TypeError(f"[{cell}] weight_ih_l0 must be float32 or float64, got {w_ih.dtype}")
     layers = 1
     while f"weight_ih_l{layers}" in params:
         layers += 1
     return {
-        "element_bytes": w_ih.dtype.itemsize,
+        "dtype": _arrays.dtype_name(w_ih),
         "layers": layers,
         "directions": 2 if "weight_ih_l0_reverse" in params else 1,
         "inputs": w_ih.shape[1],
@@ -343,9 +373,9 @@ def _in_order(
     return tuple(params[name] for name in names)
 
 
-def _lengths_array(cell: str, lengths: Any) -> np.ndarray | None:
+def _lengths_array(cell: str, lengths: Any) -> Any:
     """Lengths as an array; a list of ints is welcome."""
-    if lengths is None or isinstance(lengths, np.ndarray):
+    if lengths is None or is_array(lengths):
         return lengths
     try:
         array = np.array(lengths)

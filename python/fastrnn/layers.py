@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _native, functional
+from .cuda import _arrays, _driver
 from .functional import Packed, State, Tape
-from .module import Module
+from .module import Module, on_host
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
@@ -36,9 +38,10 @@ class Recurrent(Module):
     bidirectional : bool
         D = 2: a second direction reads from a row's last step to its first.
     dtype : str or dtype
-        float32 or float64.
+        float32 or float64; on a GPU also float16 and bfloat16.
     device : str
-        ``"cpu"``.
+        ``"cpu"``, or ``"cuda"`` for the current GPU: parameters then are CuPy arrays, and calls
+        take and give arrays of any library in that GPU's memory; see `fastrnn.cuda`.
     seed : int or numpy.random.SeedSequence, optional
         For the initial parameters (uniform within 1 / sqrt(H), as torch's) and the dropout masks.
     recompute : bool or int
@@ -50,9 +53,9 @@ class Recurrent(Module):
     ValueError
         A size below 1, a probability outside 0..1, an unknown name.
     TypeError
-        A dtype other than float32 and float64, a size that is not an integer.
-    NotImplementedError
-        A device other than the CPU.
+        A dtype that the device has no kernels for, a size that is not an integer.
+    RuntimeError
+        ``device="cuda"`` where there is no GPU, or no CuPy.
     """
 
     def __init__(
@@ -71,7 +74,8 @@ class Recurrent(Module):
         recompute: bool | int = False,
     ) -> None:
         self.cell = functional._cell_name(cell)
-        self.dtype = _arguments.float_dtype(cell, dtype)
+        self.device = _device(cell, device)
+        self.dtype = _arguments.layer_dtype(cell, dtype, self.device)
         self.input_size = _arguments.size(cell, "input_size", input_size)
         self.hidden_size = _arguments.size(cell, "hidden_size", hidden_size)
         self.num_layers = _arguments.size(cell, "num_layers", num_layers)
@@ -79,11 +83,11 @@ class Recurrent(Module):
         self.batch_first = bool(batch_first)
         self.dropout = _probability(cell, dropout)
         self.bidirectional = bool(bidirectional)
-        self.device = _device(cell, device)
         self.recompute = _arguments.checkpoint_steps(cell, recompute)
-        native = _native.engine.Weights(
+        engine: Any = _native.engine if self.device == "cpu" else _driver
+        native = engine.Weights(
             cell,
-            self.dtype.itemsize,
+            self.dtype.name,
             self.num_layers,
             2 if self.bidirectional else 1,
             self.input_size,
@@ -91,9 +95,8 @@ class Recurrent(Module):
             self.bias,
         )
         init, drop = _arguments.seed_sequence(cell, seed).spawn(2)
-        super().__init__(
-            cell, _arguments.uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
-        )
+        drawn = _arguments.uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
+        super().__init__(cell, drawn if self.device == "cpu" else _on_gpu(cell, drawn))
         # Dropout masks of the n-th draw come from (this seed, n): nothing is locked while drawing.
         self._drop_seed, self._draws = drop, 0
         # Names the layer in its tapes; copied and pickled along, so that a copy is another owner,
@@ -145,7 +148,7 @@ class Recurrent(Module):
             batch_first=self.batch_first,
             lengths=lengths,
             resets=resets,
-            dropout_masks=self._draw_masks(weights.native.output_shape(x, self.batch_first)),
+            dropout_masks=self._draw_masks(x, weights),
             recompute=self.recompute,
             out=out,
         )
@@ -192,24 +195,54 @@ class Recurrent(Module):
             entry[1].add(self._arrays, backward=True)
         return entry
 
-    def _draw_masks(self, shape: tuple[int, ...]) -> list[np.ndarray] | None:
+    def _draw_masks(self, x: Any, weights: Packed) -> list[Any] | None:
         if self.dropout == 0.0 or self.num_layers == 1:
             return None
+        shape = weights.native.output_shape(x, self.batch_first)
         keep = 1.0 - self.dropout
-        scale = self.dtype.type(1.0 / keep if keep else 0.0)
+        scale = 1.0 / keep if keep else 0.0
         with self._lock:
             number, self._draws = self._draws, self._draws + 1
         key = (*self._drop_seed.spawn_key, number)
-        rng = np.random.default_rng(np.random.SeedSequence(self._drop_seed.entropy, spawn_key=key))
+        seed = np.random.SeedSequence(self._drop_seed.entropy, spawn_key=key)
+        if self.device != "cpu":
+            library = _arrays.library_of(self.cell, x)
+            seeds = (int(s) for s in seed.generate_state(self.num_layers - 1, np.uint64))
+            dtype = library.dtype(self.dtype.name)
+            draws = (library.uniform(shape, each, x) for each in seeds)
+            return [library.xp.astype(draw < keep, dtype) * scale for draw in draws]
+        rng = np.random.default_rng(seed)
         try:
             return [
-                (rng.random(shape, np.float32) < keep) * scale for _ in range(self.num_layers - 1)
+                (rng.random(shape, np.float32) < keep) * self.dtype.type(scale)
+                for _ in range(self.num_layers - 1)
             ]
         except (MemoryError, ValueError):
             raise MemoryError(
                 f"[{self.cell}] memory for the dropout masks must be available, "
                 f"got none for shape {shape}"
             ) from None
+
+    def to(self, device: str) -> Recurrent:
+        """A copy of this layer on a device, with the same parameters.
+
+        Parameters
+        ----------
+        device : str
+            ``"cpu"`` or ``"cuda"``. float16 and bfloat16 layers are on a GPU only.
+
+        Raises
+        ------
+        RuntimeError, TypeError
+            As the constructor.
+        """
+        made = copy.copy(self)
+        made.device = _device(self.cell, device)
+        made.dtype = _arguments.layer_dtype(self.cell, self.dtype, made.device)
+        made._packed, made._owner = None, object()
+        arrays = {name: on_host(a) for name, a in self._arrays.items()}
+        made._keep(arrays if made.device == "cpu" else _on_gpu(self.cell, arrays))
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -226,9 +259,10 @@ class Recurrent(Module):
             ("dropout", 0.0),
             ("bidirectional", False),
             ("recompute", 0),
+            ("device", "cpu"),
         ):
             if getattr(self, name) != usual:
-                options.append(f"{name}={getattr(self, name)}")
+                options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype.name!r}")
         return options
@@ -355,6 +389,11 @@ def _probability(op: str, p: Any) -> float:
 
 
 def _device(op: str, device: str) -> str:
-    if not isinstance(device, str) or device != "cpu":
-        raise NotImplementedError(f"[{op}] device must be 'cpu', got {reprlib.repr(device)}")
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        raise ValueError(f"[{op}] device must be 'cpu' or 'cuda', got {reprlib.repr(device)}")
     return device
+
+
+def _on_gpu(op: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    library = _arrays.default_library(op)
+    return {name: library.xp.asarray(a) for name, a in arrays.items()}

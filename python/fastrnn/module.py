@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .cuda import _arrays
+
 __all__ = ["Module"]
 
 
@@ -25,18 +27,22 @@ class Module:
     ----------
     op : str
         Opens every message: ``[op] rule, got value``.
-    arrays : mapping of str to ndarray
-        The parameters. The module keeps these very arrays.
+    arrays : mapping of str to array
+        The parameters. The module keeps these very arrays. Those in a GPU's memory have no flag
+        that makes them read-only: there it is by agreement that only `mutable` blocks write.
     """
 
     def __init__(self, op: str, arrays: Mapping[str, np.ndarray]) -> None:
         self._op = op
-        self._arrays = dict(arrays)
-        for array in self._arrays.values():
-            array.flags.writeable = False
+        self._keep(arrays)
         self._version = 0
         self._open = 0  # mutable() blocks under way
         self._lock = threading.Lock()
+
+    def _keep(self, arrays: Mapping[str, Any]) -> None:
+        self._arrays = dict(arrays)
+        for array in self._arrays.values():
+            _set_writeable(array, False)
 
     @property
     def version(self) -> int:
@@ -60,8 +66,8 @@ class Module:
         with self._lock:
             # Read-only at other times, so that no view of them can be made writable.
             for array in self._arrays.values():
-                array.flags.writeable = True
-            views = {name: a.view() for name, a in self._arrays.items()}
+                _set_writeable(array, True)
+            views = {name: a[...] for name, a in self._arrays.items()}
             self._open += 1
         try:
             yield MappingProxyType(views)
@@ -69,12 +75,12 @@ class Module:
             with self._lock:
                 self._open -= 1
                 for array in [*views.values(), *(self._arrays.values() if not self._open else ())]:
-                    array.flags.writeable = False
+                    _set_writeable(array, False)
                 self._version += 1
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the parameters, by name."""
-        return {name: a.copy() for name, a in self._arrays.items()}
+        return {name: _copy(self._op, a) for name, a in self._arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy parameters in.
@@ -99,20 +105,22 @@ class Module:
         loaded = {}
         for name, own in self._arrays.items():
             if name not in state:
-                raise ValueError(f"[{self._op}] {name} of shape {own.shape} is needed, got none")
+                raise ValueError(
+                    f"[{self._op}] {name} of shape {tuple(own.shape)} is needed, got none"
+                )
             try:
-                value = np.asarray(state[name])
+                value = np.asarray(on_host(state[name]))
             except ValueError:  # lists in lists, of different lengths
                 raise TypeError(f"[{self._op}] {name} must be floats, got nested lists") from None
-            if value.dtype.kind != "f":
+            if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
                 raise TypeError(f"[{self._op}] {name} must be floats, got {value.dtype}")
-            if value.shape != own.shape:
+            if value.shape != tuple(own.shape):
                 raise ValueError(
-                    f"[{self._op}] {name} must have shape {own.shape}, got {value.shape}"
+                    f"[{self._op}] {name} must have shape {tuple(own.shape)}, got {value.shape}"
                 )
             # A copy, for it may be a view of another parameter; converted here, where it may fail.
             with np.errstate(over="ignore"):
-                loaded[name] = value.astype(own.dtype)
+                loaded[name] = _like(self._op, own, value)
         unknown = [name for name in state if name not in self._arrays]
         if unknown:
             raise ValueError(
@@ -136,12 +144,40 @@ class Module:
         self.__dict__.update(state)
         self._lock = threading.Lock()
         # An array that was read-only when it was pickled may come back in memory that stays so.
-        self._arrays = {name: a.copy() for name, a in self._arrays.items()}
-        for array in self._arrays.values():
-            array.flags.writeable = False
+        self._keep({name: _copy(self._op, a) for name, a in self._arrays.items()})
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
+def on_host(array: Any) -> Any:
+    """A NumPy array of the values of one in a GPU's memory; anything else as it is."""
+    if not _arrays.is_device_array(array):
+        return array
+    if hasattr(array, "get"):  # CuPy
+        return array.get()
+    return np.from_dlpack(array, device="cpu") if not hasattr(array, "cpu") else array.cpu().numpy()
+
+
+def _set_writeable(array: Any, writeable: bool) -> None:
+    if isinstance(array, np.ndarray):
+        array.flags.writeable = writeable
+
+
+def _copy(op: str, array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return array.copy()
+    return _arrays.library_of(op, array).copy(array)
+
+
+def _like(op: str, own: Any, value: np.ndarray) -> Any:
+    """A copy of values in the dtype and in the place of a parameter."""
+    if isinstance(own, np.ndarray):
+        return value.astype(own.dtype)
+    converted = value.astype(_arrays.host_dtype(own))
+    return _arrays.library_of(op, own).xp.asarray(converted, device=own.device)
+
+
+def _read_only(array: Any) -> Any:
+    if not isinstance(array, np.ndarray):
+        return array
     view: np.ndarray = array.view()
     view.flags.writeable = False
     return view

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from . import _layers
+from . import _engine, _layers
 
 _TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.RNN: _layers.RNN,
@@ -115,6 +115,6 @@ def _modules(op: str, model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _reason_to_keep(module: nn.Module) -> str | None:
     for parameter in module.parameters(recurse=False):
-        if parameter.device.type not in ("cpu", "meta"):
-            return f"its parameters are on {parameter.device}, for which there is no engine"
+        if missing := _engine.missing_for(parameter.device):
+            return f"its parameters are on {parameter.device}: {missing}"
     return None

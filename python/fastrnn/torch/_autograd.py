@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from . import _composite, _engine, _ops
-from ._call import SIZES, Call, Inputs
+from ._call import SIZES, Call, Inputs, wide
 
 _vjp: Any = torch.func.vjp  # its annotations know only calls with an auxiliary result
 _PLAIN = frozenset({Tensor, torch.nn.Parameter})
@@ -218,7 +218,8 @@ def _gradients(
     states = inputs.states
     if not states:  # the engine gives gradients of the zeros too
         shape = _composite.run(call, inputs)[1].shape
-        states = tuple(inputs.x.new_zeros(shape) for _ in range(count))
+        dtypes = [inputs.x.dtype] + [wide(inputs.x.dtype)] * (count - 1)
+        states = tuple(inputs.x.new_zeros(shape, dtype=dtype) for dtype in dtypes)
     inputs = inputs._replace(states=states)
 
     def run(*primals: Any) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import _native
@@ -24,6 +25,14 @@ SIZES = {
     cell["name"]: Sizes(cell["gates"], cell["states"], cell["saved"])
     for cell in _native.engine.cells()
 }
+
+
+NARROW = (torch.float16, torch.bfloat16)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of states beside h, where h has this one."""
+    return torch.float32 if dtype in NARROW else dtype
 
 
 class Inputs(NamedTuple):
@@ -82,8 +91,8 @@ class Call:
         )
 
 
-class Shapes:
-    """The shapes of a call's results, for symbolic sizes too; those of `csrc/core/problem.cpp`."""
+class Results:
+    """A call's results, empty, for symbolic sizes too; the shapes of `csrc/core/problem.cpp`."""
 
     def __init__(self, call: Call, inputs: Inputs) -> None:
         x, w_hh = inputs.x, inputs.parameters[1]
@@ -93,11 +102,12 @@ class Shapes:
         T = x.shape[1 if batched and call.batch_first else 0]
         B = x.shape[0 if call.batch_first else 1] if batched else 1
         rows = (B,) if batched else ()
-        self.y = (*x.shape[:-1], D * H)
-        self.finals = [(L * D, *rows, H)] * states
+        dtypes = [x.dtype] + [wide(x.dtype)] * (states - 1)
+        self.y = x.new_empty((*x.shape[:-1], D * H))
+        self.finals = [x.new_empty((L * D, *rows, H), dtype=dtype) for dtype in dtypes]
         kept = -(-T // call.recompute) if call.recompute else T
-        self.tape: list[tuple[Any, ...]] = [
-            (L - 1, T, B, D * H),
-            (states - 1, L, D, kept, B, H),
-            (L, D, 0 if call.recompute else T, B, saved, H),
+        self.tape = [
+            x.new_empty((L - 1, T, B, D * H)),
+            x.new_empty((states - 1, L, D, kept, B, H), dtype=wide(x.dtype)),
+            x.new_empty((L, D, 0 if call.recompute else T, B, saved, H)),
         ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..reference.cell import Cell, Maths, find
-from ._call import Call, Inputs
+from ._call import NARROW, Call, Inputs
 
 _TORCH = Maths(torch.tanh, torch.sigmoid, torch.relu)
 
@@ -18,8 +18,25 @@ _TORCH = Maths(torch.tanh, torch.sigmoid, torch.relu)
 def run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """Run the layers: y, the final states and, with `call.cells`, the others of every step.
 
-    Shapes are those of the engine; see `Shapes`.
+    Shapes and dtypes are those of the engine; see `Results`. float16 and bfloat16 are computed in
+    float32.
     """
+    dtype = inputs.x.dtype
+    if dtype not in NARROW:
+        return _run(call, inputs)
+    y, h, *others = _run(
+        call,
+        inputs._replace(
+            x=inputs.x.float(),
+            states=tuple(s.float() for s in inputs.states),
+            masks=tuple(m.float() for m in inputs.masks),
+            parameters=tuple(p.float() for p in inputs.parameters),
+        ),
+    )
+    return (y.to(dtype), h.to(dtype), *others)
+
+
+def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     cell = find(call.cell)
     batched = inputs.x.dim() == 3
     x = _time_first(inputs.x, call, batched)

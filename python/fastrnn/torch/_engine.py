@@ -6,7 +6,7 @@ Tensors go in, and results come out, through DLPack's exchange of C calls, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._call import Call, Inputs
+from ..cuda import _driver
+from ..cuda import _native as _cuda
+from ._call import NARROW, Call, Inputs
 
 EXCHANGE = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
-# The classes of torch.nn for those of the engine, the most special first.
+# The classes of torch.nn for those of the engines.
 ERRORS: tuple[tuple[type[Exception], type[Exception]], ...] = (
-    (_native.engine.RankError, ValueError),
     (ValueError, RuntimeError),
     (TypeError, ValueError),
     (MemoryError, RuntimeError),
@@ -29,46 +30,58 @@ ERRORS: tuple[tuple[type[Exception], type[Exception]], ...] = (
 
 def raise_as_torch(error: Exception) -> NoReturn:
     """Raise an error of the engine with the class that torch has for it."""
+    engine = _cuda.engine
+    ranks = (_native.engine.RankError, *((engine.RankError,) if engine else ()))
+    if isinstance(error, ranks):
+        raise ValueError(str(error)) from None
     for engines, torchs in ERRORS:
         if isinstance(error, engines):
             raise torchs(str(error)) from None
     raise error
 
 
+def missing_for(device: torch.device) -> str:
+    """Why there is no engine for tensors of a device; empty where there is one."""
+    if device.type in ("cpu", "meta"):
+        return ""
+    return _cuda.why_not_available() if device.type == "cuda" else "no engine for this device"
+
+
 def for_device(call: Call, device: torch.device) -> ModuleType:
-    """The engine for tensors of a device: the one place where another engine plugs in.
+    """The engine for tensors of a device: the one place where engines plug in.
 
     Raises
     ------
     RuntimeError
         There is none for this device.
     """
-    if device.type == "cpu":
-        return _native.engine
-    raise RuntimeError(
-        f"[{call.cell}] tensors must be on the CPU, got {device}: this version has no engine for "
-        f"{device.type}"
-    )
+    missing = missing_for(device)
+    if missing:
+        raise RuntimeError(
+            f"[{call.cell}] tensors must be on a device that has an engine, got {device}: {missing}"
+        )
+    return _driver if device.type == "cuda" else _native.engine
 
 
-def _identity(values: Any) -> Any:
-    return values
+def computes(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the engine for a device has kernels for a dtype."""
+    return dtype not in NARROW or device.type == "cuda"
 
 
-def _to_numpy(values: Any) -> Any:
+def _given(values: Any) -> Any:
+    if EXCHANGE:
+        return values
     if isinstance(values, Tensor):
-        return values.detach().numpy()
-    return tuple(map(_to_numpy, values)) if isinstance(values, tuple) else values
+        return values.detach() if values.is_cuda else values.detach().numpy()
+    return tuple(map(_given, values)) if isinstance(values, tuple) else values
 
 
-def _from_numpy(values: Any) -> Any:
+def _taken(values: Any) -> Any:
+    if EXCHANGE:
+        return values
     if isinstance(values, tuple):
-        return tuple(map(_from_numpy, values))
-    return None if values is None else torch.from_numpy(values)
-
-
-_given: Callable[[Any], Any] = _identity if EXCHANGE else _to_numpy
-_taken: Callable[[Any], Any] = _identity if EXCHANGE else _from_numpy
+        return tuple(map(_taken, values))
+    return values if values is None or isinstance(values, Tensor) else torch.from_numpy(values)
 
 
 def _state(states: Sequence[Tensor]) -> Any:
@@ -86,9 +99,10 @@ def pack(
     *,
     forward: bool = False,
     backward: bool = False,
+    keep: bool = False,
 ) -> Any:
-    """Packed weights, for calls with tensors on a device."""
-    return for_device(call, device).pack_new(
+    """Packed weights, for calls with tensors on a device; with `keep` for more than this call."""
+    packed = for_device(call, device).pack_new(
         call.cell,
         call.layers,
         call.directions,
@@ -97,6 +111,9 @@ def pack(
         backward,
         torch.get_num_threads(),
     )
+    if keep and isinstance(packed, _driver.Weights):  # which reads the parameters in place
+        packed.own()
+    return packed
 
 
 def _arguments(call: Call, inputs: Inputs) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from .. import _arguments
 from . import _autograd, _composite, _engine, _narrow
-from ._call import SIZES, Call, Inputs
+from ._call import NARROW, SIZES, Call, Inputs
 
 
 class Recurrent(nn.RNNBase):
@@ -94,7 +94,7 @@ class Recurrent(nn.RNNBase):
             computes in float32.
         """
         parameters = tuple(p.detach() for p in self._parameters_in_order())
-        if self.proj_size or parameters[0].dtype in _narrow.DTYPES:
+        if self.proj_size or parameters[0].dtype in NARROW:
             got = f"proj_size={self.proj_size}" if self.proj_size else str(parameters[0].dtype)
             raise RuntimeError(
                 f"[{self._cell}] a layer must be of float32 or float64 and without projections to "
@@ -102,7 +102,7 @@ class Recurrent(nn.RNNBase):
             )
         try:
             self._frozen = _engine.pack(
-                self._call(), parameters[0].device, parameters, forward=True
+                self._call(), parameters[0].device, parameters, forward=True, keep=True
             )
         except Exception as error:
             _engine.raise_as_torch(error)
@@ -262,7 +262,7 @@ class RNN(Recurrent):
     input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
         As in `torch.nn.RNN`; `nonlinearity` is ``"tanh"`` or ``"relu"``.
     device, dtype
-        As in `torch.nn.RNN`. float16 and bfloat16 are computed in float32.
+        As in `torch.nn.RNN`. On the CPU float16 and bfloat16 are computed in float32.
     recompute : bool or int
         See `Recurrent`.
     """
@@ -310,7 +310,7 @@ class GRU(Recurrent):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         As in `torch.nn.GRU`.
     device, dtype
-        As in `torch.nn.GRU`. float16 and bfloat16 are computed in float32.
+        As in `torch.nn.GRU`. On the CPU float16 and bfloat16 are computed in float32.
     recompute : bool or int
         See `Recurrent`.
     """
@@ -359,7 +359,7 @@ class LSTM(Recurrent):
         As in `torch.nn.LSTM`. The engine has no projections yet: such a layer runs as torch's own,
         or, with what torch's has not, step by step in torch's operations.
     device, dtype
-        As in `torch.nn.LSTM`. float16 and bfloat16 are computed in float32.
+        As in `torch.nn.LSTM`. On the CPU float16 and bfloat16 are computed in float32.
     recompute : bool or int
         See `Recurrent`.
     """

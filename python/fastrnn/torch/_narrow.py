@@ -1,4 +1,7 @@
-"""float16, bfloat16 and autocast: computed in float32, since the engine has no narrower path."""
+"""float16, bfloat16, autocast: in that dtype where the engine has kernels for it, else in float32.
+
+Cell states are float32 inside in any case, and of the results' dtype outside, as torch's are.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,13 @@ import contextlib
 import torch
 from torch import Tensor
 
-from . import _autograd
-from ._call import Call, Inputs
-
-DTYPES = (torch.float16, torch.bfloat16)
+from . import _autograd, _engine
+from ._call import NARROW, Call, Inputs, wide
 
 
 def applies(inputs: Inputs) -> bool:
     """Whether these inputs are to be computed in another dtype than their own."""
-    return inputs.x.dtype in DTYPES or _autocast(inputs.x)
+    return inputs.x.dtype in NARROW or _autocast(inputs.x)
 
 
 def _autocast(x: Tensor) -> bool:
@@ -29,7 +30,7 @@ def _autocast(x: Tensor) -> bool:
 
 
 def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
-    """As `_autograd.layer`, in float32.
+    """As `_autograd.layer`, in a narrow dtype or in float32.
 
     Results have the input's dtype, or under autocast, where `narrows` says so, autocast's: what
     torch's own layers give.
@@ -50,17 +51,20 @@ def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
                 f"[{call.cell}] input, states and parameters must be of one dtype, "
                 f"got {dtype} and {others.pop()}"
             )
-    elif any(t.dtype not in (torch.float32, *DTYPES) for t in floating):
+    elif any(t.dtype not in (torch.float32, *NARROW) for t in floating):
         return _autograd.layer(call, inputs)  # autocast leaves float64 alone
     else:
         dtype = torch.get_autocast_dtype(kind) if narrows else x.dtype
-    wide = Inputs(
-        x.float(),
+    inner = dtype
+    if call.projected or not _engine.computes(dtype, x.device):
+        inner = torch.float32
+    converted = Inputs(
+        x.to(inner),
         inputs.lengths,
         inputs.resets,
-        tuple(s.float() for s in inputs.states),
-        tuple(m.float() for m in inputs.masks),
-        tuple(p.float() for p in inputs.parameters),
+        tuple(s.to(wide(inner) if k else inner) for k, s in enumerate(inputs.states)),
+        tuple(m.to(inner) for m in inputs.masks),
+        tuple(p.to(inner) for p in inputs.parameters),
     )
     with contextlib.nullcontext() if x.is_meta else torch.autocast(kind, enabled=False):
-        return tuple(r.to(dtype) for r in _autograd.layer(call, wide))
+        return tuple(r.to(dtype) for r in _autograd.layer(call, converted))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import _engine
-from ._call import Call, Inputs, Shapes
+from ._call import Call, Inputs, Results
 
 _INPUTS = (
     "Tensor x, Tensor? lengths, Tensor? resets, Tensor[] states, Tensor[] masks, "
@@ -79,24 +79,21 @@ def _backward(*args: Any) -> list[Tensor]:
 
 def _fake_layer(*args: Any) -> list[Tensor]:
     call, inputs = call_of(*args)
-    shapes = Shapes(call, inputs)
-    cells = shapes.tape[1:2] if call.cells else []
-    return [inputs.x.new_empty(shape) for shape in (shapes.y, *shapes.finals, *cells)]
+    results = Results(call, inputs)
+    return [results.y, *results.finals, *(results.tape[1:2] if call.cells else [])]
 
 
 def _fake_forward(*args: Any) -> list[Tensor]:
-    call, inputs = call_of(*args)
-    shapes = Shapes(call, inputs)
-    return [inputs.x.new_empty(shape) for shape in (shapes.y, *shapes.finals, *shapes.tape)]
+    results = Results(*call_of(*args))
+    return [results.y, *results.finals, *results.tape]
 
 
 def _fake_backward(*args: Any) -> list[Tensor]:
     *common, _, _, _, _, want_dx, want_parameters = args
     call, inputs = call_of(*common)
     dx: Any = inputs.x.shape if want_dx else (0,)
-    dparameters = [p.shape for p in inputs.parameters] if want_parameters else []
-    shapes = [dx, *Shapes(call, inputs).finals, *dparameters]
-    return [inputs.x.new_empty(shape) for shape in shapes]
+    dparameters = [p.new_empty(p.shape) for p in inputs.parameters] if want_parameters else []
+    return [inputs.x.new_empty(dx), *Results(call, inputs).finals, *dparameters]
 
 
 for _name, _kernel, _fake in (

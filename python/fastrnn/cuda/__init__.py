@@ -1,0 +1,73 @@
+"""The CUDA engine: layers made with ``device="cuda"``, and calls with arrays on a GPU.
+
+Arrays of any library that has DLPack or the CUDA array interface go in; results are arrays of the
+same library, from its memory, made on its current stream, and nothing waits for the GPU. So what a
+kernel alone can find, a length outside 0..T, is raised by the next call on that device, or by
+`check`.
+
+Without a GPU everything here can be imported and `is_available` is False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from . import _arrays, _native
+
+__all__ = ["check", "device_count", "devices", "is_available", "mode", "why_not_available"]
+
+
+def is_available() -> bool:
+    """Whether there are a CUDA engine in this build and a GPU that it can use."""
+    return why_not_available() == ""
+
+
+def why_not_available() -> str:
+    """What is missing; empty where nothing is."""
+    return _native.why_not_available()
+
+
+def device_count() -> int:
+    """GPUs that can be used; 0 where there is none."""
+    return _native.engine.device_count() if _native.engine else 0
+
+
+def devices() -> list[dict[str, Any]]:
+    """What is known of each GPU: name, compute capability, SMs, shared memory."""
+    return [_native.engine.device(i) for i in range(device_count())]
+
+
+def check(array: Any) -> None:
+    """Wait for the current stream of an array's library and raise what kernels have found.
+
+    Raises
+    ------
+    ValueError
+        A length outside 0..T, of a call since the last check.
+    RuntimeError
+        The stream has failed: the message names the CUDA call and the error.
+    """
+    library = _arrays.library_of("cuda", array)
+    _native.needed("cuda").check_reports(library.index(array), library.stream(array))
+
+
+@contextmanager
+def mode(name: str) -> Iterator[None]:
+    """Run passes in one mode, for tests and measurements: grid, stepwise, or best.
+
+    Raises
+    ------
+    NotImplementedError
+        By a call that the mode cannot run.
+    ValueError
+        The name is unknown.
+    """
+    engine = _native.needed("cuda")
+    before = engine.mode()
+    engine.use_mode(name)
+    try:
+        yield
+    finally:
+        engine.use_mode(before)

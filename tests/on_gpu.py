@@ -1,0 +1,59 @@
+"""Data of a case as arrays of the library that pretends to be on a GPU, and results back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import fake_gpu
+from cases import Case, Data, flat_state
+from fastrnn import functional, reference
+
+Results = dict[str, np.ndarray]
+
+
+def put(values: Any) -> Any:
+    """Host arrays, alone or in containers, on the GPU."""
+    if isinstance(values, dict):
+        return {name: put(value) for name, value in values.items()}
+    if isinstance(values, (tuple, list)):
+        return type(values)(put(value) for value in values)
+    return fake_gpu.asarray(values) if isinstance(values, np.ndarray) else values
+
+
+def put_state(state: Any) -> Any:
+    """A state: those beside h are float32 at least."""
+    if not isinstance(state, tuple):
+        return put(state)
+    h, *others = state
+    wide = np.result_type(h.dtype, np.float32) if h.dtype != fake_gpu.bfloat16 else np.float32
+    return (put(h), *(put(s.astype(wide)) for s in others))
+
+
+def named(y: Any, state: Any, dx: Any, dstate: Any, grads: dict[str, Any]) -> Results:
+    """The results of a training step by name, on the host."""
+    all_results = {"y": y, "dx": dx, **{f"d{name}": grad for name, grad in grads.items()}}
+    for prefix, arrays in (("", state), ("d", dstate)):
+        end = "n" if not prefix else "0"
+        for name, array in zip("hc", flat_state(arrays), strict=False):
+            all_results[f"{prefix}{name}{end}"] = array
+    return {
+        name: a.get() if isinstance(a, fake_gpu.Array) else a for name, a in all_results.items()
+    }
+
+
+def run(case: Case, data: Data, recompute: int = 0) -> Results:
+    """A training step on the GPU."""
+    params, options = put(data.params), put(data.options)
+    x, state = put(data.x), put_state(data.state)
+    y, final, tape = functional.forward(case.cell, x, params, state, recompute=recompute, **options)
+    back = functional.backward(case.cell, params, tape, put(data.dy), put_state(data.dstate))
+    return named(y, final, *back)
+
+
+def wanted(case: Case, data: Data) -> Results:
+    """The same by the reference."""
+    y, final, tape = reference.forward(case.cell, data.x, data.params, data.state, **data.options)
+    back = reference.backward(case.cell, data.params, tape, data.dy, data.dstate)
+    return named(y, final, *back)
