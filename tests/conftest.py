@@ -111,7 +111,9 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(scope="session")
 def emulated_engine(native_build: Callable[..., Path]) -> ModuleType:
-    return load_engine(native_build("tests") / "tests" / "cuda_emulation", "_cuda_emulated")
+    # A run under a sanitizer (test_cuda_native.py) brings its own.
+    build = os.environ.get("FASTRNN_EMULATED_BUILD") or native_build("tests")
+    return load_engine(Path(build) / "tests" / "cuda_emulation", "_cuda_emulated")
 
 
 @pytest.fixture
@@ -121,6 +123,7 @@ def emulated(emulated_engine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Mo
     emulated_engine.use_device(16, 227 << 10, True)
     emulated_engine.use_schedule("forward", 0)
     emulated_engine.remove("")
+    emulated_engine.take_host_arrays(False)
     return emulated_engine
 
 

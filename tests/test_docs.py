@@ -15,7 +15,8 @@ import pytest
 from conftest import ROOT, X86, run
 
 DOCUMENT = ROOT / "docs" / "adding-a-cell.md"
-PARTS = ["CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "csrc", "python", "tests"]
+PARTS = ["CMakeLists.txt", "CMakePresets.json", "pyproject.toml"]
+PARTS += ["cmake", "csrc", "docs", "python", "tests", "tools"]
 
 
 def blocks_with_a_path(text: str) -> dict[str, str]:
@@ -49,13 +50,18 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
         "release",
         f"-DFASTRNN_LEVELS={levels}",
         "-DFASTRNN_TESTS=ON",
+        "-DFASTRNN_CUDA=OFF",
         source=tmp_path,
-        targets=("_cpu", "test_cells"),
+        targets=("_cpu", "test_cells", "_cuda_emulated"),
     )
     run([str(build / "tests" / "cpp" / "test_cells")])
     (module,) = build.glob("_cpu.*.so")
     shutil.copy(module, tmp_path / "python" / "fastrnn")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "python")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path / "python"),
+        "FASTRNN_EMULATED_BUILD": str(build),
+    }
     environment.pop("FASTRNN_ISA", None)
     done = subprocess.run(
         [
@@ -70,6 +76,7 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
             "tests/test_kernels.py",
             "tests/test_reference.py",
             "tests/test_bits.py",
+            "tests/test_cuda.py",
         ],
         cwd=tmp_path,
         env=environment,
@@ -80,7 +87,7 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
     if done.returncode:
         pytest.fail(done.stdout[-5000:], False)
     passed = int(re.search(r"(\d+) passed", done.stdout)[1])
-    assert passed >= 60, f"only {passed} tests ran for the new cell"
+    assert passed >= 150, f"only {passed} tests ran for the new cell"
 
 
 def readme_examples() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ import pytest
 from conftest import ROOT, X86, run
 
 sys.path.insert(0, str(ROOT / "tools"))
+import cuda_resources as resources
 import repair_wheel as tool
 
 pytestmark = pytest.mark.skipif(
@@ -28,6 +30,12 @@ OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.
 # On two quiet cores one runtime gives 1.0, two give 13 where fastrnn is imported first; a busy
 # machine hides the difference.
 SLOW = 3.0
+
+# What the preset `wheel` adds to a build for this machine.
+PRESETS = json.loads((ROOT / "CMakePresets.json").read_text(encoding="utf-8"))["configurePresets"]
+(WHEEL,) = (preset["cacheVariables"] for preset in PRESETS if preset["name"] == "wheel")
+NVCC = shutil.which("nvcc")
+needs_nvcc = pytest.mark.skipif(not NVCC, reason="kernels for a GPU are compiled by nvcc")
 
 LSTM = """
 import json
@@ -75,13 +83,27 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one build: from the sdist, without an index, and without the level that takes longest."""
+    """The one build: from the sdist, without an index, and without the level that takes longest.
+
+    With the CUDA module for every architecture, where there is nvcc; `build.log` is beside it.
+    """
     folder = tmp_path_factory.mktemp("built")
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--no-cache-dir"]
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--no-cache-dir", "-v"]
     levels = "scalar;avx2" if X86 else "scalar"
     command = [sys.executable, "-m", "pip", "wheel", *options, "-w", str(folder)]
-    level = ["-C", f"cmake.define.FASTRNN_LEVELS={levels}"]
-    run([*command, *level, str(sdist)], cwd=folder, env={**os.environ, **OFFLINE})
+    defined = {"FASTRNN_LEVELS": levels, **(WHEEL if NVCC else {})}
+    settings = [f"-Ccmake.define.{name}={value}" for name, value in defined.items()]
+    log = folder / "build.log"
+    with log.open("w", encoding="utf-8") as stream:
+        done = subprocess.run(
+            [*command, *settings, str(sdist)],
+            cwd=folder,
+            env={**os.environ, **OFFLINE},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        pytest.fail(log.read_text(encoding="utf-8")[-8000:], False)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -131,7 +153,7 @@ def test_sdist_holds_what_a_build_and_the_tests_need(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     wanted = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"}
-    for folder in ("csrc", "python", "tests", "bench", "tools", "examples", "docs"):
+    for folder in ("csrc", "python", "tests", "bench", "tools", "examples", "docs", "cmake"):
         wanted |= {
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / folder).rglob("*")
@@ -154,12 +176,66 @@ def test_build_for_this_machine_finds_its_libgomp(built: Path, tmp_path: Path) -
 def test_repaired_wheel(repaired: Path) -> None:
     """Tag, libraries, search paths, licence; the wheel is small."""
     assert tool.check(repaired) == []
-    assert repaired.stat().st_size < 10e6
+    assert repaired.stat().st_size < 30e6
     show = [str(Path(sys.executable).with_name("auditwheel")), "show", str(repaired)]
     shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
     assert re.search(
         r'consistent with the following platform tag: "manylinux_', " ".join(shown.split())
     )
+
+
+@needs_nvcc
+def test_registers_are_those_of_the_table(built: Path) -> None:
+    """docs/cuda-registers.txt; by another nvcc only that nothing is spilled and nothing is missing.
+
+    That a spilled register fails the build is what the build's options say (CMakeLists.txt).
+    """
+    log = (built.parent / "build.log").read_text(encoding="utf-8")
+    lines = list(resources.registers_table(log))
+    table = (ROOT / "docs" / "cuda-registers.txt").read_text(encoding="utf-8").splitlines()
+    if lines[0] == table[0]:
+        assert lines == table
+    assert [line.split("  ")[0] for line in lines] == [line.split("  ")[0] for line in table]
+    assert not [line for line in lines[4:] if "spilled" in line]
+
+
+@needs_nvcc
+def test_architectures_of_the_wheel(built: Path, tmp_path: Path) -> None:
+    """Machine code for each of the preset's, and PTX of the newest for GPUs to come."""
+    run([sys.executable, "-m", "wheel", "unpack", "-d", str(tmp_path), str(built)])
+    (module,) = tmp_path.rglob("_cuda.*.so")
+    log = (built.parent / "build.log").read_text(encoding="utf-8")
+    compiled = {a for uses in resources.read_log(log).values() for a in uses}
+    *others, newest = WHEEL["CMAKE_CUDA_ARCHITECTURES"].split(";")
+    assert compiled == {newest, *(each.removesuffix("-real") for each in others)}
+    assert all(each.endswith("-real") for each in others), "machine code alone"
+    assert newest.isdigit(), "to CMake: machine code and PTX"
+    assert module.stat().st_size < 30e6
+
+
+@needs_nvcc
+def test_cuda_layers_without_a_driver(clean: Path) -> None:
+    """The repaired wheel is imported, says what is missing, and the CPU's layers work."""
+    code = """
+import json, fastrnn
+import numpy as np
+why = fastrnn.cuda.why_not_available()
+try:
+    fastrnn.LSTM(3, 4, device="cuda")
+except RuntimeError as error:
+    refused = str(error)
+else:
+    refused = ""
+fastrnn.LSTM(3, 4)(np.zeros((2, 1, 3), np.float32))
+print(json.dumps([fastrnn.cuda.is_available(), why, refused]))
+"""
+    available, why, refused = output(clean, code)
+    if available:
+        assert why == ""
+        assert "array-api-compat" in refused
+    else:
+        assert why.startswith(("cudaGetDeviceCount: cudaError", "no device"))
+        assert refused == f"[lstm] a GPU must be available, got none: {why}"
 
 
 def test_check_refuses_a_wheel_that_was_not_repaired(built: Path) -> None:

@@ -75,9 +75,14 @@ def check(wheel: Path) -> list[str]:
         if not any(tree.glob(f"*.dist-info/licenses/{LICENCE}")):
             wrong.append(f"licenses must hold {LICENCE}, got none")
     modules = [name for name in libraries if re.match(r"fastrnn/_cpu\.[^/]*\.so$", name)]
-    others = sorted(set(libraries) - set(modules))
-    if len(modules) != 1:
-        wrong.append(f"a wheel must hold one module, got {modules}")
+    cuda = [name for name in libraries if re.match(r"fastrnn/_cuda\.[^/]*\.so$", name)]
+    others = sorted(set(libraries) - set(modules) - set(cuda))
+    if len(modules) != 1 or len(cuda) > 1:
+        wrong.append(f"a wheel must hold one module for each engine, got {modules + cuda}")
+    for name in cuda:  # the driver's library too is looked for at run time
+        strange = [n for n in libraries[name]["NEEDED"] if re.match(r"libcu|libnv|libgomp", n)]
+        if strange:
+            wrong.append(f"{name} must need no library of CUDA's or OpenMP's, got {strange}")
     if others != [f"fastrnn/{LIBRARY}"]:
         wrong.append(f"libraries must be fastrnn/{LIBRARY} alone, got {others}")
     for name, entries in libraries.items():

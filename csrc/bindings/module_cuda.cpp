@@ -240,6 +240,13 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
           "plan",
           [](const Stack& s, const Checked& c, bool back) { return gpu::plan_of(s, c, back); },
           py::arg("call"), py::arg("backward"))
+      .def(
+          "plan_sizes",
+          [](const Stack& s, int64_t T, int64_t B, int device, bool back) {
+            check_sizes(s.spec, T, B);
+            return gpu::plan_of(s, T, B, device, back);
+          },
+          py::arg("T"), py::arg("B"), py::arg("device"), py::arg("backward"))
       .def("forward", &forward, py::keep_alive<0, 1>())
       .def("backward", &backward, py::keep_alive<0, 1>());
 

@@ -229,11 +229,13 @@ Mode mode_in_use() { return chosen_mode; }
 void use_mode(Mode mode) { chosen_mode = mode; }
 
 Plan plan_of(const Stack& stack, const Call& call, bool backward) {
-  const Sizes sizes{call.problem.T, call.problem.B, stack.spec.units,
-                    static_cast<int>(stack.spec.directions)};
-  const OnDevice here(stack.spec.op, call.device);
-  return plan_pass(stack.spec.op, *stack.kernels, device(call.device), sizes, backward,
-                   mode_in_use());
+  return plan_of(stack, call.problem.T, call.problem.B, call.device, backward);
+}
+
+Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
+  const Sizes sizes{T, B, stack.spec.units, static_cast<int>(stack.spec.directions)};
+  const OnDevice here(stack.spec.op, index);
+  return plan_pass(stack.spec.op, *stack.kernels, device(index), sizes, backward, mode_in_use());
 }
 
 int64_t meeting_bytes(const Plan& plan) {

@@ -69,6 +69,7 @@ Mode mode_in_use();
 void use_mode(Mode mode);
 
 Plan plan_of(const Stack& stack, const Call& call, bool backward);
+Plan plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool backward);
 
 // Bytes of the memory that blocks meet in.
 int64_t meeting_bytes(const Plan& plan);

@@ -98,8 +98,8 @@ Plan grid(const std::string& op, const Work& w) {
   const void* kernel = grid_kernel(w.kernels, w.backward);
   const Sizes& n = w.sizes;
   if (!kernel || !w.device.cooperative || n.T >= INT32_MAX || n.B >= INT32_MAX) return best;
-  for (int units = 1; units <= kMostThreads / kTileRows; units *= 2) {
-    if (units > 1 && units / 2 >= n.H) break;
+  for (int units = 1; units <= kMostThreads / kTileRows; ++units) {
+    if (units > n.H) break;
     const int64_t blocks = ceil_div(n.H, units);
     const int64_t most = w.device.processors / (blocks * n.directions);
     for (int64_t replicas = std::min<int64_t>(most, std::max<int64_t>(n.B, 1)); replicas >= 1;

@@ -17,26 +17,25 @@
 namespace fastrnn {
 namespace gpu {
 
-// Adds up N values over the lanes, in the order of lanes' bits 4, 3, 2, 1, 0. Returns value
-// lane / (32 / N).
-template <int N> FASTRNN_DEVICE float sum_over_lanes(float (&v)[N]) {
-  const int lane = thread() % kLanes;
-  int n = N;
-  FASTRNN_UNROLL
-  for (int bit = kLanes / 2; bit > 0; bit /= 2) {
-    const bool upper = lane & bit;
-    if (n > 1) {
-      n /= 2;
-      FASTRNN_UNROLL
-      for (int i = 0; i < n; ++i) {
-        const float give = upper ? v[i] : v[i + n], keep = upper ? v[i + n] : v[i];
-        v[i] = keep + shuffle_xor(give, bit, "product: lanes exchange sums");
-      }
-    } else {
-      v[0] = v[0] + shuffle_xor(v[0], bit, "product: lanes add up");
+// Adds up the first N values over the lanes, in the order of lanes' bits 4, 3, 2, 1, 0. Returns
+// value lane / (32 / N). (By recursion, so that every index is a constant and v stays in registers.)
+template <int N, int Bit = kLanes / 2, int Size>
+FASTRNN_DEVICE float sum_over_lanes(float (&v)[Size]) {
+  if constexpr (Bit == 0) {
+    return v[0];
+  } else if constexpr (N == 1) {
+    v[0] = v[0] + shuffle_xor(v[0], Bit, "product: lanes add up");
+    return sum_over_lanes<1, Bit / 2>(v);
+  } else {
+    constexpr int n = N / 2;
+    const bool upper = thread() & Bit;
+    FASTRNN_UNROLL
+    for (int i = 0; i < n; ++i) {
+      const float give = upper ? v[i] : v[i + n], keep = upper ? v[i + n] : v[i];
+      v[i] = keep + shuffle_xor(give, Bit, "product: lanes exchange sums");
     }
+    return sum_over_lanes<n, Bit / 2>(v);
   }
-  return v[0];
 }
 
 // A warp's tile over one chunk of n values.
@@ -52,14 +51,17 @@ template <int R, class S> FASTRNN_DEVICE void multiply_tile(const float* rows, i
   float v[R * C] = {};
   for (int k = 4 * lane; k < n; k += 4 * kLanes) {
     Quad<S> q[C];
+    FASTRNN_UNROLL
     for (int c = 0; c < C; ++c) q[c] = *reinterpret_cast<const Quad<S>*>(w[c] + k);
+    FASTRNN_UNROLL
     for (int r = 0; r < R; ++r) {
       const Quad<float> x = *reinterpret_cast<const Quad<float>*>(rows + r * row_stride + k);
-      for (int j = 0; j < 4; ++j)
-        for (int c = 0; c < C; ++c) v[r * C + c] = fused(x.v[j], widen(q[c].v[j]), v[r * C + c]);
+      FASTRNN_UNROLL
+      for (int i = 0; i < 4 * C; ++i)
+        v[r * C + i % C] = fused(x.v[i / C], widen(q[i % C].v[i / C]), v[r * C + i % C]);
     }
   }
-  const float sum = sum_over_lanes(v);
+  const float sum = sum_over_lanes<R * C>(v);
   constexpr int kOwners = kLanes / (R * C);  // lanes that hold the same sum
   const int i = lane / kOwners;
   if (lane % kOwners == 0 && column + i % C < columns) {

@@ -313,6 +313,8 @@ class _Optimizer:
             raise ValueError(f"[{self._op}] modules must not be empty, got {modules!r}")
         if len({id(m) for m in self.modules}) < len(self.modules):
             raise ValueError(f"[{self._op}] modules must be distinct, got one of them twice")
+        if not all(isinstance(p, np.ndarray) for m in self.modules for p in m.parameters.values()):
+            raise TypeError(f"[{self._op}] modules must be on the CPU, got one on a GPU")
         self.lr = lr
         self._step = 0
         # One dict per module and buffer: name of the parameter -> array of its shape.

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <deque>
+#include <map>
 #include <stdexcept>
 
 #include "core/error.h"
@@ -14,6 +15,8 @@ namespace fastrnn {
 namespace {
 
 std::string failing;
+bool with_host = false;
+std::map<uintptr_t, int> elsewhere;
 
 void maybe_fail(const std::string& op, const char* call) {
   if (failing != call) return;
@@ -31,14 +34,19 @@ std::deque<gpu::Device>& devices() {
 
 namespace emulation {
 
-void use_device(int processors, int64_t shared_per_block, bool cooperative) {
+void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz) {
   gpu::Device device = devices().back();
   ++device.index;
   device.processors = processors;
   device.shared_per_block = shared_per_block;
   device.cooperative = cooperative;
+  device.gigahertz = gigahertz;
   devices().push_back(device);
 }
+
+void place_on(uintptr_t pointer, int device) { elsewhere[pointer] = device; }
+
+void take_host_arrays(bool take) { with_host = take; }
 
 void fail_next_call(const std::string& name) { failing = name; }
 
@@ -50,10 +58,14 @@ int device_count() { return 1; }
 std::string why_none() { return ""; }
 int current_device() { return 0; }
 const Device& device(int) { return devices().back(); }
-// The host's too, so that tensors of torch's CPU build can stand for those on a GPU.
-bool reaches(int32_t dlpack_device) { return dlpack_device == 1 || dlpack_device == 2; }
-// All memory may be the device's: what is not, the arrays' own libraries say.
-int device_of(const void*) { return 0; }
+bool reaches(int32_t dlpack_device) {
+  constexpr int32_t kHost = 1, kCuda = 2;
+  return dlpack_device == kCuda || (with_host && dlpack_device == kHost);
+}
+int device_of(const void* pointer) {
+  const auto found = elsewhere.find(reinterpret_cast<uintptr_t>(pointer));
+  return found == elsewhere.end() ? 0 : found->second;
+}
 
 Report* reports(int) {
   static Report report{};

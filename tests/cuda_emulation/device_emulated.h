@@ -9,7 +9,14 @@ namespace fastrnn {
 namespace emulation {
 
 // Every plan asks for the device anew, under this index, so that plans of another are not found.
-void use_device(int processors, int64_t shared_per_block, bool cooperative);
+void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz);
+
+// Which device memory that begins here is said to be on; -1: on none. All other memory is on 0.
+void place_on(uintptr_t pointer, int device);
+
+// Whether arrays that say they are in the host's memory are the device's too, so that tensors of
+// torch's CPU build can stand for those on a GPU.
+void take_host_arrays(bool take);
 
 // The next call of this name ("launch", "zero", ...) fails as a lost device does.
 void fail_next_call(const std::string& name);

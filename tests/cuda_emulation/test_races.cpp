@@ -2,7 +2,7 @@
 // primitive: for sanitizers, and for seeing that each primitive that orders memory is missed when
 // it is taken away. Forward and backward in the grid mode must give what the stepwise mode gives.
 //
-//   test_races [--remove NAME] [--list] [--quick]     (quick: in one schedule)
+//   test_races [--remove NAME] [--list] [--quick] [--cell NAME]     (quick: in one schedule)
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -190,11 +190,12 @@ void compare(const std::string& what, const Results& a, const Results& b) {
     }
 }
 
-void run_all(bool quick) {
+void run_all(bool quick, const std::string& only) {
   using emulation::Schedule;
   std::vector<std::string> cells;
   for (const KernelSet* set : all_kernel_sets())
-    if (set->storage == Storage::kFloat) cells.push_back(set->cell);
+    if (set->storage == Storage::kFloat && (only.empty() || only == set->cell))
+      cells.push_back(set->cell);
   for (const std::string& cell : cells) {
     // 9 rows: two tiles. The second shape has a product of several chunks in backward.
     std::vector<Shape3> shapes = {{4, 9, 5}};
@@ -216,15 +217,17 @@ void run_all(bool quick) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  emulation::use_device(16, 227 << 10, true);
+  emulation::use_device(16, 227 << 10, true, 1.7);
   bool list = false, quick = false;
+  std::string only;
   for (int i = 1; i < argc; ++i) {
     if (!std::strcmp(argv[i], "--remove") && i + 1 < argc) emulation::remove(argv[++i]);
+    if (!std::strcmp(argv[i], "--cell") && i + 1 < argc) only = argv[++i];
     if (!std::strcmp(argv[i], "--list")) list = true;
     if (!std::strcmp(argv[i], "--quick")) quick = true;
   }
   try {
-    run_all(quick);
+    run_all(quick, only);
   } catch (const Error& e) {
     fail(e.what());
   }

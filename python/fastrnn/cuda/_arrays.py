@@ -1,7 +1,8 @@
 """What the driver asks of an array library, beside the array API standard.
 
-`array_api_compat` gives one namespace for CuPy, torch and whatever follows the standard. The few
-things that the standard does not have are here, once: streams, names of dtypes, autograd.
+`array_api_compat` gives one namespace for CuPy and whatever follows the standard. The few things
+that the standard does not have are here, once: streams, names of dtypes, autograd. torch's few
+names that differ are here too, so that `fastrnn.torch` needs torch alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _CUDA = (2, 13)  # DLPack's types of device: CUDA, and memory that it manages
 
 def is_device_array(value: Any) -> bool:
     """Whether this is an array in a GPU's memory."""
+    if _is_torchs(value):  # whose interface refuses a tensor that wants a gradient
+        return bool(value.is_cuda)
     if hasattr(value, "__cuda_array_interface__"):
         return True
     device = getattr(value, "__dlpack_device__", None)
@@ -60,7 +63,7 @@ class Library:
         Its namespace, of the array API standard.
     """
 
-    def __init__(self, xp: ModuleType) -> None:
+    def __init__(self, xp: Any) -> None:
         self.xp = xp
 
     def dtype(self, name: str) -> Any:
@@ -128,7 +131,29 @@ class _CuPy(Library):
             return cupy.random.default_rng(seed).random(tuple(shape), dtype=cupy.float32)
 
 
+class _TorchNames:
+    """torch with the standard's names for what the driver uses."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.modules["torch"], name)
+
+    @staticmethod
+    def permute_dims(array: Any, axes: tuple[int, ...]) -> Any:
+        return array.permute(axes)
+
+    @staticmethod
+    def expand_dims(array: Any, *, axis: int) -> Any:
+        return array.unsqueeze(axis)
+
+    @staticmethod
+    def astype(array: Any, dtype: Any) -> Any:
+        return array.to(dtype)
+
+
 class _Torch(Library):
+    def __init__(self) -> None:
+        super().__init__(_TorchNames())
+
     def array_types(self) -> tuple[type, ...]:
         return (sys.modules["torch"].Tensor,)
 
@@ -153,8 +178,17 @@ class _Torch(Library):
 
 @cache
 def _library(xp: ModuleType) -> Library:
-    kind = {"array_api_compat.cupy": _CuPy, "array_api_compat.torch": _Torch}
-    return kind.get(xp.__name__, Library)(xp)
+    return (_CuPy if xp.__name__ == "array_api_compat.cupy" else Library)(xp)
+
+
+@cache
+def _torch() -> Library:
+    return _Torch()
+
+
+def _is_torchs(array: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
 
 
 def _compat(op: str) -> Any:
@@ -180,6 +214,8 @@ def library_of(op: str, array: Any) -> Library:
     """
     if not is_device_array(array):
         raise TypeError(f"[{op}] x must be an array on a GPU, got {type(array).__name__}")
+    if _is_torchs(array):
+        return _torch()
     try:
         return _library(_compat(op).array_namespace(array))
     except TypeError:

@@ -76,6 +76,24 @@ class Weights:
         call = self.native.check(x, (), None, None, None, batch_first, 0, self._parameters(), None)
         return call.y_shape(self.native)  # type: ignore[no-any-return]
 
+    def explain(self, T: int, B: int, recompute: int) -> dict[str, Any]:
+        """The plans of a call of this size; see `fastrnn.explain`."""
+
+        def facts(backward: bool) -> dict[str, Any]:
+            index = self._library(given).index(given)
+            plan = self.native.plan_sizes(T, B, index, backward)
+            names = ("mode", "blocks", "threads", "units", "replicas", "shared_bytes")
+            return {name: getattr(plan, name) for name in (*names, "model_microseconds")}
+
+        given = self._parameters()[0]
+        return {
+            "cell": self.cell,
+            "dtype": self.dtype,
+            "device": self._native().device(self._library(given).index(given)),
+            "forward": facts(False),
+            "backward": facts(True),
+        }
+
     def infer(
         self,
         x: Any,

@@ -1,0 +1,417 @@
+"""Correctness on a GPU at full size: every mode against float64, with cuDNN beside it.
+
+Each case runs three times and more: `torch.nn` in float64, whose results are the truth; `torch.nn`
+on cuDNN in the case's dtype; `fastrnn.torch` in each mode. All get the same numbers, rounded to the
+dtype. An error is max |a - b| / max |b| of a tensor. Ours may be 1.5 times cuDNN's, or `LEAST`
+where that is more; in float64, where cuDNN is the truth, 1e-10.
+
+The truth itself, and what torch does not have (resets, other libraries' arrays), is checked against
+`fastrnn.reference` on small cases. Beside numbers: graphs that were captured give what calls give,
+and calls return while the GPU is still busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastrnn
+import fastrnn.cuda
+import fastrnn.torch
+from fastrnn import _native, functional, reference
+
+from . import report
+from .report import Row, Task
+from .timing import (
+    CELLS,
+    DTYPES,
+    NARROW,
+    SHAPES,
+    Case,
+    make_layer,
+    normal,
+    relative,
+    still_works,
+    tf32,
+)
+
+MODES = ("grid", "stepwise")
+FACTOR = 1.5
+# Where cuDNN's error is less: one rounding of the dtype is no fault. (Of float32 a few, since its
+# sums have many, and errors that small are chance.)
+LEAST = {"float32": 2.0**-21, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+FLOAT64 = 1e-10
+# Of small cases against the reference: some roundings in a row.
+SMALL = {"float64": FLOAT64, "float32": 1e-4, "float16": 3e-2, "bfloat16": 2.5e-1}
+
+Tensors = dict[str, torch.Tensor]
+
+
+def cases() -> list[Case]:
+    """The timed shapes, then all options of a layer that torch has, then float64."""
+    full = [Case(cell, dtype, *shape) for shape in SHAPES for cell in CELLS for dtype in DTYPES]
+    options = [
+        Case(cell, dtype, 256, 16, 256, L=2, D=2, lengths=True)
+        for cell in CELLS
+        for dtype in (*DTYPES, "float64")
+    ]
+    plain = [Case(cell, "float64", 256, B, H) for cell in CELLS for B, H in ((1, 200), (64, 512))]
+    return [*full, *options, *plain]
+
+
+# ---- against float64, beside cuDNN ---------------------------------------------------------------
+
+
+def make_data(case: Case, device: str) -> Tensors:
+    """x, initial states and gradients in the case's dtype, and lengths."""
+
+    def data(seed: int, *shape: int) -> torch.Tensor:
+        return normal(*shape, seed=seed, dtype=case.dtype, device=device)
+
+    state = (case.L * case.D, case.B, case.H)
+    found = {
+        "x": data(1, case.T, case.B, case.H),
+        "h0": data(2, *state),
+        "c0": data(3, *state),
+        "dy": data(4, case.T, case.B, case.D * case.H),
+        "dhn": data(5, *state),
+        "dcn": data(6, *state),
+    }
+    if case.lengths:
+        steps = np.random.default_rng(7).integers(1, case.T + 1, case.B)
+        found["lengths"] = torch.from_numpy(np.append(steps[1:], case.T))
+    return found
+
+
+def train_step(layer: torch.nn.Module, data: Tensors, package: Any) -> Tensors:
+    """Results and gradients by name, of a layer out of a package."""
+    dtype = next(layer.parameters()).dtype
+    count = 2 if isinstance(layer, package.LSTM) else 1
+    x, *states = (data[name].to(dtype).requires_grad_() for name in ("x", "h0", "c0")[: 1 + count])
+    y, final = _called(layer, x, tuple(states) if count == 2 else states[0], data, package)
+    finals = final if isinstance(final, tuple) else (final,)
+    outputs = dict(zip(("y", "hn", "cn"), (y, *finals), strict=False))
+    inputs = dict(zip(("x", "h0", "c0"), (x, *states), strict=False)) | dict(
+        layer.named_parameters()
+    )
+    grads = torch.autograd.grad(
+        list(outputs.values()),
+        list(inputs.values()),
+        [data[f"d{name}"].to(dtype) for name in outputs],
+    )
+    named = {f"d{name}": grad for name, grad in zip(inputs, grads, strict=True)}
+    return {name: tensor.detach() for name, tensor in (outputs | named).items()}
+
+
+def _called(layer: Any, x: Any, hx: Any, data: Tensors, package: Any) -> tuple[Any, Any]:
+    """y and the final state; with lengths as each package takes them."""
+    if "lengths" not in data:
+        y, final = layer(x, hx)
+        return y, final
+    lengths = data["lengths"]
+    if package is fastrnn.torch:
+        y, final = layer(x, hx, lengths=lengths.to(x.device))
+        return y, final
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+    y, final = layer(packed, hx)
+    return torch.nn.utils.rnn.pad_packed_sequence(y, total_length=len(x))[0], final
+
+
+def make_layers(case: Case, device: str) -> dict[str, torch.nn.Module]:
+    """The truth, cuDNN and ours, with the same parameters, rounded to the case's dtype."""
+    torch.manual_seed(0)
+    theirs = make_layer(torch.nn, case, case.dtype, device)
+    layers = {
+        "float64": make_layer(torch.nn, case, "float64", device),
+        "cudnn": theirs,
+        "fastrnn": make_layer(fastrnn.torch, case, case.dtype, device),
+    }
+    for layer in layers.values():
+        layer.load_state_dict(theirs.state_dict())
+    return layers
+
+
+def errors(got: Tensors, truth: Tensors) -> dict[str, float]:
+    """The error of each tensor."""
+    return {name: relative(tensor, truth[name]) for name, tensor in got.items()}
+
+
+def allowed(dtype: str, theirs: float) -> float:
+    """The most that our error may be where cuDNN's is `theirs`."""
+    return FLOAT64 if dtype == "float64" else max(FACTOR * theirs, LEAST[dtype])
+
+
+def judge(dtype: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple[str, float]:
+    """The tensor that is furthest towards its bound, and its error over the bound.
+
+    NaN is above every bound.
+    """
+    shares = {name: error / allowed(dtype, theirs[name]) for name, error in ours.items()}
+    worst = max(shares, key=lambda name: np.inf if np.isnan(shares[name]) else shares[name])
+    return worst, shares[worst]
+
+
+def compare(case: Case, device: str, modes: tuple[str, ...] = MODES) -> Row:
+    """The errors of a case: cuDNN's, and ours in each mode; or why a mode cannot run it."""
+    layers, data = make_layers(case, device), make_data(case, device)
+    with tf32(False):
+        truth = train_step(layers["float64"], data, torch.nn)
+        theirs = errors(train_step(layers["cudnn"], data, torch.nn), truth)
+    found: Row = {"cudnn": theirs, "modes": {}}
+    for mode in modes:
+        try:
+            with forced(mode):
+                ours = errors(train_step(layers["fastrnn"], data, fastrnn.torch), truth)
+        except NotImplementedError as error:
+            found["modes"][mode] = {"skipped": str(error)}
+            continue
+        worst, share = judge(case.dtype, ours, theirs)
+        found["modes"][mode] = {"errors": ours, "worst": worst, "of_bound": share}
+        if not share <= 1:
+            got, bound = ours[worst], allowed(case.dtype, theirs[worst])
+            found["failed"] = f"{mode}: {worst} must be within {bound:.2g}, got {got:.2g}"
+    return found
+
+
+def forced(mode: str) -> Any:
+    """A mode; `any` where the engine has none."""
+    return contextlib.nullcontext() if mode == "any" else fastrnn.cuda.mode(mode)
+
+
+def say(row: Row) -> str:
+    """A row in the terminal."""
+    if "modes" not in row:
+        return "ok"
+    texts = []
+    for mode, found in row["modes"].items():
+        if "skipped" in found:
+            texts.append(f"{mode} skipped ({found['skipped']})")
+        else:
+            texts.append(f"{mode} {100 * found['of_bound']:.0f} % of the bound ({found['worst']})")
+    return "; ".join(texts)
+
+
+# ---- against fastrnn.reference -------------------------------------------------------------------
+
+SMALL_SIZES = {"T": 9, "B": 5, "I": 7, "H": 33}
+
+
+def small_data(cell: str, layers: int = 2) -> dict[str, Any]:
+    """A bidirectional stack with lengths, resets and initial states, in float64 on the host."""
+    rng = np.random.default_rng(0)
+    T, B, I, H = SMALL_SIZES.values()
+    kind = next(c for c in _native.engine.cells() if c["name"] == cell)
+    gates, states = kind["gates"], kind["states"]
+    params: dict[str, np.ndarray] = {}
+    for layer in range(layers):
+        width = 2 * H if layer else I
+        for suffix in (f"_l{layer}", f"_l{layer}_reverse"):
+            shapes = {"weight_ih": (gates * H, width), "weight_hh": (gates * H, H)}
+            shapes |= {"bias_ih": (gates * H,), "bias_hh": (gates * H,)}
+            for name, shape in shapes.items():
+                params[name + suffix] = rng.uniform(-(H**-0.5), H**-0.5, shape)
+
+    def state() -> Any:
+        arrays = tuple(rng.standard_normal((2 * layers, B, H)) for _ in range(states))
+        return arrays if states > 1 else arrays[0]
+
+    return {
+        "params": params,
+        "x": rng.standard_normal((T, B, I)),
+        "state": state(),
+        "dy": rng.standard_normal((T, B, 2 * H)),
+        "dstate": state(),
+        "lengths": rng.integers(1, T + 1, B),
+        "resets": rng.random((T, B)) < 0.2,
+    }
+
+
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Containers of arrays with a function of each array."""
+    if isinstance(value, dict):
+        return {name: mapped(v, function) for name, v in value.items()}
+    return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+
+
+def step_of(module: Any, cell: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Results and gradients of `fastrnn.functional`, or of the reference, by name."""
+    options = {"lengths": data["lengths"], "resets": data["resets"]}
+    y, final, tape = module.forward(cell, data["x"], data["params"], data["state"], **options)
+    dx, dinitial, grads = module.backward(cell, data["params"], tape, data["dy"], data["dstate"])
+    found = {"y": y, "dx": dx, **{f"d{name}": grad for name, grad in grads.items()}}
+    for names, state in ((("hn", "cn"), final), (("dh0", "dc0"), dinitial)):
+        found |= zip(names, state if isinstance(state, tuple) else (state,), strict=False)
+    return found
+
+
+def with_torch(array: np.ndarray, dtype: str) -> Any:
+    """On the GPU, as a tensor; floating numbers in a dtype."""
+    tensor = torch.from_numpy(array).to("cuda")
+    return tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
+
+
+def with_cupy(array: np.ndarray, dtype: str) -> Any:
+    """The same, as an array of CuPy."""
+    import cupy
+
+    return cupy.asarray(array if array.dtype.kind != "f" else array.astype(dtype))
+
+
+def on_host(array: Any) -> np.ndarray:
+    return array.double().cpu().numpy() if isinstance(array, torch.Tensor) else array.get()
+
+
+def put(data: dict[str, Any], dtype: str, to_gpu: Callable[[np.ndarray, str], Any]) -> Any:
+    """The data on the GPU; states beside h are float32 at least."""
+    wide = "float32" if dtype in NARROW else dtype
+    found = {name: mapped(value, lambda a: to_gpu(a, dtype)) for name, value in data.items()}
+    for name in ("state", "dstate"):
+        if isinstance(data[name], tuple):
+            h, c = data[name]
+            found[name] = (to_gpu(h, dtype), to_gpu(c, wide))
+    return found
+
+
+def against_reference(
+    cell: str, dtype: str, mode: str, to_gpu: Callable[[np.ndarray, str], Any]
+) -> Row:
+    """A small case with every option by `fastrnn.functional`, against the reference."""
+    data = small_data(cell)
+    on_gpu = put(data, dtype, to_gpu)
+    rounded = {name: mapped(value, on_host) for name, value in on_gpu.items()}
+    as_doubles = mapped(rounded, lambda a: a.astype(np.float64) if a.dtype.kind == "f" else a)
+    as_doubles |= {"lengths": data["lengths"], "resets": data["resets"]}
+    wanted = step_of(reference, cell, as_doubles)
+    with forced(mode):
+        got = step_of(functional, cell, on_gpu)
+    found = {}
+    for name, array in got.items():
+        pair = (on_host(array).astype(np.float64), np.asarray(wanted[name]))
+        found[name] = relative(*map(torch.from_numpy, pair))
+    if not all(error <= SMALL[dtype] for error in found.values()):
+        return {"errors": found, "failed": f"errors must be within {SMALL[dtype]:g}, got {found}"}
+    return {"errors": found}
+
+
+# ---- graphs, and waiting -------------------------------------------------------------------------
+
+
+def step_in(layer: torch.nn.Module, x: torch.Tensor, train: bool) -> tuple[torch.Tensor, ...]:
+    """The results of a call, or of a training step."""
+    if not train:
+        with torch.no_grad():
+            return (layer(x)[0],)
+    y = layer(x)[0]
+    return (y.detach(), *torch.autograd.grad(y.sum(), [x, *layer.parameters()]))
+
+
+def captured(cell: str, mode: str, train: bool) -> Row:
+    """A captured call on new numbers gives what a call gives."""
+    case = Case(cell, "float32", 16, 8, 128)
+    layer = make_layer(fastrnn.torch, case, case.dtype, "cuda")
+    x = normal(case.T, case.B, case.H, seed=1, dtype=case.dtype, device="cuda")
+    x.requires_grad_(train)
+    with forced(mode):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries set themselves up outside of the capture
+            for _ in range(3):
+                step_in(layer, x, train)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = step_in(layer, x, train)
+        with torch.no_grad():
+            x.copy_(normal(*x.shape, seed=2, dtype=case.dtype, device="cuda"))
+        graph.replay()
+        wanted = step_in(layer, x, train)
+    apart = max(relative(a, b) for a, b in zip(results, wanted, strict=True))
+    if not apart <= LEAST["float32"]:
+        return {"failed": f"a replay must give what a call gives, got an error of {apart:.2g}"}
+    return {"apart": apart}
+
+
+def returns_early(cell: str, mode: str) -> Row:
+    """A training step comes back while the GPU is busy with what was there before it."""
+    case = Case(cell, "float32", 16, 8, 128)
+    layer = make_layer(fastrnn.torch, case, case.dtype, "cuda")
+    x = normal(case.T, case.B, case.H, seed=1, dtype=case.dtype, device="cuda").requires_grad_()
+    with forced(mode):
+        for _ in range(3):
+            step_in(layer, x, train=True)
+        torch.cuda.synchronize()
+        busy = torch.cuda.Event()
+        torch.cuda._sleep(4_000_000_000)  # cycles: seconds, and a call takes milliseconds
+        busy.record()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step_in(layer, x, train=True)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        waited = busy.query()
+        torch.cuda.synchronize()
+    return {"failed": "a call must not wait for the GPU, got one that did"} if waited else {}
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def all_cells() -> list[str]:
+    """Also those that torch does not have."""
+    return [cell["name"] for cell in _native.engine.cells()]
+
+
+def tasks(device: str) -> list[Task]:
+    """Everything that is checked: quick things first."""
+    libraries: dict[str, Any] = {"torch": with_torch}
+    if importlib.util.find_spec("array_api_compat"):
+        libraries["cupy"] = with_cupy
+    else:
+        print("array-api-compat is not installed: calls with CuPy's arrays are left out")
+    found = []
+    for library, to_gpu in libraries.items():
+        for cell in all_cells():
+            for dtype in SMALL:
+                # CuPy's bfloat16 wants another package.
+                for mode in MODES if (library, dtype) != ("cupy", "bfloat16") else ():
+                    name = f"{cell} {dtype} {mode} on {library} against the reference"
+                    run = partial(against_reference, cell, dtype, mode, to_gpu)
+                    found.append(Task({"case": name}, run))
+    for cell in CELLS:
+        for mode in MODES:
+            for train in (False, True):
+                name = f"{cell} {mode} {'training step' if train else 'forward'} in a graph"
+                found.append(Task({"case": name}, partial(captured, cell, mode, train)))
+            name = f"{cell} {mode} returns before the GPU is done"
+            found.append(Task({"case": name}, partial(returns_early, cell, mode)))
+    found += [Task(case.fields(), partial(compare, case, device)) for case in cases()]
+    return found
+
+
+def one(options: argparse.Namespace) -> None:
+    """One small forward and backward for each cell, dtype and mode: for compute-sanitizer."""
+    for cell in options.cell or all_cells():
+        data = small_data(cell)
+        for dtype in options.dtype:
+            for mode in options.mode:
+                try:
+                    with forced(mode):
+                        step_of(functional, cell, put(data, dtype, with_torch))
+                    torch.cuda.synchronize()
+                    print(f"{cell} {dtype} {mode}: ran", flush=True)
+                except NotImplementedError as error:
+                    print(f"{cell} {dtype} {mode}: skipped: {error}", flush=True)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Check what OUT/check.jsonl does not have, as much as fits in the minutes."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    path = options.out / "check.jsonl"
+    raise SystemExit(report.work_through(path, tasks("cuda"), options.minutes, say, still_works))

@@ -1,0 +1,655 @@
+"""The CUDA engine on the emulated device: the kernels, the host's side and the Python driver.
+
+Arrays are those of `fake_gpu`, which the engine's own kernels read; the emulator runs them in the
+schedules of `SCHEDULES`.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import sys
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fake_gpu
+import fastrnn
+import on_gpu
+from cases import Case, Data, cells, kernel_cases, make_data
+from conftest import ROOT
+from fastrnn import cuda, functional
+from fastrnn.cuda import _arrays
+from on_gpu import Results, put
+from tolerances import assert_gradient, assert_output
+
+SCHEDULES = [("random", 1), ("forward", 0), ("reverse", 0)]
+if os.environ.get("FASTRNN_ONE_SCHEDULE"):  # under sanitizers, which take several times as long
+    SCHEDULES = SCHEDULES[:1]
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+OUTPUTS = {"y", "hn", "cn"}
+NOT_SUMS = OUTPUTS | {"dx", "dh0", "dc0"}  # over all steps, that is
+
+
+def assert_close(case: Case, got: Results, wanted: Results) -> None:
+    assert set(got) == set(wanted)
+    for name, array in got.items():
+        if name in OUTPUTS:
+            assert_output(array, wanted[name], case.dtype, name)
+        else:
+            assert_gradient(array, wanted[name], case.dtype, name, kink="relu" in case.cell)
+
+
+def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> None:
+    for name in only or set(got):
+        assert got[name].tobytes() == wanted[name].tobytes(), name
+
+
+def modes(dtype: str) -> list[str]:
+    return ["stepwise"] if dtype == "float64" else ["grid", "stepwise"]
+
+
+RUNS = [(mode, case) for case in kernel_cases(DTYPES) for mode in modes(case.dtype)]
+
+
+@pytest.mark.parametrize(("mode", "case"), RUNS, ids=[f"{m}-{c.id}" for m, c in RUNS])
+def test_against_reference(emulated: ModuleType, mode: str, case: Case) -> None:
+    """Within the tolerances, with the same bits in every schedule and with a smaller tape."""
+    data = make_data(case)
+    wanted = on_gpu.wanted(case, data)
+    with cuda.mode(mode):
+        emulated.use_schedule(*SCHEDULES[0])
+        first = on_gpu.run(case, data)
+        for schedule in SCHEDULES[1:]:
+            emulated.use_schedule(*schedule)
+            assert_same(on_gpu.run(case, data), first)
+        again = on_gpu.run(case, data, recompute=3)
+    assert_close(case, first, wanted)
+    # Sums over steps are cut where windows meet.
+    assert_same(again, first, {n for n in first if case.T <= 64 or n in NOT_SUMS})
+    assert_close(case, again, wanted)
+
+
+def test_windows_of_a_small_tape(emulated: ModuleType) -> None:
+    """Several windows, with checkpoints between them, in both directions and with lengths."""
+    for cell, mode in itertools.product(("lstm", "gru"), ("grid", "stepwise")):
+        case = Case(cell, 150, 3, 4, 6, D=2, lengths=True, resets=True)
+        data = make_data(case)
+        with cuda.mode(mode):
+            whole, again = on_gpu.run(case, data), on_gpu.run(case, data, recompute=5)
+        assert_close(case, again, on_gpu.wanted(case, data))
+        assert_same(again, whole, NOT_SUMS & set(whole))
+
+
+def use_plan(emulated: ModuleType, processors: int, shared: int = 227 << 10) -> None:
+    emulated.use_device(processors, shared, True)
+
+
+def test_bits_do_not_depend_on_the_plan(emulated: ModuleType) -> None:
+    """Any number of SMs, so of units in a block and of rows in a group; and modes agree."""
+    for cell in cells():
+        case = Case(cell, 4, 11, 5, 37, D=2, lengths=True)
+        data = make_data(case)
+        plans, results = set(), []
+        for processors in (4, 8, 30, 132, 600):
+            use_plan(emulated, processors)
+            with cuda.mode("grid"):
+                results.append(on_gpu.run(case, data))
+            plans.add(plan_of(case))
+        assert len(plans) >= 3, plans
+        for other in results[1:]:
+            assert_same(other, results[0])
+
+
+def plan_of(case: Case, mode: str = "grid") -> tuple[int, int, int]:
+    stack = cuda._native.engine.Stack(case.cell, case.dtype, 1, case.D, case.I, case.H, True)
+    shapes = [shape for _, shape in stack.parameters]
+    parameters = tuple(fake_gpu.zeros(shape) for shape in shapes)
+    x = fake_gpu.zeros((case.T, case.B, case.I))
+    call = stack.check(x, (), None, None, None, False, 0, parameters, None)
+    with cuda.mode(mode):
+        plan = stack.plan(call, False)
+    return plan.blocks, plan.units, plan.replicas
+
+
+def test_rows_and_pieces_have_the_bits_of_the_whole(emulated: ModuleType) -> None:
+    """A row alone as in its batch; a sequence step by step as whole; with a tape or without."""
+    for cell in ("lstm", "gru", "rnn_tanh"):
+        case = Case(cell, 7, 9, 5, 21)
+        data = make_data(case)
+        with cuda.mode("grid"):
+            whole = on_gpu.run(case, data)
+            y, _ = infer(case, data)
+            assert y.get().tobytes() == whole["y"].tobytes()
+            state, steps = on_gpu.put_state(data.state), []
+            for t in range(case.T):
+                part = replace(data, x=data.x[t : t + 1])
+                y, state = infer(case, part, state)
+                steps.append(y.get())
+            assert np.concatenate(steps).tobytes() == whole["y"].tobytes()
+            row = replace(
+                data,
+                x=data.x[:, 4:5],
+                dy=data.dy[:, 4:5],
+                state=at_row(data.state, 4),
+                dstate=at_row(data.dstate, 4),
+            )
+            alone = on_gpu.run(replace(case, B=1), row)
+        for name in ("y", "dx"):
+            assert alone[name].tobytes() == whole[name][:, 4:5].tobytes(), name
+
+
+def at_row(state: Any, b: int) -> Any:
+    if isinstance(state, tuple):
+        return tuple(at_row(s, b) for s in state)
+    return state[:, b : b + 1].copy()
+
+
+def infer(case: Case, data: Data, state: Any = None) -> Any:
+    given = on_gpu.put_state(data.state) if state is None else state
+    return functional.infer(case.cell, put(data.x), put(data.params), given, **put(data.options))
+
+
+def test_products_of_several_chunks(emulated: ModuleType) -> None:
+    """More than 512 values of k, forward and backward, with more rows than a tile."""
+    use_plan(emulated, 40)
+    case = Case("rnn_tanh", 2, 9, 3, 530)
+    data = make_data(case)
+    with cuda.mode("grid"):
+        assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
+    case = Case("lstm", 2, 3, 3, 132)
+    data = make_data(case)
+    with cuda.mode("grid"):
+        assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
+
+
+def test_long_sequences(emulated: ModuleType) -> None:
+    for cell in ("lstm", "gru"):
+        case = Case(cell, 400, 2, 3, 9)
+        data = make_data(case, seed=3)
+        assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
+    case = Case("rnn_relu", 70_000, 1, 2, 2)
+    data = make_data(case)
+    with cuda.mode("grid"):
+        assert_output(infer(case, data)[0].get(), on_gpu.wanted(case, data)["y"], "float32")
+
+
+@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+def test_nan_and_infinity_pass_through(emulated: ModuleType, mode: str) -> None:
+    for cell in cells():
+        case = Case(cell, 6, 4, 5, 18, D=2)
+        data = make_data(case)
+        data.x[2, 1, 3], data.x[4, 2, 0], data.x[1, 0, 2] = np.nan, np.inf, -np.inf
+        with cuda.mode(mode):
+            y = infer(case, data)[0].get()
+        wanted = on_gpu.wanted(case, data)["y"]
+        infinite = np.isinf(wanted)
+        assert_output(np.where(infinite, 0, y), np.where(infinite, 0, wanted), "float32")
+        assert (np.isinf(y) == infinite).all()
+        assert np.isfinite(y[:, 3]).all(), "a row must not see another row's NaN"
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+def test_lengths_of_every_integer_type(emulated: ModuleType, kind: str) -> None:
+    case = Case("gru", 6, 5, 3, 7, D=2, lengths=True)
+    data = make_data(case)
+    wanted = on_gpu.wanted(case, data)
+    spread = np.zeros(2 * case.B, kind)
+    spread[::2] = data.options["lengths"]
+    data.options["lengths"] = spread
+    options = put(data.options)
+    options["lengths"] = options["lengths"][::2]
+    for mode in ("grid", "stepwise"):
+        with cuda.mode(mode):
+            y, _ = functional.infer(
+                case.cell, put(data.x), put(data.params), put(data.state), **options
+            )
+        assert_output(y.get(), wanted["y"], "float32")
+
+
+def test_strided_arrays(emulated: ModuleType) -> None:
+    """Inputs, gradients, parameters and outputs that are parts of other arrays."""
+    case = Case("lstm", 5, 4, 6, 10, D=2)
+    data = make_data(case)
+    wanted = on_gpu.run(case, data)
+
+    def spread(a: np.ndarray) -> fake_gpu.Array:
+        return put(np.repeat(a, 2, axis=-1))[..., ::2]
+
+    x, dy = spread(data.x), spread(data.dy)
+    params = {name: spread(a) for name, a in data.params.items()}
+    state, dstate = (tuple(spread(s) for s in pair) for pair in (data.state, data.dstate))
+    out = fake_gpu.empty((5, 4, 50))[:, :, 7:27]
+    y, final, tape = functional.forward(case.cell, x, params, state, out=out)
+    assert y is out
+    back = functional.backward(case.cell, params, tape, dy, dstate)
+    assert_same(on_gpu.named(y, final, *back), wanted)
+
+
+def test_backward_again_gives_the_same_bits(emulated: ModuleType) -> None:
+    case = Case("gru", 5, 3, 4, 6, L=2)
+    data = make_data(case)
+    params, dy = put(data.params), put(data.dy)
+    y, _, tape = functional.forward(case.cell, put(data.x), params, put(data.state))
+    kept = [a.get() for a in (y, *tape.arrays)]
+    first = functional.backward(case.cell, params, tape, dy)
+    second = functional.backward(case.cell, params, tape, dy)
+    assert first[0].get().tobytes() == second[0].get().tobytes()
+    assert all(
+        a.get().tobytes() == b.tobytes() for a, b in zip((y, *tape.arrays), kept, strict=True)
+    )
+
+
+def test_nothing_waits_for_the_device(emulated: ModuleType) -> None:
+    case = Case("lstm", 5, 3, 4, 6, D=2, L=2, lengths=True, resets=True, dropout=True)
+    data = make_data(case)
+    arguments = put(data.x), put(data.params), on_gpu.put_state(data.state)
+    options, dy, dstate = put(data.options), put(data.dy), on_gpu.put_state(data.dstate)
+    for mode in ("grid", "stepwise"):
+        fake_gpu.waits.clear()
+        with cuda.mode(mode):
+            _, _, tape = functional.forward(case.cell, *arguments, recompute=2, **options)
+            functional.backward(case.cell, arguments[1], tape, dy, dstate)
+        assert fake_gpu.waits == []
+
+
+def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
+    """Grid where the weights fit on the chip, stepwise where they do not, by the model."""
+    stack = emulated.Stack("lstm", "float32", 1, 1, 4, 1024, True)
+    parameters = tuple(fake_gpu.zeros(shape) for _, shape in stack.parameters)
+
+    def mode_of(processors: int, shared: int, cooperative: bool = True) -> str:
+        emulated.use_device(processors, shared, cooperative)
+        x = fake_gpu.zeros((9, 2, 4))
+        call = stack.check(x, (), None, None, None, False, 0, parameters, None)
+        return stack.plan(call, False).mode
+
+    assert mode_of(132, 227 << 10) == "grid"
+    assert mode_of(132, 64 << 10) == "stepwise"
+    assert mode_of(40, 227 << 10) == "stepwise"
+    assert mode_of(132, 227 << 10, cooperative=False) == "stepwise"
+
+
+# ---- layers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Parameters of layers on a GPU are made by the library that pretends to be on one."""
+    monkeypatch.setattr(_arrays, "default_library", lambda op: _arrays._library(fake_gpu))
+    return fake_gpu
+
+
+def test_layers_give_what_they_give_on_the_host(library: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 4, 5)).astype(np.float32)
+    for make in (fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN):
+        host = make(5, 8, 2, bidirectional=True, seed=3)
+        gpu = make(5, 8, 2, bidirectional=True, seed=3, device="cuda")
+        assert "device='cuda'" in repr(gpu)
+        dy = rng.standard_normal((6, 4, 16)).astype(np.float32)
+        y, _, tape = host.forward(x)
+        dx, _, grads = host.backward(tape, dy)
+        y2, _, tape2 = gpu.forward(put(x))
+        dx2, _, grads2 = gpu.backward(tape2, put(dy))
+        assert isinstance(y2, fake_gpu.Array)
+        assert_output(y2.get(), y, "float32")
+        assert_gradient(dx2.get(), dx, "float32")
+        for name, grad in grads.items():
+            assert_gradient(grads2[name].get(), grad, "float32", name)
+        assert_output(gpu(put(x))[0].get(), y, "float32")
+
+
+def test_explain(library: ModuleType, emulated: ModuleType) -> None:
+    layer = fastrnn.LSTM(3, 40, device="cuda")
+    emulated.use_device(132, 227 << 10, True)
+    plans = fastrnn.explain(layer, (50, 4, 3))
+    assert plans["device"]["processors"] == 132
+    assert plans["forward"]["mode"] == "grid"
+    assert 0 < plans["forward"]["shared_bytes"] <= 227 << 10
+    assert plans["forward"]["units"] * plans["forward"]["blocks"] >= 40
+    with pytest.raises(TypeError, match="modules must be on the CPU, got one on a GPU"):
+        fastrnn.training.SGD([layer], lr=0.1)
+
+
+def test_moving_a_layer_keeps_its_state_dict(library: ModuleType) -> None:
+    layer = fastrnn.LSTM(3, 4, seed=0)
+    there = layer.to("cuda")
+    back = there.to("cpu")
+    for name, value in layer.state_dict().items():
+        assert there.state_dict()[name].get().tobytes() == value.tobytes()
+        assert back.state_dict()[name].tobytes() == value.tobytes()
+    assert (layer.device, there.device, back.device) == ("cpu", "cuda", "cpu")
+    other = fastrnn.LSTM(3, 4, seed=9, device="cuda")
+    other.load_state_dict(there.state_dict())
+    x = put(np.ones((2, 1, 3), np.float32))
+    assert other(x)[0].get().tobytes() == there(x)[0].get().tobytes()
+    there.load_state_dict(fastrnn.LSTM(3, 4, seed=1).state_dict())
+    assert other(x)[0].get().tobytes() != there(x)[0].get().tobytes()
+    twin = copy.copy(other)
+    with twin.mutable() as parameters:
+        parameters["weight_hh_l0"][...] = 0
+    assert twin.version == other.version + 1
+    assert other(x)[0].get().tobytes() != twin(x)[0].get().tobytes()
+
+
+def test_a_tape_of_the_layer_before_it_moved_is_refused(library: ModuleType) -> None:
+    layer = fastrnn.GRU(3, 4, seed=0, device="cuda")
+    y, _, tape = layer.forward(put(np.ones((2, 1, 3), np.float32)))
+    with pytest.raises(ValueError, match="must be this layer's"):
+        layer.to("cuda").backward(tape, y)
+
+
+def test_narrow_layers(library: ModuleType) -> None:
+    for dtype in ("float16", "bfloat16"):
+        layer = fastrnn.LSTM(3, 4, seed=0, device="cuda", dtype=dtype)
+        x = fake_gpu.astype(put(np.ones((2, 1, 3), np.float32)), layer.dtype)
+        y, (hn, cn) = layer(x)
+        assert (y.dtype, hn.dtype, cn.dtype) == (layer.dtype, layer.dtype, np.float32)
+        again, _ = layer(x, (hn, cn))
+        assert np.isfinite(again.get().astype(np.float32)).all()
+        with pytest.raises(TypeError, match="float32 or float64"):
+            layer.to("cpu")
+
+
+def test_dropout_is_drawn_from_the_seed(library: ModuleType) -> None:
+    x = put(np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32))
+
+    def draws(seed: int) -> list[bytes]:
+        layer = fastrnn.LSTM(3, 8, 3, dropout=0.5, seed=seed, device="cuda")
+        return [layer.forward(x)[0].get().tobytes() for _ in range(2)]
+
+    first = draws(1)
+    assert first == draws(1)
+    assert first[0] != first[1]
+    assert first != draws(2)
+
+
+def test_cells(library: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    x, h = (rng.standard_normal((2, n)).astype(np.float32) for n in (3, 4))
+    for make in (fastrnn.LSTMCell, fastrnn.GRUCell, fastrnn.RNNCell):
+        host, gpu = make(3, 4, seed=1), make(3, 4, seed=1, device="cuda")
+        state = (h, h) if make is fastrnn.LSTMCell else h
+        after, tape = host.forward(x, state)
+        after2, tape2 = gpu.forward(put(x), put(state))
+        dx, _, grads = host.backward(tape, after)
+        dx2, _, grads2 = gpu.backward(tape2, after2)
+        assert_output(np.array(on_gpu_state(after2)), np.array(after), "float32")
+        assert_gradient(dx2.get(), dx, "float32")
+        assert_gradient(grads2["weight_hh"].get(), grads["weight_hh"], "float32")
+        assert_output(np.array(on_gpu_state(gpu(put(x), put(state)))), np.array(after), "float32")
+
+
+def on_gpu_state(state: Any) -> Any:
+    return [s.get() for s in state] if isinstance(state, tuple) else state.get()
+
+
+def test_a_training_loop(library: ModuleType) -> None:
+    """Losses as on the host, with an optimiser written in the library's own operations."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((8, 4, 3)).astype(np.float32)
+    target = rng.standard_normal((8, 4, 5)).astype(np.float32)
+    losses: dict[str, list[float]] = {}
+    for device in ("cpu", "cuda"):
+        layer = fastrnn.GRU(3, 5, seed=0, device=device)
+        given, wanted = (x, target) if device == "cpu" else (put(x), put(target))
+        losses[device] = []
+        for _ in range(5):
+            y, _, tape = layer.forward(given)
+            difference = y - wanted
+            host = difference if device == "cpu" else difference.get()
+            losses[device].append(float((host**2).mean()))
+            _, _, grads = layer.backward(tape, difference)
+            with layer.mutable() as parameters:
+                for name, grad in grads.items():
+                    parameters[name][...] = parameters[name] - grad * 0.05
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-4)
+    assert losses["cuda"][-1] < losses["cuda"][0]
+
+
+def test_packed_weights_are_a_copy(emulated: ModuleType) -> None:
+    case = Case("gru", 3, 2, 4, 5)
+    data = make_data(case)
+    params = put(data.params)
+    packed = functional.pack(case.cell, params)
+    before = functional.infer(case.cell, put(data.x), packed)[0].get()
+    params["weight_hh_l0"][...] = 0
+    assert functional.infer(case.cell, put(data.x), packed)[0].get().tobytes() == before.tobytes()
+    assert functional.infer(case.cell, put(data.x), params)[0].get().tobytes() != before.tobytes()
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def call(**changes: Any) -> Any:
+    """A call that is right but for what the test changes in it."""
+    case = Case("lstm", 4, 3, 5, 6, lengths=True, resets=True)
+    data = make_data(case)
+    options = {**put(data.options), "x": put(data.x), "params": put(data.params)}
+    options["state"] = put(data.state)
+    options.update(changes)
+    x, params, state = (options.pop(name) for name in ("x", "params", "state"))
+    return functional.infer("lstm", x, params, state, **options)
+
+
+def array(*shape: int, dtype: Any = np.float32, **where: Any) -> fake_gpu.Array:
+    return fake_gpu.Array(np.zeros(shape, dtype), **where)
+
+
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"x": np.zeros((4, 3, 5), np.float32)}, TypeError, "x must be an array on a GPU, got"),
+    ({"x": [1.0]}, TypeError, "x must be an array on a GPU, got list"),
+    ({"x": array(4, 3, 5, dtype=np.float64)}, TypeError, "x must be float32 .*, got float64"),
+    ({"x": array(4, 3, 5, dtype=np.float16)}, TypeError, "x must be float32 .*, got float16"),
+    ({"x": array(4, 3, 4)}, ValueError, "x must have 5 features"),
+    ({"x": array(5)}, ValueError, "x must have shape"),
+    ({"lengths": np.array([1, 2, 3])}, TypeError, "lengths must be an array on a"),
+    ({"lengths": [1, 2, 3]}, TypeError, "lengths must be an array on a GPU"),
+    ({"lengths": array(3)}, TypeError, "lengths must be integers"),
+    ({"lengths": array(2, dtype=np.int64)}, ValueError, r"lengths must have shape \(3,\)"),
+    ({"resets": array(4, 3)}, TypeError, "resets must be bool"),
+    ({"resets": array(3, 4, dtype=np.bool_)}, ValueError, r"resets must have shape \(4, 3\)"),
+    ({"state": array(1, 3, 6)}, TypeError, "state must be a tuple of 2 arrays"),
+    ({"state": (array(1, 3, 6),)}, ValueError, "state must hold 2 arrays"),
+    ({"state": (array(1, 3, 6), None)}, TypeError, "state must hold arrays, got None"),
+    ({"state": (array(1, 3, 6), array(1, 3, 5))}, ValueError, r"c0 must have shape \(1, 3, 6\)"),
+    ({"state": (np.zeros((1, 3, 6)),) * 2}, TypeError, "state must be an array on a GPU"),
+    ({"out": array(4, 3, 7)}, ValueError, r"y must have shape \(4, 3, 6\)"),
+    ({"out": array(4, 3, 12)[:, :, ::2]}, ValueError, "contiguous in its last dimension"),
+    ({"out": np.zeros((4, 3, 6), np.float32)}, TypeError, "out must be an array on a GPU"),
+    ({"dropout_masks": [array(4, 3, 6)]}, ValueError, "dropout_masks must be one for each layer"),
+    ({"dropout_masks": array(4, 3, 6)}, TypeError, "dropout_masks must be a tuple or list"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "error", "text"), BAD, ids=[str(i) for i in range(len(BAD))])
+def test_bad_input(
+    emulated: ModuleType, changes: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text) as raised:
+        call(**changes)
+    assert str(raised.value).startswith("[lstm] ")
+
+
+def test_bad_parameters(emulated: ModuleType) -> None:
+    params = put(make_data(Case("lstm", 4, 3, 5, 6)).params)
+    for name, value, error in (
+        ("weight_hh_l0", np.zeros((24, 6), np.float32), TypeError),
+        ("weight_hh_l0", array(24, 6, dtype=np.float64), TypeError),
+        ("bias_hh_l0", array(23), ValueError),
+        ("weight_ih_l0", array(24, 5, dtype=np.int32), TypeError),
+    ):
+        with pytest.raises(error, match=r"^\[lstm\] "):
+            call(params={**params, name: value})
+    with pytest.raises(TypeError, match="x must be a NumPy array"):
+        call(params=make_data(Case("lstm", 4, 3, 5, 6)).params)
+
+
+def test_arrays_of_several_devices(emulated: ModuleType) -> None:
+    arrays: dict[str, Any] = {
+        "x": array(4, 3, 5),
+        "lengths": put(np.array([4, 2, 1])),
+        "state": (array(1, 3, 6), array(1, 3, 6)),
+        "out": array(4, 3, 6),
+    }
+    params = put(make_data(Case("lstm", 4, 3, 5, 6)).params)
+    for name, value in (*arrays.items(), ("bias_hh_l0", params["bias_hh_l0"])):
+        one = value[1] if isinstance(value, tuple) else value
+        emulated.place_on(one._values.ctypes.data, 3)
+        rule = "must be on GPU [03], as x is, got an array on GPU [03]"
+        with pytest.raises(ValueError, match=rule):
+            call(**({name: value} if name in arrays else {"params": params}))
+        emulated.place_on(one._values.ctypes.data, -1)
+        with pytest.raises(TypeError, match="must be an array on a GPU, got one in host memory"):
+            call(**({name: value} if name in arrays else {"params": params}))
+        emulated.place_on(one._values.ctypes.data, 0)
+
+
+def test_arrays_by_dlpack(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library without the CUDA array interface."""
+    wanted = call()[0].get()
+    monkeypatch.delattr(fake_gpu.Array, "__cuda_array_interface__")
+
+    def export(self: fake_gpu.Array, *, stream: int) -> Any:
+        assert stream == -1  # no waiting
+        return self._values.__dlpack__()
+
+    monkeypatch.setattr(fake_gpu.Array, "__dlpack__", export, raising=False)
+    with pytest.raises(TypeError, match="must be an array on a GPU"):  # as NumPy's capsule says
+        call()
+    emulated.take_host_arrays(True)
+    assert call()[0].get().tobytes() == wanted.tobytes()
+
+
+def test_lengths_that_only_a_kernel_sees(emulated: ModuleType) -> None:
+    """The nearest length is used, nothing is written outside, and the next call tells."""
+    for mode, bad in itertools.product(("grid", "stepwise"), (-3, 5, 2**40)):
+        with cuda.mode(mode):
+            y, _ = call(lengths=put(np.array([4, bad, 2])))
+            assert np.isfinite(y.get()).all()
+            with pytest.raises(ValueError, match=rf"\[lstm\] lengths .* got {bad} for row 1"):
+                call()
+            call()
+            call(lengths=put(np.array([4, bad, 2])))
+            with pytest.raises(ValueError, match=rf"\[cuda\] lengths .* got {bad} for row 1"):
+                cuda.check(put(np.zeros(1)))
+            cuda.check(put(np.zeros(1)))
+
+
+def test_a_mode_that_cannot_run(emulated: ModuleType) -> None:
+    case = Case("gru", 2, 1, 3, 40)
+    data = make_data(case)
+    use_plan(emulated, 1, 16 << 10)
+    with cuda.mode("grid"), pytest.raises(NotImplementedError, match=r"\[gru\] the grid mode must"):
+        infer(case, data)
+    infer(case, data)
+    with (
+        pytest.raises(ValueError, match="mode must be best, grid or stepwise, got other"),
+        cuda.mode("other"),
+    ):
+        pass
+    assert emulated.mode() == "best"
+
+
+@pytest.mark.parametrize("failing", ["launch", "zero"])
+def test_a_lost_device(emulated: ModuleType, failing: str) -> None:
+    with cuda.mode("grid"):
+        emulated.fail_next_call(failing)
+        with pytest.raises(RuntimeError, match=rf"\[lstm\] {failing} must succeed"):
+            call()
+        call()
+    emulated.fail_next_call("synchronize")
+    with pytest.raises(RuntimeError, match="synchronize must succeed"):
+        cuda.check(put(np.zeros(1)))
+
+
+def test_no_memory(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def empty(*_: Any, **__: Any) -> Any:
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(fake_gpu, "empty", empty)
+    with pytest.raises(MemoryError):
+        call()
+
+
+def test_a_tape_of_another_call(emulated: ModuleType) -> None:
+    case = Case("gru", 3, 2, 4, 5)
+    data = make_data(case)
+    params = put(data.params)
+    y, _, tape = functional.forward("gru", put(data.x), params)
+    with pytest.raises(ValueError, match="tape saved must have shape"):
+        functional.backward("gru", params, replace(tape, arrays=(*tape.arrays[:2], y)), y)
+    with pytest.raises(ValueError, match="a tape must hold 3 arrays, got 2"):
+        functional.backward("gru", params, replace(tape, arrays=tape.arrays[:2]), y)
+    with pytest.raises(ValueError, match=r"dy must have shape \(3, 2, 5\)"):
+        functional.backward("gru", params, tape, y[:2])
+    with pytest.raises(TypeError, match="dy must be an array on a GPU"):
+        functional.backward("gru", params, tape, data.dy)
+
+
+# ---- where there is no GPU -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build with a CUDA engine on a machine without a driver."""
+
+    class Engine:
+        @staticmethod
+        def why_none() -> str:
+            return "cudaGetDeviceCount: cudaErrorInsufficientDriver"
+
+        @staticmethod
+        def device_count() -> int:
+            return 0
+
+    monkeypatch.setattr(cuda._native, "engine", Engine)
+
+
+def test_without_a_driver(nothing: None) -> None:
+    assert not cuda.is_available()
+    assert cuda.device_count() == 0
+    assert cuda.devices() == []
+    assert "InsufficientDriver" in cuda.why_not_available()
+    assert "InsufficientDriver" in fastrnn.build_info()["cuda"]
+    for make in (fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN, fastrnn.LSTMCell):
+        with pytest.raises(RuntimeError, match=r"a GPU must be available, got none: cudaGetDevice"):
+            make(3, 4, device="cuda")
+
+
+def test_without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda._native, "engine", None)
+    monkeypatch.setattr(cuda._native, "_missing", "this build has no CUDA engine")
+    assert not cuda.is_available()
+    assert cuda.device_count() == 0
+    with pytest.raises(RuntimeError, match=r"\[lstm\] a GPU .* this build has no CUDA engine"):
+        fastrnn.LSTM(3, 4, device="cuda")
+    with pytest.raises(RuntimeError, match=r"\[cuda\] a GPU"), cuda.mode("grid"):
+        pass
+
+
+def test_without_optional_packages(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.delitem(sys.modules, "array_api_compat.cupy", raising=False)
+    with pytest.raises(RuntimeError, match=r"need CuPy, .* pip install fastrnn\[cuda\]"):
+        fastrnn.LSTM(3, 4, device="cuda")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(TypeError, match="bfloat16 needs ml_dtypes"):
+        fastrnn.LSTM(3, 4, device="cuda", dtype="bfloat16")
+    monkeypatch.setitem(sys.modules, "array_api_compat", None)
+    with pytest.raises(RuntimeError, match=r"need array-api-compat, .* fastrnn\[cuda\]"):
+        call()
+
+
+def test_plans_are_those_of_the_table(emulated: ModuleType) -> None:
+    """docs/cuda-plans.txt: what the model's numbers choose on a card of each architecture."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import cuda_resources
+
+    table = (ROOT / "docs" / "cuda-plans.txt").read_text(encoding="utf-8").splitlines()
+    assert list(cuda_resources.plans_table(emulated, fake_gpu)) == table

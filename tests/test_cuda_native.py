@@ -1,0 +1,95 @@
+"""The emulator itself, the kernels under sanitizers, and that each of their barriers is missed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, run
+
+Build = Callable[..., Path]
+
+
+def program(build: Path, name: str) -> str:
+    return str(build / "tests" / "cuda_emulation" / name)
+
+
+def fixed(command: list[str]) -> list[str]:
+    """With address randomisation off, where a container allows it, for ThreadSanitizer."""
+    prefix = ["setarch", platform.machine(), "-R"]
+    allowed = subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode == 0
+    return [*prefix, *command] if allowed else command
+
+
+def test_the_emulator_finds_mistakes(native_build: Build) -> None:
+    run([program(native_build("tests"), "test_emulator")])
+
+
+def test_modes_agree(native_build: Build) -> None:
+    run([program(native_build("tests"), "test_races")])
+
+
+def test_no_races(native_build: Build) -> None:
+    """Every cell under ThreadSanitizer, whose fibers the emulator's are."""
+    run(fixed([program(native_build("tsan"), "test_races"), "--quick"]))
+
+
+def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
+    """All of test_cuda.py again, on kernels and host code that are instrumented."""
+    build = native_build("asan")
+    run([program(build, "test_races")])
+
+    def library(name: str) -> str:
+        compiler = os.environ.get("CXX", "g++")
+        found = subprocess.run(
+            [compiler, f"-print-file-name={name}"], capture_output=True, text=True
+        )
+        return found.stdout.strip()
+
+    environment = {
+        **os.environ,
+        "FASTRNN_EMULATED_BUILD": str(build),
+        "FASTRNN_ONE_SCHEDULE": "1",
+        # The C++ library with it, for the sanitizer to find what it replaces.
+        "LD_PRELOAD": f"{library('libasan.so')} {library('libstdc++.so')}",
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
+        "PYTEST_ADDOPTS": "",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_cuda.py"]
+    run(command, cwd=ROOT, env=environment)
+
+
+def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each barrier, release and acquire taken away in turn: ThreadSanitizer or the numbers tell."""
+    races = program(native_build("tsan"), "test_races")
+    listed = subprocess.run(
+        [program(native_build("tests"), "test_races"), "--list"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.splitlines()
+    # All that the kernels' text names, but for shuffles, which order no memory.
+    sources = [*sorted((ROOT / "csrc" / "cuda").glob("*.cuh")), ROOT / "csrc" / "cuda" / "gpu.h"]
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    named = re.findall(r'(?:sync_block|arrive|observe)\([^"()]*"([^"]+)"\)', text)
+    assert sorted(named) == sorted(listed)
+
+    def caught(name: str) -> tuple[str, bool]:
+        command = fixed([races, "--quick", "--cell", "lstm", "--remove", name])
+        return name, subprocess.run(command, capture_output=True).returncode != 0
+
+    with ThreadPoolExecutor(2) as pool:
+        results = dict(pool.map(caught, listed))
+    with capsys.disabled():
+        print()
+        for name, found in results.items():
+            print(f"  without '{name}': {'caught' if found else 'NOT caught'}")
+    assert all(results.values())
