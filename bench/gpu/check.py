@@ -3,7 +3,8 @@
 Each case runs three times and more: `torch.nn` in float64, whose results are the truth; `torch.nn`
 on cuDNN in the case's dtype; `fastrnn.torch` in each mode. All get the same numbers, rounded to the
 dtype. An error is max |a - b| / max |b| of a tensor. Ours may be 1.5 times cuDNN's, or `LEAST`
-where that is more; in float64, where cuDNN is the truth, 1e-10.
+where that is more; in float64, where cuDNN is the truth, 1e-10. Gradients of relu are judged in
+float64 alone: a unit within rounding of the kink is on in one and off in the other.
 
 The truth itself, and what torch does not have (resets, other libraries' arrays), is checked against
 `fastrnn.reference` on small cases. Beside numbers: graphs that were captured give what calls give,
@@ -148,6 +149,11 @@ def allowed(dtype: str, theirs: float) -> float:
     return FLOAT64 if dtype == "float64" else max(FACTOR * theirs, LEAST[dtype])
 
 
+def judged(cell: str, name: str) -> bool:
+    """Whether a tensor's error is one of rounding: not so past a kink."""
+    return "relu" not in cell or name in ("y", "hn")
+
+
 def judge(dtype: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple[str, float]:
     """The tensor that is furthest towards its bound, and its error over the bound.
 
@@ -172,7 +178,8 @@ def compare(case: Case, device: str, modes: tuple[str, ...] = MODES) -> Row:
         except NotImplementedError as error:
             found["modes"][mode] = {"skipped": str(error)}
             continue
-        worst, share = judge(case.dtype, ours, theirs)
+        chosen = {n: e for n, e in ours.items() if case.dtype == "float64" or judged(case.cell, n)}
+        worst, share = judge(case.dtype, chosen, theirs)
         found["modes"][mode] = {"errors": ours, "worst": worst, "of_bound": share}
         if not share <= 1:
             got, bound = ours[worst], allowed(case.dtype, theirs[worst])
@@ -295,8 +302,9 @@ def against_reference(
     for name, array in got.items():
         pair = (on_host(array).astype(np.float64), np.asarray(wanted[name]))
         found[name] = relative(*map(torch.from_numpy, pair))
-    if not all(error <= SMALL[dtype] for error in found.values()):
-        return {"errors": found, "failed": f"errors must be within {SMALL[dtype]:g}, got {found}"}
+    chosen = {n: e for n, e in found.items() if dtype not in NARROW or judged(cell, n)}
+    if not all(error <= SMALL[dtype] for error in chosen.values()):
+        return {"errors": found, "failed": f"errors must be within {SMALL[dtype]:g}, got {chosen}"}
     return {"errors": found}
 
 

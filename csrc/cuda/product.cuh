@@ -18,7 +18,8 @@ namespace fastrnn {
 namespace gpu {
 
 // Adds up the first N values over the lanes, in the order of lanes' bits 4, 3, 2, 1, 0. Returns
-// value lane / (32 / N). (By recursion, so that every index is a constant and v stays in registers.)
+// value lane / (32 / N). (By recursion, so that every index is a constant and v stays in
+// registers.)
 template <int N, int Bit = kLanes / 2, int Size>
 FASTRNN_DEVICE float sum_over_lanes(float (&v)[Size]) {
   if constexpr (Bit == 0) {
