@@ -441,6 +441,8 @@ def array(*shape: int, dtype: Any = np.float32, **where: Any) -> fake_gpu.Array:
     return fake_gpu.Array(np.zeros(shape, dtype), **where)
 
 
+READ_ONLY = np.zeros((4, 3, 6), np.float32)
+READ_ONLY.flags.writeable = False
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": np.zeros((4, 3, 5), np.float32)}, TypeError, "x must be an array on a GPU, got"),
     ({"x": [1.0]}, TypeError, "x must be an array on a GPU, got list"),
@@ -461,6 +463,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"state": (np.zeros((1, 3, 6)),) * 2}, TypeError, "state must be an array on a GPU"),
     ({"out": array(4, 3, 7)}, ValueError, r"y must have shape \(4, 3, 6\)"),
     ({"out": array(4, 3, 12)[:, :, ::2]}, ValueError, "contiguous in its last dimension"),
+    ({"out": fake_gpu.Array(READ_ONLY)}, ValueError, "y must be writeable"),
     ({"out": np.zeros((4, 3, 6), np.float32)}, TypeError, "out must be an array on a GPU"),
     ({"dropout_masks": [array(4, 3, 6)]}, ValueError, "dropout_masks must be one for each layer"),
     ({"dropout_masks": array(4, 3, 6)}, TypeError, "dropout_masks must be a tuple or list"),
@@ -573,7 +576,7 @@ def test_no_memory(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Non
         raise MemoryError("out of memory")
 
     monkeypatch.setattr(fake_gpu, "empty", empty)
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError, match=r"\[lstm\] memory .* got none for shape \(4, 3, 6\)"):
         call()
 
 

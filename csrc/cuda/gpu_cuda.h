@@ -56,13 +56,13 @@ template <class S> FASTRNN_DEVICE S exchange_load(const S* p) {
 }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 
-// Keeps the first of what threads report, for the host to read when it likes.
+// Keeps the first of what threads report, for the host to read when it likes: its code last.
 FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
-  if (atomicCAS_system(&to->code, 0, -1) != 0) return;
+  if (atomicCAS(&to->code, 0, -1) != 0) return;
   to->row = row;
   to->value = value;
   __threadfence_system();
-  atomicExch_system(&to->code, code);
+  *const_cast<volatile int*>(&to->code) = code;
 }
 
 FASTRNN_DEVICE float fused(float a, float b, float c) { return fmaf(a, b, c); }

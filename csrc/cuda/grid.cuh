@@ -62,15 +62,17 @@ template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory,
   // Seen after the caller's next sync_block.
 }
 
-// The weights of `columns` as the product takes them: element(column, segment, k).
-template <class S, class Element>
+// The weights of `columns` as the product takes them: element(column, segment, k). Neighbouring
+// threads take neighbouring k, or columns where those are neighbours in memory.
+template <bool ColumnsFirst, class S, class Element>
 FASTRNN_DEVICE void load_weights(S* weights, const Extent& extent, int columns, Element element) {
-  const int size = extent.size(), padded = extent.padded();
-  for (int c = 0; c < columns; ++c)
-    for (int i = thread(); i < size; i += threads()) {
-      const int segment = i / padded, k = i % padded;
-      weights[int64_t(c) * size + i] = k < extent.H ? element(c, segment, k) : narrow<S>(Acc<S>(0));
-    }
+  const int size = extent.size(), padded = extent.padded(), all = columns * size;
+  for (int i = thread(); i < all; i += threads()) {
+    const int c = ColumnsFirst ? i % columns : i / size;
+    const int place = ColumnsFirst ? i / columns : i % size;
+    const int segment = place / padded, k = place % padded;
+    weights[c * size + place] = k < extent.H ? element(c, segment, k) : narrow<S>(Acc<S>(0));
+  }
 }
 
 struct SamePlane {
@@ -91,7 +93,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
 
   read_lengths(memory, pass.scan, place.row_begin, rows);
   const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_weights(memory.weights, extent, columns, [=](int c, int, int k) {
+  load_weights<false>(memory.weights, extent, columns, [=](int c, int, int k) {
     return w_hh[(int64_t(c % G) * H + place.unit_begin + c / G) * H + k];
   });
   const int carry_stride = rows * units;
@@ -155,7 +157,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
 
   read_lengths(memory, pass.scan, place.row_begin, rows);
   const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_weights(memory.weights, extent, units, [=](int c, int g, int k) {
+  load_weights<true>(memory.weights, extent, units, [=](int c, int g, int k) {
     return w_hh[(int64_t(g) * H + k) * H + place.unit_begin + c];
   });
   const int stride = rows * units;

@@ -246,7 +246,12 @@ class _Call:
 
     def new(self, *shape: int, wide: bool = False, zeros: bool = False) -> Any:
         make = self.library.zeros if zeros else self.library.empty
-        return make(shape, self.w.wide if wide else self.w.dtype, self.x)
+        try:
+            return make(shape, self.w.wide if wide else self.w.dtype, self.x)
+        except MemoryError as error:  # torch's has a class and a text of its own
+            raise MemoryError(
+                f"[{self.w.cell}] memory for the call must be available, got none for shape {shape}"
+            ) from error
 
     def states(self, make_shape: tuple[int, ...]) -> tuple[Any, ...]:
         """An array for each state."""
