@@ -87,13 +87,12 @@ class Library:
 
     def taken(self, array: Any) -> Any:
         """An array of another library as one of this, on the same memory."""
-        if isinstance(array, self.array_types()):
-            return array
-        return self.xp.from_dlpack(array)
+        return array if self.owns(array) else self.xp.from_dlpack(array)
 
-    def array_types(self) -> tuple[type, ...]:
-        """The classes of the library's arrays."""
-        return (type(self.xp.empty(0)),)
+    def owns(self, array: Any) -> bool:
+        """Whether this is an array of the library."""
+        namespace = getattr(array, "__array_namespace__", None)
+        return namespace is not None and namespace() is self.xp
 
     def index(self, array: Any) -> int:
         """The number of the GPU that has an array."""
@@ -116,8 +115,8 @@ class Library:
 
 
 class _CuPy(Library):
-    def array_types(self) -> tuple[type, ...]:
-        return (sys.modules["cupy"].ndarray,)
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, sys.modules["cupy"].ndarray)
 
     def index(self, array: Any) -> int:
         return int(array.device.id)
@@ -154,8 +153,8 @@ class _Torch(Library):
     def __init__(self) -> None:
         super().__init__(_TorchNames())
 
-    def array_types(self) -> tuple[type, ...]:
-        return (sys.modules["torch"].Tensor,)
+    def owns(self, array: Any) -> bool:
+        return _is_torchs(array)
 
     def index(self, array: Any) -> int:
         return int(array.get_device())
