@@ -24,6 +24,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS, BITS, MEMORY = "test_kernels.py", "test_bits.py", "test_memory.py"
 TORCH, TRANSFORMS = "test_torch.py", "test_torch_transforms.py"
+CUDA = "test_cuda.py"
 
 # file, what stands there, what is put in its place, the tests that must notice
 MUTANTS = [
@@ -35,10 +36,34 @@ MUTANTS = [
     ("cells/gru.h", "dr[2] = dn * r;", "dr[2] = dn;", KERNELS),
     ("cells/gru.h", "ds[0] = ds[0] * z;", "ds[0] = V(0);", KERNELS),
     ("cells/gates.h", "select(y <= V(0), V(0), dy)", "select(y <= V(0), dy, V(0))", KERNELS),
+    # the kernels for GPUs, on the emulator (for their barriers see test_cuda_native.py)
+    ("cuda/steps.cuh", "return d.reverse ? t + 1 == length : t == 0;",
+     "return d.reverse ? t + 1 == pass.scan.T : t == 0;", CUDA),
+    ("cuda/steps.cuh", "return t + 1 < length && is_reset(pass.scan, t + 1, b);",
+     "return is_reset(pass.scan, t, b);", CUDA),
+    ("cuda/steps.cuh", "(K::is_split(g) ? b_ih : b_ih + b_hh)", "(b_ih + b_hh)", CUDA),
+    ("cuda/steps.cuh", "const V sum(in.from_zero ? A(0) : sums[g]);",
+     "const V sum(sums[g]);", CUDA),
+    ("cuda/steps.cuh", "if (cut) ds[k * ds_stride] = A(0);", "(void)0;", CUDA),
+    ("cuda/steps.cuh", "ds[0] = cut ? A(0) : ds[0] + sum;", "ds[0] = cut ? A(0) : sum;", CUDA),
+    ("cuda/steps.cuh", "d[0] = d[0] + in.dy;", "d[0] = d[0];", CUDA),
+    ("cuda/steps.cuh", "const void* given = first ? at.d.initial[k] : at.d.entering[k];",
+     "const void* given = at.d.initial[k];", CUDA),
+    ("cuda/steps.cuh", "in.from_zero ? narrow<S>(A(0)) : r;", "r;", CUDA),
+    ("cuda/steps.cuh", "return n < 0 && !above ? 0 : scan.T;", "return n;", CUDA),
+    ("cuda/product.cuh", "keep = upper ? v[i + n] : v[i];", "keep = v[i];", CUDA),
+    ("cuda/product.cuh", "*to = first ? sum : *to + sum;", "*to = sum;", CUDA),
+    ("cuda/product.cuh", "count <= 4 ? 4 : kTileRows;", "4;", CUDA),
+    ("cuda/grid.cuh", "return Shape<Cell>::recurrent_plane(g);", "return g;", CUDA),
+    ("cuda/grid.cuh", "row_begin = group % grid.replicas * grid.rows;", "row_begin = 0;", CUDA),
+    ("cuda/stepwise.cuh", "if (in.runs) static_cast<S*>(d.carry[0])", "static_cast<S*>(d.carry[0])",
+     CUDA),
+    ("cuda/engine.cpp", "given.slot) * a.D + d", "given.slot) * a.D", CUDA),
+    ("bindings/module_cuda.cpp", "gpu::raise_reports(spec.op, checked.device);", "", CUDA),
     # tensors, and what of a call is wanted
-    ("bindings/dlpack.h", "tensor.strides[i] * view.itemsize;",
-     "(i ? tensor.strides[i] : 1) * view.itemsize;", TORCH),
-    ("bindings/dlpack.h", "if (any && !tensor.data)", "if (false)", TORCH),
+    ("bindings/dlpack.h", "tensor.strides[i] * view.itemsize :",
+     "(i ? tensor.strides[i] : 1) * view.itemsize :", TORCH),
+    ("bindings/dlpack.h", "if (!is_empty(tensor) && !tensor.data)", "if (false)", TORCH),
     ("bindings/module_cpu.cpp", "if (want_dx) dx", "dx", TRANSFORMS),
     # rows, lengths, directions, resets, windows
     ("cpu/rows.h", "scan.length[position] - 1 - s : s", "scan.length[position] - s : s", KERNELS),
@@ -105,7 +130,9 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 
 def build(copy: Path, folder: Path) -> bool:
-    if run(["cmake", "--build", str(folder)], copy).returncode:
+    if run(
+        ["cmake", "--build", str(folder), "--target", "_cpu", "_cuda_emulated"], copy
+    ).returncode:
         return False
     (module,) = folder.glob("_cpu.*.so")
     shutil.copy(module, copy / "python" / "fastrnn")
@@ -124,9 +151,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         copy, folder = Path(temporary) / "copy", Path(temporary) / "build"
         for part in (
+            "cmake",
             "csrc",
+            "docs",
             "python",
             "tests",
+            "tools",
             "CMakeLists.txt",
             "CMakePresets.json",
             "pyproject.toml",
@@ -139,6 +169,7 @@ def main() -> None:
                 shutil.copy(source, copy / part)
         configured = run(
             ["cmake", "--preset", "release", "-B", str(folder), f"-DFASTRNN_LEVELS={options.level}",
+             "-DFASTRNN_TESTS=ON", "-DFASTRNN_CUDA=OFF",
              f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"],
             copy,
         )  # fmt: skip
@@ -161,6 +192,7 @@ def main() -> None:
                      "-p", "no:cacheprovider", f"tests/{tests}"],
                     copy,
                     PYTHONPATH=str(copy / "python"),
+                    FASTRNN_EMULATED_BUILD=str(folder),
                 )  # fmt: skip
                 # A failed test, or a crash of the interpreter.
                 caught = done.returncode == 1 or done.returncode < 0
