@@ -63,7 +63,15 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
         "PYTEST_ADDOPTS": "",
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_cuda.py"]
+    # Without the long sequences, which touch no other memory and take minutes so.
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--deselect",
+        "tests/test_cuda.py::test_long_sequences",
+    ]
+    command = [sys.executable, "-m", "pytest", *options, "tests/test_cuda.py"]
     run(command, cwd=ROOT, env=environment)
 
 

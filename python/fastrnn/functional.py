@@ -12,7 +12,8 @@ Shapes, with ``T`` steps, ``B`` rows, ``I`` inputs, ``H`` units, ``D`` direction
 
 =========  ==================================================================================
 x          ``(T, B, I)``, with `batch_first` ``(B, T, I)``, without a batch ``(T, I)``
-state      ``(L * D, B, H)`` or ``(L * D, H)``; a pair ``(h, c)`` of them for the LSTM
+state      ``(L * D, B, H)`` or ``(L * D, H)``; a pair ``(h, c)`` of them for the LSTM, where c is
+           float32 in calls of float16 and bfloat16 (on a GPU)
 y          as x, with ``D * H`` in the last place
 lengths    ``(B,)`` integers: steps of each row. Past them y is 0, the final state is that of the
            last step, the reverse direction starts there, gradients are 0
