@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _arrays, _native
 from ._arrays import Library
@@ -14,6 +14,18 @@ from ._arrays import Library
 # Steps that backward makes anew at a time, at least, where the tape was kept small: enough for the
 # library's products to be large ones.
 _WINDOW = 64
+
+
+class Arguments(NamedTuple):
+    """What both directions are given, as `fastrnn.functional` names it."""
+
+    x: Any
+    state: Any
+    lengths: Any
+    resets: Any
+    masks: Sequence[Any] | None
+    batch_first: bool
+    recompute: int = 0
 
 
 class Weights:
@@ -106,7 +118,8 @@ class Weights:
         threads: int = 0,
     ) -> tuple[Any, Any]:
         """y (out, if given) and the final state."""
-        y, final, _ = self._forward(x, state, lengths, resets, masks, batch_first, 0, out, False)
+        given = Arguments(x, state, lengths, resets, masks, batch_first)
+        y, final, _ = self._forward(given, out, False)
         return y, final
 
     def forward(
@@ -122,7 +135,8 @@ class Weights:
         threads: int = 0,
     ) -> tuple[Any, Any, tuple[Any, ...]]:
         """The same, and the tape's three arrays."""
-        return self._forward(x, state, lengths, resets, masks, batch_first, recompute, out, True)
+        given = Arguments(x, state, lengths, resets, masks, batch_first, recompute)
+        return self._forward(given, out, True)
 
     def backward(
         self,
@@ -145,31 +159,16 @@ class Weights:
 
         None in place of the first, and of the last, where they are not wanted.
         """
+        given = Arguments(x, state, lengths, resets, masks, batch_first, recompute)
         library = self._library(x)
         with library.quiet():
-            back = _Backward(
-                self, library, x, state, lengths, resets, masks, batch_first, recompute
-            )
+            back = _Backward(self, library, given)
             return back.run(y, tape, dy, dstate, want_dx, want_parameters)
 
-    def _forward(
-        self,
-        x: Any,
-        state: Any,
-        lengths: Any,
-        resets: Any,
-        masks: Sequence[Any] | None,
-        batch_first: bool,
-        recompute: int,
-        out: Any,
-        keep: bool,
-    ) -> tuple[Any, Any, Any]:
-        library = self._library(x)
+    def _forward(self, given: Arguments, out: Any, keep: bool) -> tuple[Any, Any, Any]:
+        library = self._library(given.x)
         with library.quiet():
-            forward = _Forward(
-                self, library, x, state, lengths, resets, masks, batch_first, recompute, out
-            )
-            return forward.run(out, keep)
+            return _Forward(self, library, given, out).run(out, keep)
 
     def _library(self, array: Any) -> Library:
         return _arrays.library_of(self.cell, array)
@@ -187,22 +186,13 @@ class _Call:
     """One call: its arrays, checked, and what both directions do with them."""
 
     def __init__(
-        self,
-        weights: Weights,
-        library: Library,
-        x: Any,
-        state: Any,
-        lengths: Any,
-        resets: Any,
-        masks: Sequence[Any] | None,
-        batch_first: bool,
-        recompute: int,
-        out: Any = None,
+        self, weights: Weights, library: Library, arguments: Arguments, out: Any = None
     ) -> None:
         w = self.w = weights
-        self.library, self.x = library, x
-        self.lengths, self.resets, self.batch_first = lengths, resets, batch_first
-        self.given, self.recompute = w._parameters(), recompute
+        self.library, self.given = library, w._parameters()
+        self.x, state, self.lengths, self.resets, masks, self.batch_first, self.recompute = (
+            arguments
+        )
         initial = self._arrays_of("state", state)
         if masks is not None and not isinstance(masks, (tuple, list)):
             raise TypeError(
@@ -210,14 +200,13 @@ class _Call:
                 f"got {type(masks).__name__}"
             )
         self.masks = None if masks is None else tuple(masks)
-        self.native = w.native.check(
-            x, initial, lengths, resets, self.masks, batch_first, recompute, self.given, out
-        )
+        checked = arguments._replace(state=initial, masks=self.masks)
+        self.native = w.native.check(*checked, self.given, out)
         self.T, self.B = self.native.T, self.native.B
-        self.batched = len(x.shape) == 3
+        self.batched = len(self.x.shape) == 3
         self.initial = tuple(self.plain(s) for s in initial)
         self.ours = tuple(library.taken(p) for p in self.given)
-        self.stream = library.stream(x)
+        self.stream = library.stream(self.x)
         self.meeting: Any = None
 
     def _arrays_of(self, name: str, state: Any) -> tuple[Any, ...]:
@@ -418,7 +407,7 @@ class _Backward(_Call):
         self, y: Any, tape: Any, dy: Any, dstate: Any, want_dx: bool, want_parameters: bool
     ) -> tuple[Any, Any, Any]:
         """The gradients, as `Weights.backward` gives them."""
-        w, xp = self.w, self.library.xp
+        w = self.w
         dfinal = self._arrays_of("dstate", dstate)
         if not isinstance(tape, (tuple, list)):
             raise TypeError(
@@ -461,7 +450,7 @@ class _Backward(_Call):
             dh = dbelow
             if layer > 0:
                 dh = dh * self.mask(layer - 1) if self.masks else dh
-        dx = self.plain(self.as_given(xp.reshape(dh, dh.shape))) if want_dx else None
+        dx = self.plain(self.as_given(dh)) if want_dx else None
         return dx, self.state_of(dinitial), grads and tuple(grads)
 
     def windows(self) -> Iterator[tuple[int, int]]:
