@@ -11,7 +11,7 @@
 #include "../cpu/memory.h"
 #include "../cpu/team.h"
 #include "array.h"
-#include "errors.h"
+#include "common.h"
 
 namespace fastrnn {
 
@@ -32,12 +32,6 @@ std::unique_ptr<PyWeights> new_weights(const std::string& cell, const std::strin
     throw Error(Fault::kType, cell, "dtype must be float32 or float64, got " + dtype);
   return std::make_unique<PyWeights>(cell, dtype == "float32" ? 4 : 8, layers, directions, inputs,
                                      units, bias);
-}
-
-py::tuple tuple_of(const Shape& shape) {
-  py::tuple result(static_cast<size_t>(shape.size()));
-  for (int i = 0; i < shape.size(); ++i) result[static_cast<size_t>(i)] = shape[i];
-  return result;
 }
 
 // Runs the engine while other threads of Python go on; where it takes a few microseconds, letting

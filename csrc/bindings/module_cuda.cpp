@@ -2,8 +2,8 @@
 // positional; arrays are taken by pointer. The driver in python/fastrnn/cuda does the rest.
 #include "../core/validate.h"
 #include "../cuda/engine.h"
+#include "common.h"
 #include "device_array.h"
-#include "errors.h"
 
 #if defined(FASTRNN_EMULATION)
 #include "emulation_module.h"
@@ -16,12 +16,6 @@ namespace {
 using gpu::Call;
 using gpu::Plan;
 using gpu::Stack;
-
-py::tuple tuple_of(const Shape& shape) {
-  py::tuple result(static_cast<size_t>(shape.size()));
-  for (int i = 0; i < shape.size(); ++i) result[static_cast<size_t>(i)] = shape[i];
-  return result;
-}
 
 std::vector<View> views_of(const std::string& op, const char* name, const py::tuple& arrays) {
   std::vector<View> views;
@@ -281,16 +275,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
   // Whether an array is in C order without gaps.
   m.def(
       "is_plain",
-      [](py::handle array) {
-        const View view = device_view("cuda", "an array", array);
-        int64_t expected = view.itemsize;
-        for (int i = view.rank - 1; i >= 0; --i) {
-          if (view.shape[i] == 0) return true;
-          if (view.shape[i] > 1 && view.strides[i] != expected) return false;
-          expected *= view.shape[i];
-        }
-        return true;
-      },
+      [](py::handle array) { return is_contiguous(device_view("cuda", "an array", array)); },
       py::arg("array"));
   m.def("device_count", &gpu::device_count);
   m.def("why_none", &gpu::why_none);

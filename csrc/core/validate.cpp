@@ -109,6 +109,8 @@ bool has_whole_rows(const View& view) {
   return true;
 }
 
+}  // namespace
+
 bool is_contiguous(const View& view) {
   if (is_empty(view)) return true;
   int64_t expected = view.itemsize;
@@ -118,8 +120,6 @@ bool is_contiguous(const View& view) {
   }
   return true;
 }
-
-}  // namespace
 
 void check_spec(const Spec& spec) {
   const auto positive = [&](const char* name, int64_t n) {
@@ -155,6 +155,13 @@ void check_block(const Spec& spec, const std::string& name, const View& view, co
   check_values(spec, name, view, shape, wide);
   if (!has_whole_rows(view) || !is_contiguous(view))
     reject(spec, Fault::kValue, name + " must be aligned and contiguous", "other strides");
+}
+
+void check_rows(const Spec& spec, const std::string& name, const View& view, const Shape& shape) {
+  check_values(spec, name, view, shape);
+  if (!has_whole_rows(view))
+    reject(spec, Fault::kValue, name + " must be aligned and contiguous in its last dimension",
+           "other strides");
 }
 
 void check_parameters(const Spec& spec, const std::vector<View>& views) {

@@ -19,6 +19,13 @@ struct Named {
 // counts.
 void check_spec(const Spec& spec);
 
+// C order without gaps?
+bool is_contiguous(const View& view);
+
+// As check_values; each row of the last dimension contiguous and aligned: what is found by a
+// pointer.
+void check_rows(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
+
 // Parameters in the order of parameters_of().
 void check_parameters(const Spec& spec, const std::vector<View>& views);
 

@@ -12,7 +12,7 @@ import numpy as np
 from . import _arguments, _native, functional
 from .cuda import _arrays, _driver
 from .functional import Packed, State, Tape
-from .module import Module, on_host
+from .module import Module
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
@@ -240,7 +240,7 @@ class Recurrent(Module):
         made.device = _device(self.cell, device)
         made.dtype = _arguments.layer_dtype(self.cell, self.dtype, made.device)
         made._packed, made._owner = None, object()
-        arrays = {name: on_host(a) for name, a in self._arrays.items()}
+        arrays = {name: _arrays.on_host(a) for name, a in self._arrays.items()}
         made._keep(arrays if made.device == "cpu" else _on_gpu(self.cell, arrays))
         return made
 

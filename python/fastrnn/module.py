@@ -109,7 +109,7 @@ class Module:
                     f"[{self._op}] {name} of shape {tuple(own.shape)} is needed, got none"
                 )
             try:
-                value = np.asarray(on_host(state[name]))
+                value = np.asarray(_arrays.on_host(state[name]))
             except ValueError:  # lists in lists, of different lengths
                 raise TypeError(f"[{self._op}] {name} must be floats, got nested lists") from None
             if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
@@ -145,15 +145,6 @@ class Module:
         self._lock = threading.Lock()
         # An array that was read-only when it was pickled may come back in memory that stays so.
         self._keep({name: _copy(self._op, a) for name, a in self._arrays.items()})
-
-
-def on_host(array: Any) -> Any:
-    """A NumPy array of the values of one in a GPU's memory; anything else as it is."""
-    if not _arrays.is_device_array(array):
-        return array
-    if hasattr(array, "get"):  # CuPy
-        return array.get()
-    return np.from_dlpack(array, device="cpu") if not hasattr(array, "cpu") else array.cpu().numpy()
 
 
 def _set_writeable(array: Any, writeable: bool) -> None:

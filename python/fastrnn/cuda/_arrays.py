@@ -32,6 +32,15 @@ def is_device_array(value: Any) -> bool:
         return False
 
 
+def on_host(array: Any) -> Any:
+    """A NumPy array of the values of one in a GPU's memory; anything else as it is."""
+    if not is_device_array(array):
+        return array
+    if hasattr(array, "get"):  # CuPy
+        return array.get()
+    return np.from_dlpack(array, device="cpu") if not hasattr(array, "cpu") else array.cpu().numpy()
+
+
 def dtype_name(array: Any) -> str:
     """``float32``, ``bfloat16`` ..."""
     return str(array.dtype).rpartition(".")[2]

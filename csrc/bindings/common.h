@@ -1,13 +1,20 @@
-// The engines' exceptions as Python's, by one table.
+// What both modules share: the engines' exceptions as Python's, by one table, and shapes.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include "../core/error.h"
+#include "../core/problem.h"
 
 namespace fastrnn {
 
 namespace py = pybind11;
+
+inline py::tuple tuple_of(const Shape& shape) {
+  py::tuple result(static_cast<size_t>(shape.size()));
+  for (int i = 0; i < shape.size(); ++i) result[static_cast<size_t>(i)] = shape[i];
+  return result;
+}
 
 // A ValueError of a module's own for wrong ranks, so that adapters can tell them from others.
 inline PyObject*& rank_error() {
