@@ -100,19 +100,6 @@ def empty(shape: Any, *, dtype: Any = float32, device: int = 0) -> Array:
     return Array(made, device)
 
 
-def unreadable(shape: Any, dtype: str) -> Array:
-    """An array of any size that takes no memory: for what looks at shapes alone."""
-    interface = {
-        "typestr": np.dtype(dtype).str,
-        "shape": tuple(shape),
-        "data": (16, False),
-        "strides": None,
-        "version": 3,
-    }
-    holder = type("Shape", (Array,), {"__cuda_array_interface__": interface})
-    return holder(np.empty(0, dtype))
-
-
 def zeros(shape: Any, *, dtype: Any = float32, device: int = 0) -> Array:
     """Zeros."""
     return Array(np.zeros(shape, dtype), device)
