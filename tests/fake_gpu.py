@@ -105,6 +105,11 @@ def zeros(shape: Any, *, dtype: Any = float32, device: int = 0) -> Array:
     return Array(np.zeros(shape, dtype), device)
 
 
+def arange(start: int, stop: int, *, device: int = 0) -> Array:
+    """Whole numbers."""
+    return Array(np.arange(start, stop), device)
+
+
 def zeros_like(array: Array) -> Array:
     """Zeros of the same shape."""
     return Array(np.zeros(array.shape, array.dtype), array.device)

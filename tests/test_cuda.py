@@ -107,12 +107,8 @@ def test_bits_do_not_depend_on_the_plan(emulated: ModuleType) -> None:
 
 def plan_of(case: Case, mode: str = "grid") -> tuple[int, int, int]:
     stack = cuda._native.engine.Stack(case.cell, case.dtype, 1, case.D, case.I, case.H, True)
-    shapes = [shape for _, shape in stack.parameters]
-    parameters = tuple(fake_gpu.zeros(shape) for shape in shapes)
-    x = fake_gpu.zeros((case.T, case.B, case.I))
-    call = stack.check(x, (), None, None, None, False, 0, parameters, None)
     with cuda.mode(mode):
-        plan = stack.plan(call, False)
+        plan = stack.plan_sizes(case.T, case.B, 0, False)
     return plan.blocks, plan.units, plan.replicas
 
 
@@ -260,13 +256,10 @@ def test_nothing_waits_for_the_device(emulated: ModuleType) -> None:
 def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
     """Grid where the weights fit on the chip, stepwise where they do not, by the model."""
     stack = emulated.Stack("lstm", "float32", 1, 1, 4, 1024, True)
-    parameters = tuple(fake_gpu.zeros(shape) for _, shape in stack.parameters)
 
     def mode_of(processors: int, shared: int, cooperative: bool = True) -> str:
         emulated.use_device(processors, shared, cooperative)
-        x = fake_gpu.zeros((9, 2, 4))
-        call = stack.check(x, (), None, None, None, False, 0, parameters, None)
-        return stack.plan(call, False).mode
+        return stack.plan_sizes(9, 2, 0, False).mode
 
     assert mode_of(132, 227 << 10) == "grid"
     assert mode_of(132, 64 << 10) == "stepwise"

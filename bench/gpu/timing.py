@@ -223,11 +223,13 @@ def plans(case: Case, device: str) -> Row:
     """The mode of each pass that the engine picks, and the model's microseconds of a step."""
     layer = make_layer(fastrnn.torch, case, case.dtype, device)
     parameters = tuple(p.detach() for p in layer.parameters())
-    x = torch.empty(case.T, case.B, case.H, dtype=getattr(torch, case.dtype), device=device)
     weights = _driver.pack_new(case.cell, case.L, case.D, parameters, True, True)
-    call = weights.native.check(x, (), None, None, None, False, 0, parameters, None)
+    index = parameters[0].get_device()
     passes = {"forward": False, "backward": True} if case.kind == "train" else {"forward": False}
-    chosen = {name: weights.native.plan(call, back) for name, back in passes.items()}
+    chosen = {
+        name: weights.native.plan_sizes(case.T, case.B, index, back)
+        for name, back in passes.items()
+    }
     return {
         name: {"mode": plan.mode, "blocks": plan.blocks, "model_us": plan.model_microseconds}
         for name, plan in chosen.items()

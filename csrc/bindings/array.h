@@ -3,7 +3,6 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <memory>
 #include <string>
@@ -13,6 +12,7 @@
 #include "../core/kernel_table.h"
 #include "../core/problem.h"
 #include "../cpu/memory.h"
+#include "common.h"
 #include "dlpack.h"
 
 namespace fastrnn {
@@ -49,60 +49,6 @@ inline View view_of(const Caller& caller, const char* name, py::handle object) {
     view.strides[i] = array.strides(i);
   }
   return view;
-}
-
-// Tuples that live as long as a call: a list may lose its arrays to another thread meanwhile.
-class Kept {
- public:
-  py::tuple keep(py::object items) { return items_[count_++] = std::move(items); }
-
- private:
-  py::object items_[4];  // state, masks, tape and dstate
-  int count_ = 0;
-};
-
-// The items of a tuple or list; never of an array: iterating over one could take for ever. `rule`
-// makes the sentence that the call is refused with.
-template <class Rule>
-py::tuple items_of(const std::string& op, Rule rule, py::handle object, Kept& kept) {
-  if (!PyTuple_Check(object.ptr()) && !PyList_Check(object.ptr()))
-    throw Error(Fault::kType, op, rule() + ", got " + Py_TYPE(object.ptr())->tp_name);
-  PyObject* items = PySequence_Tuple(object.ptr());
-  if (!items) throw py::error_already_set();  // a list of a class with an iterator of its own
-  return kept.keep(py::reinterpret_steal<py::object>(items));
-}
-
-inline std::vector<View> views_of(const Caller& caller, const char* name, py::handle objects,
-                                  Kept& kept) {
-  std::vector<View> views;
-  const auto rule = [&] { return std::string(name) + " must be a tuple or list of arrays"; };
-  for (py::handle object : items_of(caller.spec.op, rule, objects, kept))
-    views.push_back(view_of(caller, name, object));
-  return views;
-}
-
-// A state: None, an array, or for a cell with more than one state a tuple of them.
-inline void states_of(const Caller& caller, const char* name, py::handle object,
-                      View (&views)[kMaxStates], Kept& kept) {
-  const Spec& spec = caller.spec;
-  if (object.is_none()) return;
-  if (spec.states == 1) {
-    views[0] = view_of(caller, name, object);
-    return;
-  }
-  const auto rule = [&](const char* what) {
-    return std::string(name) + what + std::to_string(spec.states) + " arrays";
-  };
-  const py::tuple arrays =
-      items_of(spec.op, [&] { return rule(" must be a tuple of "); }, object, kept);
-  if (static_cast<int64_t>(arrays.size()) != spec.states)
-    throw Error(Fault::kValue, spec.op,
-                rule(" must hold ") + ", got " + std::to_string(arrays.size()));
-  for (size_t k = 0; k < arrays.size(); ++k) {
-    views[k] = view_of(caller, name, arrays[k]);
-    if (!views[k].given)
-      throw Error(Fault::kType, spec.op, std::string(name) + " must hold arrays, got None");
-  }
 }
 
 // An array in C order. A large one lies in a block that goes back to the pool with it. (NumPy's own

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <string>
 
 #include "../core/error.h"
 #include "../core/problem.h"
 #include "../cuda/device.h"
+#include "common.h"
 #include "dlpack.h"
 
 namespace fastrnn {
@@ -90,6 +90,14 @@ inline View device_view(const std::string& op, const char* name, py::handle obje
       return device_array::view_by_method(op, name, object);
   }
   device_array::refuse(op, name, Py_TYPE(object.ptr())->tp_name);
+}
+
+// Arrays in a GPU's memory as a source of Views (common.h).
+struct OnGpu {
+  const Spec& spec;
+};
+inline View view_of(const OnGpu& source, const char* name, py::handle object) {
+  return device_view(source.spec.op, name, object);
 }
 
 }  // namespace fastrnn

@@ -1,5 +1,7 @@
 // fastrnn._cpu: the engine as Python sees it. Arguments are positional, arrays are taken as they
 // are, and results are allocated here, as arrays of the same library.
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <new>
 #include <optional>
@@ -76,25 +78,12 @@ std::unique_ptr<PyWeights> pack_new(const std::string& cell, int64_t layers, int
                                     int threads) {
   Spec named{};
   named.op = cell;
-  const auto count = static_cast<int64_t>(parameters.size());
-  const int64_t passes = layers * directions;
-  if (passes < 1 || (count != 4 * passes && count != 2 * passes))
-    throw Error(Fault::kValue, cell,
-                "there must be 2 or 4 parameters for each layer and direction, got " +
-                    std::to_string(count));
-  const Caller caller{named, dlpack::exchange_of(parameters[0])};
+  const Caller caller{named, parameters.empty() ? nullptr : dlpack::exchange_of(parameters[0])};
   Kept kept;
   const std::vector<View> views = views_of(caller, "a parameter", parameters, kept);
-  const View &w_ih = views[0], &w_hh = views[1];
-  if (w_ih.rank != 2 || w_hh.rank != 2)
-    throw Error(Fault::kValue, cell,
-                "weight_ih_l0 and weight_hh_l0 must have rank 2, got shapes " +
-                    to_string(shape_of(w_ih)) + " and " + to_string(shape_of(w_hh)));
-  if (w_ih.kind != 'f' || (w_ih.itemsize != 4 && w_ih.itemsize != 8))
-    throw Error(Fault::kType, cell,
-                "weight_ih_l0 must be float32 or float64, got " + dtype_of(w_ih));
-  auto made = std::make_unique<PyWeights>(cell, static_cast<int>(w_ih.itemsize), layers, directions,
-                                          w_ih.shape[1], w_hh.shape[1], count == 4 * passes);
+  const Spec sizes = sizes_of(cell, layers, directions, views);
+  auto made = new_weights(cell, dtype_name(sizes.kind, sizes.element_bytes), layers, directions,
+                          sizes.inputs, sizes.units, sizes.bias);
   made->exchange = caller.exchange;
   const TeamLimit limit(threads);
   if (forward) pack_views(*made, views, false);
@@ -109,18 +98,6 @@ py::tuple output_shape(const PyWeights& w, py::handle x, bool batch_first) {
   return tuple_of(p.sequence(spec.directions * spec.units));
 }
 
-template <class Call> void inputs_of(const Caller& caller, Call& call, py::handle x,
-                                     py::handle state, py::handle lengths, py::handle resets,
-                                     py::handle masks, bool batch_first, Kept& kept) {
-  call.x = view_of(caller, "x", x);
-  states_of(caller, "state", state, call.initial, kept);
-  call.lengths = view_of(caller, "lengths", lengths);
-  call.resets = view_of(caller, "resets", resets);
-  call.has_masks = !masks.is_none();
-  if (call.has_masks) call.masks = views_of(caller, "dropout_masks", masks, kept);
-  call.batch_first = batch_first;
-}
-
 void require_packed(const Weights& w, bool backward) {
   if (!w.packed(backward))
     throw Error(Fault::kRuntime, w.spec().op, "weights must be packed before use, got none");
@@ -132,8 +109,7 @@ Problem prepare(const PyWeights& w, ForwardCall& call, py::handle x, py::handle 
                 int64_t recompute, py::object* out, Kept& kept) {
   const Spec& spec = w.spec();
   require_packed(w, false);
-  inputs_of(w.caller(), call, x, state, lengths, resets, masks, batch_first, kept);
-  call.recompute = recompute;
+  inputs_of(w.caller(), call, x, state, lengths, resets, masks, batch_first, recompute, kept);
   const Problem p = check_input(spec, call.x, batch_first, recompute);
   if (out->is_none())
     *out = make_result(w.caller(), p.sequence(spec.directions * spec.units), &call.y);
@@ -169,7 +145,7 @@ py::tuple run_step(const PyWeights& w, py::handle x, py::handle state) {
   require_packed(w, false);
   ForwardCall call;
   Kept kept;
-  inputs_of(w.caller(), call, x, state, py::none(), py::none(), py::none(), false, kept);
+  inputs_of(w.caller(), call, x, state, py::none(), py::none(), py::none(), false, 0, kept);
   call.x = with_one(call.x);
   for (View& view : call.initial) view = with_one(view);
   const Problem p = check_input(spec, call.x, false);
@@ -244,15 +220,10 @@ py::tuple run_backward(const PyWeights& w, py::handle x, py::handle state, py::h
   if (recompute) require_packed(w, false);
   BackwardCall call;
   Kept kept;
-  inputs_of(caller, call, x, state, lengths, resets, masks, batch_first, kept);
-  call.recompute = recompute;
+  inputs_of(caller, call, x, state, lengths, resets, masks, batch_first, recompute, kept);
   const Problem p = check_input(spec, call.x, batch_first, recompute);
   call.y = view_of(caller, "y of the tape", y);
-  const std::vector<View> arrays = views_of(caller, "arrays of the tape", tape, kept);
-  if (arrays.size() != 3)
-    throw Error(Fault::kValue, spec.op,
-                "a tape must hold 3 arrays, got " + std::to_string(arrays.size()));
-  call.tape = {arrays[0], arrays[1], arrays[2]};
+  call.tape = tape_of(caller, tape, kept);
   call.dy = view_of(caller, "dy", dy);
   states_of(caller, "dstate", dstate, call.dfinal, kept);
   py::object dx = py::none(), grads = py::none();

@@ -1,5 +1,9 @@
 // fastrnn._cuda: the recurrence of one layer on a GPU, and every check of a call. Arguments are
 // positional; arrays are taken by pointer. The driver in python/fastrnn/cuda does the rest.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+
 #include "../core/validate.h"
 #include "../cuda/engine.h"
 #include "common.h"
@@ -17,21 +21,17 @@ using gpu::Call;
 using gpu::Plan;
 using gpu::Stack;
 
-std::vector<View> views_of(const std::string& op, const char* name, const py::tuple& arrays) {
+// For arrays that the driver made: a tuple of them, or for states an empty one where there are
+// none.
+std::vector<View> own_views(const Spec& spec, const char* name, const py::tuple& arrays) {
   std::vector<View> views;
-  for (const py::handle array : arrays) views.push_back(device_view(op, name, array));
+  for (const py::handle array : arrays) views.push_back(device_view(spec.op, name, array));
   return views;
 }
-
-// A tuple with an array, or None, for each state.
-void states_of(const Spec& spec, const char* name, const py::tuple& arrays,
-               View (&views)[kMaxStates]) {
-  if (arrays.size() == 0) return;
-  if (static_cast<int64_t>(arrays.size()) != spec.states)
-    throw Error(Fault::kValue, spec.op,
-                std::string(name) + " must hold " + std::to_string(spec.states) + " arrays, got " +
-                    std::to_string(arrays.size()));
-  for (size_t k = 0; k < arrays.size(); ++k) views[k] = device_view(spec.op, name, arrays[k]);
+void own_states(const Spec& spec, const char* name, const py::tuple& arrays,
+                View (&views)[kMaxStates]) {
+  const std::vector<View> given = own_views(spec, name, arrays);
+  std::copy_n(given.begin(), std::min<size_t>(given.size(), kMaxStates), views);
 }
 
 // A call's arrays, as they came, and what was found of them.
@@ -39,31 +39,38 @@ struct Checked : Call {
   CallInputs inputs;
 };
 
-// All that both directions are given. Everything must be on x's device.
-Checked check(const Stack& stack, py::handle x, const py::tuple& state, py::handle lengths,
-              py::handle resets, const py::object& masks, bool batch_first, int64_t recompute,
+// Checks the parameters of a stack; tells of each whether kernels can read it as it is, in C order.
+std::vector<bool> check_taken(const Stack& stack, const py::tuple& arrays) {
+  const Spec& spec = stack.spec;
+  const std::vector<Parameter> wanted = parameters_of(spec);
+  std::vector<View> views;
+  for (size_t i = 0; i < arrays.size(); ++i)
+    views.push_back(device_view(spec.op, i < wanted.size() ? wanted[i].name.c_str() : "a parameter",
+                                arrays[i]));
+  check_parameters(spec, views);
+  std::vector<bool> plain;
+  for (const View& view : views) plain.push_back(is_contiguous(view));
+  return plain;
+}
+
+// All that both directions are given; the parameters have been taken. Everything must be on x's
+// device.
+Checked check(const Stack& stack, py::handle x, py::handle state, py::handle lengths,
+              py::handle resets, py::handle masks, bool batch_first, int64_t recompute,
               const py::tuple& parameters, py::handle out) {
   const Spec& spec = stack.spec;
+  const OnGpu source{spec};
   Checked checked;
+  Kept kept;
   CallInputs& in = checked.inputs;
-  in.x = device_view(spec.op, "x", x);
-  states_of(spec, "state", state, in.initial);
-  in.lengths = checked.lengths = device_view(spec.op, "lengths", lengths);
-  in.resets = checked.resets = device_view(spec.op, "resets", resets);
-  in.has_masks = !masks.is_none();
-  if (in.has_masks) in.masks = views_of(spec.op, "a dropout mask", masks.cast<py::tuple>());
-  in.batch_first = batch_first;
-  in.recompute = recompute;
+  inputs_of(source, in, x, state, lengths, resets, masks, batch_first, recompute, kept);
+  checked.lengths = in.lengths, checked.resets = in.resets;
   checked.problem = check_inputs(spec, in);
   check_lengths(spec, checked.problem, in.lengths);
-  const std::vector<View> weights = views_of(spec.op, "a parameter", parameters);
-  check_parameters(spec, weights);
+  const std::vector<View> weights = own_views(spec, "a parameter", parameters);
   std::vector<Named> all = named_inputs(spec, in);
   const std::vector<Parameter> names = parameters_of(spec);
-  for (size_t i = 0; i < names.size(); ++i) {
-    check_block(spec, names[i].name, weights[i], names[i].shape);
-    all.push_back({names[i].name, &weights[i]});
-  }
+  for (size_t i = 0; i < names.size(); ++i) all.push_back({names[i].name, &weights[i]});
   ForwardCall outputs;
   outputs.y = device_view(spec.op, "out", out);
   if (outputs.y.given) {
@@ -76,19 +83,17 @@ Checked check(const Stack& stack, py::handle x, const py::tuple& state, py::hand
   return checked;
 }
 
-void check_gradients(const Stack& stack, const Checked& checked, py::handle y,
-                     const py::tuple& tape, py::handle dy, const py::tuple& dstate) {
+void check_gradients(const Stack& stack, const Checked& checked, py::handle y, py::handle tape,
+                     py::handle dy, py::handle dstate) {
   const Spec& spec = stack.spec;
+  const OnGpu source{spec};
+  Kept kept;
   BackwardCall call;
   static_cast<CallInputs&>(call) = checked.inputs;
-  call.y = device_view(spec.op, "y of the tape", y);
-  const std::vector<View> arrays = views_of(spec.op, "arrays of the tape", tape);
-  if (arrays.size() != 3)
-    throw Error(Fault::kValue, spec.op,
-                "a tape must hold 3 arrays, got " + std::to_string(arrays.size()));
-  call.tape = {arrays[0], arrays[1], arrays[2]};
-  call.dy = device_view(spec.op, "dy", dy);
-  states_of(spec, "dstate", dstate, call.dfinal);
+  call.y = view_of(source, "y of the tape", y);
+  call.tape = tape_of(source, tape, kept);
+  call.dy = view_of(source, "dy", dy);
+  states_of(source, "dstate", dstate, call.dfinal, kept);
   for (View& view : call.dinitial) view.fresh = true;
   check_backward(spec, checked.problem, call);
   check_device(spec, {{"x", &call.x},
@@ -130,9 +135,9 @@ template <class Arrays> void fill_common(const Spec& spec, Arrays& a, int64_t la
                                          py::handle saved, int64_t slot, py::handle entering,
                                          int64_t entering_place) {
   a.layer = layer, a.begin = begin, a.end = end;
-  a.parameters = views_of(spec.op, "a parameter", parameters);
+  a.parameters = own_views(spec, "a parameter", parameters);
   a.h = device_view(spec.op, "h", h);
-  states_of(spec, "state", initial, a.initial);
+  own_states(spec, "state", initial, a.initial);
   a.states = device_view(spec.op, "states", states);
   a.saved = device_view(spec.op, "saved", saved);
   a.slot = slot;
@@ -153,9 +158,9 @@ Run<gpu::ForwardPass> forward(const Stack& stack, const Checked& call, const Pla
   gpu::ForwardArrays a{};
   fill_common(spec, a, layer, begin, end, parameters, h, initial, states, saved, slot, entering,
               entering_place);
-  a.gates = views_of(spec.op, "gates", gates);
-  states_of(spec, "final state", final, a.final);
-  states_of(spec, "carry", carry, a.carry);
+  a.gates = own_views(spec, "gates", gates);
+  own_states(spec, "final state", final, a.final);
+  own_states(spec, "carry", carry, a.carry);
   a.every = every;
   a.remake = remake;
   return {stack, plan, gpu::forward_pass(stack, call, a), call.device, pointer(stream)};
@@ -173,7 +178,7 @@ Run<gpu::BackwardPass> backward(const Stack& stack, const Checked& call, const P
   fill_common(spec, a, layer, begin, end, parameters, h, initial, states, saved, slot, entering,
               entering_place);
   a.dy = device_view(spec.op, "dy", dy);
-  a.dgates = views_of(spec.op, "dgates", dgates);
+  a.dgates = own_views(spec, "dgates", dgates);
   a.dstate = device_view(spec.op, "dstate", dstate);
   a.dentry = device_view(spec.op, "dentry", dentry);
   a.dproduct = device_view(spec.op, "dproduct", dproduct);
@@ -225,6 +230,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
       .def_property_readonly("saved", [](const Stack& s) { return s.kernels->saved; })
       .def_property_readonly("planes", [](const Stack& s) { return s.kernels->planes; })
       .def_property_readonly("split", [](const Stack& s) { return s.kernels->split; })
+      .def("check_taken", &check_taken, py::arg("parameters"))
       .def("check", &check, py::arg("x"), py::arg("state"), py::arg("lengths"), py::arg("resets"),
            py::arg("masks"), py::arg("batch_first"), py::arg("recompute"), py::arg("parameters"),
            py::arg("out"))
@@ -277,6 +283,17 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
       "is_plain",
       [](py::handle array) { return is_contiguous(device_view("cuda", "an array", array)); },
       py::arg("array"));
+  // dtype, I, H and whether there are biases, of parameters.
+  m.def(
+      "sizes",
+      [](const std::string& cell, int64_t layers, int64_t directions, const py::tuple& parameters) {
+        Spec named{};
+        named.op = cell;
+        const Spec s =
+            sizes_of(cell, layers, directions, own_views(named, "a parameter", parameters));
+        return py::make_tuple(dtype_name(s.kind, s.element_bytes), s.inputs, s.units, s.bias);
+      },
+      py::arg("cell"), py::arg("layers"), py::arg("directions"), py::arg("parameters"));
   m.def("device_count", &gpu::device_count);
   m.def("why_none", &gpu::why_none);
   m.def("device", &device_facts, py::arg("index"));

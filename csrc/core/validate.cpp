@@ -164,6 +164,27 @@ void check_rows(const Spec& spec, const std::string& name, const View& view, con
            "other strides");
 }
 
+Spec sizes_of(const std::string& cell, int64_t layers, int64_t directions,
+              const std::vector<View>& parameters) {
+  Spec spec{};
+  spec.op = cell;
+  spec.layers = layers, spec.directions = directions;
+  const auto count = static_cast<int64_t>(parameters.size());
+  const int64_t passes = layers * directions;
+  if (passes < 1 || (count != 4 * passes && count != 2 * passes))
+    reject(spec, Fault::kValue, "there must be 2 or 4 parameters for each layer and direction",
+           std::to_string(count));
+  const View &w_ih = parameters[0], &w_hh = parameters[1];
+  if (w_ih.rank != 2 || w_hh.rank != 2)
+    reject(spec, Fault::kValue, "weight_ih_l0 and weight_hh_l0 must have rank 2",
+           "shapes " + to_string(shape_of(w_ih)) + " and " + to_string(shape_of(w_hh)));
+  spec.kind = w_ih.kind;
+  spec.element_bytes = static_cast<int>(w_ih.itemsize);
+  spec.inputs = w_ih.shape[1], spec.units = w_hh.shape[1];
+  spec.bias = count == 4 * passes;
+  return spec;
+}
+
 void check_parameters(const Spec& spec, const std::vector<View>& views) {
   const std::vector<Parameter> expected = parameters_of(spec);
   if (views.size() != expected.size())

@@ -26,6 +26,11 @@ bool is_contiguous(const View& view);
 // pointer.
 void check_rows(const Spec& spec, const std::string& name, const View& view, const Shape& shape);
 
+// What the parameters say of a layer's sizes and dtype, in the order of parameters_of(); whether
+// all of them fit is for check_parameters. The cell's own numbers are left out.
+Spec sizes_of(const std::string& cell, int64_t layers, int64_t directions,
+              const std::vector<View>& parameters);
+
 // Parameters in the order of parameters_of().
 void check_parameters(const Spec& spec, const std::vector<View>& views);
 

@@ -28,6 +28,9 @@ struct Costs {
 };
 constexpr Costs kCosts;
 
+// Whether the grid mode can count so many steps or rows.
+bool fits_int(int64_t n) { return n < INT32_MAX; }
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Work {
@@ -97,7 +100,7 @@ Plan grid(const std::string& op, const Work& w) {
   Plan best;
   const void* kernel = grid_kernel(w.kernels, w.backward);
   const Sizes& n = w.sizes;
-  if (!kernel || !w.device.cooperative || n.T >= INT32_MAX || n.B >= INT32_MAX) return best;
+  if (!kernel || !w.device.cooperative || !fits_int(n.T) || !fits_int(n.B)) return best;
   for (int units = 1; units <= kMostThreads / kTileRows; ++units) {
     if (units > n.H) break;
     const int64_t blocks = ceil_div(n.H, units);
@@ -141,17 +144,15 @@ const char* name_of(Mode mode) {
 
 Plan plan_pass(const std::string& op, const KernelSet& kernels, const Device& device,
                const Sizes& sizes, bool backward, Mode mode) {
-  using Key = std::tuple<const KernelSet*, int, int64_t, int64_t, int, bool, Mode>;
+  using Key = std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int, bool, Mode>;
   static std::mutex mutex;
   static std::map<Key, Plan> kept;
   constexpr size_t kMostKept = 4096;
-  const bool long_t = sizes.T >= INT32_MAX;
-  const Key key{&kernels, device.index, sizes.B, sizes.H, sizes.directions, backward, mode};
+  const Key key{&kernels, device.index,     fits_int(sizes.T), sizes.B,
+                sizes.H,  sizes.directions, backward,          mode};
   const std::lock_guard<std::mutex> lock(mutex);
-  if (!long_t) {
-    const auto found = kept.find(key);
-    if (found != kept.end()) return found->second;
-  }
+  const auto found = kept.find(key);
+  if (found != kept.end()) return found->second;
   const Work work{kernels, device, sizes, backward};
   Plan plan = stepwise(work);
   if (mode != Mode::kStepwise) {
@@ -166,8 +167,7 @@ Plan plan_pass(const std::string& op, const KernelSet& kernels, const Device& de
                       " SMs with " + std::to_string(device.shared_per_block) + " bytes each");
   }
   if (kept.size() >= kMostKept) kept.clear();
-  if (!long_t) kept[key] = plan;
-  return plan;
+  return kept[key] = plan;
 }
 
 }  // namespace gpu

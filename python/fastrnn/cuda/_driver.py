@@ -28,6 +28,20 @@ class Arguments(NamedTuple):
     recompute: int = 0
 
 
+class Kept(NamedTuple):
+    """Where a pass keeps its states and saved values, or finds them.
+
+    Those of `layer` in the tape's arrays, or of layer 0 in arrays of a window alone; and where a
+    window begins: at a step of the tape's checkpoints.
+    """
+
+    states: Any = None
+    saved: Any = None
+    layer: int = 0
+    checkpoints: Any = None
+    place: int = 0
+
+
 class Weights:
     """The parameters of a stack of layers, as they came: kernels and libraries read them in place.
 
@@ -68,14 +82,10 @@ class Weights:
     def pack(self, parameters: tuple[Any, ...], backward: bool) -> None:
         """Take the parameters; for both directions of use."""
         if self.given is None:
-            for (name, _), array in zip(self.parameters, parameters, strict=True):
-                if not _arrays.is_device_array(array):
-                    raise TypeError(
-                        f"[{self.cell}] {name} must be an array on a GPU, "
-                        f"got {type(array).__name__}"
-                    )
+            plain = self.native.check_taken(parameters)
             self.given = tuple(
-                a if self._native().is_plain(a) else self._library(a).copy(a) for a in parameters
+                a if as_it_is else self._library(a).copy(a)
+                for a, as_it_is in zip(parameters, plain, strict=True)
             )
 
     def own(self) -> None:
@@ -85,7 +95,8 @@ class Weights:
 
     def output_shape(self, x: Any, batch_first: bool) -> tuple[int, ...]:
         """The shape that y will have."""
-        call = self.native.check(x, (), None, None, None, batch_first, 0, self._parameters(), None)
+        given = Arguments(x, None, None, None, None, batch_first)
+        call = self.native.check(*given, self._parameters(), None)
         return call.y_shape(self.native)  # type: ignore[no-any-return]
 
     def explain(self, T: int, B: int, recompute: int) -> dict[str, Any]:
@@ -190,39 +201,22 @@ class _Call:
     ) -> None:
         w = self.w = weights
         self.library, self.given = library, w._parameters()
-        self.x, state, self.lengths, self.resets, masks, self.batch_first, self.recompute = (
+        self.native = w.native.check(*arguments, self.given, out)
+        self.x, state, self.lengths, self.resets, self.masks, self.batch_first, self.recompute = (
             arguments
         )
-        initial = self._arrays_of("state", state)
-        if masks is not None and not isinstance(masks, (tuple, list)):
-            raise TypeError(
-                f"[{w.cell}] dropout_masks must be a tuple or list of arrays, "
-                f"got {type(masks).__name__}"
-            )
-        self.masks = None if masks is None else tuple(masks)
-        checked = arguments._replace(state=initial, masks=self.masks)
-        self.native = w.native.check(*checked, self.given, out)
         self.T, self.B = self.native.T, self.native.B
         self.batched = len(self.x.shape) == 3
-        self.initial = tuple(self.plain(s) for s in initial)
+        self.initial = tuple(self.plain(s) for s in self.states_of(state))
         self.ours = tuple(library.taken(p) for p in self.given)
         self.stream = library.stream(self.x)
         self.meeting: Any = None
 
-    def _arrays_of(self, name: str, state: Any) -> tuple[Any, ...]:
+    def states_of(self, state: Any) -> tuple[Any, ...]:
         """A state as a tuple, empty where there is none."""
         if state is None:
             return ()
-        if self.w.states == 1:
-            return (state,)
-        if not isinstance(state, (tuple, list)):
-            raise TypeError(
-                f"[{self.w.cell}] {name} must be a tuple of {self.w.states} arrays, "
-                f"got {type(state).__name__}"
-            )
-        if any(s is None for s in state):
-            raise TypeError(f"[{self.w.cell}] {name} must hold arrays, got None")
-        return tuple(state)
+        return (state,) if self.w.states == 1 else tuple(state)
 
     def state_of(self, arrays: tuple[Any, ...]) -> Any:
         """The inverse."""
@@ -242,9 +236,17 @@ class _Call:
                 f"[{self.w.cell}] memory for the call must be available, got none for shape {shape}"
             ) from error
 
-    def states(self, make_shape: tuple[int, ...]) -> tuple[Any, ...]:
-        """An array for each state."""
-        return tuple(self.new(*make_shape, wide=k > 0) for k in range(self.w.states))
+    def new_states(self) -> tuple[Any, ...]:
+        """An array for each state, to be written."""
+        shape = self.native.state_shape(self.w.native)
+        return tuple(self.new(*shape, wide=k > 0) for k in range(self.w.states))
+
+    def running(self, when: slice) -> Any:
+        """Whether each row takes part at these times, (n, B)."""
+        xp = self.library.xp
+        lengths = xp.astype(self.library.taken(self.lengths), self.library.dtype("int64"))
+        times = xp.arange(when.start, when.stop, device=self.x.device)
+        return times[:, None] < lengths[None, :]
 
     def weight(self, layer: int, d: int, which: int) -> Any:
         """w_ih (0) or w_hh (1) of a pass."""
@@ -312,33 +314,29 @@ class _Call:
         window: tuple[int, int],
         below: Any,
         h: Any,
-        states: Any,
-        saved: Any,
-        slot: int,
+        kept: Kept,
         final: tuple[Any, ...] = (),
-        entering: tuple[Any, int] = (None, 0),
         every: int = 1,
         remake: bool = False,
     ) -> None:
         """Run a layer over a window of steps."""
-        begin, end = window
-        gates = self.project(layer, below, begin, end)
+        gates = self.project(layer, below, *window)
         plan = self.w.native.plan(self.native, False)
         carry: tuple[Any, ...] = ()
         if plan.mode == "stepwise":
-            carry = self.carry(layer, h, begin, entering)
+            carry = self.carry(layer, h, window[0], kept)
         run = self.w.native.forward(
-            self.native, plan, self.stream, layer, begin, end, self.given, h, self.initial,
-            states, saved, slot, *entering, gates, final, every, remake, carry,
+            self.native, plan, self.stream, layer, *window, self.given, h, self.initial, *kept,
+            gates, final, every, remake, carry,
         )  # fmt: skip
         if plan.mode == "grid":
             self.launch(run, plan)
             return
         w = self.recurrent(layer, transposed=True)
-        for s in range(begin, end):
+        for s in range(*window):
             run.step(s, self.plain(self.library.xp.matmul(carry[0], w)))
 
-    def carry(self, layer: int, h: Any, begin: int, entering: tuple[Any, int]) -> tuple[Any, ...]:
+    def carry(self, layer: int, h: Any, begin: int, kept: Kept) -> tuple[Any, ...]:
         """The states that a window starts from, (D, B, H) each, to be written."""
         w, D, passes = self.w, self.w.D, slice(layer * self.w.D, (layer + 1) * self.w.D)
         made = tuple(self.new(D, self.B, w.H, wide=k > 0, zeros=True) for k in range(w.states))
@@ -346,16 +344,15 @@ class _Call:
             made[k][...] = initial[passes] if self.batched else initial[passes][:, None, :]
         if begin == 0:
             return made
-        checkpoints, place = entering
         for k in range(1, w.states):
-            made[k][...] = checkpoints[k - 1, layer, :, place]
+            made[k][...] = kept.checkpoints[k - 1, layer, :, kept.place]
         before = self.time_first(h) if layer == w.L - 1 else h
         for d in range(D):
             t = self.T - begin if d else begin - 1
             rows = before[t, :, d * w.H : (d + 1) * w.H]
             if d and self.lengths is not None:  # rows that have not begun keep their first state
-                lengths = self.library.taken(self.lengths)
-                rows = self.library.xp.where((lengths > t)[:, None], rows, made[0][d])
+                has_begun = self.running(slice(t, t + 1))[0][:, None]
+                rows = self.library.xp.where(has_begun, rows, made[0][d])
             made[0][d] = rows
         return made
 
@@ -365,7 +362,7 @@ class _Forward(_Call):
         """y, the final state and the tape, where that is kept."""
         w, T, B, DH = self.w, self.T, self.B, self.w.D * self.w.H
         y = self.new(*self.native.y_shape(w.native)) if out is None else out
-        final = self.states(self.native.state_shape(w.native))
+        final = self.new_states()
         inner: Any = {}
         states = saved = None
         tape = None
@@ -376,21 +373,15 @@ class _Forward(_Call):
         if T == 0 or B == 0:
             self.pass_through(final)
             return y, self.state_of(final), tape
-        every = self.recompute or 1
+        if self.recompute:
+            saved = None
         for layer in range(w.L):
             if not keep and layer < w.L - 1:
                 inner[layer] = self.new(T, B, DH)
             h = y if layer == w.L - 1 else inner[layer]
+            kept = Kept(states, saved, layer)
             self.forward_pass(
-                layer,
-                (0, T),
-                self.below(layer, inner),
-                h,
-                states,
-                saved if keep and not self.recompute else None,
-                layer,
-                final=final,
-                every=every,
+                layer, (0, T), self.below(layer, inner), h, kept, final, self.recompute or 1
             )
             if not keep:
                 inner.pop(layer - 1, None)
@@ -408,16 +399,10 @@ class _Backward(_Call):
     ) -> tuple[Any, Any, Any]:
         """The gradients, as `Weights.backward` gives them."""
         w = self.w
-        dfinal = self._arrays_of("dstate", dstate)
-        if not isinstance(tape, (tuple, list)):
-            raise TypeError(
-                f"[{w.cell}] arrays of the tape must be a tuple or list of arrays, "
-                f"got {type(tape).__name__}"
-            )
-        w.native.check_gradients(self.native, y, tuple(tape), dy, dfinal)
+        w.native.check_gradients(self.native, y, tape, dy, dstate)
         inner, states, saved = (self.library.taken(a) for a in tape)
-        dfinal = tuple(self.library.taken(d) for d in dfinal)
-        dinitial = self.states(self.native.state_shape(w.native))
+        dfinal = tuple(self.library.taken(d) for d in self.states_of(dstate))
+        dinitial = self.new_states()
         grads = None
         if want_parameters:
             grads = [self.library.zeros(p.shape, w.dtype, self.x) for p in self.ours]
@@ -434,22 +419,12 @@ class _Backward(_Call):
             for k, d in enumerate(dfinal):
                 ds[k][...] = d[passes] if self.batched else d[passes][:, None, :]
             h = y if layer == w.L - 1 else inner[layer]
-            dbelow = self.layer(
-                layer,
-                self.below(layer, inner),
-                h,
-                states,
-                saved,
-                dh,
-                ds,
-                layer > 0 or want_dx,
-                grads,
-            )
+            below, wants = self.below(layer, inner), layer > 0 or want_dx
+            dh = self.layer(layer, below, h, Kept(states, saved, layer), dh, ds, wants, grads)
             for k, array in enumerate(dinitial):
                 array[passes] = ds[k] if self.batched else ds[k][:, 0, :]
-            dh = dbelow
-            if layer > 0:
-                dh = dh * self.mask(layer - 1) if self.masks else dh
+            if layer > 0 and self.masks:
+                dh = dh * self.mask(layer - 1)
         dx = self.plain(self.as_given(dh)) if want_dx else None
         return dx, self.state_of(dinitial), grads and tuple(grads)
 
@@ -466,8 +441,7 @@ class _Backward(_Call):
         layer: int,
         below: Any,
         h: Any,
-        states: Any,
-        saved: Any,
+        kept: Kept,
         dy: Any,
         ds: Any,
         want_dx: bool,
@@ -481,17 +455,10 @@ class _Backward(_Call):
         wants_entry = bool(self.initial) and grads is not None
         dentry = self.new(D, B, G * H, zeros=True) if wants_entry else None
         for window in self.windows():
-            n, entering, slot = window[1] - window[0], (None, 0), layer
-            if self.recompute:
-                entering = (states, window[0] // self.recompute - 1)
-                w_states, w_saved = self.again(layer, window, below, h, entering)
-                slot = 0
-            else:
-                w_states, w_saved = states, saved
+            n = window[1] - window[0]
+            here = self.again(layer, window, below, h, kept) if self.recompute else kept
             dgates = tuple(self.new(n, B, w.planes * H) for _ in range(D))
-            self.backward_pass(
-                layer, window, h, w_states, w_saved, slot, entering, dy, dgates, ds, dentry
-            )
+            self.backward_pass(layer, window, h, here, dy, dgates, ds, dentry)
             for d in range(D):
                 when = self.times(d, *window)
                 flat = self.library.xp.reshape(dgates[d], (n * B, w.planes * H))
@@ -508,47 +475,44 @@ class _Backward(_Call):
             self.add_entries(layer, dentry, grads)
         return dx
 
-    def again(
-        self, layer: int, window: tuple[int, int], below: Any, h: Any, entering: tuple[Any, int]
-    ) -> tuple[Any, Any]:
+    def again(self, layer: int, window: tuple[int, int], below: Any, h: Any, kept: Kept) -> Kept:
         """The states and saved values of a window, made anew from its checkpoint."""
         w, n = self.w, window[1] - window[0]
         states = self.new(w.states - 1, 1, w.D, n, self.B, w.H, wide=True)
         saved = self.new(1, w.D, n, self.B, w.native.saved, w.H)
-        self.forward_pass(layer, window, below, h, states, saved, 0, entering=entering, remake=True)
-        return states, saved
+        place = window[0] // self.recompute - 1
+        here = Kept(states, saved, 0, kept.states, place)
+        self.forward_pass(layer, window, below, h, here, remake=True)
+        return here
 
     def backward_pass(
         self,
         layer: int,
         window: tuple[int, int],
         h: Any,
-        states: Any,
-        saved: Any,
-        slot: int,
-        entering: tuple[Any, int],
+        kept: Kept,
         dy: Any,
         dgates: tuple[Any, ...],
         ds: Any,
         dentry: Any,
     ) -> None:
-        begin, end = window
+        """Take a window of steps back."""
         plan = self.w.native.plan(self.native, True)
         dproduct = None
         if plan.mode == "stepwise":
             dproduct = self.new(self.w.D, self.B, self.w.G * self.w.H)
         run = self.w.native.backward(
-            self.native, plan, self.stream, layer, begin, end, self.given, h, self.initial,
-            states, saved, slot, *entering, dy, dgates, ds, dentry, dproduct,
+            self.native, plan, self.stream, layer, *window, self.given, h, self.initial, *kept,
+            dy, dgates, ds, dentry, dproduct,
         )  # fmt: skip
         if plan.mode == "grid":
             self.launch(run, plan)
             return
         r = self.recurrent(layer, transposed=False)
         product = None
-        for s in range(end - 1, begin - 2, -1):
+        for s in reversed(range(window[0] - 1, window[1])):
             run.step(s, product)
-            if s >= begin:
+            if s >= window[0]:
                 product = self.plain(self.library.xp.matmul(dproduct, r))
 
     def add_gradients(
@@ -637,21 +601,9 @@ def pack_new(
     threads: int = 0,
 ) -> Weights:
     """Weights of the sizes that the parameters have."""
-    count, passes = len(parameters), layers * directions
-    if passes < 1 or count not in (2 * passes, 4 * passes):
-        raise ValueError(
-            f"[{cell}] there must be 2 or 4 parameters for each layer and direction, got {count}"
-        )
-    w_ih, w_hh = parameters[:2]
-    made = Weights(
-        cell,
-        _arrays.dtype_name(w_ih),
-        layers,
-        directions,
-        w_ih.shape[1],
-        w_hh.shape[1],
-        count == 4 * passes,
-    )
+    native = _native.needed(cell)
+    dtype, inputs, units, bias = native.sizes(cell, layers, directions, parameters)
+    made = Weights(cell, dtype, layers, directions, inputs, units, bias)
     made.pack(parameters, backward)
     return made
 
