@@ -207,6 +207,24 @@ def test_lengths_of_every_integer_type(emulated: ModuleType, kind: str) -> None:
         assert_output(y.get(), wanted["y"], "float32")
 
 
+@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+def test_padding_may_be_anything(emulated: ModuleType, mode: str) -> None:
+    """Past the lengths x, dy and masks are never seen, by kernels or by the library's products."""
+    for cell, recompute in itertools.product(("lstm", "gru"), (0, 3)):
+        case = Case(cell, 7, 5, 3, 6, D=2, L=2, lengths=True, dropout=True)
+        data = make_data(case)
+        past = np.arange(case.T)[:, None] >= data.options["lengths"]
+        results = []
+        for value in (0.0, np.nan):
+            for array in (data.x, data.dy, *data.options["dropout_masks"]):
+                array[past] = value
+            with cuda.mode(mode):
+                results.append(on_gpu.run(case, data, recompute))
+        clean, padded = results
+        assert_same(padded, clean)
+        assert not padded["dx"][past].any()
+
+
 def test_strided_arrays(emulated: ModuleType) -> None:
     """Inputs, gradients, parameters and outputs that are parts of other arrays."""
     case = Case("lstm", 5, 4, 6, 10, D=2)

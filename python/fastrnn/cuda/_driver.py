@@ -530,6 +530,8 @@ class _Backward(_Call):
         w, xp, G, H = self.w, self.library.xp, self.w.G, self.w.H
         first = (layer * w.D + d) * w.each
         x = below[when]
+        if self.lengths is not None:  # what is past them may be anything: 0 times NaN is NaN
+            x = xp.where(self.running(when)[:, :, None], x, xp.zeros_like(x))
         grads[first] += xp.matmul(flat[:, : G * H].T, xp.reshape(x, (flat.shape[0], x.shape[2])))
         dr, h_before = self.with_h_before(d, when, dgates, h[:, :, d * H : (d + 1) * H])
         for rows, planes in self.runs():
