@@ -232,10 +232,6 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t r
   return p;
 }
 
-void reject_length(const Spec& spec, int64_t T, const std::string& got) {
-  reject(spec, Fault::kValue, "lengths must be within 0.." + std::to_string(T), got);
-}
-
 void check_lengths(const Spec& spec, const Problem& problem, const View& lengths) {
   if (!lengths.given) return;
   if (!problem.batched)
@@ -259,8 +255,8 @@ void read_lengths(const Spec& spec, const Problem& problem, const View& lengths,
     const int64_t n = lengths.kind == 'i' ? static_cast<int64_t>(bits << shift) >> shift
                                           : static_cast<int64_t>(bits);
     if (n < 0 || n > problem.T)
-      reject_length(spec, problem.T,
-                    lengths.kind == 'u' ? std::to_string(bits) : std::to_string(n));
+      reject(spec, Fault::kValue, "lengths must be within 0.." + std::to_string(problem.T),
+             lengths.kind == 'u' ? std::to_string(bits) : std::to_string(n));
     all[b] = n;
   }
 }

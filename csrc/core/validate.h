@@ -49,10 +49,9 @@ void check_block(const Spec& spec, const std::string& name, const View& view, co
                  bool wide = false);
 
 // Row lengths: [B] integers. What they are is read by read_lengths, to `all` (without a view all
-// T), or by a kernel where the host does not see them; outside 0..T they are rejected.
+// T, and refused outside 0..T), or by a kernel where the host does not see them.
 void check_lengths(const Spec& spec, const Problem& problem, const View& lengths);
 void read_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all);
-[[noreturn]] void reject_length(const Spec& spec, int64_t T, const std::string& got);
 
 // Arrays of one call must be on one device; returns it, kHost where none is given.
 int check_device(const Spec& spec, const std::vector<Named>& arrays);
