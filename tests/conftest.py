@@ -135,6 +135,14 @@ def _restore_threads() -> Iterator[None]:
     _native.engine.set_num_threads(before)
 
 
+@pytest.fixture
+def large_machine() -> Iterator[None]:
+    """Teams may have more members than the machine has processors."""
+    _native.engine.pretend_processors(64)
+    yield
+    _native.engine.pretend_processors(0)
+
+
 # ---- no test is skipped by accident --------------------------------------------------------------
 
 _skipped: list[str] = []

@@ -39,6 +39,11 @@ def test_engine_at_every_level(native_build: Build) -> None:
     run([program(native_build("tests"), "test_engine"), "--calls", "60"])
 
 
+def test_team_on_a_busy_machine(native_build: Build) -> None:
+    """A member is stopped at every point of a task; the others go on, and the bits stay."""
+    run([program(native_build("tests"), "test_team")])
+
+
 def test_engine_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
     build = native_build("asan")
     run([program(build, "test_engine"), "--calls", "40", "--seed", "2"])
@@ -46,12 +51,14 @@ def test_engine_under_address_and_undefined_behaviour_sanitizers(native_build: B
 
 
 def test_team_under_thread_sanitizer(native_build: Build) -> None:
-    command = [program(native_build("tsan"), "test_engine"), "--calls", "24", "--seed", "3"]
+    build = native_build("tsan")
     # Address randomisation off, where a container allows it: the sanitizer's shadow does not fit
     # some kernels' layouts.
     fixed = ["setarch", platform.machine(), "-R"]
     allowed = subprocess.run([*fixed, "true"], stderr=subprocess.DEVNULL).returncode == 0
-    run([*fixed, *command] if allowed else command)
+    for command in (["test_engine", "--calls", "24", "--seed", "3"], ["test_team"]):
+        command = [program(build, command[0]), *command[1:]]
+        run([*fixed, *command] if allowed else command)
 
 
 def test_no_symbol_escapes_its_level(native_build: Build) -> None:

@@ -11,6 +11,7 @@
 #include "../core/validate.h"
 #include "../cpu/engine.h"
 #include "../cpu/memory.h"
+#include "../cpu/processors.h"
 #include "../cpu/team.h"
 #include "array.h"
 #include "common.h"
@@ -344,6 +345,20 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &get_num_threads);
   m.def("team", &team_backend);
+  m.def("available", [] {
+    const Available now = available();
+    return py::make_tuple(now.threads, now.why);
+  });
+  m.def("processors", [] {
+    py::dict d;
+    d["affinity"] = affinity_processors();
+    d["quota"] = quota_processors();
+    d["usable"] = processors();
+    return d;
+  });
+  m.def("quota_processors", [](const std::string& root) { return quota_processors(root); },
+        py::arg("root"));
+  m.def("pretend_processors", &pretend_processors, py::arg("n"));
   m.def("release_memory", &release_memory);
   m.def("caches", [] {
     py::dict d;

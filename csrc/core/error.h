@@ -1,4 +1,4 @@
-// The one exception of the engine. Text: "[op] rule, got value".
+// The exceptions of the engine. Text: "[op] rule, got value".
 #pragma once
 
 #include <exception>
@@ -20,5 +20,8 @@ class Error : public std::exception {
   Fault fault_;
   std::string text_;
 };
+
+// The caller asked for the end of a running call: see set_poll() in cpu/team.h.
+struct Interrupted {};
 
 }  // namespace fastrnn

@@ -12,9 +12,9 @@
 
 namespace fastrnn {
 
-// Members that meet; see cpu/team.h.
-struct Barrier;
-void wait(Barrier* barrier);
+// What the next task of a part waits for: so many tasks done as this part has done, by the parts
+// that share its rows or by all; see cpu/team.h. kEnd: there is none.
+enum class Need : int { kNothing, kGroup, kTeam, kEnd };
 
 constexpr int kMaxStates = 2;
 
@@ -49,14 +49,12 @@ struct MatrixPanels {
   const void *w_ih, *w_hh;
 };
 
-// What one member of the team does.
+// One part of a call: the work of one member of the team, whoever does it.
 struct Share {
   int member, members;
   int64_t row_begin, row_end;     // positions
-  int unit_member, unit_members;  // place among the members that share these rows
+  int unit_member, unit_members;  // place among the parts that share these rows
   int steppers;                   // of them: all take steps, each its units; or the first alone
-  Barrier* group;                 // the members that share these rows
-  Barrier* team;                  // all
 };
 
 struct ForwardPass {
@@ -111,8 +109,11 @@ struct KernelEntry {
   int tile_rows;    // rows of a gate tile
   int planes;       // gradient planes: gates, split ones twice
 
-  void (*forward)(const ForwardPass*, const Share*);
-  void (*backward)(const BackwardPass*, const Share*);
+  // Does the next task of a part, whose progress through the pass is kept in `state`, of so many
+  // bytes; made there where `first` is not 0. Returns what the task after it needs.
+  int64_t forward_state, backward_state;
+  Need (*forward)(const ForwardPass*, const Share*, void* state, int first);
+  Need (*backward)(const BackwardPass*, const Share*, void* state, int first);
   // Elements that a packed w_ih or w_hh takes: gate panels over K, matrix panels over (K, N).
   int64_t (*gates_size)(int64_t H, int64_t K);
   int64_t (*matrix_size)(int64_t K, int64_t N);

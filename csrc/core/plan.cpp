@@ -87,7 +87,8 @@ Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_
     best.microseconds = cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
   };
   consider(1, 1, 1);
-  if (best_cycles <= cost::kTeamStart) return best;  // no team can be quicker
+  best.worth_a_team = best_cycles > cost::kTeamStart;  // else no team can be quicker
+  if (!best.worth_a_team) return best;
   for (int unit_members = 1; unit_members <= threads; unit_members *= 2)
     for (int row_groups = 1; row_groups * unit_members <= threads; ++row_groups) {
       if (row_groups > std::max<int64_t>(1, p.B)) break;

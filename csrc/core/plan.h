@@ -16,6 +16,7 @@ struct Plan {
                         // step; or one, and the others share what is not a step
   int64_t chunk;        // steps whose gates are held at once
   double microseconds;  // what the model expects, at 3 GHz
+  bool worth_a_team;    // would more threads be considered?
 
   int threads() const { return row_groups * unit_members; }
 };

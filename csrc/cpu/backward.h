@@ -2,9 +2,9 @@
 //
 // Going back in time, the chain dh = dgates R of a step is the GEMM and the cell's backward its
 // epilogue. Per chunk of steps the gradients of the gates are then used three ways: dx = dgates W
-// (rows of the member), and, when all members are done, dW_ih += dgates' x, dW_hh += dgates' h
-// (each member owns rows of the weights, and packs its planes of all dgates; x and h are packed
-// once, by the members that own the rows). Every element of dW is one chain over the steps in
+// (rows of the part), and, when all parts are done, dW_ih += dgates' x, dW_hh += dgates' h
+// (each part owns rows of the weights, and packs its planes of all dgates; x and h are packed
+// once, by the parts that own the rows). Every element of dW is one chain over the steps in
 // backward order and the rows in order of position, continued from chunk to chunk in the caller's
 // array. A pass may come in windows of steps, last first; `shared` carries the chain between them.
 #pragma once
@@ -15,7 +15,7 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-template <class Cell, class Math, class T> struct Backward {
+template <class Cell, class Math, class T> struct Backward : InPlace {
   using V = Vec<T>;
   using Plane = Planes<Cell>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
@@ -34,12 +34,12 @@ template <class Cell, class Math, class T> struct Backward {
   const int64_t H, I, B, width, rows, unit_begin, unit_end;
   const int chains;
 
-  // Shared by the team.
+  // Shared by all parts.
   T* dgates;  // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
   T* ds[S];   // [B][H] gradient of the states on its way to the step before
   T* right;   // columns of x, then of h: [panel][k][vector][lane]
   int64_t most_k;  // k that right and left have room for
-  // The member's own: the rows of a step ...
+  // The part's own: the rows of a step ...
   Walk<const T> dy, saved, after[S], x, mask;
   Walk<T> dx;
   const T** before[S];
@@ -53,6 +53,12 @@ template <class Cell, class Math, class T> struct Backward {
   Flat* flat;
   T* left;   // [kTogether blocks of kRows rows of dW][k][kRows]
   T* zeros;  // [zeros_size]
+  // Where the part is: what comes next; the chunk [chunk_begin, end), `step` the last one taken.
+  enum { kBegin, kSteps, kShare, kWeights } next = kBegin;
+  int64_t last, end, chunk_begin, step;
+  int64_t active, all;       // rows at `step`: of the part, of all
+  int64_t entering;          // of all at `end`
+  int64_t count, all_count;  // rows of the chunk's steps, of the part and of all
 
   static int64_t right_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
 
@@ -132,35 +138,68 @@ template <class Cell, class Math, class T> struct Backward {
   }
   T* ds_row(int k, int64_t position) const { return ds[k] + position * H; }
 
-  void run() {
-    const int64_t last = B ? steps.scan.length[0] : 0;  // of all members, who meet at each chunk
-    const bool is_last = pass.end >= last, is_first = pass.begin == 0;
-    if (is_last) clear_past_ends();
-    int64_t active = is_last ? 0 : steps.grow(share.row_begin, share.row_end, 0, pass.end);
-    seek(0, active, pass.end);
-    int64_t all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
-    for (int64_t end = least(pass.end, last); end > pass.begin;) {
-      const int64_t begin = most(pass.begin, end - pass.chunk);
-      const int64_t entering = all;
-      int64_t count = 0, k = 0;
-      for (int64_t s = end - 1; s >= begin; --s) {
-        active = arrive(s, active);
-        all = steps.grow(0, B, all, s);
-        list_rows(s, active, count, k);
-        count += active, k += all;
-        take_step(s, active);
-        if (share.steppers > 1) wait(share.group);
-      }
-      if (has_helpers(share)) wait(share.group);
-      input_gradients(count);
-      if (pass.dw_ih) pack_right(count);
-      if (share.team) wait(share.team);  // what all members read is written
-      if (pass.dw_ih) weight_gradients(begin, end, entering, k, is_last && end == last);
-      if (share.team) wait(share.team);  // and read
-      end = begin;
+  // What a task does: a step where units are shared, else all steps of a chunk; then dx and x and h
+  // for all; then dW.
+  Need task() {
+    switch (next) {
+      case kBegin: begin(); break;
+      case kSteps: break;
+      case kShare: return share_rows();
+      case kWeights: return add_weights();
     }
+    if (end == pass.begin) return finish();
+    if (step == end) start_chunk();
+    const int64_t stop = share.steppers > 1 ? step - 1 : chunk_begin;
+    while (step > stop) step_back();
+    if (step == chunk_begin) next = kShare;
+    return share.unit_members > 1 ? Need::kGroup : Need::kNothing;
+  }
+
+  void begin() {
+    next = kSteps;
+    last = B ? steps.scan.length[0] : 0;  // of all parts, which meet at each chunk
+    const bool is_last = pass.end >= last;
+    if (is_last) clear_past_ends();
+    active = is_last ? 0 : steps.grow(share.row_begin, share.row_end, 0, pass.end);
+    seek(0, active, pass.end);
+    all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
+    step = end = most(pass.begin, least(pass.end, last));
+  }
+
+  void start_chunk() {
+    chunk_begin = most(pass.begin, end - pass.chunk);
+    entering = all;
+    count = all_count = 0;
+  }
+
+  void step_back() {
+    --step;
+    active = arrive(step, active);
+    all = steps.grow(0, B, all, step);
+    list_rows(step, active, count, all_count);
+    count += active, all_count += all;
+    take_step(step, active);
+  }
+
+  Need share_rows() {
+    input_gradients(count);
+    if (pass.dw_ih) pack_right(count);
+    next = kWeights;
+    return Need::kTeam;  // what all parts read is written
+  }
+
+  Need add_weights() {
+    const bool begins = pass.end >= last && end == last;
+    if (pass.dw_ih) weight_gradients(chunk_begin, end, entering, all_count, begins);
+    end = chunk_begin;
+    next = kSteps;
+    return end > pass.begin ? Need::kTeam : finish();  // and read
+  }
+
+  Need finish() {
     if (last == 0 && pass.dw_ih) weight_gradients(0, 0, 0, 0, true);
-    if (is_first) initial_gradients();
+    if (pass.begin == 0) initial_gradients();
+    return Need::kEnd;
   }
 
   // ---- one step ----------------------------------------------------------------------------
@@ -191,7 +230,7 @@ template <class Cell, class Math, class T> struct Backward {
     return active;
   }
 
-  // Notes the rows of step s from place `at` on; k: the place of its first row among all members'.
+  // Notes the rows of step s from place `at` on; k: the place of its first row among all parts'.
   void list_rows(int64_t s, int64_t active, int64_t at, int64_t k) {
     const T* row = dgates_row(s, share.row_begin);
     for (int64_t r = 0; r < active; ++r, row += width)
@@ -242,7 +281,7 @@ template <class Cell, class Math, class T> struct Backward {
     Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T>* args)
         : panels(1), chains(of.chains) {
       units = least((u / kPanel + 1) * kPanel, end) - u;
-      // Sums that are not cut have eight vectors or more; this member's part may hold fewer.
+      // Sums that are not cut have eight vectors or more; this part may hold fewer.
       if (one_row && chains == 1 && u % kPanel == 0 && u + 2 * kPanel <= end) panels = 2;
       units *= panels;
       vectors = static_cast<int>(blocks_of(units, L));
@@ -358,7 +397,7 @@ template <class Cell, class Math, class T> struct Backward {
       copy_n<T>(values, columns, out);
   }
 
-  // x and h of the member's rows to where all members read them. A few rows at a time, so that what
+  // x and h of the part's rows to where all parts read them. A few rows at a time, so that what
   // is written goes on for more than a piece of a row.
   void pack_right(int64_t count) const {
     const int64_t last = flat_part(count, share.unit_member + 1);
@@ -524,7 +563,6 @@ template <class Cell, class Math, class T> struct Backward {
     }
   }
 
-  static void entry(const BackwardPass* p, const Share* s) { Backward(*p, *s).run(); }
   static int64_t shared(int64_t I, int64_t H, int64_t rows, int64_t chunk) {
     return carve_shared(nullptr, nullptr, I, H, rows, chunk);
   }

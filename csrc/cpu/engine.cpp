@@ -79,41 +79,38 @@ struct Rows {
   }
 };
 
+// The plan of a call, and the members that it may have.
 struct Team {
-  int row_groups, unit_members, steppers;
-  List<Barrier> barriers;  // the whole team's, then each group's
-  const Rows& rows;
+  Plan plan;
+  std::optional<Lease> lease;
 
-  Team(const Plan& plan, const Rows& r, Local& local)
-      : row_groups(plan.row_groups),
-        unit_members(plan.unit_members),
-        steppers(plan.steppers),
-        barriers(static_cast<size_t>(1 + plan.row_groups), local.lists()),
-        rows(r) {
-    reset(&barriers[0], plan.threads());
-    for (int g = 0; g < row_groups; ++g) reset(&barriers[1 + g], unit_members);
+  // make_plan(threads) makes a plan. Small calls ask nobody: that would take a part of their time.
+  template <class MakePlan> explicit Team(MakePlan make_plan) : plan(make_plan(1)) {
+    if (!plan.worth_a_team) return;
+    const int threads = available_threads();
+    if (threads > 1) plan = make_plan(threads);
+    lease.emplace(plan.threads());
+    if (lease->members() < plan.threads()) plan = make_plan(lease->members());
   }
 
-  Share share(int member, int members) {
+  Share share(const Rows& rows, int part) const {
     Share s{};
-    s.member = member;
-    s.members = members;
-    const bool split = members > 1;
-    const int group = split ? member / unit_members : 0, groups = split ? row_groups : 1;
-    s.unit_members = split ? unit_members : 1;
-    s.unit_member = split ? member % unit_members : 0;
-    s.steppers = split ? steppers : 1;
-    s.row_begin = rows.begin_of(group, groups);
-    s.row_end = rows.begin_of(group + 1, groups);
-    s.group = s.unit_members > 1 ? &barriers[1 + group] : nullptr;
-    s.team = split ? &barriers[0] : nullptr;
+    s.member = part;
+    s.members = plan.threads();
+    const int group = part / plan.unit_members;
+    s.unit_members = plan.unit_members;
+    s.unit_member = part % plan.unit_members;
+    s.steppers = plan.steppers;
+    s.row_begin = rows.begin_of(group, plan.row_groups);
+    s.row_end = rows.begin_of(group + 1, plan.row_groups);
     return s;
   }
 
-  int64_t most_rows() const {
+  int64_t most_rows(const Rows& rows) const {
     int64_t most = 0;
-    for (int g = 0; g < row_groups; ++g)
-      most = std::max(most, rows.begin_of(g + 1, row_groups) - rows.begin_of(g, row_groups));
+    for (int g = 0; g < plan.row_groups; ++g)
+      most =
+          std::max(most, rows.begin_of(g + 1, plan.row_groups) - rows.begin_of(g, plan.row_groups));
     return most;
   }
 };
@@ -203,22 +200,19 @@ struct Tape {
   }
 };
 
-// Scratch of each member; the block also serves one member alone that takes all rows.
+// Scratch of each part.
 struct Scratch {
   int64_t stride, bytes;
-  Scratch(int64_t one, int64_t alone, int members)
-      : stride(whole_lines(one)), bytes(std::max(whole_lines(one) * members, alone)) {}
+  Scratch(int64_t one, int parts) : stride(whole_lines(one)), bytes(stride * parts) {}
 };
 
 int64_t widest_input(const Spec& spec) {
   return spec.layers > 1 ? std::max(spec.inputs, spec.directions * spec.units) : spec.inputs;
 }
 
-Scratch forward_scratch(const KernelEntry& k, const Spec& spec, int64_t chunk, int threads,
-                        int64_t rows, int64_t B, bool masked) {
-  const int64_t I = widest_input(spec), H = spec.units;
-  return {k.forward_scratch(I, H, rows, chunk, masked), k.forward_scratch(I, H, B, chunk, masked),
-          threads};
+Scratch forward_scratch(const KernelEntry& k, const Spec& spec, int64_t chunk, int parts,
+                        int64_t rows, bool masked) {
+  return {k.forward_scratch(widest_input(spec), spec.units, rows, chunk, masked), parts};
 }
 
 // What a pass of either direction is given alike.
@@ -248,7 +242,7 @@ struct ForwardNeeds {
                         : whole_lines((s.layers - 1) * p.T * p.B * s.directions * s.units *
                                       s.element_bytes)),
         states(keep_tape ? 0 : whole_lines((s.states - 1) * p.B * s.units * s.element_bytes)),
-        scratch(forward_scratch(k, s, plan.chunk, plan.threads(), rows, p.B, masked)) {}
+        scratch(forward_scratch(k, s, plan.chunk, plan.threads(), rows, masked)) {}
   int64_t bytes() const { return inner + states + scratch.bytes; }
 };
 
@@ -302,28 +296,50 @@ struct BackwardNeeds {
         between_count(std::min<int64_t>(2, s.layers - 1)),
         shared(whole_lines(k.backward_shared(widest_input(s), s.units, p.B, plan.chunk))),
         again(window.bytes(s)),
-        scratch(k.backward_scratch(s.units, p.B, rows, plan.chunk),
-                k.backward_scratch(s.units, p.B, p.B, plan.chunk), plan.threads()),
+        scratch(k.backward_scratch(s.units, p.B, rows, plan.chunk), plan.threads()),
         again_scratch(makes_anew(s, p)
-                          ? forward_scratch(k, s, window.chunk, plan.threads(), rows, p.B, masked)
-                          : Scratch(0, 0, 1)) {}
+                          ? forward_scratch(k, s, window.chunk, plan.threads(), rows, masked)
+                          : Scratch(0, 1)) {}
   int64_t bytes() const {
     return between * between_count + shared + again + scratch.bytes + again_scratch.bytes;
   }
 };
 
+// How far a part is: its pass, and within it the kernel's own object.
+struct Cursor {
+  Share share;
+  void* state;
+  size_t pass = 0;
+  int first = 1;  // 1 where the next task is the first of a pass or window
+};
+
+// Cursors of all parts, with room for the objects of the kernel.
+List<Cursor> cursors_of(const Team& team, const Rows& rows, int64_t state_bytes, Local& local) {
+  const int64_t stride = whole_lines(state_bytes);
+  const int parts = team.plan.threads();
+  char* memory =
+      static_cast<char*>(local.lists()->allocate(static_cast<size_t>(parts * stride), kCacheLine));
+  List<Cursor> cursors(local.lists());
+  cursors.reserve(static_cast<size_t>(parts));
+  for (int part = 0; part < parts; ++part)
+    cursors.push_back({team.share(rows, part), memory + part * stride});
+  return cursors;
+}
+
 // The passes of a forward call, one after the other.
 struct ForwardJob {
+  const KernelEntry& kernel;
   List<ForwardPass> passes;
-  Team* team;
-  const KernelEntry* kernel;
+  List<Cursor> cursors;
 
-  static void run(void* self, int member, int members) {
+  static Need task(void* self, int part) {
     ForwardJob& job = *static_cast<ForwardJob*>(self);
-    const Share share = job.team->share(member, members);
-    for (const ForwardPass& pass : job.passes)
-      // Members that share rows have met at its last step; others need nothing of each other's.
-      job.kernel->forward(&pass, &share);
+    Cursor& at = job.cursors[part];
+    const Need need = job.kernel.forward(&job.passes[at.pass], &at.share, at.state, at.first);
+    at.first = need == Need::kEnd;
+    if (need != Need::kEnd) return need;
+    // A part reads what those of its rows have written in the pass before.
+    return ++at.pass < job.passes.size() ? Need::kGroup : Need::kEnd;
   }
 };
 
@@ -333,35 +349,60 @@ struct BackwardJob {
     ForwardPass again;
     BackwardPass back;
   };
+  struct Part : Cursor {
+    Both both{};  // the window's
+    int64_t window = 0;
+    bool anew = false;  // is the window being made anew?
+  };
+  const KernelEntry& kernel;
   List<Both> passes;
-  Team* team;
-  const KernelEntry* kernel;
+  List<Part> parts;
   int64_t steps, window;  // of the longest row; of a window
   bool recompute;
 
-  static void run(void* self, int member, int members) {
-    BackwardJob& job = *static_cast<BackwardJob*>(self);
-    const Share share = job.team->share(member, members);
-    for (Both both : job.passes) {
-      for (int64_t w = job.steps > 0 ? (job.steps - 1) / job.window : 0; w >= 0; --w) {
-        const int64_t begin = w * job.window, end = std::min(begin + job.window, job.steps);
-        both.back.begin = begin, both.back.end = end;
-        if (job.recompute) job.make_anew(&both, share);
-        job.kernel->backward(&both.back, &share);
-      }
-      // Members use each other's results and buffers from pass to pass.
-      if (share.team) wait(share.team);
-    }
+  void add_parts(const List<Cursor>& cursors) {
+    parts.reserve(cursors.size());
+    for (const Cursor& cursor : cursors) enter(&parts.emplace_back(Part{cursor}), last_window());
   }
 
-  void make_anew(Both* both, const Share& share) const {
-    ForwardPass& again = both->again;
-    BackwardPass& back = both->back;
+  static Need task(void* self, int part) {
+    BackwardJob& job = *static_cast<BackwardJob*>(self);
+    Part& at = job.parts[part];
+    const Need need = at.anew ? job.kernel.forward(&at.both.again, &at.share, at.state, at.first)
+                              : job.kernel.backward(&at.both.back, &at.share, at.state, at.first);
+    at.first = need == Need::kEnd;
+    return need == Need::kEnd ? job.go_on(&at) : need;
+  }
+
+  // What comes after the end of a pass over a window.
+  Need go_on(Part* at) const {
+    if (at->anew) {
+      at->anew = false;
+      return Need::kGroup;
+    }
+    if (at->window > 0) {
+      enter(at, at->window - 1);
+    } else {
+      if (++at->pass == passes.size()) return Need::kEnd;
+      enter(at, last_window());
+    }
+    return Need::kTeam;  // parts use each other's results and buffers
+  }
+
+  int64_t last_window() const { return steps > 0 ? (steps - 1) / window : 0; }
+
+  void enter(Part* at, int64_t w) const {
+    at->window = w;
+    at->both = passes[at->pass];
+    at->anew = recompute;
+    BackwardPass& back = at->both.back;
+    back.begin = w * window, back.end = std::min(back.begin + window, steps);
+    if (!recompute) return;
+    ForwardPass& again = at->both.again;
     again.begin = back.begin, again.end = back.end;
     again.saved.from = back.saved.from = back.begin;
     for (Sequence& q : again.states) q.from = back.begin;
     for (int k = 1; k < kMaxStates; ++k) back.states[k].from = back.begin;
-    kernel->forward(&again, &share);
   }
 };
 
@@ -375,10 +416,10 @@ void forward(const Weights& weights, const ForwardCall& call) {
   const Rows rows(spec, p, call.lengths, call.resets, local);
   check_forward(spec, p, call);
 
-  const Plan plan = plan_forward(kernel, spec, p, rows.total, available_threads());
-  Team team(plan, rows, local);
+  const Team team([&](int threads) { return plan_forward(kernel, spec, p, rows.total, threads); });
+  const Plan& plan = team.plan;
   const bool masked = !call.masks.empty();
-  const ForwardNeeds needs(kernel, spec, p, plan, team.most_rows(), call.keep_tape, masked);
+  const ForwardNeeds needs(kernel, spec, p, plan, team.most_rows(rows), call.keep_tape, masked);
   char* const memory = local.workspace(needs.bytes(), spec.op);
   char* const inner = call.keep_tape ? call.tape.inner.data : memory;
   char* const states = memory + needs.inner;
@@ -391,7 +432,8 @@ void forward(const Weights& weights, const ForwardCall& call) {
   // A state that every step overwrites.
   const auto one_row = [&](void* at) { return Sequence{at, 0, spec.units, 1, 0}; };
 
-  ForwardJob job{List<ForwardPass>(local.lists()), &team, &kernel};
+  ForwardJob job{kernel, List<ForwardPass>(local.lists()),
+                 cursors_of(team, rows, kernel.forward_state, local)};
   job.passes.reserve(static_cast<size_t>(spec.layers * spec.directions));
   for (int64_t l = 0; l < spec.layers; ++l)
     for (int64_t d = 0; d < spec.directions; ++d) {
@@ -412,7 +454,7 @@ void forward(const Weights& weights, const ForwardCall& call) {
       pass.scratch = scratch;
       pass.scratch_stride = needs.scratch.stride;
     }
-  run_team(plan.threads(), ForwardJob::run, &job);
+  run_job({plan.threads(), plan.unit_members, &job, ForwardJob::task});
 }
 
 void backward(const Weights& weights, const BackwardCall& call) {
@@ -424,9 +466,9 @@ void backward(const Weights& weights, const BackwardCall& call) {
   check_backward(spec, p, call);
 
   const bool masked = !call.masks.empty(), anew = makes_anew(spec, p);
-  const Plan plan = plan_backward(kernel, spec, p, rows.total, available_threads());
-  Team team(plan, rows, local);
-  const BackwardNeeds needs(kernel, spec, p, plan, team.most_rows(), rows.total, masked);
+  const Team team([&](int threads) { return plan_backward(kernel, spec, p, rows.total, threads); });
+  const Plan& plan = team.plan;
+  const BackwardNeeds needs(kernel, spec, p, plan, team.most_rows(rows), rows.total, masked);
   char* const memory = local.workspace(needs.bytes(), spec.op);
   char* const shared = memory + needs.between * needs.between_count;
   char* const window = shared + needs.shared;
@@ -439,9 +481,9 @@ void backward(const Weights& weights, const BackwardCall& call) {
   const StateArrays initial(spec, p, call.initial), dfinal(spec, p, call.dfinal),
       dinitial(spec, p, call.dinitial);
   const Elements e{spec.element_bytes};
-  BackwardJob job{List<BackwardJob::Both>(local.lists()),
-                  &team,
-                  &kernel,
+  BackwardJob job{kernel,
+                  List<BackwardJob::Both>(local.lists()),
+                  List<BackwardJob::Part>(local.lists()),
                   rows.longest(),
                   needs.window.steps,
                   anew};
@@ -488,7 +530,9 @@ void backward(const Weights& weights, const BackwardCall& call) {
     }
     dy = dx;
   }
-  run_team(plan.threads(), BackwardJob::run, &job);
+  const int64_t state = std::max(kernel.backward_state, anew ? kernel.forward_state : 0);
+  job.add_parts(cursors_of(team, rows, state, local));
+  run_job({plan.threads(), plan.unit_members, &job, BackwardJob::task});
 }
 
 Usage forward_usage(const Weights& weights, const Problem& p, bool keep_tape) {

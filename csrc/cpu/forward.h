@@ -1,10 +1,10 @@
 // Forward over one layer in one direction.
 //
 // Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of
-// k); then each step continues those chains with h, and its epilogue is the cell. Members that own
-// rows never wait for each other; members that share rows own units and meet at a barrier each
-// step, or one of them takes the steps and all project, by rows, into its buffer. A window that
-// backward makes anew is the same pass over fewer steps.
+// k); then each step continues those chains with h, and its epilogue is the cell. Parts that own
+// rows never wait for each other; parts that share rows own units, and a task of theirs is a step,
+// after which they meet; or one of them takes the steps and all project, by rows, into its buffer.
+// A window that backward makes anew is the same pass over fewer steps.
 #pragma once
 
 #include "rows.h"
@@ -13,7 +13,7 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-template <class Cell, class Math, class T> struct Forward {
+template <class Cell, class Math, class T> struct Forward : InPlace {
   using V = Vec<T>;
   using P = Packing<Cell, T>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates, U = P::U;
@@ -39,8 +39,12 @@ template <class Cell, class Math, class T> struct Forward {
   const T** prev[S];
   Walk<T> next[S], save;
   T* zeros;      // [H]
-  T* projected;  // [flat][member's block][gate][lane]
+  T* projected;  // [flat][part's block][gate][lane]
   T* staged;     // [flat][I], masked input
+  // Where the part is: the pass ends at `last`, the chunk at `end`.
+  int64_t last, end, step, active;
+  int64_t chunk_begin;
+  bool begun = false;
 
   static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t rows, int64_t chunk,
                        bool masked) {
@@ -86,29 +90,46 @@ template <class Cell, class Math, class T> struct Forward {
     fill_n(zeros, H, T(0));
   }
 
-  // Members that share rows own whole panels.
+  // Parts that share rows own whole panels.
   int64_t panel_part(int member) const {
     const int64_t panels = blocks_of(blocks, U);
     return least(step_part(panels, share, member) * U, blocks);
   }
 
-  void run() {
+  // A step where its units are shared; else all steps of a chunk, with their projection, which is a
+  // task of its own where others help with it.
+  Need task() {
+    if (!begun) begin();
+    if (step == last) return Need::kEnd;
+    if (step == end) {
+      chunk_begin = step;
+      end = least(step + pass.chunk, last);
+      project();
+      if (has_helpers(share)) return Need::kGroup;
+    }
+    const int64_t stop = share.steppers > 1 ? step + 1 : end;
+    if (share.unit_member < share.steppers) take_steps(stop);
+    step = stop;
+    if (step == last) return Need::kEnd;
+    return share.unit_members > 1 ? Need::kGroup : Need::kNothing;
+  }
+
+  void begin() {
+    begun = true;
     if (share.unit_member == 0) clear_past_ends();
     finish_empty_rows();
-    const int64_t last = rows ? least(steps.scan.length[share.row_begin], pass.end) : 0;
-    int64_t active = steps.shrink(share.row_begin, rows, pass.begin);
+    // The same for all parts, so that they have as many tasks.
+    last = steps.scan.B ? least(steps.scan.length[0], pass.end) : 0;
+    step = end = pass.begin < last ? pass.begin : last;
+    active = steps.shrink(share.row_begin, rows, pass.begin);
     enter(active);
-    for (int64_t s = pass.begin; s < last; s += pass.chunk) {
-      const int64_t end = least(s + pass.chunk, last);
-      project(s, end, active);
-      if (has_helpers(share)) wait(share.group);
-      for (int64_t step = s; step < end; ++step) {
-        active = steps.shrink(share.row_begin, active, step);
-        if (step > pass.begin) go_on(step, active);
-        take_step(step, active, projected + first[step - s] * row_width);
-        if (share.steppers > 1) wait(share.group);
-      }
-      if (has_helpers(share)) wait(share.group);
+  }
+
+  void take_steps(int64_t stop) {
+    for (int64_t s = step; s < stop; ++s) {
+      active = steps.shrink(share.row_begin, active, s);
+      if (s > pass.begin) go_on(s, active);
+      take_step(s, active, projected + first[s - chunk_begin] * row_width);
     }
   }
 
@@ -128,7 +149,7 @@ template <class Cell, class Math, class T> struct Forward {
       }
   }
 
-  // The member's units of a final state.
+  // The part's units of a final state.
   void finish(int k, const T* from, int64_t position) const {
     T* to = state_at<T>(pass.final, k, steps.scan.row[position]);
     if (!to) return;
@@ -166,18 +187,19 @@ template <class Cell, class Math, class T> struct Forward {
         for (int k = 0; k < S; ++k) prev[k][r] = zeros;
   }
 
-  void project(int64_t begin, int64_t end, int64_t active) {
-    int64_t flat = 0;
-    for (int64_t s = begin; s < end; ++s) {
-      first[s - begin] = flat;
-      active = steps.shrink(share.row_begin, active, s);
-      copy_n(x.at, active, input + flat);
-      if (pass.mask.base) stage(flat, active);
-      flat += active;
-      x.forth(steps, active, s);
-      mask.forth(steps, active, s);
+  // The gates of the chunk, as far as they follow from x.
+  void project() {
+    int64_t flat = 0, n = active;
+    for (int64_t s = chunk_begin; s < end; ++s) {
+      first[s - chunk_begin] = flat;
+      n = steps.shrink(share.row_begin, n, s);
+      copy_n(x.at, n, input + flat);
+      if (pass.mask.base) stage(flat, n);
+      flat += n;
+      x.forth(steps, n, s);
+      mask.forth(steps, n, s);
     }
-    // The member's own units of every row; or, where one takes the steps, all units of some rows.
+    // The part's own units of every row; or, where one takes the steps, all units of some rows.
     const bool by_rows = has_helpers(share);
     const int64_t first_row = by_rows ? part(flat, share.unit_member, share.unit_members) : 0;
     const int64_t last_row = by_rows ? part(flat, share.unit_member + 1, share.unit_members) : flat;
@@ -276,7 +298,6 @@ template <class Cell, class Math, class T> struct Forward {
       for (int k = 0; k < Cell::kSaved; ++k) store(saved[k], save.at[row] + k * H + u);
   }
 
-  static void entry(const ForwardPass* p, const Share* s) { Forward(*p, *s).run(); }
   static int64_t scratch(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked) {
     return carve(nullptr, nullptr, I, H, rows, chunk, masked != 0);
   }

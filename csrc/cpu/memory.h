@@ -15,8 +15,11 @@
 
 namespace fastrnn {
 
+constexpr int64_t kCacheLine = 64;
 // Bytes rounded up to cache lines.
-inline int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+inline int64_t whole_lines(int64_t bytes) {
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
 
 class Block {
  public:

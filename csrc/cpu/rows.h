@@ -2,6 +2,8 @@
 // of lengths, directions and resets. The only place that knows what a scan step is in time.
 #pragma once
 
+#include <stddef.h>
+
 #include "../core/kernel_table.h"
 #include "pack.h"
 
@@ -29,6 +31,20 @@ FASTRNN_INLINE int64_t step_part(int64_t n, const Share& share, int member) {
 }
 // Does one member take the steps, while the others wait to share the rest?
 FASTRNN_INLINE bool has_helpers(const Share& share) { return share.steppers < share.unit_members; }
+
+// A driver's object lives in the caller's memory from task to task.
+struct Place {
+  void* at;
+};
+struct InPlace {
+  static void* operator new(size_t, Place place) { return place.at; }
+};
+template <class Driver, class Pass>
+Need next_task(const Pass* pass, const Share* share, void* state, int first) {
+  Driver* driver = static_cast<Driver*>(state);
+  if (first) new (Place{state}) Driver(*pass, *share);
+  return driver->task();
+}
 
 // Carves a block of workspace; with a null block it only counts.
 struct Carver {

@@ -1,11 +1,21 @@
 #include "team.h"
 
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <memory>
 #include <vector>
+
+#include "../core/error.h"
+#include "float_state.h"
+#include "load.h"
+#include "processors.h"
 
 #if defined(FASTRNN_TEAM_STD_THREAD)
 #include <thread>
@@ -17,14 +27,19 @@ namespace fastrnn {
 
 namespace {
 
-std::atomic<int> num_threads{0};  // 0: not set
-std::atomic<bool> forked{false};
-thread_local int limit_of_call = 0;  // 0: none
+// ---- a job and its crew --------------------------------------------------------------------
 
-int processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-  return static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+constexpr int kSpins = 2000;       // of a wait, before one looks who is late: 40 to 100 us
+constexpr int64_t kLook = 20'000;  // ns in which a thread that runs is seen to
+constexpr int64_t kLateStart =
+    300'000;  // ns to come to a job in, on a machine that has a core free
+constexpr int kTasksPerPoll = 16;
+
+std::atomic<Poll> poll_of_calls{nullptr};
+std::atomic<Hook> hook_of_tests{nullptr};
+
+void at(Point point, int member, int part) {
+  if (const Hook hook = hook_of_tests.load(std::memory_order_relaxed)) hook(point, member, part);
 }
 
 void relax() {
@@ -33,66 +48,357 @@ void relax() {
 #endif
 }
 
+int64_t time_of(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+// How far a part is, in one word: tasks done, and what the next one needs.
+struct Progress {
+  static constexpr uint64_t kEnded = ~uint64_t{0};
+  uint64_t word;
+  static Progress of(uint64_t tasks, Need need) {
+    return {need == Need::kEnd ? kEnded : tasks << 2 | static_cast<uint64_t>(need)};
+  }
+  bool ended() const { return word == kEnded; }
+  uint64_t tasks() const { return word >> 2; }
+  Need need() const { return static_cast<Need>(word & 3); }
+};
+
+enum class Owner : int {
+  kComing,  // has not been seen yet: it may be on its way
+  kMissed,  // others have begun to do without it, and it may still come
+  kHere,
+  kAway,  // was late, and stays away for a pause
+};
+
+struct Part {
+  // Of whoever does its tasks; nobody else writes here, and few read.
+  alignas(64) std::atomic<uint64_t> claimed{0};
+  std::atomic<int> carrier{0};
+  // What others wait for.
+  alignas(64) std::atomic<uint64_t> done{0};
+  std::atomic<Owner> owner{Owner::kComing};
+  clockid_t clock = 0;  // processor time of the owner, once it is here
+
+  Progress progress() const { return {done.load(std::memory_order_acquire)}; }
+};
+
+class Crew {
+ public:
+  Crew(const Job& job, Part* parts)
+      : job_(job), parts_(parts), state_(FloatState::current()), start_(now_ns()) {
+    parts_[0].owner = Owner::kHere;
+    pthread_getcpuclockid(pthread_self(), &parts_[0].clock);
+  }
+
+  void work(int me);
+  // Those from this number on will not come.
+  void absent(int from) {
+    for (int k = from; k < job_.parts; ++k) parts_[k].owner = Owner::kMissed;
+  }
+  void check() const {
+    if (interrupted_) throw Interrupted();
+  }
+
+ private:
+  void arrive(int me);
+  void wait_for(int me, Progress at);
+  void wait_for(int me, int begin, int end, uint64_t tasks);
+  bool ready(int part, Progress at) const;
+  bool advance(int part, int me);
+  void hurry(int me);
+  void look_after(int carrier, int me);
+  void found_late(int member, int me);
+  void send_away();
+  void rest(int me);
+  void poll();
+  void end();
+  bool ended() const { return ended_.load(std::memory_order_acquire) != 0; }
+  bool off_duty(int member) const {
+    return parts_[member].owner.load(std::memory_order_relaxed) == Owner::kAway;
+  }
+
+  const Job& job_;
+  Part* const parts_;
+  const FloatState state_;  // of the caller, whose arithmetic all members do
+  const int64_t start_;
+  int64_t polled_ = start_;
+  int until_poll_ = kTasksPerPoll;
+  bool interrupted_ = false;
+  alignas(64) std::atomic<uint32_t> ended_{0};  // members sleep on it
+  std::atomic<int> resting_{0};
+  alignas(64) std::atomic<int> parts_ended_{0};
+  std::atomic<int> in_lockstep_{0};  // the member that leaves when the calling thread is back
+};
+
+void Crew::work(int me) {
+  const FloatScope as_the_caller(state_);
+  arrive(me);
+  while (!ended()) {
+    if (off_duty(me)) {
+      rest(me);
+      continue;
+    }
+    if (me == 0) send_away();
+    const Progress own = parts_[me].progress();
+    if (own.ended()) {
+      wait_for(me, 0, job_.parts, Progress{Progress::kEnded}.tasks());
+      continue;
+    }
+    wait_for(me, own);
+    at(Point::kReady, me, me);
+    advance(me, me);  // unless another has, while this thread was away
+    if (me == 0 && --until_poll_ == 0) poll();
+  }
+}
+
+// A member that comes late shows a busy machine, whether or not there is anything left to do.
+void Crew::arrive(int me) {
+  at(Point::kArrived, me, me);
+  if (me == 0) return;
+  Part& own = parts_[me];
+  pthread_getcpuclockid(pthread_self(), &own.clock);
+  const bool late = now_ns() - start_ > kLateStart;
+  if (late) load::report(job_.parts, 1);
+  own.owner.store(late ? Owner::kAway : Owner::kHere, std::memory_order_release);
+}
+
+// Until the next task of this member's part can be done.
+void Crew::wait_for(int me, Progress at) {
+  const int first = me / job_.group * job_.group;
+  if (at.need() == Need::kGroup) wait_for(me, first, first + job_.group, at.tasks());
+  if (at.need() == Need::kTeam) wait_for(me, 0, job_.parts, at.tasks());
+}
+
+void Crew::wait_for(int me, int begin, int end, uint64_t tasks) {
+  for (int k = begin; k < end; ++k)
+    for (int spins = 0; parts_[k].progress().tasks() < tasks; ++spins) {
+      if (ended() || off_duty(me)) return;
+      const Owner owner = parts_[k].owner.load(std::memory_order_relaxed);
+      if ((owner == Owner::kMissed || owner == Owner::kAway) && advance(k, me)) {
+        spins = 0;
+      } else if (spins < kSpins) {
+        relax();
+      } else {
+        hurry(me);
+        sched_yield();
+      }
+    }
+}
+
+bool Crew::ready(int part, Progress at) const {
+  const int first = part / job_.group * job_.group;
+  int begin = 0, end = 0;
+  if (at.need() == Need::kGroup) begin = first, end = first + job_.group;
+  if (at.need() == Need::kTeam) end = job_.parts;
+  for (int k = begin; k < end; ++k)
+    if (parts_[k].progress().tasks() < at.tasks()) return false;
+  return true;
+}
+
+// Does the next task of a part, where it can be done and nobody does it.
+bool Crew::advance(int k, int me) {
+  Part& part = parts_[k];
+  const Progress from = part.progress();
+  uint64_t tasks = from.tasks();
+  if (from.ended() || !ready(k, from) ||
+      !part.claimed.compare_exchange_strong(tasks, tasks + 1, std::memory_order_acq_rel))
+    return false;
+  part.carrier.store(me, std::memory_order_relaxed);
+  at(Point::kClaimed, me, k);
+  const Need need = job_.task(job_.context, k);
+  at(Point::kDone, me, k);
+  part.done.store(Progress::of(from.tasks() + 1, need).word, std::memory_order_release);
+  if (need == Need::kEnd && parts_ended_.fetch_add(1, std::memory_order_acq_rel) + 1 == job_.parts)
+    end();
+  return true;
+}
+
+// Somebody is late: does what can be done without him, and finds out who it is.
+void Crew::hurry(int me) {
+  for (int k = 0; k < job_.parts && !ended(); ++k) {
+    if (k == me) continue;
+    Part& part = parts_[k];
+    const Progress at = part.progress();
+    if (at.ended()) continue;
+    if (part.claimed.load(std::memory_order_relaxed) != at.tasks()) {
+      look_after(part.carrier.load(std::memory_order_relaxed), me);
+    } else if (advance(k, me)) {
+      Owner coming = Owner::kComing;
+      if (!part.owner.compare_exchange_strong(coming, Owner::kMissed) && coming == Owner::kHere)
+        found_late(k, me);
+    }
+  }
+}
+
+// Is the thread that has begun a task on a processor? Its own clock tells, unlike the time that
+// the task takes.
+void Crew::look_after(int carrier, int me) {
+  const Part& member = parts_[carrier];
+  if (carrier == me || member.owner.load(std::memory_order_acquire) != Owner::kHere) return;
+  const clockid_t mine = parts_[me].clock;
+  const int64_t its = time_of(member.clock), own = time_of(mine), start = now_ns();
+  while (now_ns() - start < kLook) relax();
+  // Where this thread's clock stands still too, the system counts too coarsely to tell.
+  if (time_of(member.clock) == its && time_of(mine) != own) found_late(carrier, me);
+}
+
+// A late member leaves after its task, for a pause. The calling thread cannot: where it is the one
+// that is kept from its processor, another member leaves it alone once it is back.
+void Crew::found_late(int member, int me) {
+  Owner here = Owner::kHere;
+  int none = 0;
+  if (member == 0 ? in_lockstep_.compare_exchange_strong(none, me)
+                  : parts_[member].owner.compare_exchange_strong(here, Owner::kAway))
+    load::report(job_.parts, 1);
+}
+
+void Crew::send_away() {
+  if (in_lockstep_.load(std::memory_order_relaxed) == 0) return;
+  const int member = in_lockstep_.exchange(0);
+  Owner here = Owner::kHere;
+  parts_[member].owner.compare_exchange_strong(here, Owner::kAway);
+}
+
+// Until the pause is over, or the job.
+void Crew::rest(int me) {
+  resting_.fetch_add(1);
+  for (int64_t until; !ended_.load() && (until = load::retry_at()) != 0;) {
+    const int64_t left = std::max<int64_t>(1, until - now_ns());
+    const timespec wait{static_cast<time_t>(left / 1'000'000'000),
+                        static_cast<long>(left % 1'000'000'000)};
+    syscall(SYS_futex, &ended_, FUTEX_WAIT_PRIVATE, 0, &wait, nullptr, 0);
+  }
+  resting_.fetch_sub(1);
+  parts_[me].owner.store(Owner::kHere, std::memory_order_release);
+}
+
+void Crew::poll() {
+  until_poll_ = kTasksPerPoll;
+  const int64_t now = now_ns();
+  if (now - polled_ < kPollAfter) return;
+  polled_ = now;
+  const Poll poll = poll_of_calls.load(std::memory_order_relaxed);
+  if (!poll || !poll()) return;
+  interrupted_ = true;
+  end();
+}
+
+void Crew::end() {
+  ended_.store(1);
+  if (resting_.load() > 0)
+    syscall(SYS_futex, &ended_, FUTEX_WAKE_PRIVATE, job_.parts, nullptr, nullptr, 0);
+}
+
+void run_alone(const Job& job) {
+  if (job.task(job.context, 0) == Need::kEnd) return;
+  for (int64_t polled = now_ns(); job.task(job.context, 0) != Need::kEnd;) {
+    const Poll poll = poll_of_calls.load(std::memory_order_relaxed);
+    const int64_t now = poll ? now_ns() : polled;
+    if (now - polled < kPollAfter) continue;
+    polled = now;
+    if (poll()) throw Interrupted();
+  }
+}
+
+// ---- how many ------------------------------------------------------------------------------
+
+std::atomic<int> num_threads{0};  // 0: not set
+std::atomic<bool> forked{false};
+std::atomic<int> at_work{0};         // members of all teams
+thread_local int limit_of_call = 0;  // 0: none
+
+bool in_child_of_fork() {
+  static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
+  return registered != 0 || forked.load(std::memory_order_relaxed);
+}
+
+int openmp_threads() {
+#if defined(FASTRNN_TEAM_STD_THREAD)
+  return processors();
+#else
+  return omp_get_max_threads();
+#endif
+}
+
+bool in_parallel_region() {
+#if defined(FASTRNN_TEAM_STD_THREAD)
+  return false;
+#else
+  return omp_in_parallel() != 0;
+#endif
+}
+
+// The rules of available_threads(), in their order; tell(why) is called by each that limits.
+template <class Tell> int count_available(Tell tell) {
+  if (in_child_of_fork()) return tell("a child of fork()"), 1;
+  if (in_parallel_region()) return tell("inside a parallel region of the caller's"), 1;
+  int n = limit_of_call > 0 ? limit_of_call : get_num_threads();
+  const auto at_most = [&](int limit, const char* why) {
+    if (limit < n) n = std::max(1, limit), tell(why);
+  };
+  if (n == 1) return n;
+  at_most(processors(), "processors: the affinity mask, or a control group's quota");
+  at_most(processors() - at_work.load(std::memory_order_relaxed), "calls of other threads");
+  if (!pretending()) at_most(load::allowed(n), "a busy machine: members of a team were late");
+  return n;
+}
+
 }  // namespace
 
-void reset(Barrier* barrier, int members) {
-  barrier->arrived = 0;
-  barrier->round = 0;
-  barrier->members = static_cast<uint32_t>(members);
-}
-
-void wait(Barrier* barrier) {
-  const uint32_t round = __atomic_load_n(&barrier->round, __ATOMIC_RELAXED);
-  if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == barrier->members) {
-    __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&barrier->round, round + 1, __ATOMIC_RELEASE);
-    return;
-  }
-  for (int spins = 0; __atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE) == round; ++spins)
-    if (spins < 2000)
-      relax();
-    else
-      sched_yield();
-}
+void set_poll(Poll poll) { poll_of_calls = poll; }
+void set_hook(Hook hook) { hook_of_tests = hook; }
 
 TeamLimit::TeamLimit(int n) : before_(limit_of_call) {
   if (n > 0) limit_of_call = n;
 }
 TeamLimit::~TeamLimit() { limit_of_call = before_; }
 
+Lease::Lease(int members) : members_(members) {
+  const int others = at_work.fetch_add(members, std::memory_order_relaxed);
+  const int left = std::max(1, processors() - others);
+  if (members_ <= left || members_ == 1) return;
+  at_work.fetch_sub(members_ - left, std::memory_order_relaxed);
+  members_ = left;
+}
+Lease::~Lease() { at_work.fetch_sub(members_, std::memory_order_relaxed); }
+
 void set_num_threads(int n) { num_threads = n; }
 
 int get_num_threads() {
+  if (in_child_of_fork()) return 1;
   const int n = num_threads;
-  if (n > 0) return n;
-#if defined(FASTRNN_TEAM_STD_THREAD)
-  return processors();
-#else
-  const int limit = omp_get_max_threads(), cores = processors();
-  return limit < cores ? limit : cores;
-#endif
+  return n > 0 ? n : std::min(openmp_threads(), processors());
 }
 
 int available_threads() {
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
-  if (registered != 0 || forked.load(std::memory_order_relaxed)) return 1;
-#if !defined(FASTRNN_TEAM_STD_THREAD)
-  if (omp_in_parallel()) return 1;
-#endif
-  return limit_of_call > 0 ? limit_of_call : get_num_threads();
+  return count_available([](const char*) {});
+}
+
+Available available() {
+  Available result{1, num_threads > 0 ? "set_num_threads" : "the default"};
+  result.threads = count_available([&](const char* why) { result.why = why; });
+  return result;
 }
 
 #if defined(FASTRNN_TEAM_STD_THREAD)
 
 const char* team_backend() { return "std::thread"; }
 
-void run_team(int n, void (*job)(void*, int, int), void* context) {
+namespace {
+
+void run_crew(Crew& crew, int n) {
   std::vector<std::thread> others;
-  for (int member = 1; member < n; ++member) others.emplace_back(job, context, member, n);
-  job(context, 0, n);
+  for (int member = 1; member < n; ++member)
+    others.emplace_back([&crew, member] { crew.work(member); });
+  crew.work(0);
   for (std::thread& other : others) other.join();
 }
+
+}  // namespace
 
 #else
 
@@ -127,23 +433,33 @@ bool can_start(int n) {
   return true;
 }
 
-}  // namespace
-
-void run_team(int n, void (*job)(void*, int, int), void* context) {
-  if (n == 1 || !can_start(n)) {
-    job(context, 0, 1);
+void run_crew(Crew& crew, int n) {
+  if (!can_start(n)) {
+    crew.absent(1);
+    crew.work(0);
     return;
   }
 #pragma omp parallel num_threads(n)
   {
-    const int given = omp_get_num_threads();
-    if (given == n)
-      job(context, omp_get_thread_num(), n);
-    else if (omp_get_thread_num() == 0)
-      job(context, 0, 1);
+    const int given = omp_get_num_threads(), member = omp_get_thread_num();
+    if (member == 0 && given < n) crew.absent(given);
+    crew.work(member);
   }
 }
 
+}  // namespace
+
 #endif
+
+void run_job(const Job& job) {
+  if (job.parts == 1) return run_alone(job);
+  constexpr int kFew = 8;
+  Part few[kFew];
+  std::unique_ptr<Part[]> many(job.parts > kFew ? new Part[static_cast<size_t>(job.parts)]
+                                                : nullptr);
+  Crew crew(job, many ? many.get() : few);
+  run_crew(crew, job.parts);
+  crew.check();
+}
 
 }  // namespace fastrnn

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "../core/dispatch.h"
 #include "../core/error.h"
@@ -24,9 +25,11 @@ struct PackAll {
   const KernelEntry* kernel;
   int64_t H;
   std::vector<PackOne> matrices;
+  int members = 1;
 
-  static void run(void* self, int member, int members) {
+  static Need task(void* self, int member) {
     const PackAll& all = *static_cast<PackAll*>(self);
+    const int members = all.members;
     for (const PackOne& m : all.matrices)
       if (m.backward)
         all.kernel->pack_matrix(m.w.data(), m.w.stride(0), m.w.stride(1), all.H, m.K, m.recurrent,
@@ -34,6 +37,7 @@ struct PackAll {
       else
         all.kernel->pack_gates(m.w.data(), m.w.stride(0), m.w.stride(1), all.H, m.K, member,
                                members, m.out);
+    return Need::kEnd;
   }
 };
 // Packing less is not worth waking another member for.
@@ -104,8 +108,13 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
         k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
       }
     }
-  const int64_t members = std::min<int64_t>(available_threads(), bytes / kBytesOfAMember);
-  run_team(std::max(1, static_cast<int>(members)), PackAll::run, &all);
+  const int64_t wanted = bytes / kBytesOfAMember;
+  std::optional<Lease> lease;
+  if (wanted > 1) {
+    lease.emplace(static_cast<int>(std::min<int64_t>(available_threads(), wanted)));
+    all.members = lease->members();
+  }
+  run_job({all.members, 1, &all, PackAll::task});
 
   const Panels* none = nullptr;
   if (panels_[backward].compare_exchange_strong(none, made.get(), std::memory_order_acq_rel))
