@@ -36,14 +36,20 @@ class Worker:
     ----------
     name : str
         What its times are called by; the peer's name where it is empty.
+    pinned : bool
+        Whether it stays on as many processors as it has threads, where there are more.
     """
 
-    def __init__(self, peer: str, threads: int, isa: str | None, name: str = "") -> None:
+    def __init__(
+        self, peer: str, threads: int, isa: str | None, name: str = "", pinned: bool = True
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.peer = peer
         self.name = name or peer
         self._pipe, far = context.Pipe()
-        self._process = context.Process(target=serve, args=(peer, threads, far), daemon=True)
+        self._process = context.Process(
+            target=serve, args=(peer, threads, far, pinned), daemon=True
+        )
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         settings = dict.fromkeys(names, str(threads))
         if isa and is_ours(peer):
@@ -73,6 +79,13 @@ class Worker:
         if isinstance(answer, dict):
             raise SystemExit(f"{self.peer}: {answer['failed']}")
         return float(answer)
+
+    def record(self, seconds: float) -> list[float]:
+        """Seconds of each call, for so long."""
+        answer = self._ask("record", seconds)
+        if isinstance(answer, dict):
+            raise SystemExit(f"{self.peer}: {answer['failed']}")
+        return list(answer)
 
     def apply(self, function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
         """What `function`, of a module of the suite, returns there for the peer's module."""

@@ -18,11 +18,12 @@ from .cases import STREAM_CHECKS, Case, make_data, valid
 # (relative to max |b|). Wide enough for a peer's own approximations, and no wider.
 TOLERANCE = {"float32": (1e-4, 1e-3), "float64": (1e-9, 1e-8)}
 OUTPUTS = ("y", "hn", "cn")
+WARM_CALLS = 20  # calls of `record` that are not looked at
 
 
-def serve(peer: str, threads: int, pipe: Connection) -> None:
+def serve(peer: str, threads: int, pipe: Connection, pinned: bool = True) -> None:
     """Say hello, then answer what `bench.runner.Worker` asks."""
-    if threads < len(os.sched_getaffinity(0)):
+    if pinned and threads < len(os.sched_getaffinity(0)):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     module = peers.load(peer)
     absent = module.available()
@@ -44,6 +45,9 @@ def serve(peer: str, threads: int, pipe: Connection) -> None:
                 seconds = answer["seconds"]
                 calls = max(1, int(block / seconds))
             pipe.send(answer)
+        elif what == "record":
+            assert call is not None
+            pipe.send(record(call, *arguments))
         elif what == "apply":
             function, *rest = arguments
             pipe.send(function(module, *rest))
@@ -108,6 +112,18 @@ def time_calls(call: Callable[[], Any], calls: int) -> float:
     for _ in repeat(None, calls):
         call()
     return (time.perf_counter() - start) / calls
+
+
+def record(call: Callable[[], Any], seconds: float, least: int = 2 * WARM_CALLS) -> list[float]:
+    """Seconds of each call, for so long; at least so many."""
+    times = []
+    start = before = time.perf_counter()
+    while before - start < seconds or len(times) < least:
+        call()
+        after = time.perf_counter()
+        times.append(after - before)
+        before = after
+    return times
 
 
 def pilot(call: Callable[[], Any]) -> float:

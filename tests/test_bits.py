@@ -11,6 +11,8 @@ import fastrnn
 from cases import Case, cells, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional
 
+pytestmark = pytest.mark.usefixtures("large_machine")
+
 CASES = [
     Case("lstm", 13, 9, 20, 35, D=2, L=2, lengths=True, resets=True),
     Case("gru", 13, 9, 20, 35, D=2, L=2, lengths=True, dropout=True),

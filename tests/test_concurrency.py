@@ -33,6 +33,7 @@ SHAPES = {
     "serial": (fastrnn.RNN, 5, 9, 2, 7, 2),
 }
 shapes = pytest.mark.parametrize("name", SHAPES)
+pytestmark = pytest.mark.usefixtures("large_machine")
 
 
 def layer_of(name: str) -> fastrnn.Recurrent:
@@ -89,14 +90,14 @@ def at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
 
 
 def child(function: Callable[[], None], **environment: str) -> str:
-    """Call a function of this module in a fresh interpreter; what it prints."""
+    """Call a function of a test module in a fresh interpreter; what it prints."""
     here, package = Path(__file__).parent, Path(fastrnn.__file__).parent.parent
     path = os.pathsep.join([str(here), str(package), os.environ.get("PYTHONPATH", "")])
-    name = f"{Path(__file__).stem}.{function.__name__}"
+    module = function.__module__
     done = subprocess.run(
         # Python 3.12 warns of every fork in a process with threads. That is what is tested here.
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c",
-         f"import {Path(__file__).stem}; {name}()"],
+         f"import {module}; {module}.{function.__name__}()"],
         env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,

@@ -1,6 +1,7 @@
 // fastrnn._cpu: the engine as Python sees it. Arguments are positional, arrays are taken as they
 // are, and results are allocated here, as arrays of the same library.
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <new>
@@ -45,9 +46,22 @@ template <class Run> void run_engine(const Spec& spec, double work, Run run) {
   if (work > kWorthALock) release.emplace();
   try {
     run();
+  } catch (const Interrupted&) {
+    release.reset();
+    throw py::error_already_set();
   } catch (const std::bad_alloc&) {  // of the engine's own lists
     throw Error(Fault::kMemory, spec.op, "memory for the call must be available, got none");
   }
+}
+
+// Ctrl-C: runs the handlers of signals that came during a long call. Python runs them in its main
+// thread alone, which is the process's first; others go on. True where a handler has raised.
+bool signals_raise() {
+  if (gettid() != getpid()) return false;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  const bool raised = PyErr_CheckSignals() != 0;
+  PyGILState_Release(state);
+  return raised;
 }
 
 // What forward takes for so many steps of one row: the operations of its products, and as many more
@@ -256,6 +270,15 @@ py::dict plan_dict(const Usage& usage) {
   return d;
 }
 
+// How many threads a call may have now, and what limits them.
+py::dict available_dict() {
+  const Available now = available();
+  py::dict d;
+  d["threads"] = now.threads;
+  d["why"] = now.why;
+  return d;
+}
+
 py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recompute) {
   const Spec& spec = w.spec();
   const KernelEntry& k = w.kernel();
@@ -280,6 +303,7 @@ py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recompute) {
   d["forward"] = plan_dict(forward_usage(w, p, false));
   d["forward_with_tape"] = plan_dict(forward_usage(w, p, true));
   d["backward"] = plan_dict(backward_usage(w, p));
+  d["available"] = available_dict();
   d["tape_bytes"] = tape_bytes;
   d["packed_bytes"] = w.bytes();
   return d;
@@ -306,6 +330,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   translate_errors(m);
   // A child of fork() must know that it is one, whenever the first call comes.
   available_threads();
+  set_poll(signals_raise);
 
   py::class_<PyWeights>(m, "Weights", py::module_local())
       .def(py::init(&new_weights), py::arg("cell"), py::arg("dtype"), py::arg("layers"),
@@ -345,10 +370,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &get_num_threads);
   m.def("team", &team_backend);
-  m.def("available", [] {
-    const Available now = available();
-    return py::make_tuple(now.threads, now.why);
-  });
+  m.def("available", &available_dict);
   m.def("processors", [] {
     py::dict d;
     d["affinity"] = affinity_processors();
@@ -356,8 +378,9 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
     d["usable"] = processors();
     return d;
   });
-  m.def("quota_processors", [](const std::string& root) { return quota_processors(root); },
-        py::arg("root"));
+  m.def(
+      "quota_processors", [](const std::string& root) { return quota_processors(root); },
+      py::arg("root"));
   m.def("pretend_processors", &pretend_processors, py::arg("n"));
   m.def("release_memory", &release_memory);
   m.def("caches", [] {

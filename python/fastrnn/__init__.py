@@ -50,6 +50,9 @@ except _metadata.PackageNotFoundError:  # a source tree on the path, not an inst
 def set_num_threads(n: int) -> None:
     """Let a call use up to `n` threads. Results do not depend on it.
 
+    The teams of all calls together have no more members than there are processors, and fewer while
+    other programs keep members from theirs.
+
     Raises
     ------
     ValueError
@@ -67,7 +70,12 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Threads that a call may use: what was set, or the processors this process may run on."""
+    """Threads that a call may use: what was set, or the processors this process may run on.
+
+    Processors are those of the affinity mask, and no more than a control group's quota pays for.
+    In a child of ``fork()`` it is 1. ``build_info()["available"]`` says how many a call would have
+    now, and what limits them.
+    """
     return _native.engine.get_num_threads()
 
 
@@ -92,6 +100,8 @@ def build_info() -> dict[str, Any]:
         "level": engine.level(),
         "team": engine.team(),
         "threads": engine.get_num_threads(),
+        "available": engine.available(),
+        "processors": engine.processors(),
         "caches": engine.caches(),
         "machine": platform.machine(),
         "cuda": cuda.why_not_available() or cuda.devices(),
@@ -113,7 +123,7 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
         ``cell``, ``dtype``, ``level``, ``tile``, ``tape_bytes``, ``packed_bytes``, and for
         ``forward``, ``forward_with_tape`` and ``backward`` the plan: regime, threads, how rows and
         units are split, who of those that share rows takes the steps, steps in a chunk, bytes of
-        workspace. On a GPU ``cell``, ``dtype``, ``device``, and for ``forward`` and ``backward``
+        workspace; ``available``, the threads that a call may have now and why. On a GPU ``cell``, ``dtype``, ``device``, and for ``forward`` and ``backward``
         the mode, blocks and threads, units of a block, groups of rows, bytes of shared memory, and
         microseconds of a step as the model has it.
 
