@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS, BITS, MEMORY = "test_kernels.py", "test_bits.py", "test_memory.py"
 TORCH, TRANSFORMS = "test_torch.py", "test_torch_transforms.py"
 CUDA = "test_cuda.py"
+BUSY = "test_busy.py"
+TEAM = "test_team"  # a program of tests/cpp
 
 # file, what stands there, what is put in its place, the tests that must notice
 MUTANTS = [
@@ -88,11 +90,13 @@ MUTANTS = [
     ("cpu/forward.h", "args.panel_step = H * G * U * L;", "args.panel_step = H * G * L;", KERNELS),
     ("cpu/forward.h", "if (!steps.scan.reset) return;", "return;", KERNELS),
     ("cpu/forward.h", "if (share.unit_member == 0) clear_past_ends();", "", KERNELS),
-    ("cpu/forward.h", "if (share.steppers > 1) wait(share.group);", "", BITS),
-    ("cpu/forward.h", "project(s, end, active);\n      if (has_helpers(share)) wait(share.group);",
-     "project(s, end, active);", BITS),
-    ("cpu/forward.h", "      if (has_helpers(share)) wait(share.group);\n    }", "    }", BITS),
-    ("cpu/forward.h", "finish_empty_rows();\n    const", "const", KERNELS),
+    ("cpu/forward.h", "return share.unit_members > 1 ? Need::kGroup : Need::kNothing;",
+     "return Need::kNothing;", BITS),
+    ("cpu/forward.h", "if (has_helpers(share)) return Need::kGroup;",
+     "if (has_helpers(share)) return Need::kNothing;", BITS),
+    ("cpu/forward.h", "    finish_empty_rows();\n", "", KERNELS),
+    ("cpu/forward.h", "if (s > pass.begin) go_on(s, active);",
+     "if (s > chunk_begin) go_on(s, active);", BITS),
     # backward
     ("cpu/backward.h", "if (pass.dw_ih) pack_right(count);", "", KERNELS),
     ("cpu/backward.h", "V::load(chain + i) + d[0] +", "V::load(chain + i) +", KERNELS),
@@ -104,15 +108,31 @@ MUTANTS = [
     ("cpu/backward.h", "begins ? zeros : args.out[r];", "zeros;", KERNELS),
     ("cpu/backward.h", "{ sums[i] = bias; }", "{ sums[i] = T(0); }", KERNELS),
     ("cpu/backward.h", "active = steps.grow(0, B, active, s);", ";", KERNELS),
-    ("cpu/backward.h", "if (share.steppers > 1) wait(share.group);", "", BITS),
-    ("cpu/backward.h", "if (has_helpers(share)) wait(share.group);", "", BITS),
-    ("cpu/backward.h", "if (share.team) wait(share.team);  // what all", "// what all", BITS),
+    ("cpu/backward.h", "return share.unit_members > 1 ? Need::kGroup : Need::kNothing;",
+     "return Need::kNothing;", BITS),
+    ("cpu/backward.h", "return Need::kTeam;  // what all",
+     "return Need::kNothing;  // what all", BITS),
+    ("cpu/backward.h", "end > pass.begin ? Need::kTeam :",
+     "end > pass.begin ? Need::kNothing :", BITS),
+    # the team
+    ("cpu/team.cpp", "parts_[k].progress().tasks() < at.tasks()) return false;",
+     "parts_[k].progress().tasks() < at.tasks()) return true;", TEAM),
+    ("cpu/team.cpp",
+     "!part.claimed.compare_exchange_strong(tasks, tasks + 1, std::memory_order_acq_rel)",
+     "false", TEAM),
+    ("cpu/team.cpp", "const FloatScope as_the_caller(state_);", "", TEAM),
+    ("cpu/team.cpp", "owner == Owner::kMissed || owner == Owner::kAway) &&", "false) &&", TEAM),
+    ("cpu/team.cpp", "hurry(me);", "", TEAM),
+    ("cpu/team.cpp", "if (now - polled_ < kPollAfter) return;", "", TEAM),
+    ("cpu/team.cpp", "at_work.fetch_sub(members_ - left, std::memory_order_relaxed);", "", BUSY),
+    ("cpu/team.cpp", "if (in_child_of_fork()) return 1;", "", BUSY),
+    ("cpu/processors.cpp", "group.resize(slash);", "return least;", BUSY),
     # the engine
     ("cpu/engine.cpp", "lengths[a] > lengths[b]", "lengths[a] < lengths[b]", KERNELS),
     ("cpu/engine.cpp", "dy = dx;", "", KERNELS),
     ("cpu/engine.cpp", "pass.mask = layers.mask[l];", "", KERNELS),
     ("cpu/engine.cpp", "back.saved.from = back.begin;", "back.saved.from = 0;", BITS),
-    ("cpu/engine.cpp", "if (job.recompute) job.make_anew(&both, share);", "", BITS),
+    ("cpu/engine.cpp", "at->anew = recompute;", "at->anew = false;", BITS),
     ("cpu/memory.cpp", "if (kept && size_of(kept) == bytes)", "if (kept)", MEMORY),
 ]  # fmt: skip
 
@@ -130,9 +150,8 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 
 def build(copy: Path, folder: Path) -> bool:
-    if run(
-        ["cmake", "--build", str(folder), "--target", "_cpu", "_cuda_emulated"], copy
-    ).returncode:
+    targets = ["_cpu", "_cuda_emulated", TEAM]
+    if run(["cmake", "--build", str(folder), "--target", *targets], copy).returncode:
         return False
     (module,) = folder.glob("_cpu.*.so")
     shutil.copy(module, copy / "python" / "fastrnn")
@@ -187,9 +206,22 @@ def main() -> None:
                 if not build(copy, folder):
                     survivors.append(f"does not build: {name}")
                     continue
+                command = [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-x",
+                    "-k",
+                    "not wide",
+                    "-p",
+                    "no:cacheprovider",
+                    f"tests/{tests}",
+                ]
+                if tests == TEAM:
+                    command = [str(folder / "tests" / "cpp" / TEAM)]
                 done = run(
-                    [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not wide",
-                     "-p", "no:cacheprovider", f"tests/{tests}"],
+                    command,
                     copy,
                     PYTHONPATH=str(copy / "python"),
                     FASTRNN_EMULATED_BUILD=str(folder),
