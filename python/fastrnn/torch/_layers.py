@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .. import _arguments
-from . import _autograd, _composite, _engine, _narrow
+from . import _autograd, _composite, _dynamo, _engine, _narrow
 from ._call import NARROW, SIZES, Call, Inputs
 
 
@@ -254,7 +254,7 @@ class Recurrent(nn.RNNBase):
         return f"{text}, recompute={self.recompute}" if self.recompute else text
 
 
-class RNN(Recurrent):
+class RNN(Recurrent, nn.RNN):
     """`torch.nn.RNN` on the engine of fastrnn: same arguments, parameters, numbers and results.
 
     Parameters
@@ -287,10 +287,10 @@ class RNN(Recurrent):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"[rnn] nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         super().__init__(
-            f"RNN_{nonlinearity.upper()}",
             input_size,
             hidden_size,
             num_layers,
+            nonlinearity,
             bias,
             batch_first,
             dropout,
@@ -298,11 +298,10 @@ class RNN(Recurrent):
             device=device,
             dtype=dtype,
         )
-        self.nonlinearity = nonlinearity
         self._set_recompute(recompute)
 
 
-class GRU(Recurrent):
+class GRU(Recurrent, nn.GRU):
     """`torch.nn.GRU` on the engine of fastrnn: same arguments, parameters, numbers and results.
 
     Parameters
@@ -334,7 +333,6 @@ class GRU(Recurrent):
     ) -> None:
         _refuse_projection("GRU", proj_size)
         super().__init__(
-            "GRU",
             input_size,
             hidden_size,
             num_layers,
@@ -348,7 +346,7 @@ class GRU(Recurrent):
         self._set_recompute(recompute)
 
 
-class LSTM(Recurrent):
+class LSTM(Recurrent, nn.LSTM):
     """`torch.nn.LSTM` on the engine of fastrnn: same arguments, parameters, numbers and results.
 
     Parameters
@@ -380,7 +378,6 @@ class LSTM(Recurrent):
         recompute: bool | int = False,
     ) -> None:
         super().__init__(
-            "LSTM",
             input_size,
             hidden_size,
             num_layers,
@@ -393,11 +390,6 @@ class LSTM(Recurrent):
             dtype=dtype,
         )
         self._set_recompute(recompute)
-
-    # What torch's own forward calls, for layers with projections.
-    get_expected_cell_size = nn.LSTM.get_expected_cell_size
-    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
-    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
 
     def forward(
         self,
@@ -421,7 +413,7 @@ class LSTM(Recurrent):
             return_cells or lengths is not None or resets is not None
         )
         if projected_as_torch and not torch.compiler.is_compiling():
-            return nn.LSTM.forward(self, input, hx)  # type: ignore[call-overload]
+            return nn.LSTM.forward(self, input, hx)
         results = self._run(input, hx, lengths, resets, return_cells)
         return results if return_cells else results[:2]
 
@@ -584,3 +576,6 @@ def _check_packed(op: str, packed: PackedSequence) -> None:
                 f"[{op}] {name} of a PackedSequence must have shape ({counts[0]},), "
                 f"got {tuple(order.shape)}"
             )
+
+
+_dynamo.allow((Recurrent,))
