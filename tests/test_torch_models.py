@@ -11,8 +11,9 @@ from conftest import run
 
 torch = pytest.importorskip("torch")
 
-import fastrnn.torch as ft  # noqa: E402
 from torch import nn  # noqa: E402
+
+import fastrnn.torch as ft  # noqa: E402
 
 # torch's warnings of itself.
 pytestmark = [

@@ -17,6 +17,7 @@ except ImportError as error:
 
 from ._accelerate import Report, accelerate, restore
 from ._layers import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from ._tracing import recorded_as
 
 __all__ = [
     "GRU",
@@ -27,5 +28,6 @@ __all__ = [
     "RNNCell",
     "Report",
     "accelerate",
+    "recorded_as",
     "restore",
 ]

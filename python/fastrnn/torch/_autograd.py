@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from . import _composite, _engine, _ops
+from . import _composite, _engine, _ops, _tracing
 from ._call import SIZES, Call, Inputs, wide
 
 _vjp: Any = torch.func.vjp  # its annotations know only calls with an auxiliary result
@@ -22,7 +22,7 @@ def is_plain(inputs: Inputs) -> bool:
     Not so for subclasses (fake, distributed, functional tensors), for tensors that are only a
     transform of what lies in memory, or while something watches every operation.
     """
-    if torch._C._len_torch_dispatch_stack() > 0 or torch._C._autograd._profiler_enabled():
+    if _tracing.is_watched():
         return False
     tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
     if inputs.lengths is not None:
@@ -257,7 +257,9 @@ def layer(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     if is_direct(inputs):
         return _engine.infer(call, inputs)
     if not compiling:
-        if torch._C._are_functorch_transforms_active() or wants_gradient(inputs):
+        if torch._C._are_functorch_transforms_active() or (
+            wants_gradient(inputs) and not torch._C._is_tracing()  # which records no Function
+        ):
             return _without_tape(call, _apply(Forward, call, *inputs.flat()))
         if inputs.x.is_meta:
             _refuse_mixture(call, inputs)

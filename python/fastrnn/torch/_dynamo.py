@@ -17,6 +17,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from . import _tracing
+
 _BUILDER = "torch._dynamo.variables.builder"
 
 
@@ -65,6 +67,9 @@ def _teach(builder: Any, classes: tuple[type, ...]) -> None:
     def wrap_module(self: Any, value: Any) -> Any:
         if not isinstance(value, classes):
             return wrap(self, value)
+        if _tracing.exports_to_onnx():
+            # The exporter's second attempt, after one without dynamo has failed with the reason.
+            raise RuntimeError("[torch] layers must be exported to ONNX with strict=False")
         with config.patch(allow_rnn=True):
             return wrap(self, value)
 

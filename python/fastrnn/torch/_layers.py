@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .. import _arguments
-from . import _autograd, _composite, _dynamo, _engine, _narrow
+from . import _autograd, _composite, _dynamo, _engine, _narrow, _tracing
 from ._call import NARROW, SIZES, Call, Inputs
 
 
@@ -28,6 +28,7 @@ class Recurrent(nn.RNNBase):
     recompute: bool | int = False
     _frozen: Any = None
     _narrows_under_autocast = True
+    _torchs: type[nn.RNNBase]  # whose place it takes
 
     def _set_recompute(self, recompute: bool | int) -> None:
         _arguments.checkpoint_steps(self._cell, recompute)
@@ -77,6 +78,11 @@ class Recurrent(nn.RNNBase):
         TypeError
             Something that is not a tensor.
         """
+        if _tracing.may_be_recorded():
+            options = {"lengths": lengths, "resets": resets}
+            results = _tracing.elsewhere(self, input, hx, options)
+            if results is not None:
+                return results
         return self._run(input, hx, lengths, resets, False)[:2]
 
     def freeze(self) -> None:
@@ -228,6 +234,9 @@ class Recurrent(nn.RNNBase):
         ones = like.new_ones(*rows, self._width())
         return tuple(nn.functional.dropout(ones, self.dropout) for _ in range(self.num_layers - 1))
 
+    def __prepare_scriptable__(self) -> Any:
+        raise _tracing.not_scriptable(self)
+
     # ---- what goes with a module -----------------------------------------------------------------
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
@@ -266,6 +275,8 @@ class RNN(Recurrent, nn.RNN):
     recompute : bool or int
         See `Recurrent`.
     """
+
+    _torchs = nn.RNN
 
     def __init__(
         self,
@@ -314,6 +325,7 @@ class GRU(Recurrent, nn.GRU):
         See `Recurrent`.
     """
 
+    _torchs = nn.GRU
     _narrows_under_autocast = False
 
     def __init__(
@@ -362,6 +374,8 @@ class LSTM(Recurrent, nn.LSTM):
         See `Recurrent`.
     """
 
+    _torchs = nn.LSTM
+
     def __init__(
         self,
         input_size: int,
@@ -409,6 +423,12 @@ class LSTM(Recurrent, nn.LSTM):
             `batch_first` ``(L * D, B, T, H)``, or ``(L * D, T, H)``; 0 past the lengths. Its
             gradients come from the composite, which is slow.
         """
+        if _tracing.may_be_recorded():
+            third = None if return_cells is False else return_cells
+            options = {"lengths": lengths, "resets": resets, "return_cells": third}
+            recorded = _tracing.elsewhere(self, input, hx, options)
+            if recorded is not None:
+                return recorded
         projected_as_torch = self.proj_size and not (
             return_cells or lengths is not None or resets is not None
         )
@@ -422,11 +442,19 @@ class _Cell:
     """A step: what the three cells add to torch's."""
 
     _cell: str
+    _torchs: type[nn.RNNCellBase]
     _narrows_under_autocast = False
     _names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
+    def __prepare_scriptable__(self) -> Any:
+        raise _tracing.not_scriptable(self)
+
     def _step(self, input: Any, hx: Any) -> Any:
         """The state after the step."""
+        if _tracing.may_be_recorded():
+            results = _tracing.elsewhere(self, input, hx, {})
+            if results is not None:
+                return results
         states = _states_of(self._cell, hx)
         if not isinstance(input, Tensor):
             raise _not_a_tensor(self._cell, "input", input)
@@ -461,6 +489,7 @@ class _Cell:
 class RNNCell(_Cell, nn.RNNCell):
     """`torch.nn.RNNCell` on the engine of fastrnn: same arguments, parameters and numbers."""
 
+    _torchs = nn.RNNCell
     _narrows_under_autocast = True
 
     @property
@@ -489,6 +518,7 @@ class GRUCell(_Cell, nn.GRUCell):
     """`torch.nn.GRUCell` on the engine of fastrnn: same arguments, parameters and numbers."""
 
     _cell = "gru"
+    _torchs = nn.GRUCell
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The state after one step, as `RNNCell.forward`."""
@@ -500,6 +530,7 @@ class LSTMCell(_Cell, nn.LSTMCell):
     """`torch.nn.LSTMCell` on the engine of fastrnn: same arguments, parameters and numbers."""
 
     _cell = "lstm"
+    _torchs = nn.LSTMCell
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
