@@ -188,7 +188,12 @@ def test_fastrnns_operators_in_a_trace_where_asked(mode: str) -> None:
         torch.jit.save(traced, file)
         file.seek(0)
         x, lengths = torch.randn(2, 7, 3), torch.tensor([2, 7])
-        close(torch.jit.load(file)(x, lengths), model(x, lengths))
+        loaded = torch.jit.load(file)
+        close(loaded(x, lengths), model(x, lengths))
+        if mode == "grad":
+            for each in (loaded, model):
+                each(x, lengths)[0].square().sum().backward()
+            close([p.grad for p in loaded.parameters()], [p.grad for p in model.parameters()])
     with pytest.raises(ValueError, match=r"\[recorded_as\] operators must be .* got 'onnx'"):
         ft.recorded_as("onnx").__enter__()
 
@@ -297,6 +302,26 @@ def test_onnx_of_one_sequence_and_of_a_relu(dynamo: bool) -> None:
     x, h = torch.randn(5, 3), torch.randn(1, 4)
     with torch.no_grad():
         close(session(x, h), model(x, h))
+
+
+def test_onnx_of_a_packed_sequence() -> None:
+    """By the exporter that torch has for it."""
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = ft.GRU(3, 4, batch_first=True)
+
+        def forward(self, x: Any, lengths: Any) -> Any:
+            y, state = self.rnn(pack_padded_sequence(x, lengths, batch_first=True))
+            return pad_packed_sequence(y, batch_first=True)[0], state
+
+    model = Packed()
+    nodes, session = exported(model, (torch.randn(3, 5, 3), torch.tensor([5, 4, 1])), dynamo=False)
+    assert nodes["GRU"] == 1
+    x, lengths = torch.randn(3, 5, 3), torch.tensor([5, 3, 3])
+    with torch.no_grad():
+        close(session(x, lengths), model(x, lengths))
 
 
 def test_bad_shapes_in_an_export_to_onnx() -> None:
