@@ -59,9 +59,9 @@ class _WhenImported(MetaPathFinder):
 
 def _teach(builder: Any, classes: tuple[type, ...]) -> None:
     config = builder.config
-    if not hasattr(config, "allow_rnn"):  # nothing is refused
+    wrap = getattr(builder.VariableBuilder, "wrap_module", None)
+    if wrap is None or not hasattr(config, "allow_rnn"):  # another torch: nothing to allow
         return
-    wrap = builder.VariableBuilder.wrap_module
 
     @functools.wraps(wrap)
     def wrap_module(self: Any, value: Any) -> Any:

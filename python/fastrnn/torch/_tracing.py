@@ -22,7 +22,14 @@ from . import _onnx
 
 Operators = Literal["torch", "fastrnn"]
 
+# Every call asks these, and a cell's step takes microseconds.
+_is_tracing = torch._C._is_tracing
+_is_profiling = torch._C._autograd._profiler_enabled
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+_is_included = torch._C._dispatch_tls_is_dispatch_key_included
 _BEFORE_DISPATCH = torch._C.DispatchKey.PreDispatch
+_is_in_dynamo = torch.compiler.is_dynamo_compiling
 
 # Of the process, as the exporters' own flags are. The compiler guards on it.
 _asked: Operators | None = None
@@ -59,27 +66,27 @@ def recorded_as(operators: Operators) -> Iterator[None]:
 def is_watched() -> bool:
     """Whether something looks on at every operation and has to see the layer's too."""
     return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._autograd._profiler_enabled()
-        or torch._C._is_tracing()
-        or torch._C._dispatch_tls_is_dispatch_key_included(_BEFORE_DISPATCH)
-        or (torch._C._len_torch_function_stack() > 0 and not _only_places_tensors())
+        _dispatch_modes() > 0
+        or _is_included(_BEFORE_DISPATCH)
+        or _is_tracing()
+        or _is_profiling()
+        or (_function_modes() > 0 and not _only_places_tensors())
     )
 
 
 def _only_places_tensors() -> bool:
     """Whether the one mode is that of ``with torch.device(...)``, which looks at factories."""
     mode = torch.overrides._get_current_function_mode()
-    return torch._C._len_torch_function_stack() == 1 and type(mode) is DeviceContext
+    return _function_modes() == 1 and type(mode) is DeviceContext
 
 
 def may_be_recorded() -> bool:
     """Whether `elsewhere` has to be asked; quick, for every call does."""
     if _asked is not None:
         return True
-    if torch.compiler.is_dynamo_compiling():
+    if _is_in_dynamo():
         return False
-    return torch._C._is_tracing() or _symbolic_trace._is_fx_tracing_flag
+    return _is_tracing() or _symbolic_trace._is_fx_tracing_flag
 
 
 def elsewhere(module: Any, input: Any, hx: Any, options: dict[str, Any]) -> Any:
@@ -95,12 +102,12 @@ def elsewhere(module: Any, input: Any, hx: Any, options: dict[str, Any]) -> Any:
         Those that only fastrnn has, None for what was not given.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    if not torch.compiler.is_dynamo_compiling():
+    if not _is_in_dynamo():
         proxy = _proxy_among((input, hx, *given.values()))
         if proxy is not None:
             return _leaf(module, proxy, (input, hx), given)
     onnx = exports_to_onnx()
-    if not (_asked == "torch" if _asked else onnx or torch._C._is_tracing()):
+    if not (_asked == "torch" if _asked else onnx or _is_tracing()):
         return None
     if onnx and _asked is None and isinstance(input, torch.Tensor) and _onnx.has(module):
         lengths = given.pop("lengths", None)
@@ -118,7 +125,7 @@ def elsewhere(module: Any, input: Any, hx: Any, options: dict[str, Any]) -> Any:
 def exports_to_onnx() -> bool:
     """Whether the exporter that is made of `torch.export` runs; torch.onnx is imported late."""
     # To dynamo the answer is a constant False, and `_dynamo` keeps it out of such an export.
-    if torch.compiler.is_dynamo_compiling() or torch._C._is_tracing():
+    if _is_in_dynamo() or _is_tracing():
         return False
     onnx = sys.modules.get("torch.onnx")
     return onnx is not None and onnx.is_in_onnx_export()
