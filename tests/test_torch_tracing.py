@@ -105,7 +105,7 @@ def test_jit_trace(name: str, option: str, mode: str) -> None:
     # What optimises TorchScript takes seconds over a deep layer.
     with in_mode(mode, model), torch.jit.optimized_execution(False):
         for count in (1, len(inputs(1, 1))):
-            traced = torch.jit.trace(model, inputs(5, 2)[:count])
+            traced = torch.jit.trace(model, inputs(5, 2)[:count], check_trace=False)
             kinds = {node.kind() for node in traced.inlined_graph.nodes()}
             assert not any("fastrnn" in kind or "Python" in kind for kind in kinds)
             for T, B in ((5, 2), (7, 3)):

@@ -139,7 +139,7 @@ def _swap(
         if reason is None:
             try:
                 _turn(module, to)
-                report.changed[name] = _name_of(module)
+                report.changed[name] = _name_of(module) + _caveat(module)
             except Unfit as error:
                 reason = str(error)
         if reason is not None:
@@ -203,6 +203,12 @@ def _name_of(module: nn.Module) -> str:
         if base in _ORIGINALS:
             return f"{cls.__qualname__} on fastrnn.torch.{base.__name__}"
     return f"{cls.__qualname__} on torch.nn.{_base_of(cls).__name__}"
+
+
+def _caveat(module: nn.Module) -> str:
+    """What the new class does not change about a module."""
+    projected = isinstance(module, _layers.LSTM) and module.proj_size
+    return ", but on torch's own kernels: it has projections" if projected else ""
 
 
 def _turn(module: nn.Module, to: Callable[[type], type]) -> None:

@@ -69,7 +69,7 @@ def _teach(builder: Any, classes: tuple[type, ...]) -> None:
             return wrap(self, value)
         if _tracing.exports_to_onnx():
             # The exporter's second attempt, after one without dynamo has failed with the reason.
-            raise RuntimeError("[torch] layers must be exported to ONNX with strict=False")
+            raise RuntimeError("[onnx] layers must be exported with strict=False, got strict=True")
         with config.patch(allow_rnn=True):
             return wrap(self, value)
 
