@@ -208,6 +208,26 @@ def test_lengths_of_every_integer_type(emulated: ModuleType, kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["grid", "stepwise"])
+def test_lengths_of_the_host(emulated: ModuleType, mode: str) -> None:
+    """A list or a NumPy array, read-only and strided too: moved over, for both directions."""
+    case = Case("lstm", 6, 4, 3, 7, D=2, lengths=True)
+    data = make_data(case)
+    lengths = data.options["lengths"]
+    spread = np.repeat(lengths.astype("u1"), 2)[::2]
+    spread.flags.writeable = False
+    params, x, dy = put(data.params), put(data.x), put(data.dy)
+    fake_gpu.waits.clear()
+    with cuda.mode(mode):
+        wanted = on_gpu.run(case, data)
+        for given in (lengths.tolist(), tuple(lengths), lengths, spread):
+            state = on_gpu.put_state(data.state)
+            y, final, tape = functional.forward(case.cell, x, params, state, lengths=given)
+            dstate = on_gpu.put_state(data.dstate)
+            back = functional.backward(case.cell, params, tape, dy, dstate)
+            assert_same(on_gpu.named(y, final, *back), wanted)
+
+
+@pytest.mark.parametrize("mode", ["grid", "stepwise"])
 def test_padding_may_be_anything(emulated: ModuleType, mode: str) -> None:
     """Past the lengths x, dy and masks are never seen, by kernels or by the library's products."""
     for cell, recompute in itertools.product(("lstm", "gru"), (0, 3)):
@@ -461,8 +481,13 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": array(4, 3, 5, dtype=np.float16)}, TypeError, "x must be float32 .*, got float16"),
     ({"x": array(4, 3, 4)}, ValueError, "x must have 5 features"),
     ({"x": array(5)}, ValueError, "x must have shape"),
-    ({"lengths": np.array([1, 2, 3])}, TypeError, "lengths must be an array on a"),
-    ({"lengths": [1, 2, 3]}, TypeError, "lengths must be an array on a GPU"),
+    ({"lengths": "abc"}, TypeError, "lengths must be integers in native byte order"),
+    ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths must be integers .*, got float64"),
+    ({"lengths": np.array([1, 2, 3], ">i4")}, TypeError, "lengths must be integers in native"),
+    ({"lengths": [1, 2]}, ValueError, r"lengths must have shape \(3,\), got \(2,\)"),
+    ({"lengths": [1, 5, 3]}, ValueError, r"lengths must be within 0..4, got 5"),
+    ({"lengths": np.array([1, -1, 3])}, ValueError, r"lengths must be within 0..4, got -1"),
+    ({"lengths": np.array([1, 2**64 - 1, 3], "u8")}, ValueError, "within 0..4, got 184467440"),
     ({"lengths": array(3)}, TypeError, "lengths must be integers"),
     ({"lengths": array(2, dtype=np.int64)}, ValueError, r"lengths must have shape \(3,\)"),
     ({"resets": array(4, 3)}, TypeError, "resets must be bool"),
@@ -519,7 +544,7 @@ def test_arrays_of_several_devices(emulated: ModuleType) -> None:
         with pytest.raises(ValueError, match=rule):
             call(**({name: value} if name in arrays else {"params": params}))
         emulated.place_on(one._values.ctypes.data, -1)
-        with pytest.raises(TypeError, match="must be an array on a GPU, got one in host memory"):
+        with pytest.raises(ValueError, match="must be an array on a GPU, got one in host memory"):
             call(**({name: value} if name in arrays else {"params": params}))
         emulated.place_on(one._values.ctypes.data, 0)
 
@@ -534,7 +559,7 @@ def test_arrays_by_dlpack(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch)
         return self._values.__dlpack__()
 
     monkeypatch.setattr(fake_gpu.Array, "__dlpack__", export, raising=False)
-    with pytest.raises(TypeError, match="must be an array on a GPU"):  # as NumPy's capsule says
+    with pytest.raises(ValueError, match="must be an array on a GPU"):  # as NumPy's capsule says
         call()
     emulated.take_host_arrays(True)
     assert call()[0].get().tobytes() == wanted.tobytes()
@@ -580,6 +605,31 @@ def test_a_lost_device(emulated: ModuleType, failing: str) -> None:
     emulated.fail_next_call("synchronize")
     with pytest.raises(RuntimeError, match="synchronize must succeed"):
         cuda.check(put(np.zeros(1)))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_block_that_never_comes(emulated: ModuleType, schedule: tuple[str, int]) -> None:
+    """The others give up, and the next call names the kernel; the device is lost for good."""
+    data = make_data(Case("lstm", 4, 3, 5, 6))
+    params, dy = put(data.params), put(data.dy)
+    rule = r"all come to a meeting, got grid_{}<lstm, float32>, where some did not: .* new process"
+    for direction, after in itertools.product(("forward", "backward"), (0, 7)):
+        use_plan(emulated, 16)  # and a device that works
+        emulated.use_schedule(*schedule)
+        with cuda.mode("grid"):
+            y, _, tape = functional.forward("lstm", put(data.x), params)
+            cuda.check(y)
+            emulated.lose_arrival(after)
+            if direction == "forward":
+                functional.infer("lstm", put(data.x), params)
+            else:
+                functional.backward("lstm", params, tape, dy)
+        for wait in (lambda: cuda.check(dy), call, lambda: cuda.check(dy)):
+            with pytest.raises(RuntimeError, match=rule.format(direction)):
+                wait()
+    emulated.lose_arrival(-1)
+    use_plan(emulated, 16)
+    call()
 
 
 def test_no_memory(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

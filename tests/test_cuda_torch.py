@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -20,34 +20,46 @@ from fastrnn import cuda  # noqa: E402
 from fastrnn.cuda import _arrays, _driver  # noqa: E402
 from fastrnn.torch import _engine  # noqa: E402
 from tolerances import NARROW_GRADIENT, NARROW_OUTPUT, NARROW_ROUNDING  # noqa: E402
+from torch_tags import Tags  # noqa: E402
 
 CLASSES = ("RNN", "LSTM", "GRU")
 
 
+class Card(NamedTuple):
+    """The GPU that there is not: the calls of its stream, and whose each tensor is."""
+
+    streams: list[int]
+    tags: Tags
+
+
 @pytest.fixture(autouse=True)
-def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """torch's CPU tensors are on the emulated GPU; yields the products that torch made."""
-    made: list[str] = []
+def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+    """torch's CPU tensors are on the emulated GPU, but for those that are tagged."""
+    card = Card([], Tags(emulated))
 
     class Torch(_arrays._Torch):
         def index(self, array: Any) -> int:
             return 0
 
         def stream(self, array: Any) -> int:
-            made.append("stream")
+            card.streams.append(0)
             return 0
 
         def quiet(self) -> contextlib.AbstractContextManager[Any]:
-            return torch.no_grad()
+            stack = contextlib.ExitStack()
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.autocast("cpu", enabled=False))
+            stack.enter_context(card.tags)  # autograd calls the driver from where no mode is seen
+            return stack
 
     library = Torch()
-    monkeypatch.setattr(_arrays, "is_device_array", lambda a: isinstance(a, torch.Tensor))
+    monkeypatch.setattr(_arrays, "is_device_array", card.tags.is_on_gpu)
     monkeypatch.setattr(_arrays, "library_of", lambda op, array: library)
     monkeypatch.setattr(_engine, "for_device", lambda call, device: _driver)
     monkeypatch.setattr(_engine, "computes", lambda dtype, device: True)
     emulated.take_host_arrays(True)
     torch.manual_seed(0)
-    yield made
+    yield card
     emulated.take_host_arrays(False)
 
 
@@ -73,7 +85,7 @@ def step(layer: Any, x: Any, hx: Any) -> list[Any]:
 
 @pytest.mark.parametrize("mode", ["grid", "stepwise"])
 @pytest.mark.parametrize("name", CLASSES)
-def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: list[str]) -> None:
+def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: Card) -> None:
     for options in (
         {},
         {"bidirectional": True, "num_layers": 2, "batch_first": True},
@@ -90,10 +102,10 @@ def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: list[str]) 
                 got = step(ours, x, given)
             for a, b in zip(got, step(theirs, x, given), strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    assert gpu, "the driver must have run"
+    assert gpu.streams, "the driver must have run"
 
 
-def test_unbatched_double_and_reset(gpu: list[str]) -> None:
+def test_unbatched_double_and_reset(gpu: Card) -> None:
     ours, theirs = pair("LSTM", 4, 5, bidirectional=True)
     x = torch.randn(6, 4)
     torch.testing.assert_close(ours(x)[0], theirs(x)[0])
@@ -113,7 +125,7 @@ def doubles() -> tuple[Any, Any]:
     return torch.randn(4, 3, 4, dtype=torch.float64, requires_grad=True), None
 
 
-def test_packed_sequences_and_lengths(gpu: list[str]) -> None:
+def test_packed_sequences_and_lengths(gpu: Card) -> None:
     ours, theirs = pair("GRU", 4, 6, bidirectional=True)
     x, lengths = torch.randn(7, 3, 4), torch.tensor([2, 7, 4])
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
@@ -123,9 +135,93 @@ def test_packed_sequences_and_lengths(gpu: list[str]) -> None:
     torch.testing.assert_close(ours(x, lengths=lengths)[1], hn2)
 
 
+@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_lengths_of_the_host_are_brought_over(name: str, mode: str, gpu: Card) -> None:
+    """A `PackedSequence`, whose batch sizes the host has by torch's rules, and ``lengths=``."""
+    for options in (
+        {"bidirectional": True, "num_layers": 2},
+        {"batch_first": True, "num_layers": 2, "dropout": 0.5},
+        {},
+    ):
+        batch_first = options.get("batch_first", False)
+        ours, theirs = pair(name, 4, 6, **options)
+        ours.eval(), theirs.eval()
+        ours.recompute = 0 if options else 2
+        x, lengths = torch.randn(7, 3, 4), gpu.tags.on_host(torch.tensor([2, 7, 4]))
+        x = x.transpose(0, 1) if batch_first else x
+        packed = torch.nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first, enforce_sorted=False
+        )
+        gpu.tags.on_host(packed.batch_sizes)
+        states = tuple(torch.randn(len(ours._all_weights), 3, 6) for _ in range(2))
+        hx = states if name == "LSTM" else states[0]
+        with gpu.tags, cuda.mode(mode):
+            found = flat(ours(packed, hx))
+            by_keyword = flat(ours(x, hx, lengths=lengths))
+            ours_grads = torch.autograd.grad(found[0].data.sin().sum(), list(ours.parameters()))
+            with torch.no_grad():
+                ours.freeze()
+                frozen = flat(ours(packed, hx))
+        wanted = flat(theirs(packed, hx))
+        grads = torch.autograd.grad(wanted[0].data.sin().sum(), list(theirs.parameters()))
+        wanted[0], found[0], frozen[0] = (each[0].data for each in (wanted, found, frozen))
+        for got, right in (
+            (found, wanted),
+            (frozen, wanted),
+            (by_keyword[1:], wanted[1:]),
+            (ours_grads, grads),
+        ):
+            for a, b in zip(got, right, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert gpu.tags.waits == []
+
+
+def test_all_else_is_made_on_the_gpu(gpu: Card) -> None:
+    """Dropout masks, states, what second derivatives need, autocast, cells of every step."""
+    x, resets = torch.randn(5, 3, 4, requires_grad=True), torch.rand(5, 3) < 0.3
+    lengths = gpu.tags.on_host(torch.tensor([5, 2, 4]))
+    layer, cell = ft.LSTM(4, 6, 2, dropout=0.5), ft.LSTMCell(4, 6)
+    with gpu.tags:
+        y, _, cells = layer(x, lengths=lengths, resets=resets, return_cells=True)
+        (dx,) = torch.autograd.grad(y.sum() + cells.sum(), x, create_graph=True)
+        (ddw,) = torch.autograd.grad(dx.sum(), layer.weight_hh_l0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            narrow = layer(x, lengths=lengths)[0]
+        h, c = cell(x[0])
+        results = [y, cells, dx, ddw, narrow, *cell(x[1], (h, c))]
+    assert narrow.dtype == torch.bfloat16
+    assert all(map(gpu.tags.is_on_gpu, results))
+    assert gpu.tags.waits == []
+
+
+def test_a_mixture_of_places_is_refused_as_torch_does(gpu: Card) -> None:
+    x, state = torch.randn(5, 3, 4), torch.zeros(1, 3, 6)
+    resets = torch.zeros(5, 3, dtype=torch.bool)
+    layer = ft.GRU(4, 6)
+    rule = r"\[gru\] {} must be an array on a GPU, got one in host memory"
+    for tensor in (resets, state, layer.weight_hh_l0):
+        gpu.tags.on_host(tensor)
+    other = ft.GRU(4, 6)
+    for name, call in (
+        ("resets", lambda: other(x, resets=resets)),
+        ("state", lambda: other(x, state)),
+        ("a parameter", lambda: layer(x)),
+    ):
+        with pytest.raises(RuntimeError, match=rule.format(name)):
+            call()
+    with pytest.raises(RuntimeError, match=r"\[gru\] lengths must be within 0..5, got 6"):
+        other(x, lengths=gpu.tags.on_host(torch.tensor([5, 6, 1])))
+    y, _ = other(x)  # nothing is left for the next call to raise
+    with gpu.tags, pytest.raises(TypeError, match="can't convert cuda:0 device type tensor"):
+        y.detach().numpy()
+    with gpu.tags, pytest.raises(RuntimeError, match="Expected all tensors to be on the same dev"):
+        y + torch.ones(6)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", CLASSES)
-def test_narrow_dtypes(name: str, dtype: str, gpu: list[str]) -> None:
+def test_narrow_dtypes(name: str, dtype: str, gpu: Card) -> None:
     """In that dtype, against torch's layer in float64 on the same rounded numbers."""
     kind = getattr(torch, dtype)
     ours, theirs = pair(name, 4, 6, 2, bidirectional=True)
@@ -142,7 +238,7 @@ def test_narrow_dtypes(name: str, dtype: str, gpu: list[str]) -> None:
         assert error <= bound, (i, float(error))
 
 
-def test_autocast(gpu: list[str]) -> None:
+def test_autocast(gpu: Card) -> None:
     for name in CLASSES:
         layer = getattr(ft, name)(4, 6)
         x = torch.randn(5, 3, 4, requires_grad=True)
@@ -153,7 +249,7 @@ def test_autocast(gpu: list[str]) -> None:
         assert dx.dtype == torch.float32
 
 
-def test_gradients_of_second_order(gpu: list[str]) -> None:
+def test_gradients_of_second_order(gpu: Card) -> None:
     layer = ft.LSTM(3, 4).double()
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: layer(x)[0], (x,))
@@ -166,7 +262,7 @@ def test_gradients_of_second_order(gpu: list[str]) -> None:
     assert torch.isfinite(ddx).all()
 
 
-def test_compile_and_the_operators(gpu: list[str]) -> None:
+def test_compile_and_the_operators(gpu: Card) -> None:
     """One graph, whose fake tensors have the shapes and dtypes of the engine's."""
     for dtype in (torch.float32, torch.bfloat16):
         layer = ft.LSTM(3, 4, 2, bidirectional=True).to(dtype)
@@ -189,7 +285,7 @@ def step_of(compiled: Any, layer: Any, x: Any) -> list[Any]:
     return [*results, *torch.autograd.grad(loss, [x, *layer.parameters()])]
 
 
-def test_frozen_layers_keep_what_they_were(gpu: list[str]) -> None:
+def test_frozen_layers_keep_what_they_were(gpu: Card) -> None:
     layer, x = ft.GRU(3, 4), torch.randn(5, 2, 3)
     with torch.no_grad():
         before = layer(x)[0]
@@ -200,7 +296,7 @@ def test_frozen_layers_keep_what_they_were(gpu: list[str]) -> None:
         assert not torch.equal(layer(x)[0], before)
 
 
-def test_cells_and_recompute(gpu: list[str]) -> None:
+def test_cells_and_recompute(gpu: Card) -> None:
     for name in ("LSTMCell", "GRUCell", "RNNCell"):
         ours, theirs = pair(name, 3, 4)
         x = torch.randn(2, 3)
@@ -216,7 +312,7 @@ def test_cells_and_recompute(gpu: list[str]) -> None:
         assert torch.equal(a, b)
 
 
-def test_states_of_every_step(gpu: list[str]) -> None:
+def test_states_of_every_step(gpu: Card) -> None:
     ours = ft.LSTM(3, 4)
     x = torch.randn(5, 2, 3)
     y, (hn, cn), cells = ours(x, return_cells=True)
@@ -225,7 +321,7 @@ def test_states_of_every_step(gpu: list[str]) -> None:
     assert hn.shape == (1, 2, 4)
 
 
-def test_errors_have_torchs_classes(gpu: list[str]) -> None:
+def test_errors_have_torchs_classes(gpu: Card) -> None:
     layer = ft.GRU(3, 4)
     with pytest.raises(RuntimeError, match=r"\[gru\] x must have 3 features"):
         layer(torch.randn(5, 2, 4))

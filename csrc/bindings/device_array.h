@@ -16,13 +16,15 @@ namespace fastrnn {
 
 namespace device_array {
 
-[[noreturn]] inline void refuse(const std::string& op, const char* name, const std::string& got) {
-  throw Error(Fault::kType, op, std::string(name) + " must be an array on a GPU, got " + got);
+// kType: no array at all; kValue, as for one on another GPU: an array elsewhere.
+[[noreturn]] inline void refuse(Fault fault, const std::string& op, const char* name,
+                                const std::string& got) {
+  throw Error(fault, op, std::string(name) + " must be an array on a GPU, got " + got);
 }
 
 inline View view_of_tensor(const std::string& op, const char* name, const dlpack::Tensor& tensor) {
-  if (!gpu::reaches(tensor.device))
-    refuse(op, name, "one in host memory or on another kind of device");
+  if (!gpu::reaches(tensor.device, tensor.data))
+    refuse(Fault::kValue, op, name, "one in host memory or on another kind of device");
   View view = dlpack::view_of_tensor(tensor);
   view.device = tensor.device_id;
   return view;
@@ -67,7 +69,7 @@ inline View view_by_interface(const std::string& op, const char* name, const py:
       view.strides[i] = strides[static_cast<size_t>(i)].cast<int64_t>();
   }
   view.device = any ? gpu::device_of(view.data) : gpu::current_device();
-  if (view.device == kHost) refuse(op, name, "one in host memory");
+  if (view.device == kHost) refuse(Fault::kValue, op, name, "one in host memory");
   return view;
 }
 
@@ -79,17 +81,17 @@ inline View device_view(const std::string& op, const char* name, py::handle obje
   if (const dlpack::Exchange* exchange = dlpack::exchange_of(object)) {
     dlpack::Tensor tensor;
     if (exchange->look(object.ptr(), &tensor) != 0)
-      device_array::refuse(op, name, "one that says: " + dlpack::python_error());
+      device_array::refuse(Fault::kType, op, name, "one that says: " + dlpack::python_error());
     return device_array::view_of_tensor(op, name, tensor);
   }
   if (py::hasattr(object, "__cuda_array_interface__"))
     return device_array::view_by_interface(op, name, object.attr("__cuda_array_interface__"));
   if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__")) {
     const auto where = object.attr("__dlpack_device__")().cast<py::tuple>();
-    if (gpu::reaches(where[0].cast<int32_t>()))
+    if (gpu::reaches(where[0].cast<int32_t>(), nullptr))
       return device_array::view_by_method(op, name, object);
   }
-  device_array::refuse(op, name, Py_TYPE(object.ptr())->tp_name);
+  device_array::refuse(Fault::kType, op, name, Py_TYPE(object.ptr())->tp_name);
 }
 
 // Arrays in a GPU's memory as a source of Views (common.h).

@@ -6,6 +6,7 @@
 
 #include "../core/validate.h"
 #include "../cuda/engine.h"
+#include "array.h"
 #include "common.h"
 #include "device_array.h"
 
@@ -54,7 +55,8 @@ std::vector<bool> check_taken(const Stack& stack, const py::tuple& arrays) {
 }
 
 // All that both directions are given; the parameters have been taken. Everything must be on x's
-// device.
+// device, but for lengths, which may be NumPy's: those are read here, and `place_lengths` says
+// where the kernels find them.
 Checked check(const Stack& stack, py::handle x, py::handle state, py::handle lengths,
               py::handle resets, py::handle masks, bool batch_first, int64_t recompute,
               const py::tuple& parameters, py::handle out) {
@@ -63,10 +65,17 @@ Checked check(const Stack& stack, py::handle x, py::handle state, py::handle len
   Checked checked;
   Kept kept;
   CallInputs& in = checked.inputs;
-  inputs_of(source, in, x, state, lengths, resets, masks, batch_first, recompute, kept);
+  const bool on_host = py::isinstance<py::array>(lengths);
+  inputs_of(source, in, x, state, on_host ? py::none() : lengths, resets, masks, batch_first,
+            recompute, kept);
   checked.lengths = in.lengths, checked.resets = in.resets;
   checked.problem = check_inputs(spec, in);
-  check_lengths(spec, checked.problem, in.lengths);
+  if (on_host) {
+    std::vector<int64_t> values(static_cast<size_t>(checked.problem.B));
+    read_lengths(spec, checked.problem, view_of(Caller{spec}, "lengths", lengths), values.data());
+  } else {
+    check_lengths(spec, checked.problem, in.lengths);
+  }
   const std::vector<View> weights = own_views(spec, "a parameter", parameters);
   std::vector<Named> all = named_inputs(spec, in);
   const std::vector<Parameter> names = parameters_of(spec);
@@ -81,6 +90,12 @@ Checked check(const Stack& stack, py::handle x, py::handle state, py::handle len
   checked.device = check_device(spec, all);
   gpu::raise_reports(spec.op, checked.device);
   return checked;
+}
+
+void place_lengths(Checked& checked, const Stack& stack, py::handle lengths) {
+  checked.lengths = device_view(stack.spec.op, "lengths", lengths);
+  check_lengths(stack.spec, checked.problem, checked.lengths);
+  check_device(stack.spec, {{"x", &checked.inputs.x}, {"lengths", &checked.lengths}});
 }
 
 void check_gradients(const Stack& stack, const Checked& checked, py::handle y, py::handle tape,
@@ -254,6 +269,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
       .def_property_readonly("T", [](const Checked& c) { return c.problem.T; })
       .def_property_readonly("B", [](const Checked& c) { return c.problem.B; })
       .def_property_readonly("device", [](const Checked& c) { return c.device; })
+      .def("place_lengths", &place_lengths, py::arg("stack"), py::arg("lengths"))
       .def("y_shape",
            [](const Checked& c, const Stack& s) {
              return tuple_of(c.problem.sequence(s.spec.directions * s.spec.units));
@@ -302,9 +318,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
   m.def(
       "check_reports",
       [](int device, uintptr_t stream) {
-        const gpu::OnDevice here("cuda", device);
-        gpu::synchronize("cuda", pointer(stream));
-        gpu::raise_reports("cuda", device);
+        gpu::synchronize_and_raise("cuda", device, pointer(stream));
       },
       py::arg("device"), py::arg("stream"));
 #if defined(FASTRNN_EMULATION)

@@ -32,8 +32,9 @@ int current_device();
 const Device& device(int index);
 // Which device memory belongs to; -1 for memory of the host.
 int device_of(const void* pointer);
-// Whether arrays on a device of this type, of DLPack's numbers, are in memory that kernels read.
-bool reaches(int32_t dlpack_device);
+// Whether an array on a device of this type, of DLPack's numbers, is in memory that kernels read.
+// (On a GPU the type alone says it.)
+bool reaches(int32_t dlpack_device, const void* pointer);
 
 // The device's reports, in memory of the host. Read at any time; nothing waits.
 Report* reports(int index);

@@ -14,12 +14,32 @@ namespace gpu {
 
 namespace {
 
+// Errors of a kernel, found by whichever call comes next, after which every call fails.
+bool is_for_good(cudaError_t error) {
+  switch (error) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure: return true;
+    default: return false;
+  }
+}
+
 void check(const std::string& op, const char* call, cudaError_t error) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // what does not stick must not meet the next one who asks
+  const char* rest = is_for_good(error) ? " (of a kernel before it: this process's CUDA context is "
+                                          "lost, which only a new process can replace)"
+                                        : "";
   throw Error(error == cudaErrorMemoryAllocation ? Fault::kMemory : Fault::kRuntime, op,
               std::string(call) + " must succeed, got " + cudaGetErrorName(error) + ": " +
-                  cudaGetErrorString(error));
+                  cudaGetErrorString(error) + rest);
 }
 #define FASTRNN_CHECK(op, call, ...) check(op, #call, call(__VA_ARGS__))
 
@@ -31,8 +51,20 @@ struct Known {
 // One for each device, made when first asked for and kept for the life of the process.
 std::mutex mutex;
 std::vector<std::unique_ptr<Known>> all_known;
-// Kernels whose limit of shared memory has been raised, by device.
+// Kernels whose limit of shared memory has been raised to what the device has, by device.
 std::set<std::pair<int, const void*>> raised;
+
+// Once, and never to less than the device has: another thread may be about to launch the kernel
+// with more than this one asks for.
+void raise_limit(const std::string& op, const void* kernel) {
+  const int index = current_device();
+  const int64_t most = device(index).shared_per_block;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (raised.count({index, kernel})) return;
+  FASTRNN_CHECK(op, cudaFuncSetAttribute, kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                static_cast<int>(most));
+  raised.insert({index, kernel});
+}
 
 const Known& known(int index) {
   const std::string op = "cuda";
@@ -96,7 +128,7 @@ int device_of(const void* pointer) {
   return on_device ? attributes.device : -1;
 }
 
-bool reaches(int32_t dlpack_device) {
+bool reaches(int32_t dlpack_device, const void*) {
   constexpr int32_t kCuda = 2, kManaged = 13;
   return dlpack_device == kCuda || dlpack_device == kManaged;
 }
@@ -120,14 +152,7 @@ void launch(const std::string& op, const Launch& how, Kernel kernel, void** argu
   const dim3 grid(static_cast<unsigned>(how.blocks)), block(static_cast<unsigned>(how.threads));
   const auto shared = static_cast<size_t>(how.shared);
   constexpr int64_t kWithoutAsking = 48 << 10;
-  if (how.shared > kWithoutAsking) {
-    const int index = current_device();
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (raised.insert({index, kernel.function}).second)
-      FASTRNN_CHECK(
-          op, cudaFuncSetAttribute, kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-          static_cast<int>(all_known[static_cast<size_t>(index)]->device.shared_per_block));
-  }
+  if (how.shared > kWithoutAsking) raise_limit(op, kernel.function);
   if (how.cooperative)
     FASTRNN_CHECK(op, cudaLaunchCooperativeKernel, kernel.function, grid, block, arguments, shared,
                   stream);
@@ -137,12 +162,7 @@ void launch(const std::string& op, const Launch& how, Kernel kernel, void** argu
 
 int blocks_per_processor(const std::string& op, const void* kernel, int threads, int64_t shared) {
   int count = 0;
-  FASTRNN_CHECK(op, cudaFuncSetAttribute, kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                static_cast<int>(shared));
-  {
-    const std::lock_guard<std::mutex> lock(mutex);
-    raised.erase({current_device(), kernel});
-  }
+  raise_limit(op, kernel);
   FASTRNN_CHECK(op, cudaOccupancyMaxActiveBlocksPerMultiprocessor, &count, kernel, threads,
                 static_cast<size_t>(shared));
   return count;

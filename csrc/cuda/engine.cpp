@@ -241,12 +241,35 @@ int64_t meeting_bytes(const Plan& plan) {
 
 namespace {
 
+void raise_abandoned(const std::string& op, const Report* report) {
+  const char* name = __atomic_load_n(&report->abandoned, __ATOMIC_ACQUIRE);
+  if (!name) return;
+  throw Error(Fault::kRuntime, op,
+              std::string("the blocks of a kernel must all come to a meeting, got ") + name +
+                  ", where some did not: it has ended itself, and with it this process's CUDA "
+                  "context, which only a new process can replace");
+}
+
+// Calls of CUDA that fail after a kernel has ended itself fail because of it.
+template <class F> void with_reason(const std::string& op, const Report* report, F calls) {
+  try {
+    calls();
+  } catch (const Error&) {
+    raise_abandoned(op, report);
+    throw;
+  }
+}
+
 template <class P> void run_grid(const Stack& stack, const Plan& plan, P& pass, void (*kernel)(P),
-                                 void* meeting, void* stream) {
+                                 const char* name, void* meeting, void* stream) {
+  const std::string& op = stack.spec.op;
   pass.grid = plan.grid;
   pass.grid.counters = static_cast<unsigned*>(meeting);
-  zero(stack.spec.op, meeting, meeting_bytes(plan), stream);
-  launch(stack.spec.op, {plan.blocks, plan.threads, plan.shared, true, stream}, kernel, pass);
+  pass.grid.name = name;
+  with_reason(op, pass.scan.report, [&] {
+    zero(op, meeting, meeting_bytes(plan), stream);
+    launch(op, {plan.blocks, plan.threads, plan.shared, true, stream}, kernel, pass);
+  });
 }
 
 template <class P> void run_one_step(const Stack& stack, const Plan& plan, P& pass,
@@ -257,16 +280,20 @@ template <class P> void run_one_step(const Stack& stack, const Plan& plan, P& pa
   for (int64_t d = 0; d < D; ++d)
     pass.direction[d].product =
         product.given ? product.data + d * B * width * product.itemsize : nullptr;
-  launch(stack.spec.op, {plan.blocks, plan.threads, 0, false, stream}, kernel, pass, s);
+  const std::string& op = stack.spec.op;
+  with_reason(op, pass.scan.report,
+              [&] { launch(op, {plan.blocks, plan.threads, 0, false, stream}, kernel, pass, s); });
 }
 
 }  // namespace
 
 void run(const Stack& stack, const Plan& plan, ForwardPass pass, void* meeting, void* stream) {
-  run_grid(stack, plan, pass, stack.kernels->grid_forward, meeting, stream);
+  const KernelSet& kernels = *stack.kernels;
+  run_grid(stack, plan, pass, kernels.grid_forward, kernels.grid_forward_name, meeting, stream);
 }
 void run(const Stack& stack, const Plan& plan, BackwardPass pass, void* meeting, void* stream) {
-  run_grid(stack, plan, pass, stack.kernels->grid_backward, meeting, stream);
+  const KernelSet& kernels = *stack.kernels;
+  run_grid(stack, plan, pass, kernels.grid_backward, kernels.grid_backward_name, meeting, stream);
 }
 void run_step(const Stack& stack, const Plan& plan, ForwardPass pass, int64_t s,
               const View& product, void* stream) {
@@ -281,6 +308,7 @@ void run_step(const Stack& stack, const Plan& plan, BackwardPass pass, int64_t s
 
 void raise_reports(const std::string& op, int index) {
   Report* report = reports(index);
+  raise_abandoned(op, report);
   // -1 while a kernel writes the rest: then the next call tells.
   if (__atomic_load_n(&report->code, __ATOMIC_ACQUIRE) != kLengthOutside) return;
   const std::string got =
@@ -288,6 +316,12 @@ void raise_reports(const std::string& op, int index) {
       " (found by a kernel; that call's results " + "are of the nearest length)";
   __atomic_store_n(&report->code, kNothing, __ATOMIC_RELEASE);
   throw Error(Fault::kValue, op, "lengths must be within 0..T, got " + got);
+}
+
+void synchronize_and_raise(const std::string& op, int index, void* stream) {
+  const OnDevice here(op, index);
+  with_reason(op, reports(index), [&] { synchronize(op, stream); });
+  raise_reports(op, index);
 }
 
 }  // namespace gpu

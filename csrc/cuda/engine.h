@@ -84,8 +84,11 @@ void run_step(const Stack& stack, const Plan& plan, ForwardPass pass, int64_t s,
 void run_step(const Stack& stack, const Plan& plan, BackwardPass pass, int64_t s,
               const View& product, void* stream);
 
-// Throws what a kernel of an earlier call has reported; once.
+// Throws what a kernel of an earlier call has reported: once, or for a kernel that ended itself,
+// after which the device serves this process no more, always.
 void raise_reports(const std::string& op, int device);
+// Waits for a stream and throws what its kernels have reported.
+void synchronize_and_raise(const std::string& op, int device, void* stream);
 
 }  // namespace gpu
 }  // namespace fastrnn

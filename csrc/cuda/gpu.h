@@ -80,17 +80,24 @@ template <class T> struct Real {
 //
 // Each meeting adds one for each block to a counter that starts at 0. Compared by difference, so
 // that it may wrap.
+//
+// Who has looked kMostPolls times in vain calls `give_up`, which ends the kernel: a block that
+// never comes would else hold the GPU for ever. Looks are counted and not the time, since they
+// stand still while the GPU is another process's or a debugger's, and slow down as the others do
+// under a sanitizer.
 struct Meeting {
   unsigned* counter;
   unsigned blocks;
   unsigned target = 0;
 
-  FASTRNN_DEVICE void meet() {
+  template <class F> FASTRNN_DEVICE void meet(F give_up) {
     sync_block("meeting: the block has arrived");
     if (thread() == 0) {
       target += blocks;
       arrive(counter, "meeting: release");
-      while (static_cast<int>(observe(counter, "meeting: acquire") - target) < 0) pause();
+      for (unsigned left = kMostPolls;
+           static_cast<int>(observe(counter, "meeting: acquire") - target) < 0; pause())
+        if (--left == 0) give_up();
     }
     sync_block("meeting: the block may go on");
   }

@@ -31,10 +31,11 @@ template <class S> struct GridMemory {
 
 // Which direction, rows and units are this block's.
 template <class P> struct Place {
+  const P& pass;
   int direction, row_begin, rows, unit_begin, units;
   Meeting meeting;
 
-  FASTRNN_DEVICE explicit Place(const P& pass) {
+  FASTRNN_DEVICE explicit Place(const P& p) : pass(p) {
     const Grid& grid = pass.grid;
     const int group = block() / grid.blocks_per_group, member = block() % grid.blocks_per_group;
     direction = group / grid.replicas;
@@ -44,6 +45,9 @@ template <class P> struct Place {
     unit_begin = member * grid.units;
     units = pass.H - unit_begin < grid.units ? int(pass.H - unit_begin) : grid.units;
     meeting = {grid.counters + group * kCounterStride, unsigned(grid.blocks_per_group)};
+  }
+  FASTRNN_DEVICE void meet() {
+    meeting.meet([&] { abandon(pass.scan.report, pass.grid.name); });
   }
 };
 
@@ -134,7 +138,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
         Unit::finish(at, s, t, b0 + tile_row, u, in, sums, memory.states + r * units + unit,
                      carry_stride);
     }
-    if (any && s + 1 < pass.end && !pass.remake) place.meeting.meet();
+    if (any && s + 1 < pass.end && !pass.remake) place.meet();
   }
   for (int first = 0; first < rows; first += kTileRows)
     if (tile_row < kTileRows && first + tile_row < rows) {
@@ -201,7 +205,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
       }
       if (mine && steps) Unit::finish(at, t, b, u, in, ds, stride);
     }
-    if (steps && t < longest) place.meeting.meet();
+    if (steps && t < longest) place.meet();
   }
   // By those who have kept them, so without a barrier.
   for (int first = 0; first < rows; first += kTileRows)

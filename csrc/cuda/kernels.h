@@ -24,6 +24,7 @@ struct KernelSet {
   // Null where the storage type has no grid mode.
   void (*grid_forward)(ForwardPass);
   void (*grid_backward)(BackwardPass);
+  const char *grid_forward_name, *grid_backward_name;
   void (*step_forward)(ForwardPass, int64_t);
   void (*step_backward)(BackwardPass, int64_t);
 };

@@ -36,6 +36,7 @@ enum ReportCode : int { kNothing = 0, kLengthOutside = 1 };
 struct Report {
   int code;
   int64_t row, value;
+  const char* abandoned;  // Grid::name of a kernel that ended itself, and all work with it
 };
 
 // The steps of each row; one for all layers and directions.
@@ -56,6 +57,7 @@ struct Grid {
   int units;           // of a block
   int rows;            // of a group, at most
   unsigned* counters;  // [D * replicas], 32 of them apart; 0 at the start
+  const char* name;    // of the kernel, in the host's memory: not to be read by it
 };
 constexpr int kCounterStride = 32;
 

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <stdexcept>
 
@@ -15,10 +16,22 @@ namespace fastrnn {
 namespace {
 
 std::string failing;
+bool lost = false;  // has a kernel trapped?
+gpu::Report the_report{};
 bool with_host = false;
 std::map<uintptr_t, int> elsewhere;
+std::map<uintptr_t, uintptr_t> of_host;  // begin and end of memory that is the host's alone
+
+bool is_of_host(const void* pointer) {
+  const auto at = reinterpret_cast<uintptr_t>(pointer);
+  const auto next = of_host.upper_bound(at);
+  return next != of_host.begin() && at < std::prev(next)->second;
+}
 
 void maybe_fail(const std::string& op, const char* call) {
+  if (lost)
+    throw Error(Fault::kRuntime, op,
+                std::string(call) + " must succeed, got a device that is lost");
   if (failing != call) return;
   failing.clear();
   throw Error(Fault::kRuntime, op, std::string(call) + " must succeed, got a failure by a test");
@@ -42,11 +55,21 @@ void use_device(int processors, int64_t shared_per_block, bool cooperative, doub
   device.cooperative = cooperative;
   device.gigahertz = gigahertz;
   devices().push_back(device);
+  lost = false;
+  the_report = {};
 }
 
 void place_on(uintptr_t pointer, int device) { elsewhere[pointer] = device; }
 
-void take_host_arrays(bool take) { with_host = take; }
+void take_host_arrays(bool take) {
+  with_host = take;
+  of_host.clear();
+}
+
+void leave_to_host(uintptr_t pointer, int64_t bytes) {
+  of_host[pointer] = pointer + static_cast<uintptr_t>(bytes);
+}
+void take_from_host(uintptr_t pointer) { of_host.erase(pointer); }
 
 void fail_next_call(const std::string& name) { failing = name; }
 
@@ -58,19 +81,16 @@ int device_count() { return 1; }
 std::string why_none() { return ""; }
 int current_device() { return 0; }
 const Device& device(int) { return devices().back(); }
-bool reaches(int32_t dlpack_device) {
-  constexpr int32_t kHost = 1, kCuda = 2;
-  return dlpack_device == kCuda || (with_host && dlpack_device == kHost);
+bool reaches(int32_t dlpack_device, const void* pointer) {
+  constexpr int32_t kCpu = 1, kCuda = 2;
+  return dlpack_device == kCuda || (with_host && dlpack_device == kCpu && !is_of_host(pointer));
 }
 int device_of(const void* pointer) {
   const auto found = elsewhere.find(reinterpret_cast<uintptr_t>(pointer));
   return found == elsewhere.end() ? 0 : found->second;
 }
 
-Report* reports(int) {
-  static Report report{};
-  return &report;
-}
+Report* reports(int) { return &the_report; }
 void synchronize(const std::string& op, void*) { maybe_fail(op, "synchronize"); }
 
 OnDevice::OnDevice(const std::string&, int) : before_(0) {}
@@ -81,6 +101,8 @@ void launch(const std::string& op, const Launch& how, Kernel kernel, void** argu
   try {
     emulation::launch([&] { kernel.call(kernel.function, arguments); }, how.blocks, how.threads,
                       how.shared);
+  } catch (const emulation::Trapped&) {
+    lost = true;  // as on a GPU, the launch itself has succeeded
   } catch (const std::runtime_error& e) {
     throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
   }

@@ -9,6 +9,7 @@ namespace fastrnn {
 namespace emulation {
 
 // Every plan asks for the device anew, under this index, so that plans of another are not found.
+// One that was lost works again, as in a new process.
 void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz);
 
 // Which device memory that begins here is said to be on; -1: on none. All other memory is on 0.
@@ -17,6 +18,9 @@ void place_on(uintptr_t pointer, int device);
 // Whether arrays that say they are in the host's memory are the device's too, so that tensors of
 // torch's CPU build can stand for those on a GPU.
 void take_host_arrays(bool take);
+// But for this memory, which is the host's alone until it is taken.
+void leave_to_host(uintptr_t pointer, int64_t bytes);
+void take_from_host(uintptr_t pointer);
 
 // The next call of this name ("launch", "zero", ...) fails as a lost device does.
 void fail_next_call(const std::string& name);

@@ -163,6 +163,7 @@ struct Settings {
   uint64_t seed = 0;
   std::string removed;
   std::set<std::string> executed;
+  int arrivals_until_lost = -1;  // below 0: none is
 } settings;
 
 std::mutex one_at_a_time;
@@ -182,6 +183,7 @@ struct Launch {
   int current = -1, live = 0;
   bool moved = false;  // has anything but spinning happened since `paused` was emptied?
   std::string error;
+  bool trapped = false;
 };
 Launch* launch_ = nullptr;
 
@@ -322,6 +324,7 @@ void use_schedule(Schedule schedule, uint64_t seed) {
 }
 
 void remove(const std::string& primitive) { settings.removed = primitive; }
+void lose_arrival(int after) { settings.arrivals_until_lost = after; }
 
 std::vector<std::string> executed() { return {settings.executed.begin(), settings.executed.end()}; }
 
@@ -376,6 +379,7 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   }
   __tsan_acquire(&launch);
 #endif
+  if (launch.trapped) throw Trapped(launch.error);
   if (!launch.error.empty()) throw std::runtime_error(launch.error);
 }
 
@@ -414,8 +418,9 @@ void arrive(unsigned* counter, const char* name) {
   if (ordered) __tsan_release(counter);
 #endif
   (void)ordered;
-  ++*counter;
   launch_->moved = true;
+  if (settings.arrivals_until_lost >= 0 && settings.arrivals_until_lost-- == 0) return;
+  ++*counter;
 }
 
 unsigned observe(const unsigned* counter, const char* name) {
@@ -432,6 +437,13 @@ unsigned observe(const unsigned* counter, const char* name) {
 void pause() {
   const Unwatched unwatched;
   launch_->paused.push_back(launch_->current);
+  switch_to_scheduler(false);
+}
+
+void trap() {
+  const Unwatched unwatched;
+  if (launch_->error.empty()) launch_->error = "a thread has trapped";
+  launch_->trapped = true;
   switch_to_scheduler(false);
 }
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,16 @@ void remove(const std::string& primitive);
 // The names of all of them that were executed so far; shuffles order no memory.
 std::vector<std::string> executed();
 
+// Of the arrivals that follow, the one after so many is not counted, as if its block never came.
+void lose_arrival(int after);
+
+// A thread has ended the launch.
+struct Trapped : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 // Runs `kernel` on each thread; throws std::runtime_error where the launch cannot end or threads of
-// a block part ways. Shared memory starts as NaNs.
+// a block part ways, Trapped where a thread ends it. Shared memory starts as NaNs.
 void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes);
 
 // ---- what gpu_emulated.h calls, on a fiber
@@ -41,6 +50,7 @@ float shuffle_xor(float x, int mask, const char* name);
 void arrive(unsigned* counter, const char* name);
 unsigned observe(const unsigned* counter, const char* name);
 void pause();
+void trap();
 
 }  // namespace emulation
 }  // namespace fastrnn

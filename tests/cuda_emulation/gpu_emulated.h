@@ -32,6 +32,9 @@ FASTRNN_DEVICE unsigned observe(const unsigned* counter, const char* name) {
   return emulation::observe(counter, name);
 }
 FASTRNN_DEVICE void pause() { emulation::pause(); }
+// Between two looks everyone else goes as far as they can; fewer than make the emulator say that
+// nobody can go on.
+constexpr unsigned kMostPolls = 64;
 
 template <class S> FASTRNN_DEVICE S exchange_load(const S* p) { return *p; }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
@@ -45,6 +48,11 @@ FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
   to->row = row;
   to->value = value;
   __atomic_store_n(&to->code, code, __ATOMIC_RELEASE);
+}
+
+FASTRNN_DEVICE void abandon(Report* to, const char* name) {
+  __atomic_store_n(&to->abandoned, name, __ATOMIC_RELEASE);
+  emulation::trap();
 }
 
 FASTRNN_DEVICE float fused(float a, float b, float c) { return std::fma(a, b, c); }

@@ -50,6 +50,18 @@ int main() {
     unsigned zero = 0;
     while (observe(&zero, "never") == 0) pause();
   });
+  expect("a thread that ends the launch", "a thread has trapped", [&] {
+    if (place().thread == 5) trap();
+    sync_block("all");
+  });
+  expect("an arrival that is lost", "no thread can go on; they wait at: observe, the end", [&] {
+    if (place().thread != 5) return;
+    lose_arrival(1);
+    unsigned own = 0;
+    arrive(&own, "arrive");
+    arrive(&own, "arrive");
+    while (observe(&own, "observe") < 2) pause();
+  });
   expect("shared memory that nobody wrote", "", [&] {
     float value;
     std::memcpy(&value, place().shared, sizeof value);

@@ -41,6 +41,16 @@ def on_host(array: Any) -> Any:
     return np.from_dlpack(array, device="cpu") if not hasattr(array, "cpu") else array.cpu().numpy()
 
 
+def lengths_on_host(lengths: Any) -> np.ndarray | None:
+    """Lengths that the host has, as a NumPy array; None for those on a GPU, or without lengths."""
+    if isinstance(lengths, np.ndarray):
+        return lengths
+    if not _is_torchs(lengths) or is_device_array(lengths):
+        return None
+    found: np.ndarray = lengths.detach().numpy()
+    return found
+
+
 def dtype_name(array: Any) -> str:
     """``float32``, ``bfloat16`` ..."""
     return str(array.dtype).rpartition(".")[2]
@@ -93,6 +103,13 @@ class Library:
         made = self.empty(array.shape, dtype_name(array), array)
         made[...] = array
         return made
+
+    def moved(self, values: np.ndarray, like: Any) -> Any:
+        """Integers of the host on an array's device, without waiting for it.
+
+        They are copied first, so that the caller may change them at once.
+        """
+        return self.xp.asarray(values.astype(np.int64), device=like.device)
 
     def taken(self, array: Any) -> Any:
         """An array of another library as one of this, on the same memory."""
@@ -167,6 +184,11 @@ class _Torch(Library):
 
     def index(self, array: Any) -> int:
         return int(array.get_device())
+
+    def moved(self, values: np.ndarray, like: Any) -> Any:
+        # From memory that is not pinned, CUDA has read all before the call is back.
+        tensor = sys.modules["torch"].from_numpy(values.astype(np.int64))
+        return tensor.to(like.device, non_blocking=True)
 
     def stream(self, array: Any) -> int:
         return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)

@@ -201,7 +201,13 @@ class _Call:
     ) -> None:
         w = self.w = weights
         self.library, self.given = library, w._parameters()
+        on_host = _arrays.lengths_on_host(arguments.lengths)
+        if on_host is not None:
+            arguments = arguments._replace(lengths=on_host)
         self.native = w.native.check(*arguments, self.given, out)
+        if on_host is not None:
+            arguments = arguments._replace(lengths=library.moved(on_host, arguments.x))
+            self.native.place_lengths(w.native, arguments.lengths)
         self.x, state, self.lengths, self.resets, self.masks, self.batch_first, self.recompute = (
             arguments
         )
