@@ -1,24 +1,29 @@
 #!/usr/bin/env bash
 # Everything that a person with one GPU runs; docs/gpu.md says more.
 #
-#   bench/gpu.sh [build|check|sanitize|micro|time|report|all]    (all)
+#   bench/gpu.sh [build|check|sanitize|micro|time|report|short|all]    (all)
 #
-# Each stage takes less than ten minutes. check, sanitize and time go on where the call before
-# stopped: call them until they say nothing of cases left. `all` does everything in one call.
+# Each stage takes less than ten minutes, and is stopped where it takes more. check, sanitize, time
+# and short go on where the call before stopped: call them until they say nothing of cases left.
+# `short` is for a card that is at hand for twenty minutes: what decides most comes first. `all` does
+# everything in one call.
 #
 #   OUT      folder of the results, JSON lines and logs (./gpu-results)
 #   EARLIER  folder with results of earlier calls to go on from, where OUT is a new one
-#   MINUTES  after which check, sanitize and time stop; 0: at the end (9, with all 0)
+#   MINUTES  after which check, sanitize, time and short stop; 0: at the end (9, with all 0)
 #   PYTHON   the interpreter (python)
+#   WHEELS   folder of wheels that the image lacks; with one of fastrnn's nothing is built
 set -euo pipefail
 
 stage=${1:-all}
 OUT=$(realpath -m "${OUT:-gpu-results}")
 EARLIER=${EARLIER:+$(realpath "$EARLIER")}
+WHEELS=${WHEELS:+$(realpath "$WHEELS")}
 PYTHON=${PYTHON:-python}
-export OUT EARLIER PYTHON
+export OUT EARLIER PYTHON WHEELS
 script=$(realpath "$0")
 cd "$(dirname "$script")/.."
+began=$SECONDS
 
 die() {
   echo "[gpu.sh] $*" >&2
@@ -26,8 +31,39 @@ die() {
 }
 require() { command -v "$1" >/dev/null || die "$1 must be on PATH, got no such command"; }
 minutes() { echo "${MINUTES:-9}"; }
+# Whether less than so many seconds are left.
+over() { (($(minutes) > 0 && SECONDS - began > 60 * $(minutes) - ${1:-0})); }
+# What is left of the minutes, for a part of a stage; 0 where there is no end.
+minutes_left() {
+  awk -v all="$(minutes)" -v gone="$((SECONDS - began))" \
+    'BEGIN { left = all - gone / 60; print all ? (left > 0.1 ? left : 0.1) : 0 }'
+}
+# A command for so many seconds. It has a process group of its own, which is stopped as a whole, by
+# force where a kernel that does not end keeps it; so signals to this script are passed on.
+limited() {
+  local child status=0
+  timeout --kill-after=10 "$@" &
+  child=$!
+  trap 'kill -TERM "$child" 2>/dev/null' INT TERM
+  wait "$child" || status=$?
+  if kill -0 "$child" 2>/dev/null; then wait "$child" || status=$?; fi
+  trap - INT TERM
+  return "$status"
+}
 
+install_wheels() {
+  if [ -z "$WHEELS" ]; then return; fi
+  "$PYTHON" -m pip install --no-index --no-deps --find-links "$WHEELS" "$WHEELS"/*.whl
+}
+is_built() { "$PYTHON" -c 'import fastrnn.cuda as c; exit(not c.is_available())' 2>/dev/null; }
+
+# For the card that is there, and of the CPU's kernels those that every processor runs.
 build() {
+  install_wheels
+  if [ -n "$WHEELS" ] && is_built; then
+    echo "fastrnn is one of the wheels: nothing to build"
+    return
+  fi
   require nvcc
   require cmake
   require ninja
@@ -35,9 +71,10 @@ build() {
   for module in numpy torch pybind11 scikit_build_core; do
     "$PYTHON" -c "import $module" || die "Python must have $module, got an error"
   done
-  # The folder stays, so that a build that was stopped goes on.
-  "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-index \
-    -C build-dir=build/gpu -C cmake.define.FASTRNN_CUDA=ON .
+  # The folder stays, so that a build that was stopped goes on. nvcc optimises kernels side by side.
+  NVCC_APPEND_FLAGS="-split-compile 0 ${NVCC_APPEND_FLAGS:-}" \
+    "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-index -C build-dir=build/gpu \
+    -C cmake.define.FASTRNN_CUDA=ON -C cmake.define.FASTRNN_LEVELS=scalar .
 }
 
 check() { "$PYTHON" -m bench.gpu check --minutes "$(minutes)"; }
@@ -46,44 +83,66 @@ check() { "$PYTHON" -m bench.gpu check --minutes "$(minutes)"; }
 # at; with torch's cache of memory off, each array has an end that memcheck knows.
 sanitize() {
   require compute-sanitizer
-  local began=$SECONDS limit cells cell tool log said rows="$OUT/sanitize.jsonl"
-  limit=$(minutes)
+  local limit=300 cells cell tool log said name rows="$OUT/sanitize.jsonl"
   cells=$("$PYTHON" -c 'import fastrnn; print(*fastrnn.build_info()["cells"])')
   touch "$rows"
   for cell in $cells; do
     for tool in memcheck racecheck synccheck; do
-      if grep -q "\"$cell $tool\"" "$rows"; then continue; fi
-      if ((limit > 0 && SECONDS - began > 60 * limit)); then
+      name="$cell $tool"
+      if grep -q "\"$name\"" "$rows"; then continue; fi
+      if over "$limit"; then
         echo "cases left: run it again"
         break 2
       fi
-      echo "== $cell $tool"
+      echo "== $name"
       log="$OUT/sanitize-$cell-$tool.log"
       said='"ok": true'
-      PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-        --kernel-regex kns=fastrnn --report-api-errors no \
+      PYTORCH_NO_CUDA_MEMORY_CACHING=1 limited "$limit" compute-sanitizer --tool "$tool" \
+        --error-exitcode 9 --kernel-regex kns=fastrnn --report-api-errors no \
         "$PYTHON" -m bench.gpu one --cell "$cell" >"$log" 2>&1 || said="\"failed\": \"$log\""
       grep -E ': (ran|skipped)|ERROR SUMMARY|RACECHECK SUMMARY' "$log" || true
-      echo "{\"case\": \"$cell $tool\", $said}" >>"$rows"
+      echo "{\"case\": \"$name\", $said}" >>"$rows"
     done
   done
   if grep '"failed"' "$rows"; then die "compute-sanitizer must find nothing, got these logs"; fi
 }
 
+# Numbers come as they are measured: what a run had before it was stopped stays.
 micro() {
   require nvcc
   mkdir -p build
   nvcc -O3 -std=c++17 --fmad=false -arch=native -Icsrc bench/gpu/micro.cu -o build/gpu-micro
-  build/gpu-micro >"$OUT/micro.part"
-  mv "$OUT/micro.part" "$OUT/micro.jsonl"
-  cat "$OUT/micro.jsonl"
+  limited 240 build/gpu-micro | tee "$OUT/micro.jsonl"
 }
 
 time_() { "$PYTHON" -m bench.gpu time --minutes "$(minutes)"; }
 
 report() { "$PYTHON" -m bench.gpu report; }
 
-# A process for each stage, so that one that fails does not keep the others from running.
+# What a part has done is not done again, so a second call goes on.
+short() {
+  local status=0
+  if ! is_built; then build; fi
+  part() {
+    if over; then
+      echo "cases left: run it again"
+      return
+    fi
+    echo "==== $*"
+    "$@" || status=1
+  }
+  part small
+  if [ ! -e "$OUT/micro.jsonl" ]; then part micro; fi
+  part deciding
+  part rest
+  part report
+  return $status
+}
+small() { "$PYTHON" -m bench.gpu check --part small --minutes "$(minutes_left)"; }
+deciding() { "$PYTHON" -m bench.gpu time --part deciding --minutes "$(minutes_left)"; }
+rest() { "$PYTHON" -m bench.gpu check --minutes "$(minutes_left)"; }
+
+# A stage that fails does not keep the others from running.
 all() {
   local status=0 each
   "$script" build
@@ -101,10 +160,22 @@ take_earlier() {
   done
 }
 
+# Every stage but `all`, whose stages have limits of their own, runs in a process that is stopped a
+# minute after its time, or after six hours where it has none.
+within_limits() {
+  local limit=$((6 * 3600))
+  if (($(minutes) > 0)); then limit=$((60 * $(minutes) + 55)); fi
+  if [ "$stage" = all ] || [ -n "${GPU_SH_LIMITED:-}" ]; then
+    "$@"
+  else
+    GPU_SH_LIMITED=1 limited "$limit" "$script" "$stage"
+  fi
+}
+
 mkdir -p "$OUT"
 if [ -n "$EARLIER" ]; then take_earlier; fi
 case $stage in
-  build | check | sanitize | micro | report | all) "$stage" ;;
-  time) time_ ;;
-  *) die "the stage must be build, check, sanitize, micro, time, report or all, got $stage" ;;
+  build | check | sanitize | micro | report | short | all) within_limits "$stage" ;;
+  time) within_limits time_ ;;
+  *) die "the stage must be build, check, sanitize, micro, time, report, short or all, got $stage" ;;
 esac

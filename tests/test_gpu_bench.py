@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 sys.path.insert(0, str(ROOT))
 from bench.gpu import __main__ as command  # noqa: E402
-from bench.gpu import check, report, timing  # noqa: E402
+from bench.gpu import check, report, timing, work  # noqa: E402
 
 CARD = {
     "case": "card",
@@ -104,23 +105,172 @@ def test_the_floor_grows_with_the_work() -> None:
     assert report.floor_us(larger, CARD, MICRO) > least
 
 
+def task(name: str, run_it: Callable[[], dict[str, Any]]) -> work.Task:
+    return work.Task({"case": name}, run_it)
+
+
+def fails(error: Exception) -> Callable[[], dict[str, Any]]:
+    def run_it() -> dict[str, Any]:
+        raise error
+
+    return run_it
+
+
 def test_work_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, ran = tmp_path / "rows.jsonl", []
 
-    def task(name: str, error: Exception | None = None) -> report.Task:
-        def run_it() -> dict[str, Any]:
-            ran.append(name)
-            if error:
-                raise error
-            return {"value": 1}
+    def notes(name: str) -> work.Task:
+        return task(name, lambda: ran.append(name) or {"value": 1})
 
-        return report.Task({"case": name}, run_it)
-
-    tasks = [task("a"), task("b", NotImplementedError("no")), task("c", ValueError("wrong"))]
-    assert report.work_through(path, tasks, 0, str) == 1
-    assert report.work_through(path, [*tasks, task("d")], 0, str) == 1
-    assert ran == ["a", "b", "c", "d"]
+    refused, wrong = fails(NotImplementedError("no")), fails(ValueError("wrong"))
+    tasks = [notes("a"), task("b", refused), task("c", wrong)]
+    assert work.work_through(path, tasks, 0, str) == 1
+    assert work.work_through(path, [*tasks, notes("d")], 0, str) == 1
+    assert ran == ["a", "d"]
     assert "FAILED c: ValueError: wrong" in capsys.readouterr().out
+    assert [row["case"] for row in work.read_rows(path)] == ["a", "b", "c", "d"]
+
+
+def test_a_case_that_began_and_never_ended_has_failed(tmp_path: Path) -> None:
+    """It is written down before it runs, and not run again; one that was told to stop is."""
+    path = tmp_path / "rows.jsonl"
+
+    def killed() -> dict[str, Any]:
+        raise KeyboardInterrupt  # as a process that ends here: no end is written
+
+    with pytest.raises(KeyboardInterrupt):
+        work.work_through(path, [task("a", killed)], 0, str)
+    assert work.read_rows(path) == []
+    again = [task("a", dict), task("b", dict)]
+    assert work.work_through(path, again, 0, str) == 1
+    assert [("failed" in row) for row in work.read_rows(path)] == [True, False]
+    with pytest.raises(KeyboardInterrupt):
+        work.work_through(path, [task("c", killed)], 0, str)
+    work.end(path, {"stopped": "by a test"})
+    work.work_through(path, [task("c", dict)], 0, str)
+    assert work.read_rows(path)[-1] == {"case": "c"}
+
+
+def test_a_device_that_is_lost_ends_the_worker(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    tasks = [task("a", fails(RuntimeError("an illegal access"))), task("b", dict)]
+    assert work.work_through(path, tasks, 0, str, still_works=lambda: False) == work.LOST
+    assert [row["case"] for row in work.read_rows(path)] == ["a"]
+    assert work.work_through(path, tasks, 0, str, still_works=lambda: False) == 1
+    assert [row["case"] for row in work.read_rows(path)] == ["a", "b"]
+
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from bench.gpu import work
+
+def hang(): time.sleep(60)
+def crash(): os.kill(os.getpid(), 11)
+def lost(): raise RuntimeError("device")
+
+runs = {"hangs": hang, "crashes": crash, "loses the device": lost, "works": dict}
+names = sys.argv[2].split(",")
+tasks = [work.Task({"case": name}, runs[name.split(" again")[0]]) for name in names]
+sys.exit(work.work_through(Path(sys.argv[1]), tasks, 0, str, lambda: False))
+"""
+
+
+def supervised(path: Path, names: str, minutes: float = 0, **options: float) -> int:
+    command = [sys.executable, "-c", WORKER, str(path), names]
+    return work.supervise(command, path, minutes, **options)
+
+
+def test_one_bad_case_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hang, a crash and a lost device, each in a process of its own, and the rest is done."""
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "rows.jsonl"
+    names = "works,hangs,works again,crashes,loses the device,works again again"
+    assert supervised(path, names, patience=2.0) == 1
+    found = {row["case"]: row.get("failed", "") for row in work.read_rows(path)}
+    assert list(found) == names.split(",")
+    assert "it hung: no end within 2 s" in found["hangs"]
+    assert "its process ended with status -11" in found["crashes"]
+    assert found["loses the device"] == "RuntimeError: device"
+    assert not any(failed for name, failed in found.items() if name.startswith("works"))
+
+
+def test_minutes_that_are_over_leave_the_case_for_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "rows.jsonl"
+    assert supervised(path, "works,hangs", minutes=0.02, patience=30, grace=1.0) == 0
+    assert "cases left: run it again" in capfd.readouterr().out
+    assert [row["case"] for row in work.read_rows(path)] == ["works"]
+    assert supervised(path, "works,hangs", patience=1.5) == 1
+    assert "it hung" in work.read_rows(path)[-1]["failed"]
+
+
+def test_a_worker_that_cannot_start_is_not_started_for_ever(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    assert work.supervise(command, tmp_path / "rows.jsonl", 0) == 1
+
+
+def test_cupy_does_not_go_unchecked_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "check.jsonl"
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    work.append(path, check.cupy_row())
+    assert work.work_through(path, [task("a", dict)], 0, str) == 1
+    assert "NOT CHECKED CuPy's arrays: ModuleNotFoundError" in capsys.readouterr().out
+    assert any("**NOT CHECKED**: CuPy's arrays" in text for text in report.checked(tmp_path))
+    work.append(path, {"case": "CuPy's arrays", "with": "14"})  # a later call, with it
+    assert work.work_through(path, [task("a", dict)], 0, str) == 0
+    assert "- sanitize: has not run" in list(report.checked(tmp_path))
+
+
+def test_checks_compare_with_products_in_full_precision() -> None:
+    """What lets cuBLAS round more is off while cuDNN's numbers are made, and as before after it."""
+    matmul = torch.backends.cuda.matmul
+    names = [name for name in timing.ROUNDS_MORE if hasattr(matmul, name)]
+    assert {"allow_tf32", "allow_fp16_reduced_precision_reduction"} < set(names)
+
+    def settings() -> list[bool]:
+        return [torch.backends.cudnn.allow_tf32, *(getattr(matmul, name) for name in names)]
+
+    before, seen = settings(), []
+    case = timing.Case("gru", "float32", 3, 2, 4)
+    layer_of = check.make_layer
+
+    class Watched(torch.nn.GRU):
+        def forward(self, *args: Any) -> Any:
+            seen.append(settings())
+            return super().forward(*args)
+
+    def make(package: Any, *args: Any) -> Any:
+        layer = layer_of(package, *args)
+        if package is torch.nn:
+            layer.__class__ = Watched
+        return layer
+
+    try:
+        check.make_layer = make
+        row = check.compare(case, "cpu", ("any",))
+    finally:
+        check.make_layer = layer_of
+    assert "failed" not in row
+    assert seen == [[False] * (1 + len(names))] * 2
+    assert settings() == before
+    assert before[1 + names.index("allow_fp16_reduced_precision_reduction")], (
+        "nothing was turned off"
+    )
+
+
+def test_what_decides_most_is_timed_first() -> None:
+    chosen = timing.deciding()
+    assert len(chosen) == len(set(chosen)) == 20
+    assert {case.cell for case, _ in chosen} == set(timing.TIMED)
+    assert {case.dtype for case, _ in chosen} == set(timing.DTYPES)
+    assert {mode for _, mode in chosen} == {"best", "grid", "stepwise"}
+    tasks = timing.tasks(chosen, "cpu", "none")
+    assert len({work.key(each.fields) for each in tasks}) == 20
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
@@ -156,7 +306,7 @@ def test_the_script_knows_its_stages(tmp_path: Path) -> None:
         assert done.returncode != 0
         return done.stderr
 
-    assert "the stage must be build, check, sanitize, micro, time, report or all" in refused(
+    assert "the stage must be build, check, sanitize, micro, time, report, short or all" in refused(
         "other"
     )
     assert "run `bench/gpu.sh time` on a GPU first" in refused("report")

@@ -5,7 +5,8 @@
     python -m bench.gpu report   tables and a plot of what was measured
     python -m bench.gpu one      one small forward and backward, for compute-sanitizer
 
-Results are JSON lines in a folder; check and time go on where an earlier call stopped.
+Results are JSON lines in a folder; check and time go on where an earlier call stopped. Their cases
+run in processes of their own, so that one that hangs or loses the device costs no other case.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from . import work
 
 DTYPES = ("float32", "float16", "bfloat16")
 # Module and function of each command; and whether it needs a GPU.
@@ -45,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     for name in ("check", "time"):
         added[name].add_argument(
             "--minutes", type=minutes, default=9.0, help="then stop; 0: go on to the end (9)"
+        )
+        # Do the cases in this process, which another one watches.
+        added[name].add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    for name, part in (("check", "small"), ("time", "deciding")):
+        added[name].add_argument(
+            "--part", choices=["all", part], default="all", help="which cases (all)"
         )
     cells = ["lstm", "gru", "rnn_tanh"]
     added["time"].add_argument("--cell", nargs="+", choices=cells, default=cells)
@@ -85,8 +95,15 @@ def missing() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
     module, function, needs_gpu = COMMANDS[options.command]
+    if "out" in options:
+        options.out.mkdir(parents=True, exist_ok=True)
+    if not getattr(options, "worker", True):
+        worker = [sys.executable, "-m", "bench.gpu", *given, "--worker"]
+        path = options.out / f"{options.command}.jsonl"
+        raise SystemExit(work.supervise(worker, path, options.minutes))
     if needs_gpu:
         reason = missing()
         if reason:
@@ -94,8 +111,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"[{options.command}] a GPU with torch and fastrnn's CUDA engine must be there, "
                 f"got none: {reason}"
             )
-    if "out" in options:
-        options.out.mkdir(parents=True, exist_ok=True)
     getattr(importlib.import_module(f".{module}", __package__), function)(options)
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
+import importlib
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -28,20 +29,21 @@ import fastrnn.cuda
 import fastrnn.torch
 from fastrnn import _native, functional, reference
 
-from . import report
-from .report import Row, Task
+from ..report import Row, append
+from . import work
 from .timing import (
     CELLS,
     DTYPES,
     NARROW,
     SHAPES,
     Case,
+    full_precision,
     make_layer,
     normal,
     relative,
     still_works,
-    tf32,
 )
+from .work import Task
 
 MODES = ("grid", "stepwise")
 FACTOR = 1.5
@@ -167,13 +169,13 @@ def judge(dtype: str, ours: Mapping[str, float], theirs: Mapping[str, float]) ->
 def compare(case: Case, device: str, modes: tuple[str, ...] = MODES) -> Row:
     """The errors of a case: cuDNN's, and ours in each mode; or why a mode cannot run it."""
     layers, data = make_layers(case, device), make_data(case, device)
-    with tf32(False):
+    with full_precision():
         truth = train_step(layers["float64"], data, torch.nn)
         theirs = errors(train_step(layers["cudnn"], data, torch.nn), truth)
     found: Row = {"cudnn": theirs, "modes": {}}
     for mode in modes:
         try:
-            with forced(mode):
+            with forced(mode), full_precision():
                 ours = errors(train_step(layers["fastrnn"], data, fastrnn.torch), truth)
         except NotImplementedError as error:
             found["modes"][mode] = {"skipped": str(error)}
@@ -296,7 +298,7 @@ def against_reference(
     as_doubles = mapped(rounded, lambda a: a.astype(np.float64) if a.dtype.kind == "f" else a)
     as_doubles |= {"lengths": data["lengths"], "resets": data["resets"]}
     wanted = step_of(reference, cell, as_doubles)
-    with forced(mode):
+    with forced(mode), full_precision():
         got = step_of(functional, cell, on_gpu)
     found = {}
     for name, array in got.items():
@@ -376,13 +378,37 @@ def all_cells() -> list[str]:
     return [cell["name"] for cell in _native.engine.cells()]
 
 
-def tasks(device: str) -> list[Task]:
+def cupy_row() -> Row:
+    """Whether calls with CuPy's arrays can be checked here, or why not."""
+    try:
+        for name in ("array_api_compat", "cupy"):
+            importlib.import_module(name)
+        version = sys.modules["cupy"].__version__
+        sys.modules["cupy"].zeros(1)
+    except Exception as error:  # CuPy without a library of CUDA's raises what it likes
+        return {"case": "CuPy's arrays", "unchecked": f"{type(error).__name__}: {error}"}
+    return {"case": "CuPy's arrays", "with": version}
+
+
+def tasks(device: str, with_cupys: bool = True) -> list[Task]:
     """Everything that is checked: quick things first."""
     libraries: dict[str, Any] = {"torch": with_torch}
-    if importlib.util.find_spec("array_api_compat"):
+    if with_cupys:
         libraries["cupy"] = with_cupy
-    else:
-        print("array-api-compat is not installed: calls with CuPy's arrays are left out")
+    found = small_tasks(libraries)
+    for cell in CELLS:
+        for mode in MODES:
+            for train in (False, True):
+                name = f"{cell} {mode} {'training step' if train else 'forward'} in a graph"
+                found.append(Task({"case": name}, partial(captured, cell, mode, train)))
+            name = f"{cell} {mode} returns before the GPU is done"
+            found.append(Task({"case": name}, partial(returns_early, cell, mode)))
+    found += [Task(case.fields(), partial(compare, case, device)) for case in cases()]
+    return found
+
+
+def small_tasks(libraries: Mapping[str, Any]) -> list[Task]:
+    """A small case of every kernel, for each library."""
     found = []
     for library, to_gpu in libraries.items():
         for cell in all_cells():
@@ -392,14 +418,6 @@ def tasks(device: str) -> list[Task]:
                     name = f"{cell} {dtype} {mode} on {library} against the reference"
                     run = partial(against_reference, cell, dtype, mode, to_gpu)
                     found.append(Task({"case": name}, run))
-    for cell in CELLS:
-        for mode in MODES:
-            for train in (False, True):
-                name = f"{cell} {mode} {'training step' if train else 'forward'} in a graph"
-                found.append(Task({"case": name}, partial(captured, cell, mode, train)))
-            name = f"{cell} {mode} returns before the GPU is done"
-            found.append(Task({"case": name}, partial(returns_early, cell, mode)))
-    found += [Task(case.fields(), partial(compare, case, device)) for case in cases()]
     return found
 
 
@@ -420,6 +438,11 @@ def one(options: argparse.Namespace) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """Check what OUT/check.jsonl does not have, as much as fits in the minutes."""
-    torch.backends.cuda.matmul.allow_tf32 = False
     path = options.out / "check.jsonl"
-    raise SystemExit(report.work_through(path, tasks("cuda"), options.minutes, say, still_works))
+    cupy = cupy_row()
+    append(path, cupy)
+    if options.part == "small":
+        todo = small_tasks({"torch": with_torch})
+    else:
+        todo = tasks("cuda", "unchecked" not in cupy)
+    raise SystemExit(work.work_through(path, todo, options.minutes, say, still_works))

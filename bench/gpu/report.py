@@ -1,4 +1,4 @@
-"""JSON lines of the GPU's commands, work that goes on where it stopped, tables, and a plot.
+"""Tables and a plot of the JSON lines that the GPU's commands have left.
 
 Needs nothing but NumPy and the standard library, so that the image with the GPU needs nothing else.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ..report import Row, append, geometric_mean, groups, read
+from ..report import Row, geometric_mean, groups, read
+from .work import read_rows
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -30,90 +28,6 @@ COSTS = (
     "exchanged_bytes",
     "streamed_bytes",
 )
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file; none where there is no file yet."""
-    return read(path) if path.exists() else []
-
-
-# ---- work that goes on where it stopped ----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Task:
-    """A piece of work: what names it in the file, and what finds the rest of its row."""
-
-    fields: Row
-    run: Callable[[], Row]
-
-
-def key(row: Row) -> tuple[Any, Any]:
-    """What names a row in its file."""
-    return row["case"], row.get("mode")
-
-
-def attempt(task: Task) -> Row:
-    """The row of a task: what it finds, or why it was skipped, or how it failed."""
-    try:
-        return {**task.fields, **task.run()}
-    except NotImplementedError as error:
-        return {**task.fields, "skipped": str(error)}
-    except Exception as error:
-        # Of torch, by its name: this module works without torch.
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        outcome = "skipped" if type(error).__name__ == "OutOfMemoryError" else "failed"
-        return {**task.fields, outcome: reason}
-
-
-def work_through(
-    path: Path,
-    tasks: Sequence[Task],
-    minutes: float,
-    say: Callable[[Row], str],
-    still_works: Callable[[], bool] = lambda: True,
-) -> int:
-    """Do the tasks that the file has no row of, until the minutes are over (0: to the end).
-
-    Returns
-    -------
-    int
-        1 where a row of the file tells of a failure, 0 otherwise: an exit status.
-    """
-    done = {key(row) for row in read_rows(path)}
-    left = [task for task in tasks if key(task.fields) not in done]
-    began = time.monotonic()
-    count = len(tasks) - len(left)
-    print(f"{len(tasks)} cases, {count} done before", flush=True)
-    for task in left:
-        if minutes and time.monotonic() - began > 60 * minutes:
-            break
-        row = attempt(task)
-        append(path, row)
-        count += 1
-        print(f"[{count}/{len(tasks)}] {row['case']}: {outcome_of(row, say)}", flush=True)
-        if "failed" in row and not still_works():
-            print("the device does not go on in this process: run it again for the cases left")
-            return 1
-    if count < len(tasks):
-        print(f"{len(tasks) - count} cases left: run it again")
-    return verdict(path)
-
-
-def outcome_of(row: Row, say: Callable[[Row], str]) -> str:
-    """A row in a few words."""
-    for outcome in ("failed", "skipped"):
-        if outcome in row:
-            return f"{outcome}: {row[outcome]}"
-    return say(row)
-
-
-def verdict(path: Path) -> int:
-    """Name the failures that a file has; 1 where there are some."""
-    failed = [row for row in read_rows(path) if "failed" in row]
-    for row in failed:
-        print(f"FAILED {row['case']}: {row['failed']}")
-    return int(bool(failed))
 
 
 # ---- the time that no program can beat -----------------------------------------------------------
@@ -162,7 +76,7 @@ def floor_us(row: Row, card: Row, micro: Mapping[str, float]) -> float:
 def read_micro(path: Path) -> dict[str, float]:
     """The numbers of micro.cu by name; of those with blocks the least."""
     found: dict[str, float] = {}
-    for row in read_rows(path):
+    for row in read(path) if path.exists() else []:
         if "value" in row:
             found[row["name"]] = min(row["value"], found.get(row["name"], row["value"]))
     return found
@@ -293,6 +207,29 @@ def plot(rows: Sequence[Row], card: str) -> str:
 # ---- the command ---------------------------------------------------------------------------------
 
 
+def forced(rows: Sequence[Row], mode: str) -> list[str]:
+    """A table of what was timed in other modes than the one that the report is of."""
+    others = [row for row in rows if row["mode"] != mode and "ms" in row]
+    lines = [line(row, None) for row in others]
+    return ["", f"### other modes than {mode}, all dtypes", "", *HEADER, *lines] if lines else []
+
+
+def checked(folder: Path) -> Iterator[str]:
+    """What the other stages found, in a line each, and what they did not look at."""
+    for stage in ("check", "sanitize"):
+        rows = read_rows(folder / f"{stage}.jsonl")
+        if not rows:
+            yield f"- {stage}: has not run"
+            continue
+        bad = [row for row in rows if "failed" in row]
+        skipped = sum("skipped" in row for row in rows)
+        yield f"- {stage}: {len(rows)} cases, {len(bad)} failed, {skipped} skipped"
+        yield from (f"  - failed: {row['case']}: {row['failed']}" for row in bad)
+        for row in rows:
+            if "unchecked" in row:
+                yield f"  - **NOT CHECKED**: {row['case']}: {row['unchecked']}"
+
+
 def main(options: argparse.Namespace) -> None:
     """Write OUT/table.md and OUT/ratios.svg of what OUT has."""
     rows = read_rows(options.out / "time.jsonl")
@@ -302,7 +239,12 @@ def main(options: argparse.Namespace) -> None:
     if not cards or not any("ms" in row for row in timed):
         raise SystemExit(f"no times in {options.out}: run `bench/gpu.sh time` on a GPU first")
     best = [row for row in timed if row["mode"] == options.mode]
-    lines = table(best, cards[-1], micro)
+    lines = [
+        *table(best, cards[-1], micro),
+        *forced(timed, options.mode),
+        "",
+        *checked(options.out),
+    ]
     (options.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (options.out / "ratios.svg").write_text(plot(best, cards[-1]["card"]), encoding="utf-8")
     print(*lines, *costs(micro), sep="\n")

@@ -22,8 +22,9 @@ import fastrnn.cuda
 import fastrnn.torch
 from fastrnn.cuda import _driver
 
-from . import report
-from .report import Row, Task
+from ..report import Row, append
+from . import work
+from .work import Task
 
 # torch's class and options of each cell.
 CELLS: Mapping[str, tuple[str, dict[str, str]]] = {
@@ -36,6 +37,30 @@ TIMED = ("lstm", "gru", "rnn_tanh")
 NARROW = ("float16", "bfloat16")
 DTYPES = ("float32", *NARROW)
 KINDS = ("forward", "train")
+# What decides most, for a short loan of a card: small, middle and large batches, where the modes
+# change, and 16 bits against tensor cores. cell, dtype, T, B, H, kind, mode.
+DECIDING = [
+    ("lstm", "float32", 256, 1, 256, "forward", "best"),
+    ("lstm", "float32", 256, 1, 1024, "forward", "best"),
+    ("lstm", "float32", 256, 1, 1024, "train", "best"),
+    ("lstm", "float32", 256, 16, 512, "train", "best"),
+    ("lstm", "float32", 256, 64, 512, "forward", "grid"),
+    ("lstm", "float32", 256, 64, 512, "forward", "stepwise"),
+    ("lstm", "float32", 256, 64, 512, "train", "best"),
+    ("lstm", "float32", 256, 128, 1024, "train", "best"),
+    ("lstm", "float32", 1024, 16, 768, "train", "grid"),
+    ("lstm", "float32", 1024, 16, 768, "train", "stepwise"),
+    ("lstm", "float16", 256, 1, 1024, "forward", "best"),
+    ("lstm", "float16", 256, 64, 512, "train", "grid"),
+    ("lstm", "float16", 256, 64, 512, "train", "stepwise"),
+    ("lstm", "bfloat16", 256, 16, 512, "train", "best"),
+    ("lstm", "bfloat16", 256, 128, 1024, "train", "best"),
+    ("gru", "float32", 256, 1, 512, "forward", "best"),
+    ("gru", "float32", 256, 16, 512, "train", "best"),
+    ("gru", "bfloat16", 256, 64, 512, "train", "best"),
+    ("rnn_tanh", "float32", 256, 1, 512, "forward", "best"),
+    ("rnn_tanh", "float32", 256, 64, 512, "train", "best"),
+]
 # (T, B, H).
 SHAPES = [
     *((256, B, H) for H in (128, 200, 256, 512, 650, 1024, 2048) for B in (1, 16, 64, 128)),
@@ -115,6 +140,30 @@ def normal(*shape: int, seed: int, dtype: str, device: str) -> torch.Tensor:
     generator = torch.Generator(device).manual_seed(seed)
     made = torch.randn(shape, generator=generator, device=device)
     return made.to(getattr(torch, dtype))
+
+
+# What lets cuBLAS round more than the dtype asks for, in the versions of torch that have it.
+ROUNDS_MORE = (
+    "allow_tf32",
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_accumulation",
+)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Products and cuDNN that sum in float32 and round once, as ours do."""
+    matmul = torch.backends.cuda.matmul
+    before = {name: getattr(matmul, name) for name in ROUNDS_MORE if hasattr(matmul, name)}
+    for name in before:
+        setattr(matmul, name, False)
+    try:
+        with tf32(False):
+            yield
+    finally:
+        for name, value in before.items():
+            setattr(matmul, name, value)
 
 
 @contextmanager
@@ -287,15 +336,22 @@ def still_works() -> bool:
     return True
 
 
-def tasks(chosen: list[Case], mode: str, device: str, card_name: str) -> list[Task]:
-    """A task for each case; the file keeps the modes apart."""
+def deciding() -> list[tuple[Case, str]]:
+    """Cases and modes that are timed first."""
+    return [(Case(*sizes), mode) for *sizes, mode in DECIDING]
 
-    def task(case: Case) -> Row:
+
+def tasks(chosen: list[tuple[Case, str]], device: str, card_name: str) -> list[Task]:
+    """A task for each case in a mode; the file keeps the modes apart."""
+
+    def task(case: Case, mode: str) -> Row:
         with fastrnn.cuda.mode(mode):
             found = timed(case, device, event_ms)
             return {**found, "plan": plans(case, device), "card": card_name}
 
-    return [Task({**case.fields(), "mode": mode}, partial(task, case)) for case in chosen]
+    return [
+        Task({**case.fields(), "mode": mode}, partial(task, case, mode)) for case, mode in chosen
+    ]
 
 
 def say(row: Row) -> str:
@@ -311,14 +367,21 @@ def main(options: argparse.Namespace) -> None:
     device = "cuda"
     torch.backends.cuda.matmul.allow_tf32 = False  # ours in float32 is float32
     path = options.out / "time.jsonl"
-    known = [row for row in report.read_rows(path) if row.get("case") == "card"]
+    known = [row for row in work.read_rows(path) if row.get("case") == "card"]
     if not known:
         known = [{"case": "card", **card(device)}]
-        report.append(path, known[0])
+        append(path, known[0])
     name = torch.cuda.get_device_name(device)
     if known[0]["card"] != name:
         raise SystemExit(f"[time] {path} must be of one card, got {known[0]['card']} and {name}")
-    chosen = [c for c in cases() if c.cell in options.cell and c.dtype in options.dtype]
-    chosen = [c for c in chosen if c.kind in options.kind]
-    work = tasks(chosen, options.mode, device, known[0]["card"])
-    raise SystemExit(report.work_through(path, work, options.minutes, say, still_works))
+    if options.part == "deciding":
+        chosen = deciding()
+    else:
+        chosen = [
+            (case, options.mode)
+            for case in cases()
+            if (case.cell in options.cell and case.dtype in options.dtype)
+            and case.kind in options.kind
+        ]
+    todo = tasks(chosen, device, known[0]["card"])
+    raise SystemExit(work.work_through(path, todo, options.minutes, say, still_works))
