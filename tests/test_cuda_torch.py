@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 import fastrnn.torch as ft  # noqa: E402
 from fastrnn import cuda  # noqa: E402
 from fastrnn.cuda import _arrays, _driver  # noqa: E402
-from fastrnn.torch import _engine  # noqa: E402
+from fastrnn.torch import _engine, _narrow  # noqa: E402
 from tolerances import NARROW_GRADIENT, NARROW_OUTPUT, NARROW_ROUNDING  # noqa: E402
 from torch_tags import Tags  # noqa: E402
 
@@ -332,3 +332,11 @@ def test_errors_have_torchs_classes(gpu: Card) -> None:
     layer(torch.randn(5, 2, 3), lengths=torch.tensor([5, 9]))
     with pytest.raises(RuntimeError, match=r"\[gru\] lengths must be within 0..T, got 9 for row 1"):
         layer(torch.randn(5, 2, 3))
+
+
+def test_autocast_on_a_gpu_narrows_every_layer_as_cudnn_does() -> None:
+    """torch wraps cuDNN's layers for autocast, and its cells; on the CPU it leaves some alone."""
+    for narrows in (True, False):
+        found = _narrow._result_dtype(torch.float32, "cuda", narrows)
+        assert found == torch.get_autocast_dtype("cuda")
+    assert _narrow._result_dtype(torch.float32, "cpu", False) == torch.float32

@@ -29,6 +29,11 @@ def _autocast(x: Tensor) -> bool:
     return enabled
 
 
+def _result_dtype(own: torch.dtype, kind: str, narrows: bool) -> torch.dtype:
+    """Of results under autocast: torch's layers on the CPU narrow some, those of cuDNN all."""
+    return torch.get_autocast_dtype(kind) if narrows or kind == "cuda" else own
+
+
 def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
     """As `_autograd.layer`, in a narrow dtype or in float32.
 
@@ -54,7 +59,7 @@ def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
     elif any(t.dtype not in (torch.float32, *NARROW) for t in floating):
         return _autograd.layer(call, inputs)  # autocast leaves float64 alone
     else:
-        dtype = torch.get_autocast_dtype(kind) if narrows else x.dtype
+        dtype = _result_dtype(x.dtype, kind, narrows)
     inner = dtype
     if call.projected or not _engine.computes(dtype, x.device):
         inner = torch.float32
