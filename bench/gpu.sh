@@ -71,9 +71,8 @@ build() {
   for module in numpy torch pybind11 scikit_build_core; do
     "$PYTHON" -c "import $module" || die "Python must have $module, got an error"
   done
-  # The folder stays, so that a build that was stopped goes on. nvcc optimises kernels side by side.
-  NVCC_APPEND_FLAGS="-split-compile 0 ${NVCC_APPEND_FLAGS:-}" \
-    "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-index -C build-dir=build/gpu \
+  # The folder stays, so that a build that was stopped goes on.
+  "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-index -C build-dir=build/gpu \
     -C cmake.define.FASTRNN_CUDA=ON -C cmake.define.FASTRNN_LEVELS=scalar .
 }
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,105 @@ def test_micro_benchmarks_compile(tmp_path: Path, architecture: str) -> None:
     run(["nvcc", arch, *flags, source, "-o", program])
     done = subprocess.run([program], capture_output=True, text=True)
     assert done.returncode == 0 or "cuda" in (done.stderr + done.stdout)
+
+
+STUB = """#!/bin/bash
+echo "$*" >>"$LOG"
+case "$*" in
+  *"check --part small"*) exit 1 ;;
+  *"-m bench.gpu time"*) if [ -n "${HANG:-}" ]; then sleep 60 & echo $! >"$LOG.pid"; wait; fi ;;
+esac
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """bench/gpu.sh in a folder of its own, with an interpreter and nvcc that only take notes."""
+    for name, text in (
+        ("python", STUB),
+        (
+            "nvcc",
+            "#!/bin/bash\nprintf '#!/bin/bash\\necho {}\\n' >build/gpu-micro\nchmod +x build/*\n",
+        ),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "bench").mkdir()
+    shutil.copy(ROOT / "bench" / "gpu.sh", tmp_path / "bench")
+    for name, value in (
+        ("PATH", f"{tmp_path}:{os.environ['PATH']}"),
+        ("PYTHON", "python"),
+        ("OUT", str(tmp_path / "out")),
+        ("LOG", str(tmp_path / "log")),
+    ):
+        monkeypatch.setenv(name, value)
+    return tmp_path / "bench" / "gpu.sh"
+
+
+def lines(log: Path) -> list[str]:
+    return [line for line in log.read_text(encoding="utf-8").splitlines() if line[:2] != "-c"]
+
+
+def test_the_short_stage_does_what_decides_most_first(script: Path, tmp_path: Path) -> None:
+    """A part that fails costs no other, and the stage says it; what is done is not done again."""
+    for _ in range(2):
+        done = subprocess.run(["bash", script, "short"], capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+    once = [" ".join(line.split()[1:5]) for line in lines(tmp_path / "log")][:4]
+    assert once == [
+        "bench.gpu check --part small",
+        "bench.gpu time --part deciding",
+        "bench.gpu check --minutes 9",
+        "bench.gpu report",
+    ]
+    assert lines(tmp_path / "log")[4:] == lines(tmp_path / "log")[:4]
+    assert done.stdout.count("==== micro") == 0
+    assert (tmp_path / "out" / "micro.jsonl").read_text(encoding="utf-8") == "{}\n"
+
+
+def test_wheels_that_an_image_lacks_come_along(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    (folder / "array_api_compat-1-py3-none-any.whl").touch()
+    monkeypatch.setenv("WHEELS", str(folder))
+    done = subprocess.run(["bash", script, "build"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to build" in done.stdout  # the stub says that fastrnn is there
+    options = f"--no-index --no-deps --find-links {folder} {folder}/array_api_compat"
+    assert lines(tmp_path / "log")[0].startswith(f"-m pip install {options}")
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("by", ["a signal", "its time"])
+def test_a_stage_is_stopped_with_all_that_it_started(
+    script: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by: str
+) -> None:
+    monkeypatch.setenv("HANG", "1")
+    if by == "its time":  # a second, where the script says minutes
+        real = shutil.which("timeout")
+        (tmp_path / "timeout").write_text(f'#!/bin/bash\nexec {real} "$1" 1 "${{@:3}}"\n')
+        (tmp_path / "timeout").chmod(0o755)
+    hangs = tmp_path / "log.pid"
+    with subprocess.Popen(["bash", script, "time"]) as running:
+        while not hangs.exists() or not hangs.read_text(encoding="utf-8"):
+            time.sleep(0.05)
+        if by == "a signal":
+            running.terminate()
+        assert running.wait(timeout=20) != 0
+    for _ in range(100):
+        if is_gone(int(hangs.read_text(encoding="utf-8"))):
+            return
+        time.sleep(0.05)
+    pytest.fail("what the stage started must end with it, got one that goes on")
 
 
 def test_the_script_knows_its_stages(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/gpu.h"
@@ -434,28 +435,27 @@ void measure() {
   const Card c = card();
   put("l2_latency", l2_nanoseconds(), "ns");
   const Line meetings_line = measure_meetings(c);
-  struct {
-    const char* name;
-    double value;
-    const char* unit;
-  } costs[] = {
-      {"meeting", meetings_line.at_zero, "us"},
-      {"meeting_block", meetings_line.slope, "us"},
-      {"step", measure_step(), "us"},
-      {"chunk", measure_chunk(c), "us"},
-      {"launch", measure_launch(), "us"},
-      {"fused", measure_multiply_add(c), "a cycle"},
-      {"shared_bytes", measure_shared(c), "a cycle"},
-      {"exchanged_bytes", measure_exchanged(c), "a cycle"},
-      {"streamed_bytes", measure_streamed(c, c.p.l2CacheSize / 2), "a cycle"},
+  std::vector<std::pair<const char*, double>> costs;
+  // Each is said as soon as it is known: what comes after it may not end.
+  const auto cost = [&](const char* name, double value, const char* unit) {
+    put(name, value, unit);
+    costs.emplace_back(name, value);
   };
-  for (const auto& cost : costs) put(cost.name, cost.value, cost.unit);
+  cost("meeting", meetings_line.at_zero, "us");
+  cost("meeting_block", meetings_line.slope, "us");
+  cost("step", measure_step(), "us");
+  cost("chunk", measure_chunk(c), "us");
+  cost("launch", measure_launch(), "us");
+  cost("fused", measure_multiply_add(c), "a cycle");
+  cost("shared_bytes", measure_shared(c), "a cycle");
+  cost("exchanged_bytes", measure_exchanged(c), "a cycle");
+  cost("streamed_bytes", measure_streamed(c, c.p.l2CacheSize / 2), "a cycle");
   put("streamed_bytes_memory", measure_streamed(c, int64_t{8} * c.p.l2CacheSize), "a cycle");
   if (has_clusters(c)) measure_clusters(c);
   MICRO_CHECK(cudaDeviceSynchronize);
   std::fprintf(stderr, "In csrc/cuda/plan.cpp replace, of `Costs`:\n");
-  for (const auto& cost : costs)
-    std::fprintf(stderr, "  double %s = %.3g;\n", cost.name, cost.value);
+  for (const auto& [name, value] : costs)
+    std::fprintf(stderr, "  double %s = %.3g;\n", name, value);
 }
 
 }  // namespace
