@@ -264,6 +264,14 @@ def test_checks_compare_with_products_in_full_precision() -> None:
     )
 
 
+def test_a_case_is_compared_on_a_packed_sequence() -> None:
+    """On the CPU, whose engine has no modes; lengths go in as torch's own layers take them."""
+    case = timing.Case("lstm", "float32", 6, 3, 5, L=2, D=2, lengths=True)
+    row = check.compare(case, "cpu", ("any",))
+    assert row["modes"]["any"]["of_bound"] <= 1
+    assert set(row["cudnn"]) > {"y", "hn", "cn", "dx", "dh0", "dc0"}
+
+
 def test_what_decides_most_is_timed_first() -> None:
     chosen = timing.deciding()
     assert len(chosen) == len(set(chosen)) == 20
@@ -276,9 +284,14 @@ def test_what_decides_most_is_timed_first() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
 @pytest.mark.parametrize("name", ["check", "time", "one"])
-def test_without_a_gpu_a_plain_message(name: str) -> None:
+def test_without_a_gpu_a_plain_message(name: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "OUT": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-m", "bench.gpu", name], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "bench.gpu", name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert done.returncode != 0
     assert "torch sees none" in done.stderr + done.stdout

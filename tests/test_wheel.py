@@ -200,6 +200,17 @@ def test_registers_are_those_of_the_table(built: Path) -> None:
 
 
 @needs_nvcc
+def test_a_warning_of_another_nvcc_stops_no_build_for_this_machine(tmp_path: Path) -> None:
+    """Only wheels and tests, whose nvcc is known, are strict."""
+    options = ["-DFASTRNN_MODULE=OFF", "-DFASTRNN_CUDA=ON", "-DFASTRNN_LEVELS=scalar"]
+    run(["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(tmp_path), *options])
+    ninja = (tmp_path / "build.ninja").read_text(encoding="utf-8")
+    assert "--fmad=false" in ninja
+    assert "-Werror" not in ninja
+    assert WHEEL["FASTRNN_CUDA_STRICT"] == "ON"
+
+
+@needs_nvcc
 def test_architectures_of_the_wheel(built: Path, tmp_path: Path) -> None:
     """Machine code for each of the preset's, and PTX of the newest for GPUs to come."""
     run([sys.executable, "-m", "wheel", "unpack", "-d", str(tmp_path), str(built)])

@@ -98,7 +98,7 @@ def train_step(layer: torch.nn.Module, data: Tensors, package: Any) -> Tensors:
     dtype = next(layer.parameters()).dtype
     count = 2 if isinstance(layer, package.LSTM) else 1
     x, *states = (data[name].to(dtype).requires_grad_() for name in ("x", "h0", "c0")[: 1 + count])
-    y, final = _called(layer, x, tuple(states) if count == 2 else states[0], data, package)
+    y, final = _called(layer, x, tuple(states) if count == 2 else states[0], data)
     finals = final if isinstance(final, tuple) else (final,)
     outputs = dict(zip(("y", "hn", "cn"), (y, *finals), strict=False))
     inputs = dict(zip(("x", "h0", "c0"), (x, *states), strict=False)) | dict(
@@ -113,16 +113,12 @@ def train_step(layer: torch.nn.Module, data: Tensors, package: Any) -> Tensors:
     return {name: tensor.detach() for name, tensor in (outputs | named).items()}
 
 
-def _called(layer: Any, x: Any, hx: Any, data: Tensors, package: Any) -> tuple[Any, Any]:
-    """y and the final state; with lengths as each package takes them."""
+def _called(layer: Any, x: Any, hx: Any, data: Tensors) -> tuple[Any, Any]:
+    """y and the final state; with lengths, which the host has, as torch takes them."""
     if "lengths" not in data:
         y, final = layer(x, hx)
         return y, final
-    lengths = data["lengths"]
-    if package is fastrnn.torch:
-        y, final = layer(x, hx, lengths=lengths.to(x.device))
-        return y, final
-    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, data["lengths"], enforce_sorted=False)
     y, final = layer(packed, hx)
     return torch.nn.utils.rnn.pad_packed_sequence(y, total_length=len(x))[0], final
 
@@ -313,12 +309,14 @@ def against_reference(
 # ---- graphs, and waiting -------------------------------------------------------------------------
 
 
-def step_in(layer: torch.nn.Module, x: torch.Tensor, train: bool) -> tuple[torch.Tensor, ...]:
+def step_in(
+    layer: torch.nn.Module, x: torch.Tensor, train: bool, **options: Any
+) -> tuple[torch.Tensor, ...]:
     """The results of a call, or of a training step."""
     if not train:
         with torch.no_grad():
-            return (layer(x)[0],)
-    y = layer(x)[0]
+            return (layer(x, **options)[0],)
+    y = layer(x, **options)[0]
     return (y.detach(), *torch.autograd.grad(y.sum(), [x, *layer.parameters()]))
 
 
@@ -349,13 +347,15 @@ def captured(cell: str, mode: str, train: bool) -> Row:
 
 
 def returns_early(cell: str, mode: str) -> Row:
-    """A training step comes back while the GPU is busy with what was there before it."""
+    """Training steps come back while the GPU is busy with what was there before them."""
     case = Case(cell, "float32", 16, 8, 128)
     layer = make_layer(fastrnn.torch, case, case.dtype, "cuda")
     x = normal(case.T, case.B, case.H, seed=1, dtype=case.dtype, device="cuda").requires_grad_()
+    lengths = torch.arange(case.B) + 1  # of the host: they go over, too, without waiting
     with forced(mode):
         for _ in range(3):
             step_in(layer, x, train=True)
+            step_in(layer, x, train=True, lengths=lengths)
         torch.cuda.synchronize()
         busy = torch.cuda.Event()
         torch.cuda._sleep(4_000_000_000)  # cycles: seconds, and a call takes milliseconds
@@ -363,6 +363,7 @@ def returns_early(cell: str, mode: str) -> Row:
         torch.cuda.set_sync_debug_mode("error")
         try:
             step_in(layer, x, train=True)
+            step_in(layer, x, train=True, lengths=lengths)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         waited = busy.query()
