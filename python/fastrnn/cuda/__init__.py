@@ -2,8 +2,8 @@
 
 Arrays of any library that has DLPack or the CUDA array interface go in; results are arrays of the
 same library, from its memory, made on its current stream, and nothing waits for the GPU. So what a
-kernel alone can find, a length outside 0..T, is raised by the next call on that device, or by
-`check`.
+kernel alone can find is raised by the next call on that device, or by `check`: a length outside
+0..T, where lengths are on the GPU, and a kernel that had to end itself.
 
 Without a GPU everything here can be imported and `is_available` is False.
 """
@@ -47,7 +47,8 @@ def check(array: Any) -> None:
     ValueError
         A length outside 0..T, of a call since the last check.
     RuntimeError
-        The stream has failed: the message names the CUDA call and the error.
+        The stream has failed: the message names the CUDA call and the error, or the kernel that has
+        ended itself because some of its blocks never came to a meeting.
     """
     library = _arrays.library_of("cuda", array)
     _native.needed("cuda").check_reports(library.index(array), library.stream(array))
