@@ -131,7 +131,7 @@ short() {
     "$@" || status=1
   }
   part small
-  if [ ! -e "$OUT/micro.jsonl" ]; then part micro; fi
+  if ! grep -qs '"streamed_bytes_memory"' "$OUT/micro.jsonl"; then part micro; fi  # to its end
   part deciding
   part rest
   part report

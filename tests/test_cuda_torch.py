@@ -15,6 +15,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch._subclasses import FakeTensorMode  # noqa: E402
+
 import fastrnn.torch as ft  # noqa: E402
 from fastrnn import cuda  # noqa: E402
 from fastrnn.cuda import _arrays, _driver  # noqa: E402
@@ -277,6 +279,18 @@ def test_compile_and_the_operators(gpu: Card) -> None:
         for name in ("layer", "forward"):
             torch.library.opcheck(getattr(torch.ops.fastrnn, name).default, (*inputs, *options))
         assert [r.dtype for r in results[:3]] == [dtype, dtype, torch.float32]
+
+
+def test_graphs_take_lengths_of_the_host_beside_the_gpus_tensors() -> None:
+    """As fake tensors see it, which know the GPU without one: results are on the GPU."""
+    with FakeTensorMode(), torch.no_grad():
+        x, lengths = torch.empty(5, 3, 4, device="cuda"), torch.empty(3, dtype=torch.int64)
+        shapes = ((24, 4), (24, 6), (24,), (24,))
+        parameters = [torch.empty(shape, device="cuda") for shape in shapes]
+        for operator in (torch.ops.fastrnn.layer, torch.ops.fastrnn.forward):
+            inputs = (x, lengths, None, [], [], parameters)
+            results = operator(*inputs, "lstm", 1, 1, False, 0, False)
+            assert {r.device.type for r in results} == {"cuda"}
 
 
 def step_of(compiled: Any, layer: Any, x: Any) -> list[Any]:

@@ -318,16 +318,19 @@ esac
 """
 
 
+NVCC = """#!/bin/bash
+cat >build/gpu-micro <<'END'
+#!/bin/bash
+echo '{"name": "streamed_bytes_memory", "value": 1}'
+END
+chmod +x build/gpu-micro
+"""
+
+
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """bench/gpu.sh in a folder of its own, with an interpreter and nvcc that only take notes."""
-    for name, text in (
-        ("python", STUB),
-        (
-            "nvcc",
-            "#!/bin/bash\nprintf '#!/bin/bash\\necho {}\\n' >build/gpu-micro\nchmod +x build/*\n",
-        ),
-    ):
+    for name, text in (("python", STUB), ("nvcc", NVCC)):
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "bench").mkdir()
@@ -360,7 +363,7 @@ def test_the_short_stage_does_what_decides_most_first(script: Path, tmp_path: Pa
     ]
     assert lines(tmp_path / "log")[4:] == lines(tmp_path / "log")[:4]
     assert done.stdout.count("==== micro") == 0
-    assert (tmp_path / "out" / "micro.jsonl").read_text(encoding="utf-8") == "{}\n"
+    assert report.read_micro(tmp_path / "out" / "micro.jsonl") == {"streamed_bytes_memory": 1}
 
 
 def test_wheels_that_an_image_lacks_come_along(

@@ -236,14 +236,16 @@ def main(options: argparse.Namespace) -> None:
     micro = read_micro(options.out / "micro.jsonl")
     cards = [row for row in rows if row["case"] == "card"]
     timed = [row for row in rows if row["case"] != "card"]
+    found = list(checked(options.out))
     if not cards or not any("ms" in row for row in timed):
+        print(*found, sep="\n")
         raise SystemExit(f"no times in {options.out}: run `bench/gpu.sh time` on a GPU first")
     best = [row for row in timed if row["mode"] == options.mode]
     lines = [
         *table(best, cards[-1], micro),
         *forced(timed, options.mode),
         "",
-        *checked(options.out),
+        *found,
     ]
     (options.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (options.out / "ratios.svg").write_text(plot(best, cards[-1]["card"]), encoding="utf-8")

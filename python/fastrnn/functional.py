@@ -6,7 +6,7 @@ Sizes follow from the parameters, a mapping with torch's names (``weight_ih_l0``
 before anything is written.
 
 Arrays are NumPy's, or those of any library in a GPU's memory (`fastrnn.cuda`): all arrays of a call
-are in one place, and its results come from there. Lengths alone may be a list or NumPy's in any call.
+are in one place, and its results come from there. Only lengths may be NumPy's, or a list, anywhere.
 
 Shapes, with ``T`` steps, ``B`` rows, ``I`` inputs, ``H`` units, ``D`` directions, ``L`` layers:
 
