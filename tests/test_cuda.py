@@ -10,8 +10,9 @@ import copy
 import itertools
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -563,6 +564,16 @@ def test_arrays_by_dlpack(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch)
         call()
     emulated.take_host_arrays(True)
     assert call()[0].get().tobytes() == wanted.tobytes()
+
+
+def test_cupy_computes_on_the_device_of_the_arrays() -> None:
+    """Its products run on the current device, and its current stream is that device's."""
+    with ExitStack() as device:  # a context, as CuPy's devices are
+        left: list[str] = []
+        device.callback(left.append, "left")
+        with _arrays._CuPy(fake_gpu).quiet(SimpleNamespace(device=device)):
+            assert left == []
+        assert left == ["left"]
 
 
 def test_lengths_that_only_a_kernel_sees(emulated: ModuleType) -> None:

@@ -129,8 +129,8 @@ class Library:
         interface = getattr(array, "__cuda_array_interface__", {})
         return int(interface.get("stream") or 0)
 
-    def quiet(self) -> AbstractContextManager[Any]:
-        """While this is open, operations are computed and nothing else."""
+    def quiet(self, array: Any) -> AbstractContextManager[Any]:
+        """While this is open, operations are computed, on an array's device, and nothing else."""
         return nullcontext()
 
     def uniform(self, shape: Sequence[int], seed: int, like: Any) -> Any:
@@ -143,6 +143,11 @@ class Library:
 class _CuPy(Library):
     def owns(self, array: Any) -> bool:
         return isinstance(array, sys.modules["cupy"].ndarray)
+
+    def quiet(self, array: Any) -> AbstractContextManager[Any]:
+        # CuPy computes on the current device, and its current stream is that device's.
+        device: AbstractContextManager[Any] = array.device
+        return device
 
     def index(self, array: Any) -> int:
         return int(array.device.id)
@@ -193,7 +198,7 @@ class _Torch(Library):
     def stream(self, array: Any) -> int:
         return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
 
-    def quiet(self) -> AbstractContextManager[Any]:
+    def quiet(self, array: Any) -> AbstractContextManager[Any]:
         torch = sys.modules["torch"]
         stack = ExitStack()
         stack.enter_context(torch.no_grad())

@@ -172,13 +172,13 @@ class Weights:
         """
         given = Arguments(x, state, lengths, resets, masks, batch_first, recompute)
         library = self._library(x)
-        with library.quiet():
+        with library.quiet(x):
             back = _Backward(self, library, given)
             return back.run(y, tape, dy, dstate, want_dx, want_parameters)
 
     def _forward(self, given: Arguments, out: Any, keep: bool) -> tuple[Any, Any, Any]:
         library = self._library(given.x)
-        with library.quiet():
+        with library.quiet(given.x):
             return _Forward(self, library, given, out).run(out, keep)
 
     def _library(self, array: Any) -> Library:
