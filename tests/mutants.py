@@ -62,6 +62,9 @@ MUTANTS = [
      CUDA),
     ("cuda/engine.cpp", "given.slot) * a.D + d", "given.slot) * a.D", CUDA),
     ("bindings/module_cuda.cpp", "gpu::raise_reports(spec.op, checked.device);", "", CUDA),
+    ("bindings/module_cuda.cpp", "view_of(Caller{spec}, \"lengths\", lengths)", "View{}", CUDA),
+    ("cuda/gpu.h", "if (--left == 0) give_up();", ";", CUDA),
+    ("cuda/engine.cpp", "    raise_abandoned(op, report);\n    throw;", "    throw;", CUDA),
     # tensors, and what of a call is wanted
     ("bindings/dlpack.h", "tensor.strides[i] * view.itemsize :",
      "(i ? tensor.strides[i] : 1) * view.itemsize :", TORCH),
