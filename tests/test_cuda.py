@@ -334,6 +334,9 @@ def test_layers_give_what_they_give_on_the_host(library: ModuleType) -> None:
         for name, grad in grads.items():
             assert_gradient(grads2[name].get(), grad, "float32", name)
         assert_output(gpu(put(x))[0].get(), y, "float32")
+        for lengths in ([3, 6, 0, 1], np.array([3, 6, 0, 1])):
+            ragged, ours = host(x, lengths=lengths)[0], gpu(put(x), lengths=lengths)[0]
+            assert_output(ours.get(), ragged, "float32")
 
 
 def test_explain(library: ModuleType, emulated: ModuleType) -> None:

@@ -204,6 +204,7 @@ def test_minutes_that_are_over_leave_the_case_for_the_next_call(
     assert supervised(path, "works,hangs", minutes=0.02, patience=30, grace=1.0) == 0
     assert "cases left: run it again" in capfd.readouterr().out
     assert [row["case"] for row in work.read_rows(path)] == ["works"]
+    assert supervised(path, "works,hangs", minutes=1e-5, patience=30, grace=0.0) == 0  # at once
     assert supervised(path, "works,hangs", patience=1.5) == 1
     assert "it hung" in work.read_rows(path)[-1]["failed"]
 

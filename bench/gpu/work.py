@@ -176,12 +176,12 @@ def supervise(
             status = _watched(worker, path, patience, deadline + grace)
             if status in (0, 1):
                 return status
-            if _size(path) == had:
-                print(f"a process has done nothing and ended with status {status}", flush=True)
-                return 1
             if time.monotonic() > deadline:
                 print("cases left: run it again", flush=True)
                 return verdict(path)
+            if _size(path) == had:
+                print(f"a process has done nothing and ended with status {status}", flush=True)
+                return 1
     finally:
         signal.signal(signal.SIGTERM, before)
 
