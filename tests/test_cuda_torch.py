@@ -20,7 +20,7 @@ from torch._subclasses import FakeTensorMode  # noqa: E402
 import fastrnn.torch as ft  # noqa: E402
 from fastrnn import cuda  # noqa: E402
 from fastrnn.cuda import _arrays, _driver  # noqa: E402
-from fastrnn.torch import _engine, _narrow  # noqa: E402
+from fastrnn.torch import _autograd, _engine, _narrow  # noqa: E402
 from tolerances import NARROW_GRADIENT, NARROW_OUTPUT, NARROW_ROUNDING  # noqa: E402
 from torch_tags import Tags  # noqa: E402
 
@@ -177,6 +177,21 @@ def test_lengths_of_the_host_are_brought_over(name: str, mode: str, gpu: Card) -
             for a, b in zip(got, right, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     assert gpu.tags.waits == []
+
+
+def test_operators_take_lengths_of_the_host(gpu: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a call does that something watches."""
+    layer, x = ft.GRU(4, 6), torch.randn(5, 3, 4, requires_grad=True)
+    lengths = gpu.tags.on_host(torch.tensor([5, 2, 4]))
+
+    def results() -> list[Any]:
+        with gpu.tags:
+            y, hn = layer(x, lengths=lengths)
+            return [y, hn, *torch.autograd.grad(y.sin().sum(), [x, *layer.parameters()])]
+
+    direct = results()
+    monkeypatch.setattr(_autograd, "is_plain", lambda inputs: False)
+    assert all(map(torch.equal, results(), direct))
 
 
 def test_all_else_is_made_on_the_gpu(gpu: Card) -> None:
