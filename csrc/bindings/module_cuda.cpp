@@ -66,8 +66,8 @@ Checked check(const Stack& stack, py::handle x, py::handle state, py::handle len
   Kept kept;
   CallInputs& in = checked.inputs;
   const bool on_host = py::isinstance<py::array>(lengths);
-  inputs_of(source, in, x, state, on_host ? py::none() : lengths, resets, masks, batch_first,
-            recompute, kept);
+  inputs_of(source, in, x, state, on_host ? py::handle(Py_None) : lengths, resets, masks,
+            batch_first, recompute, kept);
   checked.lengths = in.lengths, checked.resets = in.resets;
   checked.problem = check_inputs(spec, in);
   if (on_host) {
