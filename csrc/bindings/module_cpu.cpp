@@ -16,6 +16,7 @@
 #include "../cpu/team.h"
 #include "array.h"
 #include "common.h"
+#include "interpreter.h"
 
 namespace fastrnn {
 
@@ -42,8 +43,8 @@ std::unique_ptr<PyWeights> new_weights(const std::string& cell, const std::strin
 // them go on would take as long.
 template <class Run> void run_engine(const Spec& spec, double work, Run run) {
   constexpr double kWorthALock = 2e6;
-  std::optional<py::gil_scoped_release> release;
-  if (work > kWorthALock) release.emplace();
+  std::optional<OthersGoOn> others;
+  if (work > kWorthALock) others.emplace();
   try {
     run();
   } catch (const Interrupted&) {
@@ -325,8 +326,9 @@ py::list cells() {
 
 }  // namespace
 
-PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
+FASTRNN_MODULE(_cpu, m) {
   m.doc() = "The CPU engine of fastrnn.";
+  m.attr("__version__") = FASTRNN_VERSION;
   translate_errors(m);
   // A child of fork() must know that it is one, whenever the first call comes.
   available_threads();

@@ -9,6 +9,7 @@
 #include "array.h"
 #include "common.h"
 #include "device_array.h"
+#include "interpreter.h"
 
 #if defined(FASTRNN_EMULATION)
 #include "emulation_module.h"
@@ -226,7 +227,7 @@ py::dict device_facts(int index) {
 
 }  // namespace
 
-PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
+FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.doc() = "The CUDA engine of fastrnn.";
   translate_errors(m);
 
@@ -318,6 +319,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m, py::mod_gil_not_used()) {
   m.def(
       "check_reports",
       [](int device, uintptr_t stream) {
+        const OthersGoOn others;  // what the GPU waits for may be a function in Python
         gpu::synchronize_and_raise("cuda", device, pointer(stream));
       },
       py::arg("device"), py::arg("stream"));

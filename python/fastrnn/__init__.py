@@ -8,15 +8,17 @@ loop needs.
 
 from __future__ import annotations
 
+# First: in a subinterpreter the engine refuses, and says so, where NumPy may warn or fail.
+from . import _native  # isort: skip
+
 import operator
 import platform
 import reprlib
-from importlib import metadata as _metadata
 from typing import Any
 
 import numpy as np
 
-from . import _arguments, _native, cuda, functional, reference, training
+from . import _arguments, cuda, functional, reference, training
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
 from .module import Module
@@ -41,10 +43,7 @@ __all__ = [
     "training",
 ]
 
-try:
-    __version__ = _metadata.version("fastrnn")
-except _metadata.PackageNotFoundError:  # a source tree on the path, not an installed package
-    __version__ = "0+unknown"
+__version__ = _native.engine.__version__
 
 
 def set_num_threads(n: int) -> None:

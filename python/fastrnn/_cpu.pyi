@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+__version__: str
+
 _Shape = tuple[int, ...]
 _State = Any  # an array, or a pair of arrays for a cell with two states
 
