@@ -3,8 +3,10 @@ commands print, and what they refuse."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,13 +56,13 @@ def fails(capsys):
     return call
 
 
-def start(*arguments, cwd, **environment):
+def start(*arguments, cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "fastrnn", *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
         encoding="utf-8",
     )
 
@@ -151,7 +153,8 @@ def test_epochs_are_passes_over_the_text(text, tmp_path):
     assert json.loads(str(contents(out)["config"]))["config"]["lr"] == 0.5
 
 
-def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(text, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_to_go_on_from(number, text, tmp_path):
     out = tmp_path / "model.npz"
     process = start(
         *["train", "--text", text, *TINY, "--steps", 10**7, "--eval-every", 10**7],
@@ -162,9 +165,9 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(text, tmp_path):
     while line and "loss" not in line:
         line = process.stderr.readline()
     assert not out.exists()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in err
     last = err.splitlines()[-1]
     run = charlm.Run.load(out)
@@ -185,6 +188,77 @@ def test_a_second_ctrl_c_stops_at_once():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_after_sigterm_a_second_signal_ends_the_process():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with charlm.interrupts() as noted:
+        signal.raise_signal(signal.SIGTERM)
+        assert noted == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    """As SIGINT is under nohup, and in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with charlm.interrupts() as noted:
+            signal.raise_signal(signal.SIGINT)
+            assert noted == []
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_training_in_a_worker_thread(text, trained, tmp_path):
+    """Where Python lets nobody handle signals."""
+    run = charlm.Run.load(trained)
+    run.reconfigure(steps=run.step + 3)
+    streams = run.split(charlm.load_text(text))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(charlm.train, run, *streams, tmp_path / "model.npz").result()
+    assert charlm.Run.load(tmp_path / "model.npz").step == run.config.steps
+
+
+def test_a_closed_pipe_ends_training_quietly_after_the_checkpoint(text, tmp_path):
+    out = tmp_path / "model.npz"
+    process = start(
+        *["train", "--text", text, *TINY, "--steps", 10**7, "--eval-every", 50, "--out", out],
+        cwd=tmp_path,
+    )
+    assert process.stdout.readline().startswith("text ")
+    process.stdout.close()
+    with process:
+        err = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+    assert charlm.Run.load(out).step == 50
+    assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_a_closed_pipe_of_the_progress_leaves_a_checkpoint_too(text, tmp_path):
+    out = tmp_path / "model.npz"
+    process = start(
+        *["train", "--text", text, *TINY, "--steps", 10**7, "--eval-every", 10**7, "--out", out],
+        cwd=tmp_path,
+        stderr=subprocess.STDOUT,
+    )
+    line = process.stdout.readline()
+    while line and "loss" not in line:
+        line = process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert charlm.Run.load(out).step > 0
+
+
+def test_output_that_cannot_be_written(trained, tmp_path):
+    with open("/dev/full", "w") as full:
+        process = start("sample", trained, "--length", "1", cwd=tmp_path, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "fastrnn: cannot write: No space left on device\n")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
@@ -220,6 +294,8 @@ def test_samples_repeat_by_seed(trained, capsys):
     assert len(first) == 6 + 60 + 1
     assert first == sample(capsys, trained, "--prompt", "the cé", "--length", 60, "--seed", 1)
     assert first != sample(capsys, trained, "--prompt", "the cé", "--length", 60, "--seed", 2)
+    for temperature in (1e-320, 1e308):  # without a warning
+        assert len(sample(capsys, trained, "--temperature", temperature, "--length", 9)) > 9
     cold = {sample(capsys, trained, "--temperature", 0, "--seed", s) for s in (1, 2)}
     assert len(cold) == 1
     assert sample(capsys, trained, "--prompt", "the", "--length", 0) == "the\n"
@@ -344,7 +420,12 @@ def test_without_matplotlib_a_plot_is_refused_before_training(text, tmp_path, mo
         ("--steps", 0, "a positive integer"),
         ("--epochs", 0, "a positive integer"),
         ("--eval-every", 0, "a positive integer"),
-        ("--threads", 0, "a positive integer"),
+        ("--hidden", 2**63, "below 2**63"),
+        ("--steps", 2**63, "below 2**63"),
+        ("--eval-every", 2**70, "below 2**63"),
+        ("--threads", 0, "within 1..4096"),
+        ("--threads", 5000, "within 1..4096"),
+        ("--threads", 2**70, "within 1..4096"),
         ("--sample-length", -1, "an integer >= 0"),
         ("--seed", -1, "an integer >= 0"),
         ("--lr", 0.0, "a positive number"),
@@ -365,13 +446,49 @@ def test_train_refuses_numbers_out_of_range(option, value, rule, text, tmp_path,
     [
         ("--length", -1, "an integer >= 0"),
         ("--seed", -1, "an integer >= 0"),
-        ("--threads", 0, "a positive integer"),
+        ("--threads", 0, "within 1..4096"),
+        ("--threads", 2**31, "within 1..4096"),
         ("--temperature", -0.5, "a number >= 0"),
         ("--temperature", "nan", "a number >= 0"),
     ],
 )
 def test_sample_refuses_numbers_out_of_range(option, value, rule, trained, fails):
     assert fails("sample", trained, option, value) == f"{option} must be {rule}, got {value}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--hidden", 3_000_000), ("--hidden", 2**41), ("--layers", 2_000_000), ("--layers", 2**62)],
+)
+def test_train_refuses_models_that_no_memory_holds(option, value, text, tmp_path, fails):
+    message = fails("train", "--text", text, "--out", tmp_path / "a.npz", option, value)
+    assert re.fullmatch(
+        r"--layers \d+ of --hidden \d+ must fit in this machine's memory of [\d,]+ GiB, "
+        r"got [\d,]+ GiB to train them",
+        message,
+    )
+    assert str(value) in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_memory_that_training_needs(cell, text):
+    run = charlm.Run.start(charlm.Config(cell=cell, layers=3, hidden=5), charlm.load_text(text))
+    arrays = [p for m in run.model.modules.values() for p in m.parameters.values()]
+    characters = len(run.model.vocabulary)
+    assert run.config.training_bytes(characters) == 4 * sum(a.nbytes for a in arrays)
+
+
+def test_memory_that_the_system_does_not_give(text, tmp_path, fails, monkeypatch):
+    monkeypatch.setattr(charlm, "_memory", lambda: 2**80)
+    arguments = ["train", "--text", text, "--out", tmp_path / "a.npz", "--hidden", 2**33]
+    message = fails(*arguments, code=1)
+    assert message.startswith("not enough memory: [lstm] weights must be addressable, got ")
+
+
+def test_epochs_that_cannot_be_counted(text, tmp_path, fails):
+    message = fails("train", "--text", text, *TINY, "--out", tmp_path / "a", "--epochs", 2**62)
+    assert message.startswith("--steps must be below 2**63, got ")
 
 
 def test_train_refuses_texts(tmp_path, fails):
@@ -415,6 +532,30 @@ def test_train_refuses_places_that_cannot_be_written(text, tmp_path, fails):
     assert message.startswith("--plot must end in one of ")
     assert message.endswith(f", got {plot}")
     assert not out.exists()
+
+
+def test_train_refuses_places_that_only_a_checkpoint_finds_out(text, tmp_path, fails, monkeypatch):
+    """Before a step is done: whatever a checkpoint would fail with."""
+    monkeypatch.setattr(charlm.Run, "train_step", None)
+    start = ["train", "--text", text, *TINY, "--out"]
+    rule = "--out must be a file that can be written, got"
+    assert fails(*start, os.devnull) == f"{rule} {os.devnull}"
+    os.mkfifo(tmp_path / "pipe")
+    assert fails(*start, tmp_path / "pipe") == f"{rule} {tmp_path / 'pipe'}"
+    # A name that is long enough for the temporary file to be impossible.
+    place = tmp_path / ("a" * 250)
+    assert fails(*start, place, code=1) == f"cannot write {place}: File name too long"
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    out = tmp_path / "old.npz"
+    out.write_bytes(b"old")
+    assert fails(*start, out, code=1) == f"cannot write {out}: No space left on device"
+    assert out.read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["old.npz", "pipe"]
 
 
 def test_train_stops_when_the_loss_is_lost(text, tmp_path, fails):
@@ -584,6 +725,51 @@ def test_info_prints_every_fact_on_its_own_aligned_line(tmp_path):
     assert facts["numpy"] == np.__version__
     assert facts["FASTRNN_ISA"] == "scalar"
     assert "KiB" in facts["caches"] or "unknown" in facts["caches"]
+
+
+def test_a_level_that_is_unknown(tmp_path):
+    process = start("info", cwd=tmp_path, FASTRNN_ISA="sse9")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert re.fullmatch(r"fastrnn: \[isa\] FASTRNN_ISA must be one of .+, got sse9\n", err)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_this"),
+    [
+        ("python -m fastrnn info", True),
+        ("python -mfastrnn", True),
+        ("python -u -W error -Xutf8 -bIm fastrnn.__main__ train -c x", True),
+        ("python -W -m -m fastrnn", True),
+        ("python program.py -m fastrnn", False),
+        ("python - -m fastrnn", False),
+        ("python -c pass -m fastrnn", False),
+        ("python -Wm fastrnn", False),
+        ("python -m cProfile -m fastrnn", False),
+        ("python -m", False),
+        ("python", False),
+        ("frozen-program train", False),
+    ],
+)
+def test_the_command_line_of_this_module(command, is_this):
+    assert cli._is_this(command.split()) == is_this
+
+
+@pytest.mark.parametrize("alter_sys", [False, True])
+def test_inside_another_program_that_program_is_not_run_again(alter_sys, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import runpy, sys\n"
+        "print('once', flush=True)\n"
+        "sys.argv[1:] = ['sample', 'missing.npz']\n"
+        f"runpy.run_module('fastrnn', run_name='__main__', alter_sys={alter_sys})\n"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "once\n")
+    assert done.stderr == "fastrnn: cannot read missing.npz: No such file or directory\n"
 
 
 def test_blas_gets_one_thread_unless_the_caller_chose(monkeypatch):

@@ -8,15 +8,17 @@ import io
 import math
 import os
 import platform
+import re
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 import fastrnn
-from fastrnn import charlm
+from fastrnn import _native, charlm
 
 _DEFAULT = charlm.Config()
 _SAMPLE_LENGTH = 400
@@ -120,10 +122,22 @@ def _writable(option: str, path: Path) -> None:
         raise charlm.UserError(f"{option} must be a file, got the folder {path}")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise charlm.UserError(f"{option} must be in a folder that can be written, got {path}")
+    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+        raise charlm.UserError(f"{option} must be a file that can be written, got {path}")
+
+
+def _use_threads(given: Mapping[str, Any]) -> None:
+    if "threads" not in given:
+        return
+    try:
+        fastrnn.set_num_threads(given["threads"])
+    except ValueError as error:
+        rule = str(error).partition(" n ")[2]
+        raise charlm.UserError(f"--threads {rule}") from None
 
 
 def _train(given: dict[str, Any]) -> None:
-    _at_least(given, 1, "threads", "epochs")
+    _at_least(given, 1, "epochs")
     _at_least(given, 0, "sample_length")
     plot = Path(given["plot"]) if "plot" in given else None
     if plot is not None:
@@ -131,8 +145,7 @@ def _train(given: dict[str, Any]) -> None:
         charlm.require_plot(plot)
     out = Path(given.get("out", given.get("resume", "charlm.npz")))
     _writable("--out", out)
-    if "threads" in given:
-        fastrnn.set_num_threads(given["threads"])
+    _use_threads(given)
 
     changes = {f.name: given[f.name] for f in dataclasses.fields(charlm.Config) if f.name in given}
     if "text" in changes:
@@ -161,6 +174,8 @@ def _train(given: dict[str, Any]) -> None:
             "give more with --steps or --epochs"
         )
 
+    run.rehearse_save(out)
+
     c = run.config
     parameters = sum(p.size for m in run.model.modules.values() for p in m.parameters.values())
     print(
@@ -185,12 +200,10 @@ def _train(given: dict[str, Any]) -> None:
 
 
 def _sample(given: dict[str, Any]) -> None:
-    _at_least(given, 1, "threads")
     _at_least(given, 0, "length", "seed")
     if not 0 <= given["temperature"] < math.inf:
         raise charlm.UserError(f"--temperature must be a number >= 0, got {given['temperature']}")
-    if "threads" in given:
-        fastrnn.set_num_threads(given["threads"])
+    _use_threads(given)
     model = charlm.Run.load(Path(given["checkpoint"])).model
     prompt = given.get("prompt", model.vocabulary.default_prompt())
     rng = np.random.default_rng(given["seed"])
@@ -221,10 +234,7 @@ def _show(key: str, value: Any) -> str:
 
 
 def _info(_: dict[str, Any]) -> None:
-    try:
-        build = fastrnn.build_info()
-    except ValueError as error:  # FASTRNN_ISA names no level
-        raise charlm.UserError(str(error)) from None
+    build = fastrnn.build_info()
     facts: dict[str, Any] = {"fastrnn": build["version"]}
     facts.update((key, value) for key, value in build.items() if key != "version")
     facts.update(
@@ -253,20 +263,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 2 for bad input, 1 for what failed on the way, 130 after Ctrl-C.
+        Exit status: 0, 2 for bad input, 1 for what failed on the way, 130 after Ctrl-C, 143 after
+        SIGTERM, 141 where nobody reads what is printed any more.
     """
     given = vars(_parser().parse_args(arguments))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a sample may not fit the terminal
     try:
+        return _run(given)
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+
+
+def _run(given: dict[str, Any]) -> int:
+    """One command, and what it ends with."""
+    try:
+        _check_level()
         given["run"](given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return 0
     except charlm.UserError as error:
-        print(f"fastrnn: {error}", file=sys.stderr)
-        return error.code
+        message, code = str(error), error.code
+    except MemoryError as error:
+        message, code = f"not enough memory: {error}", 1
     except KeyboardInterrupt as interrupt:
-        print(f"fastrnn: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return 130
-    return 0
+        message = str(interrupt) or "interrupted"
+        code = 128 + getattr(interrupt, "number", signal.SIGINT)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of standard output: files are seen to where they are used
+        message, code = f"cannot write: {error.strerror}", 1
+    print(f"fastrnn: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _check_level() -> None:
+    try:
+        _native.engine.level()
+    except ValueError as error:  # FASTRNN_ISA names none
+        raise charlm.UserError(str(error)) from None
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """Let what a stream cannot take be lost, so that Python does not speak of it at its exit."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _is_this(command: Sequence[str]) -> bool:
+    """Whether a command line of Python's is ``python [options] -m fastrnn ...``.
+
+    It is another where the module is run inside another program: by runpy, by a profiler.
+    """
+    rest = iter(command[1:])
+    for argument in rest:
+        # Flags without a value, then perhaps one that has a value, here or in the next place.
+        flags = re.fullmatch("-(?!-)([^cmWX]*)([cmWX]?)(.*)", argument, re.DOTALL)
+        if not flags or argument == "-":
+            return False
+        letter, value = flags[2], flags[3]
+        if letter and not value:
+            value = next(rest, "")
+        if letter in ("c", "m"):
+            return letter == "m" and value in ("fastrnn", "fastrnn.__main__")
+    return False
 
 
 def _one_blas_thread() -> None:
@@ -274,14 +339,21 @@ def _one_blas_thread() -> None:
 
     The head's products run in that BLAS, whose own threads spin between calls and so take the
     cores from the engine's: on two cores with any other load, products became 15 to 100 times
-    slower. The BLAS reads its variable while NumPy is imported, before this module runs.
+    slower. The BLAS reads its variable while NumPy is imported, before this module runs. A program
+    that runs this module inside itself is never started again.
     """
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-    if os.name == "posix" and sys.executable and not any(name in os.environ for name in names):
+    if os.name != "posix" or not sys.executable or any(name in os.environ for name in names):
+        return
+    if _is_this(sys.orig_argv):
         os.environ.update(dict.fromkeys(names, "1"))
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":
     _one_blas_thread()
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import importlib
 import json
@@ -20,6 +21,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 import zipfile
 import zlib
@@ -38,6 +40,7 @@ __all__ = [
     "Config",
     "Model",
     "Run",
+    "Stopped",
     "Streams",
     "UserError",
     "Vocabulary",
@@ -191,6 +194,7 @@ class Config:
         for name in ("layers", "hidden", "seq_len", "batch", "steps", "eval_every"):
             value = getattr(self, name)
             self._need(name, isinstance(value, int) and value > 0, "a positive integer")
+            self._need(name, value < 2**63, "below 2**63")
         self._need("cell", self.cell in _LAYERS, "one of " + ", ".join(_LAYERS))
         self._need("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         for name in ("lr", "clip"):
@@ -202,6 +206,18 @@ class Config:
         between = not self.dropout or self.layers > 1
         self._need("dropout", between, "0 for one layer, since it acts between layers")
         self._need("text", self.text is None or isinstance(self.text, str), "a file name")
+
+    def training_bytes(self, characters: int) -> int:
+        """Memory of the parameters, their gradients and Adam's two moments, in float32.
+
+        Parameters
+        ----------
+        characters : int
+            The size of the vocabulary.
+        """
+        rows = {"lstm": 4, "gru": 3, "rnn": 1}[self.cell] * self.hidden
+        columns = characters + self.hidden + 2 + (self.layers - 1) * (2 * self.hidden + 2)
+        return 4 * 4 * (rows * columns + characters * (self.hidden + 1))
 
     def _need(self, name: str, good: bool, rule: str) -> None:
         if not good:
@@ -292,7 +308,8 @@ class Model:
             if not np.isfinite(z).all():
                 raise UserError("the model gives logits that are not finite")
             if temperature > 0:
-                p = np.cumsum(np.exp((z - z.max()) / temperature))
+                with np.errstate(over="ignore"):  # by a temperature of next to nothing
+                    p = np.cumsum(np.exp((z - z.max()) / temperature))
                 ids = np.searchsorted(p, rng.random(1) * p[-1], side="right")
             else:
                 ids = np.argmax(z, keepdims=True)
@@ -333,10 +350,24 @@ class Run:
 
     @classmethod
     def start(cls, config: Config, text: str) -> Run:
-        """A new run on `text`."""
+        """A new run on `text`.
+
+        Raises
+        ------
+        UserError
+            No text; a model that this machine's memory cannot hold.
+        """
         if not text:
             raise UserError("the text is empty")
-        return cls(config, Vocabulary("".join(sorted(set(text)))), _hash(text))
+        vocabulary = Vocabulary("".join(sorted(set(text))))
+        # Asked before: a system may promise more than it has, and then ends the process.
+        need, have = config.training_bytes(len(vocabulary)), _memory()
+        if need > have:
+            raise UserError(
+                f"--layers {config.layers} of --hidden {config.hidden} must fit in this machine's "
+                f"memory of {have / 2**30:,.0f} GiB, got {need // 2**30:,} GiB to train them"
+            )
+        return cls(config, vocabulary, _hash(text))
 
     def split(self, text: str) -> tuple[Streams, Streams]:
         """The streams to train on and those to validate with (the end of the text).
@@ -379,7 +410,25 @@ class Run:
         """Write the checkpoint: to a temporary file beside `path`, which then takes its place.
 
         So `path` is at any moment whole, the old one or the new one.
+
+        Raises
+        ------
+        UserError
+            The checkpoint cannot be written.
         """
+        self._write(path, keep=True)
+
+    def rehearse_save(self, path: Path) -> None:
+        """Do all that `save` does and leave `path` as it is: what fails now would fail later.
+
+        Raises
+        ------
+        UserError
+            As `save`.
+        """
+        self._write(path, keep=False)
+
+    def _write(self, path: Path, keep: bool) -> None:
         header = {
             "format": _FORMAT,
             "fastrnn": fastrnn.__version__,
@@ -400,15 +449,19 @@ class Run:
 
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
+            if path.exists() and not path.is_file():  # a device or a pipe; it would be replaced
+                raise OSError(errno.EINVAL, "not a regular file")
             with open(temporary, "wb") as file:
                 np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            if keep:
+                os.replace(temporary, path)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}", code=1) from None
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a name that no file can have
+                temporary.unlink()
 
     @classmethod
     def load(cls, path: Path) -> Run:
@@ -484,6 +537,11 @@ class Run:
         return run
 
 
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -547,21 +605,47 @@ class _Progress:
             self._bar.close()
 
 
+class Stopped(KeyboardInterrupt):
+    """Training that a signal has ended; `number` is the signal's."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+# What a second signal does. (A second Ctrl-C is a KeyboardInterrupt, at once.)
+_SECOND: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+
+
 @contextlib.contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """Within: the first Ctrl-C is noted in the list; a second one raises KeyboardInterrupt."""
+    """Within: the first Ctrl-C or SIGTERM is noted in the list; a second one ends what goes on.
+
+    A signal that is ignored, as under nohup, stays so, and one whose handler is not Python's
+    stays with it. Outside the main thread, where Python lets no signal be handled, nothing is
+    noted.
+    """
     noted: list[int] = []
-    previous = signal.getsignal(signal.SIGINT)
+    previous = {number: signal.getsignal(number) for number in _SECOND}
+    if threading.current_thread() is not threading.main_thread():
+        previous = {}
+    previous = {n: by for n, by in previous.items() if by not in (signal.SIG_IGN, None)}
 
     def note(number: int, _: FrameType | None) -> None:
         noted.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in previous:
+            signal.signal(each, _SECOND[each])
 
-    signal.signal(signal.SIGINT, note)
+    for number in previous:
+        signal.signal(number, note)
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def train(run: Run, streams: Streams, held_out: Streams, out: Path) -> None:
@@ -581,33 +665,50 @@ def train(run: Run, streams: Streams, held_out: Streams, out: Path) -> None:
     UserError
         A loss that is no longer finite, a checkpoint that cannot be written. The last
         checkpoint stays.
-    KeyboardInterrupt
-        After Ctrl-C, once the step under way is done and the checkpoint written.
+    Stopped
+        A KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step under way is done and the
+        checkpoint written.
+    BrokenPipeError
+        Nobody reads what is printed any more; the checkpoint is written.
     """
-    c = run.config
-    with interrupts() as noted, contextlib.closing(_Progress(run)) as progress:
-        while run.step < c.steps and not noted:
-            loss = run.train_step(streams)
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"the loss is {loss} at step {run.step}; a smaller --lr may help", code=1
-                )
-            progress.update(loss)
-            if run.step % c.eval_every and run.step < c.steps:
-                continue
-            valid = run.model.evaluate(held_out, c.seq_len)
-            since = run.valid_losses[-1][0] if run.valid_losses else 0
-            mean = float(np.mean(run.train_losses[since:]))
-            run.valid_losses.append((run.step, valid))
-            progress.say(
-                f"step {run.step:6}  train {mean:.3f}  validation {valid:.3f} nats  "
-                f"= {valid / _LN2:.3f} bits/char"
-            )
-            run.save(out)
+    first = run.step
+    with interrupts() as noted:
+        try:
+            with contextlib.closing(_Progress(run)) as progress:
+                while run.step < run.config.steps and not noted:
+                    _train_on(run, streams, held_out, out, progress)
+        except BrokenPipeError:
+            if run.step > first:
+                run.save(out)
+            raise
         if noted:
             run.save(out)
     if noted:
-        raise KeyboardInterrupt(f"stopped at step {run.step}; checkpoint written to {out}")
+        message = f"stopped at step {run.step}; checkpoint written to {out}"
+        raise Stopped(message, noted[0])
+
+
+def _train_on(
+    run: Run, streams: Streams, held_out: Streams, out: Path, progress: _Progress
+) -> None:
+    """One step; where they are due, the validation and the checkpoint after it."""
+    c = run.config
+    loss = run.train_step(streams)
+    if not math.isfinite(loss):
+        raise UserError(f"the loss is {loss} at step {run.step}; a smaller --lr may help", code=1)
+    due = run.step % c.eval_every == 0 or run.step >= c.steps
+    if due:
+        valid = run.model.evaluate(held_out, c.seq_len)
+        since = run.valid_losses[-1][0] if run.valid_losses else 0
+        run.valid_losses.append((run.step, valid))
+        run.save(out)  # before anything is printed, which may fail
+    progress.update(loss)
+    if due:
+        mean = float(np.mean(run.train_losses[since:]))
+        progress.say(
+            f"step {run.step:6}  train {mean:.3f}  validation {valid:.3f} nats  "
+            f"= {valid / _LN2:.3f} bits/char"
+        )
 
 
 # --- plot --------------------------------------------------------------------------------------
