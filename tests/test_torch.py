@@ -768,6 +768,16 @@ def test_packed_sequences_of_the_wrong_kind() -> None:
     assert layer(good)[0].batch_sizes is good.batch_sizes
 
 
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("option", ["bias", "batch_first", "bidirectional"])
+def test_options_that_are_neither_true_nor_false(name: str, option: str) -> None:
+    make = getattr(ft, name)
+    for value in (np.array([1.0, 1.0]), "yes", 2.0, None):
+        with pytest.raises(TypeError, match=rf"\[{name.lower()}\] {option} must be True or False"):
+            make(3, 4, **{option: value})
+    assert getattr(make(3, 4, **{option: True}), option)
+
+
 def test_other_devices_name_the_missing_engine() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -60,6 +60,8 @@ def set_num_threads(n: int) -> None:
         `n` is not an integer.
     """
     try:
+        if isinstance(n, (bool, np.bool_)):
+            raise TypeError
         n = operator.index(n)
     except TypeError:
         raise TypeError(f"[set_num_threads] n must be an integer, got {reprlib.repr(n)}") from None

@@ -52,6 +52,19 @@ def size(op: str, name: str, n: Any) -> int:
     return number
 
 
+def flag(op: str, name: str, value: Any) -> bool:
+    """An option that is on or off: True or False, NumPy's too, or 1 or 0."""
+    if value is True or value is False:
+        return value
+    try:
+        number = int(value) if isinstance(value, np.bool_) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number not in (0, 1):
+        raise TypeError(f"[{op}] {name} must be True or False, got {reprlib.repr(value)}")
+    return number == 1
+
+
 def checkpoint_steps(op: str, recompute: Any) -> int:
     """Steps from one kept state to the next; 0 where everything is kept."""
     if isinstance(recompute, (bool, np.bool_)):

@@ -68,10 +68,9 @@ class Packed:
         )
         self.names = [name for name, _ in self.native.parameters]
         self.ready = {False: False, True: False}
-        if forward:
-            self.add(params, backward=False)
-        if backward:
-            self.add(params, backward=True)
+        uses = ("forward", forward), ("backward", backward)
+        for use in [name for name, wanted in uses if _arguments.flag(cell, name, wanted)]:
+            self.add(params, backward=use == "backward")
 
     def add(self, params: Mapping[str, np.ndarray], *, backward: bool) -> None:
         """Pack the same parameters for the other use too."""
@@ -153,7 +152,8 @@ def infer(
     """
     packed = _packed(cell, params, forward=True)
     lengths = _lengths_array(cell, lengths)
-    return packed.native.infer(x, state, lengths, resets, dropout_masks, bool(batch_first), out)
+    batch_first = _arguments.flag(cell, "batch_first", batch_first)
+    return packed.native.infer(x, state, lengths, resets, dropout_masks, batch_first, out)
 
 
 def forward(
@@ -188,7 +188,7 @@ def forward(
     if isinstance(state, list):
         state = tuple(state)
     masks: Any = tuple(dropout_masks) if isinstance(dropout_masks, list) else dropout_masks
-    batch_first = bool(batch_first)
+    batch_first = _arguments.flag(cell, "batch_first", batch_first)
     y, final, arrays = packed.native.forward(
         x, state, lengths, resets, masks, batch_first, steps, out
     )
@@ -247,7 +247,7 @@ def backward(
         tape.lengths,
         tape.resets,
         tape.masks,
-        bool(tape.batch_first),
+        _arguments.flag(cell, "batch_first of the tape", tape.batch_first),
         tape.y,
         tape.arrays,
         steps,

@@ -53,7 +53,8 @@ class Recurrent(Module):
     ValueError
         A size below 1, a probability outside 0..1, an unknown name.
     TypeError
-        A dtype that the device has no kernels for, a size that is not an integer.
+        A dtype that the device has no kernels for, a size that is not an integer, an option that
+        is neither True nor False.
     RuntimeError
         ``device="cuda"`` where there is no GPU, or no CuPy.
     """
@@ -79,10 +80,10 @@ class Recurrent(Module):
         self.input_size = _arguments.size(cell, "input_size", input_size)
         self.hidden_size = _arguments.size(cell, "hidden_size", hidden_size)
         self.num_layers = _arguments.size(cell, "num_layers", num_layers)
-        self.bias = bool(bias)
-        self.batch_first = bool(batch_first)
+        self.bias = _arguments.flag(cell, "bias", bias)
+        self.batch_first = _arguments.flag(cell, "batch_first", batch_first)
         self.dropout = _probability(cell, dropout)
-        self.bidirectional = bool(bidirectional)
+        self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
         self.recompute = _arguments.checkpoint_steps(cell, recompute)
         engine: Any = _native.engine if self.device == "cpu" else _driver
         native = engine.Weights(

@@ -295,6 +295,7 @@ class RNN(Recurrent, nn.RNN):
         recompute: bool | int = False,
     ) -> None:
         _refuse_projection("RNN", proj_size)
+        _check_flags("RNN", bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"[rnn] nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         super().__init__(
@@ -344,6 +345,7 @@ class GRU(Recurrent, nn.GRU):
         recompute: bool | int = False,
     ) -> None:
         _refuse_projection("GRU", proj_size)
+        _check_flags("GRU", bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         super().__init__(
             input_size,
             hidden_size,
@@ -391,6 +393,7 @@ class LSTM(Recurrent, nn.LSTM):
         *,
         recompute: bool | int = False,
     ) -> None:
+        _check_flags("LSTM", bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         super().__init__(
             input_size,
             hidden_size,
@@ -566,6 +569,11 @@ def _states_of(cell: str, hx: Any) -> tuple[Tensor, ...]:
 def _refuse_projection(name: str, proj_size: int) -> None:
     if proj_size:
         raise ValueError(f"[{name.lower()}] only the LSTM has proj_size, got {proj_size}")
+
+
+def _check_flags(name: str, **flags: Any) -> None:
+    for option, value in flags.items():
+        _arguments.flag(name.lower(), option, value)
 
 
 def _not_a_tensor(op: str, name: str, value: Any) -> TypeError:
