@@ -828,6 +828,61 @@ def test_recompute(make: Any, error: type[Exception], rule: str, recompute: Any)
     refused(error, f"recompute {rule}", lambda: make(4, 6, recompute=recompute), op_of(make))
 
 
+NO_FLAGS = [
+    np.array([1.0, 1.0]),
+    np.array([True]),
+    np.array([]),
+    "yes",
+    None,
+    1.0,
+    2,
+    -1,
+    [True],
+    {},
+]
+no_flags = pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+
+
+@no_flags
+@pytest.mark.parametrize("name", ["bias", "batch_first", "bidirectional"])
+@layers
+def test_what_is_neither_true_nor_false(make: Any, name: str, value: Any) -> None:
+    rule = f"{name} must be True or False"
+    refused(TypeError, rule, lambda: make(4, 6, **{name: value}), op_of(make))
+
+
+@no_flags
+def test_bias_of_a_cell_that_is_neither_true_nor_false(value: Any) -> None:
+    call = partial(fastrnn.GRUCell, 4, 6, bias=value)
+    refused(TypeError, "bias must be True or False", call, "gru")
+
+
+@no_flags
+def test_options_of_a_call_that_are_neither_true_nor_false(
+    data: Data, tape: functional.Tape, out: np.ndarray, value: Any
+) -> None:
+    rule = "batch_first must be True or False"
+    runs_refused(data, out, TypeError, rule, batch_first=value)
+    forged = replace(tape, batch_first=value)
+    call = partial(functional.backward, "lstm", data.params, forged, data.dy)
+    refused(TypeError, "batch_first of the tape must be True or False", call)
+    for name in ("forward", "backward"):
+        pack = partial(functional.pack, "lstm", data.params, **{name: value})
+        refused(TypeError, f"{name} must be True or False", pack)
+
+
+def test_other_ways_to_say_true() -> None:
+    for value in (True, 1, np.True_, np.int64(1), np.array(1)):
+        assert fastrnn.LSTM(4, 6, batch_first=value).batch_first is True
+    assert fastrnn.LSTM(4, 6, bias=np.False_).bias is False
+
+
+@pytest.mark.parametrize("n", [True, np.True_, 2.0, "2", None, np.array([2.0, 2.0])], ids=repr)
+def test_number_of_threads_that_is_no_integer(n: Any) -> None:
+    call = partial(fastrnn.set_num_threads, n)
+    refused(TypeError, "n must be an integer", call, "set_num_threads")
+
+
 @recomputes
 def test_recompute_of_a_call(
     data: Data, out: np.ndarray, error: type[Exception], rule: str, recompute: Any
@@ -984,7 +1039,7 @@ def child(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("level", ["sse9", "AVX2", " avx2", "avx2,avx512"])
+@pytest.mark.parametrize("level", ["sse9", "avx2,avx512", "a vx2"])
 def test_unknown_level_in_the_environment(level: str) -> None:
     done = child("import fastrnn; fastrnn.LSTM(4, 6)", FASTRNN_ISA=level)
     assert done.returncode == 1
@@ -997,6 +1052,13 @@ def test_level_in_the_environment_is_a_cap() -> None:
     for level in _native.engine.usable_levels():
         done = child("import fastrnn; print(fastrnn.build_info()['level'])", FASTRNN_ISA=level)
         assert (done.returncode, done.stdout.strip()) == (0, level), done.stderr
+
+
+@pytest.mark.parametrize("text", ["SCALAR", " Scalar\t", "\n", ""])
+def test_level_in_the_environment_in_any_letters(text: str) -> None:
+    done = child("import fastrnn; print(fastrnn.build_info()['level'])", FASTRNN_ISA=text)
+    wanted = text.strip().lower() or _native.engine.usable_levels()[-1]
+    assert (done.returncode, done.stdout.strip()) == (0, wanted), done.stderr
 
 
 def test_unknown_level() -> None:

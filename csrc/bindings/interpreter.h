@@ -44,24 +44,31 @@ class OthersGoOn {
   PyThreadState* state_;
 };
 
-// Null, with an ImportError, in any interpreter but the process's first.
-inline PyObject* in_main_interpreter(PyObject* (*begin)()) {
-  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return begin();
-  PyErr_SetString(PyExc_ImportError,
-                  "[import] fastrnn must be imported in the process's main interpreter, "
-                  "got a subinterpreter");
+// What an import ends with in any interpreter but the one that the process began with.
+constexpr char kNotMain[] =
+    "[import] fastrnn must be imported in the process's main interpreter, got a subinterpreter";
+inline bool in_main_interpreter() { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
+inline PyObject* begin_in_main(PyObject* (*begin)()) {
+  if (in_main_interpreter()) return begin();
+  PyErr_SetString(PyExc_ImportError, kNotMain);
   return nullptr;
 }
 
 }  // namespace fastrnn
 
-// What PYBIND11_MODULE is, for a module of the main interpreter alone: in another one pybind11's
-// own beginning may wait for the main one's lock for ever.
+// What PYBIND11_MODULE is, for a module of the main interpreter alone. Asked twice: until Python
+// 3.12 pybind11's own beginning would wait for the main one's lock for ever in another one; later
+// Python itself calls the first function in the main one, whoever imports.
 #define FASTRNN_MODULE(name, m) FASTRNN_MODULE_NAMED(name, m)
 #define FASTRNN_MODULE_NAMED(name, m) FASTRNN_MODULE_OF(name, name##_of_main, m)
-#define FASTRNN_MODULE_OF(name, inner, m)                 \
-  extern "C" PyObject* PyInit_##inner();                  \
-  extern "C" PYBIND11_EXPORT PyObject* PyInit_##name() {  \
-    return fastrnn::in_main_interpreter(&PyInit_##inner); \
-  }                                                       \
-  PYBIND11_MODULE(inner, m, pybind11::mod_gil_not_used())
+#define FASTRNN_MODULE_OF(name, inner, m)                                                 \
+  extern "C" PyObject* PyInit_##inner();                                                  \
+  extern "C" PYBIND11_EXPORT PyObject* PyInit_##name() {                                  \
+    return fastrnn::begin_in_main(&PyInit_##inner);                                       \
+  }                                                                                       \
+  static void fill_##name(pybind11::module_&);                                            \
+  PYBIND11_MODULE(inner, module, pybind11::mod_gil_not_used()) {                          \
+    if (!fastrnn::in_main_interpreter()) throw pybind11::import_error(fastrnn::kNotMain); \
+    fill_##name(module);                                                                  \
+  }                                                                                       \
+  void fill_##name(pybind11::module_& m)
