@@ -30,6 +30,18 @@ int index_of(const std::string& level) {
   return -1;
 }
 
+// What FASTRNN_ISA says, in small letters and without blanks around it; empty where it says nothing.
+std::string cap_of_environment() {
+  const char* text = std::getenv("FASTRNN_ISA");
+  std::string name = text ? text : "";
+  constexpr char kBlanks[] = " \t\r\n";
+  name.erase(0, name.find_first_not_of(kBlanks));
+  name.erase(name.find_last_not_of(kBlanks) + 1);
+  for (char& c : name)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return name;
+}
+
 std::string join(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -87,8 +99,8 @@ std::string level_in_use() {
     if (usable.empty())
       throw Error(Fault::kRuntime, "isa", "this build has no level that this processor can run");
     int level = index_of(usable.back());
-    const char* cap = std::getenv("FASTRNN_ISA");
-    if (cap && *cap) {
+    const std::string cap = cap_of_environment();
+    if (!cap.empty()) {
       const std::vector<std::string> built = built_levels();
       if (std::find(built.begin(), built.end(), cap) == built.end())
         throw Error(Fault::kValue, "isa",
