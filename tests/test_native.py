@@ -96,3 +96,47 @@ def test_level_can_be_capped() -> None:
             text=True,
         )
         assert done.stdout.strip() == level
+
+
+# Imports a module; then arithmetic of the process with a subnormal, and calls with special numbers.
+FOREIGN_FLAGS = """
+import importlib.util, sys
+import numpy as np
+import fastrnn
+from fastrnn import _native
+
+tiny = np.full(64, 1e-40, np.float32)
+before = (tiny * np.float32(1)).tobytes(), 5e-324 * float(sys.argv[2])
+spec = importlib.util.spec_from_file_location("_cpu", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+assert before == ((tiny * np.float32(1)).tobytes(), 5e-324 * float(sys.argv[2])), "flushed to zero"
+assert before[1] > 0
+
+def results():
+    _native.engine.use_level("scalar")
+    arrays = []
+    for make in (fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN):
+        for dtype in ("float32", "float64"):
+            layer = make(5, 7, dtype=dtype, seed=0)
+            x = np.random.default_rng(0).standard_normal((9, 4, 5)).astype(dtype)
+            x[2, 1], x[3, 2, 0], x[4, 3], x[1, 0] = np.nan, np.inf, np.finfo(dtype).tiny / 8, -0.0
+            y, _, tape = layer.forward(x)
+            dx, _, grads = layer.backward(tape, np.ones_like(y))
+            arrays += [y, dx, *grads.values()]
+    return [a.tobytes() for a in arrays], [np.isnan(a).any() for a in arrays]
+
+wanted = results()
+assert any(wanted[1])
+_native.engine = module
+assert results() == wanted, "other numbers"
+"""
+
+
+def test_flags_of_the_builder_change_nothing(native_build: Build) -> None:
+    """CXXFLAGS=-ffast-math: neither the numbers nor, by an import, a whole process.
+
+    The preset asks for it, so that the other tests of that build see it too.
+    """
+    (module,) = native_build("tests").glob("_cpu.*.so")
+    run([sys.executable, "-c", FOREIGN_FLAGS, str(module), "1"])
