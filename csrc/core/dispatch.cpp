@@ -30,7 +30,8 @@ int index_of(const std::string& level) {
   return -1;
 }
 
-// What FASTRNN_ISA says, in small letters and without blanks around it; empty where it says nothing.
+// What FASTRNN_ISA says, in small letters and without blanks around it; empty where it says
+// nothing.
 std::string cap_of_environment() {
   const char* text = std::getenv("FASTRNN_ISA");
   std::string name = text ? text : "";

@@ -178,12 +178,14 @@ def _train(given: dict[str, Any]) -> None:
 
     c = run.config
     parameters = sum(p.size for m in run.model.modules.values() for p in m.parameters.values())
+    # In one piece, also to a pipe whose reader goes after the first line.
     print(
         f"text   {c.text or 'help texts of Python'}: {len(text):,} characters, "
         f"{len(run.model.vocabulary)} of them distinct; {valid.targets.size:,} held out\n"
         f"model  {c.cell}, {c.layers} x {c.hidden} units, {parameters:,} parameters\n"
         f"run    steps {run.step} to {c.steps} of {c.batch} x {c.seq_len} characters, "
-        f"threads {fastrnn.get_num_threads()}",
+        f"threads {fastrnn.get_num_threads()}\n",
+        end="",
         flush=True,
     )
     charlm.train(run, train, valid, out)
