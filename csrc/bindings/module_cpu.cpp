@@ -48,7 +48,7 @@ template <class Run> void run_engine(const Spec& spec, double work, Run run) {
   try {
     run();
   } catch (const Interrupted&) {
-    release.reset();
+    others.reset();
     throw py::error_already_set();
   } catch (const std::bad_alloc&) {  // of the engine's own lists
     throw Error(Fault::kMemory, spec.op, "memory for the call must be available, got none");
