@@ -124,7 +124,6 @@ MUTANTS = [
      "!part.claimed.compare_exchange_strong(tasks, tasks + 1, std::memory_order_acq_rel)",
      "false", TEAM),
     ("cpu/team.cpp", "const FloatScope as_the_caller(state_);", "", TEAM),
-    ("cpu/team.cpp", "owner == Owner::kMissed || owner == Owner::kAway) &&", "false) &&", TEAM),
     ("cpu/team.cpp", "hurry(me);", "", TEAM),
     ("cpu/team.cpp", "if (now - polled_ < kPollAfter) return;", "", TEAM),
     ("cpu/team.cpp", "at_work.fetch_sub(members_ - left, std::memory_order_relaxed);", "", BUSY),
