@@ -7,6 +7,7 @@ with torch as its library, autograd, the compiler's operators, 16-bit dtypes.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -319,10 +320,30 @@ def test_frozen_layers_keep_what_they_were(gpu: Card) -> None:
     with torch.no_grad():
         before = layer(x)[0]
         layer.freeze()
-        layer.weight_hh_l0.zero_()
+        layer.weight_hh_l0.data.zero_()
         assert torch.equal(layer(x)[0], before)
         layer.unfreeze()
-        assert not torch.equal(layer(x)[0], before)
+        now = layer(x)[0]
+        assert not torch.equal(now, before)
+        layer.freeze()
+        layer.weight_hh_l0 += 1
+        assert not torch.equal(layer(x)[0], now)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_narrow_layers_freeze(
+    name: str, dtype: str, gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the engine has kernels for a 16-bit dtype, converting keeps the layer frozen."""
+    layer, x = getattr(ft, name)(3, 4), torch.randn(5, 2, 3).to(getattr(torch, dtype))
+    with torch.no_grad():
+        layer.freeze()
+        layer.to(x.dtype)
+        assert layer.frozen
+        expected = flat(copy.deepcopy(layer)(x))
+        monkeypatch.setattr(_driver, "infer_new", None)  # for weights that are not kept
+        assert all(map(torch.equal, flat(layer(x)), expected))
 
 
 def test_cells_and_recompute(gpu: Card) -> None:

@@ -360,13 +360,15 @@ def test_copies_and_pickles(name: str) -> None:
 
 def test_frozen_layers_keep_their_weights() -> None:
     layer = ft.GRU(3, 4)
+    assert not layer.frozen
     x = torch.randn(5, 2, 3)
     before = layer(x)[0].detach()
     layer.freeze()
+    assert layer.frozen
     with pytest.raises(RuntimeError, match=r"\[gru\] a frozen layer must be called under"):
         layer(x)
     with torch.no_grad():
-        layer.weight_hh_l0.zero_()
+        layer.weight_hh_l0.data.zero_()  # the one kind of write that nothing tells of
         assert torch.equal(layer(x)[0], before)
         assert not torch.equal(copy.deepcopy(layer)(x)[0], before)
         layer.freeze()
@@ -382,10 +384,164 @@ def test_frozen_layers_keep_their_weights() -> None:
         several = torch.vmap(lambda x: layer(x)[0])(xs)
         assert torch.equal(several[1], layer(xs[1])[0])
     layer.unfreeze()
+    assert not layer.frozen
     layer(x.double())
-    for refused in (ft.LSTM(3, 4, proj_size=2), ft.LSTM(3, 4, dtype=torch.bfloat16)):
-        with pytest.raises(RuntimeError, match="to be frozen"):
+    with torch.device("meta"):
+        nowhere = ft.RNN(3, 4)
+    for refused, got in (
+        (ft.LSTM(3, 4, proj_size=2), "proj_size"),
+        (ft.LSTM(3, 4, dtype=torch.bfloat16), "torch.bfloat16"),
+        (nowhere, "tensors of another kind"),
+    ):
+        with pytest.raises(RuntimeError, match=f"to be frozen, got {got}"):
             refused.freeze()
+        assert not refused.frozen
+
+
+def other_values(layer: Any) -> dict[str, Any]:
+    return {k: torch.randn_like(v) for k, v in layer.named_parameters()}
+
+
+def call_with_others(layer: Any, x: Any) -> Any:
+    return torch.func.functional_call(layer, other_values(layer), (x,))
+
+
+def new_parameter(layer: Any, x: Any) -> Any:
+    layer.weight_hh_l0 = torch.nn.Parameter(torch.randn_like(layer.weight_hh_l0))
+    return layer(x)
+
+
+def new_data(layer: Any, x: Any) -> Any:
+    """Twice, so that the memory of the first values could come back with the second ones."""
+    for _ in range(2):
+        layer.weight_hh_l0.data = torch.randn_like(layer.weight_hh_l0)
+    return layer(x)
+
+
+def in_place(layer: Any, x: Any) -> Any:
+    layer.bias_ih_l0[2:5] += 1
+    return layer(x)
+
+
+def in_place_in_inference_mode(layer: Any, x: Any) -> Any:
+    with torch.inference_mode():
+        layer.weight_ih_l0.mul_(0.5)
+        return layer(x)
+
+
+def optimiser_step(layer: Any, x: Any) -> Any:
+    for p in layer.parameters():
+        p.grad = torch.ones_like(p)
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+    return layer(x)
+
+
+def pruned(layer: Any, x: Any) -> Any:
+    from torch.nn.utils import prune
+
+    prune.l1_unstructured(layer, "weight_hh_l0", 0.5)
+    return layer(x)
+
+
+def parametrised(layer: Any, x: Any) -> Any:
+    class Double(torch.nn.Module):
+        def forward(self, w: Any) -> Any:
+            return 2 * w
+
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight_hh_l0", Double())
+    return layer(x)
+
+
+def loaded_by_assignment(layer: Any, x: Any) -> Any:
+    layer.load_state_dict(other_values(layer), assign=True)
+    return layer(x)
+
+
+GIVEN = [
+    call_with_others,
+    new_parameter,
+    new_data,
+    in_place,
+    in_place_in_inference_mode,
+    optimiser_step,
+    pruned,
+    parametrised,
+    loaded_by_assignment,
+]
+
+
+@pytest.mark.parametrize("change", GIVEN, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("name", LAYERS)
+def test_frozen_layers_compute_with_what_they_are_given(name: str, change: Any) -> None:
+    torch.manual_seed(2)
+    frozen = getattr(ft, name)(3, 4, bidirectional=True)
+    plain = copy.deepcopy(frozen)
+    frozen.freeze()
+    x = torch.randn(5, 2, 3)
+    with torch.no_grad():
+        before = frozen(x)[0]
+        assert torch.equal(before, plain(x)[0])
+        found = []
+        for layer in (frozen, plain):
+            torch.manual_seed(4)
+            found.append(change(layer, x)[0])
+        assert torch.equal(*found)
+        assert not torch.equal(found[0], before)
+        assert torch.equal(frozen(x)[0], plain(x)[0])
+
+
+def test_frozen_layers_pack_what_was_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = ft.LSTM(3, 4), torch.randn(2, 3)
+    packed = []
+    pack = _engine.pack
+    monkeypatch.setattr(_engine, "pack", lambda *a, **k: packed.append(1) or pack(*a, **k))
+    with torch.no_grad():
+        layer.freeze()
+        layer(x), layer(x)
+        assert len(packed) == 1
+        layer.weight_ih_l0 += 1
+        layer(x), layer(x)
+        assert len(packed) == 2
+
+
+def test_frozen_layers_give_gradients_of_other_parameters() -> None:
+    layer, x = ft.GRU(3, 4), torch.randn(5, 2, 3)
+    others = {k: v.requires_grad_() for k, v in other_values(layer).items()}
+    wanted = torch.func.functional_call(layer, others, (x,))[0].sum()
+    expected = torch.autograd.grad(wanted, list(others.values()))
+    layer.freeze()
+    loss = torch.func.functional_call(layer, others, (x,))[0].sum()
+    for a, b in zip(torch.autograd.grad(loss, list(others.values())), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_frozen_tensors_of_inference_mode() -> None:
+    with torch.inference_mode():
+        layer, x = ft.RNN(3, 4), torch.randn(2, 3)
+        expected = layer(x)[0]
+        layer.freeze()
+        assert torch.equal(layer(x)[0], expected)
+        layer.weight_hh_l0 = torch.nn.Parameter(torch.zeros(4, 4))
+        assert torch.equal(layer(x)[0], copy.deepcopy(layer)(x)[0])
+
+
+@pytest.mark.parametrize("other", ["bfloat16", "meta", "float64", "half_loaded"])
+def test_converting_a_frozen_model_is_all_or_nothing(other: str) -> None:
+    model = torch.nn.ModuleList([ft.GRU(3, 4), ft.LSTM(3, 4), torch.nn.Linear(2, 2)])
+    for layer in model[:2]:
+        layer.freeze()
+    if other == "half_loaded":  # one parameter of another dtype
+        values = {k: v.double() for k, v in model.state_dict().items() if "weight_hh" in k}
+        model.load_state_dict(values, strict=False, assign=True)
+        assert not any(layer.frozen for layer in model[:2])
+        return
+    model.to(other if other == "meta" else getattr(torch, other))
+    assert len({(p.dtype, p.device) for p in model.parameters()}) == 1
+    assert all(layer.frozen == (other == "float64") for layer in model[:2])
+    if other == "bfloat16":
+        x = torch.randn(5, 2, 3).bfloat16()
+        with torch.no_grad():
+            assert torch.equal(model[0](x)[0], copy.deepcopy(model[0])(x)[0])
 
 
 def test_frozen_layers_under_autocast() -> None:

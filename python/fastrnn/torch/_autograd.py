@@ -13,7 +13,7 @@ from . import _composite, _engine, _ops, _tracing
 from ._call import SIZES, Call, Inputs, wide
 
 _vjp: Any = torch.func.vjp  # its annotations know only calls with an auxiliary result
-_PLAIN = frozenset({Tensor, torch.nn.Parameter})
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 def is_plain(inputs: Inputs) -> bool:
@@ -29,7 +29,7 @@ def is_plain(inputs: Inputs) -> bool:
         tensors.append(inputs.lengths)
     if inputs.resets is not None:
         tensors.append(inputs.resets)
-    return _PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
+    return PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
 
 
 def needs_composite() -> bool:
@@ -249,8 +249,13 @@ def _each(
     return stacked, tuple(None if s is None else 0 for s in stacked)
 
 
-def layer(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Run the layers, with a graph where gradients are wanted; results as `_engine.infer`."""
+def layer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
+    """Run the layers, with a graph where gradients are wanted; results as `_engine.infer`.
+
+    `packed`: the parameters, packed, for a call that `is_direct`.
+    """
+    if packed is not None:
+        return _engine.infer(call, inputs, packed)
     compiling = torch.compiler.is_compiling()
     if call.projected or (not compiling and needs_composite()):
         return _composite.run(call, inputs)

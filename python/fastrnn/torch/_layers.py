@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from .. import _arguments
 from . import _autograd, _composite, _dynamo, _engine, _narrow, _tracing
-from ._call import NARROW, SIZES, Call, Inputs
+from ._call import SIZES, Call, Inputs
+from ._frozen import Frozen, reason_against
 
 
 class Recurrent(nn.RNNBase):
@@ -26,7 +28,7 @@ class Recurrent(nn.RNNBase):
 
     # Of the class, so that a module of torch's needs only another class to become one of ours.
     recompute: bool | int = False
-    _frozen: Any = None
+    _frozen: Frozen | None = None
     _narrows_under_autocast = True
     _torchs: type[nn.RNNBase]  # whose place it takes
 
@@ -88,34 +90,44 @@ class Recurrent(nn.RNNBase):
     def freeze(self) -> None:
         """Keep the weights packed: for serving, where no call has to pack them anew.
 
-        A frozen layer gives no gradients, and does not see what is written into its parameters
-        until `unfreeze`, or `freeze` again. Loading a state dict, moving and converting the module
-        freeze it anew. Copies and pickles are not frozen; compiled code, transforms of `torch.func`
-        and autocast pack at each call.
+        The packed weights serve the very tensors that the layer has now. What is written into them
+        in place, an optimiser's step say, is seen, and packed at the next call. A call that finds
+        other tensors in their place computes with those, packed for that call alone:
+        `torch.func.functional_call`, a new `Parameter`, parametrisations, pruning, ``.data = ...``.
+        Not seen is what torch itself does not count: writes through ``.data`` or an array that
+        shares the memory, and into tensors that were made in inference mode. After those call
+        `freeze` again.
+
+        Loading a state dict, moving and converting the module freeze it anew, or leave it as if
+        never frozen where the engine has no kernel for what it has become; `frozen` tells. Copies
+        and pickles are not frozen. Compiled code, transforms of `torch.func` and an autocast that
+        converts the parameters pack at each call. A frozen layer gives no gradients, unless it is
+        given other parameters.
+
+        The tensors are held until the layer is frozen anew or unfrozen.
 
         Raises
         ------
         RuntimeError
-            The engine has no kernel for the layer as it is: `proj_size`, or a dtype that it
-            computes in float32.
+            The engine has no kernel for the layer as it is: `proj_size`, a dtype that it computes
+            in float32, or parameters that are no plain tensors (sharded, fake, on ``meta``).
         """
-        parameters = tuple(p.detach() for p in self._parameters_in_order())
-        if self.proj_size or parameters[0].dtype in NARROW:
-            got = f"proj_size={self.proj_size}" if self.proj_size else str(parameters[0].dtype)
+        parameters = self._parameters_in_order()
+        if reason := reason_against(parameters, self.proj_size > 0):
             raise RuntimeError(
-                f"[{self._cell}] a layer must be of float32 or float64 and without projections to "
-                f"be frozen, got {got}"
+                f"[{self._cell}] a layer must have plain parameters of a dtype that the engine "
+                f"computes in, and no projections, to be frozen, got {reason}"
             )
-        try:
-            self._frozen = _engine.pack(
-                self._call(), parameters[0].device, parameters, forward=True, keep=True
-            )
-        except Exception as error:
-            _engine.raise_as_torch(error)
+        self._frozen = Frozen(self._call(), parameters)
 
     def unfreeze(self) -> None:
         """Read the parameters anew at each call again."""
         self._frozen = None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the layer keeps its weights packed; see `freeze`."""
+        return self._frozen is not None
 
     # ---- a call ---------------------------------------------------------------------------------
 
@@ -138,12 +150,12 @@ class Recurrent(nn.RNNBase):
     ) -> tuple[Tensor, Any, Tensor | None]:
         inputs = Inputs(x, lengths, resets, states, masks, self._parameters_in_order())
         call = self._call(len(inputs.states), len(inputs.masks), cells)
+        frozen = self._frozen
+        packed = None if frozen is None else self._packed_for(frozen, call, inputs)
         if _narrow.applies(inputs):
-            results = _narrow.layer(call, inputs, self._narrows_under_autocast)
-        elif self._frozen is not None and not torch.compiler.is_compiling():
-            results = self._run_frozen(call, inputs)
+            results = _narrow.layer(call, inputs, self._narrows_under_autocast, packed)
         else:
-            results = _autograd.layer(call, inputs)
+            results = _autograd.layer(call, inputs, packed)
         if not cells:
             return results[0], results[1] if len(results) == 2 else results[1:], None
         return results[0], results[1:-1], self._all_cells(results[-1], inputs)
@@ -158,15 +170,20 @@ class Recurrent(nn.RNNBase):
             cells = torch.where(runs[:, :, None], cells, 0.0)
         return cells.transpose(1, 2) if self.batch_first else cells
 
-    def _run_frozen(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+    def _packed_for(self, frozen: Frozen, call: Call, inputs: Inputs) -> Any:
+        """The weights that `freeze` keeps, where they serve this call."""
+        if torch.compiler.is_compiling() or not frozen.is_of(inputs.parameters):
+            return None
         if _autograd.wants_gradient(inputs):
             raise RuntimeError(
                 f"[{self._cell}] a frozen layer must be called under torch.no_grad() or after "
                 "unfreeze(), got tensors that require gradients"
             )
         if call.cells or not _autograd.is_direct(inputs):
-            return _autograd.layer(call, inputs)
-        return _engine.infer(call, inputs, self._frozen)
+            return None
+        if not frozen.is_current():
+            self._frozen = frozen = Frozen(call, inputs.parameters)
+        return frozen.packed
 
     def _run_packed(
         self, packed: PackedSequence, hx: Any, lengths: Any, resets: Any, cells: bool
@@ -249,9 +266,11 @@ class Recurrent(nn.RNNBase):
         self._freeze_anew()
 
     def _freeze_anew(self) -> None:
+        """Freeze what the layer has become; a conversion must not fail halfway through a model."""
         if self._frozen is not None:
             self.unfreeze()
-            self.freeze()
+            with contextlib.suppress(RuntimeError, ValueError):
+                self.freeze()
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

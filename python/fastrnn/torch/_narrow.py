@@ -6,6 +6,7 @@ Cell states are float32 inside in any case, and of the results' dtype outside, a
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,11 +35,11 @@ def _result_dtype(own: torch.dtype, kind: str, narrows: bool) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if narrows or kind == "cuda" else own
 
 
-def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
+def layer(call: Call, inputs: Inputs, narrows: bool, packed: Any = None) -> tuple[Tensor, ...]:
     """As `_autograd.layer`, in a narrow dtype or in float32.
 
     Results have the input's dtype, or under autocast, where `narrows` says so, autocast's: what
-    torch's own layers give.
+    torch's own layers give. `packed` is as in `_autograd.layer`: of use without a conversion.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
                 f"got {dtype} and {others.pop()}"
             )
     elif any(t.dtype not in (torch.float32, *NARROW) for t in floating):
-        return _autograd.layer(call, inputs)  # autocast leaves float64 alone
+        return _autograd.layer(call, inputs, packed)  # autocast leaves float64 alone
     else:
         dtype = _result_dtype(x.dtype, kind, narrows)
     inner = dtype
@@ -72,4 +73,6 @@ def layer(call: Call, inputs: Inputs, narrows: bool) -> tuple[Tensor, ...]:
         tuple(p.to(inner) for p in inputs.parameters),
     )
     with contextlib.nullcontext() if x.is_meta else torch.autocast(kind, enabled=False):
-        return tuple(r.to(dtype) for r in _autograd.layer(call, converted))
+        if inputs.parameters[0].dtype != inner:
+            packed = None
+        return tuple(r.to(dtype) for r in _autograd.layer(call, converted, packed))

@@ -1,0 +1,75 @@
+"""Weights that stay packed from call to call, and what tells whether they still are the layer's."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from torch import Tensor
+
+from . import _autograd, _engine
+from ._call import Call
+
+_version: Any = Tensor._version.__get__  # type: ignore[attr-defined]
+
+
+class Frozen:
+    """Packed weights, and the key that they are kept under.
+
+    The key is the tensors themselves, where their values lie, and how often they were written.
+    All are held: the id or the address of what is gone could come back as another tensor's.
+
+    Parameters
+    ----------
+    call : Call
+        Of the layer; its tensors do not matter.
+    parameters : tuple of Tensor
+        Packed at once.
+
+    Raises
+    ------
+    RuntimeError
+        No engine for their device, shapes that do not belong together, or no memory.
+    ValueError
+        Different dtypes.
+    """
+
+    __slots__ = ("addresses", "packed", "tensors", "values", "versions")
+
+    def __init__(self, call: Call, parameters: tuple[Tensor, ...]) -> None:
+        self.tensors = parameters
+        self.values = tuple(p.detach() for p in parameters)
+        self.addresses = [v.data_ptr() for v in self.values]
+        # Before packing: what another thread writes meanwhile must not count as packed. Tensors
+        # made in inference mode have no version: what is written into them is not seen.
+        self.versions = None if any(p.is_inference() for p in parameters) else _versions(parameters)
+        device = parameters[0].device
+        try:
+            self.packed: Any = _engine.pack(call, device, self.values, forward=True, keep=True)
+        except Exception as error:
+            _engine.raise_as_torch(error)
+
+    def is_of(self, parameters: tuple[Tensor, ...]) -> bool:
+        """Whether these are the tensors that were packed, with their values where they lay."""
+        return (
+            all(map(operator.is_, parameters, self.tensors))
+            and list(map(Tensor.data_ptr, parameters)) == self.addresses
+        )
+
+    def is_current(self) -> bool:
+        """Whether nothing that torch counts has been written into them since."""
+        return self.versions is None or _versions(self.tensors) == self.versions
+
+
+def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
+    return list(map(_version, tensors))
+
+
+def reason_against(parameters: tuple[Tensor, ...], projected: bool) -> str:
+    """Why there is nothing to pack of these parameters; empty where there is."""
+    first = parameters[0]
+    if projected:
+        return "proj_size"
+    if any(p.is_meta or p.is_neg() or type(p) not in _autograd.PLAIN for p in parameters):
+        return "tensors of another kind"
+    return "" if _engine.computes(first.dtype, first.device) else str(first.dtype)
