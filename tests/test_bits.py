@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,48 @@ def test_step_by_step(cell: str, dtype: str, level: str) -> None:
     assert_same_bits(stepped, whole[: 2 + 2 * n])
 
 
+# Units for every way that sums are cut, whole vectors and edges, narrower than a strip and wider.
+STEPS = [(1, 1), (3, 7), (16, 16), (21, 37), (64, 64), (70, 150)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", cells())
+def test_step_without_packing(cell: str, dtype: str, level: str) -> None:
+    """A call for one step reads the parameters as they lie, to the bits of packed weights."""
+    engine = _native.engine
+    for n, ((I, H), (L, D)) in enumerate(itertools.product(STEPS, ((1, 1), (2, 2)))):
+        B = (1, 8, 2, 1, 5)[n % 5]
+        bias, batch_first, state = n % 3 > 0, n % 4 < 2, n % 5 < 4
+        case = Case(cell, 1, B, I, H, dtype, D, L, bias, batch_first, state=state)
+        data = make_data(case)
+        given = (data.x, data.state, None, None, None, batch_first)
+        params = tuple(data.params.values())
+        y, final = engine.pack_new(cell, L, D, params, True, False).infer(*given, None)
+        wanted = [y, *flat_state(final)]
+        for spread in (np.asarray, _rows_apart, np.asfortranarray):
+            y, final = engine.infer_new(cell, L, D, tuple(map(spread, params)), *given)
+            assert_same_bits([y, *flat_state(final)], wanted)
+        if L == D == 1 and state:
+            x, before = data.x.reshape(B, I), tuple(s[0] for s in flat_state(data.state))
+            after = engine.step_new(cell, params, x, before if len(before) > 1 else before[0])
+            assert_same_bits([s[None] for s in after], wanted[1:])
+
+
+def test_step_of_weights_that_are_no_numbers(level: str) -> None:
+    """Zeros of a state that is not given are multiplied too."""
+    engine = _native.engine
+    w_ih, w_hh = np.full((64, 4), -0.0, np.float32), np.full((64, 16), np.inf, np.float32)
+    x = np.zeros((1, 1, 4), np.float32)
+    given = (x, None, None, None, None, False)
+    for cell in ("rnn_tanh", "lstm"):
+        rows = 64 if cell == "lstm" else 16
+        params = (w_ih[:rows], w_hh[:rows])
+        a = engine.infer_new(cell, 1, 1, params, *given)
+        b = engine.pack_new(cell, 1, 1, params, True, False).infer(*given, None)
+        assert_same_bits([a[0], *flat_state(a[1])], [b[0], *flat_state(b[1])])
+        assert np.isnan(a[0]).all()
+
+
 @pytest.mark.parametrize("cell", cells())
 def test_resets_are_pieces(cell: str, level: str) -> None:
     """A row with resets gives exactly what its pieces give alone, in both directions."""
@@ -229,6 +272,14 @@ def _spaced(a: np.ndarray) -> np.ndarray:
     wide = np.zeros([2 * n for n in a.shape], a.dtype)
     wide[(slice(None, None, 2),) * a.ndim] = a
     return wide[(slice(None, None, 2),) * a.ndim]
+
+
+def _rows_apart(a: np.ndarray) -> np.ndarray:
+    """The same values; a matrix's rows stay contiguous."""
+    wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
+    part = wide[..., : a.shape[-1]] if a.ndim > 1 else wide[::2]
+    part[...] = a
+    return part
 
 
 def _rows(state: Any, row: slice) -> Any:

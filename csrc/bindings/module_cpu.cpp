@@ -87,24 +87,33 @@ void pack(PyWeights& w, py::tuple parameters, bool backward) {
   pack_views(w, views_of(w.caller(), "a parameter", parameters, kept), backward);
 }
 
-// Weights of the sizes that the parameters have, packed: what a call with parameters of another
-// library begins with.
+// Weights of the sizes that a call's parameters have, not packed yet, and the parameters: what a
+// call with parameters of another library begins with.
+struct New {
+  std::unique_ptr<PyWeights> weights;
+  std::vector<View> parameters;
+  Kept kept;
+
+  New(const std::string& cell, int64_t layers, int64_t directions, py::tuple given) {
+    Spec named{};
+    named.op = cell;
+    const Caller caller{named, given.empty() ? nullptr : dlpack::exchange_of(given[0])};
+    parameters = views_of(caller, "a parameter", given, kept);
+    const Spec sizes = sizes_of(cell, layers, directions, parameters);
+    weights = new_weights(cell, dtype_name(sizes.kind, sizes.element_bytes), layers, directions,
+                          sizes.inputs, sizes.units, sizes.bias);
+    weights->exchange = caller.exchange;
+  }
+};
+
 std::unique_ptr<PyWeights> pack_new(const std::string& cell, int64_t layers, int64_t directions,
                                     py::tuple parameters, bool forward, bool backward,
                                     int threads) {
-  Spec named{};
-  named.op = cell;
-  const Caller caller{named, parameters.empty() ? nullptr : dlpack::exchange_of(parameters[0])};
-  Kept kept;
-  const std::vector<View> views = views_of(caller, "a parameter", parameters, kept);
-  const Spec sizes = sizes_of(cell, layers, directions, views);
-  auto made = new_weights(cell, dtype_name(sizes.kind, sizes.element_bytes), layers, directions,
-                          sizes.inputs, sizes.units, sizes.bias);
-  made->exchange = caller.exchange;
+  New made(cell, layers, directions, parameters);
   const TeamLimit limit(threads);
-  if (forward) pack_views(*made, views, false);
-  if (backward) pack_views(*made, views, true);
-  return made;
+  if (forward) pack_views(*made.weights, made.parameters, false);
+  if (backward) pack_views(*made.weights, made.parameters, true);
+  return std::move(made.weights);
 }
 
 // The shape that y will have.
@@ -124,7 +133,6 @@ Problem prepare(const PyWeights& w, ForwardCall& call, py::handle x, py::handle 
                 py::handle lengths, py::handle resets, py::handle masks, bool batch_first,
                 int64_t recompute, py::object* out, Kept& kept) {
   const Spec& spec = w.spec();
-  require_packed(w, false);
   inputs_of(w.caller(), call, x, state, lengths, resets, masks, batch_first, recompute, kept);
   const Problem p = check_input(spec, call.x, batch_first, recompute);
   if (out->is_none())
@@ -155,10 +163,21 @@ View with_one(const View& view) {
   return more;
 }
 
+// Forward from the parameters, which are packed first unless it is a step that needs no packing.
+void run_new(const New& made, const ForwardCall& call, const Problem& p) {
+  PyWeights& w = *made.weights;
+  const bool steps = takes_step(w.spec(), made.parameters, call);
+  if (!steps) pack_views(w, made.parameters, false);
+  run_engine(w.spec(), work(w.spec(), p.T * p.B),
+             [&] { steps ? step(w, made.parameters, call) : forward(w, call); });
+}
+
 // One step of one layer: x (B, I) or (I,), states (B, H) or (H,); the states after it.
-py::tuple run_step(const PyWeights& w, py::handle x, py::handle state) {
+py::tuple step_new(const std::string& cell, py::tuple parameters, py::handle x, py::handle state,
+                   int threads) {
+  const New made(cell, 1, 1, parameters);
+  const PyWeights& w = *made.weights;
   const Spec& spec = w.spec();
-  require_packed(w, false);
   ForwardCall call;
   Kept kept;
   inputs_of(w.caller(), call, x, state, py::none(), py::none(), py::none(), false, 0, kept);
@@ -172,7 +191,8 @@ py::tuple run_step(const PyWeights& w, py::handle x, py::handle state) {
     after[k] = make_result(w.caller(), shape, &view);
     view = with_one(view);
   }
-  run_engine(spec, work(spec, p.B), [&] { forward(w, call); });
+  const TeamLimit limit(threads);
+  run_new(made, call, p);
   return after;
 }
 
@@ -180,6 +200,7 @@ py::tuple run_step(const PyWeights& w, py::handle x, py::handle state) {
 py::tuple run_infer(const PyWeights& w, py::handle x, py::handle state, py::handle lengths,
                     py::handle resets, py::handle masks, bool batch_first, py::object out,
                     int threads) {
+  require_packed(w, false);
   ForwardCall call;
   Kept kept;
   const Problem p = prepare(w, call, x, state, lengths, resets, masks, batch_first, 0, &out, kept);
@@ -189,18 +210,20 @@ py::tuple run_infer(const PyWeights& w, py::handle x, py::handle state, py::hand
   return py::make_tuple(out, final);
 }
 
-// What pack_new and then infer do: one call where a step is all that is asked for.
+// What pack_new and then infer do.
 py::tuple infer_new(const std::string& cell, int64_t layers, int64_t directions,
                     py::tuple parameters, py::handle x, py::handle state, py::handle lengths,
                     py::handle resets, py::handle masks, bool batch_first, int threads) {
-  const auto w = pack_new(cell, layers, directions, parameters, true, false, threads);
-  return run_infer(*w, x, state, lengths, resets, masks, batch_first, py::none(), threads);
-}
-py::tuple step_new(const std::string& cell, py::tuple parameters, py::handle x, py::handle state,
-                   int threads) {
-  const auto w = pack_new(cell, 1, 1, parameters, true, false, threads);
+  const New made(cell, layers, directions, parameters);
+  const PyWeights& w = *made.weights;
+  ForwardCall call;
+  Kept kept;
+  py::object y = py::none();
+  const Problem p = prepare(w, call, x, state, lengths, resets, masks, batch_first, 0, &y, kept);
+  const py::object final = make_states(w.caller(), p, call.final);
   const TeamLimit limit(threads);
-  return run_step(*w, x, state);
+  run_new(made, call, p);
+  return py::make_tuple(y, final);
 }
 
 // The same, and the tape's three arrays.
@@ -208,6 +231,7 @@ py::tuple run_forward(const PyWeights& w, py::handle x, py::handle state, py::ha
                       py::handle resets, py::handle masks, bool batch_first, int64_t recompute,
                       py::object out, int threads) {
   const Spec& spec = w.spec();
+  require_packed(w, false);
   ForwardCall call;
   Kept kept;
   const Problem p =

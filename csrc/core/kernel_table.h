@@ -98,6 +98,23 @@ struct BackwardPass {
   int64_t scratch_stride;
 };
 
+// One step of a few rows in one direction of one layer, from the parameters as they lie.
+constexpr int kStepRows = 8;
+struct StepPass {
+  int64_t I, H;
+  int rows;  // at most kStepRows
+  const void* x;
+  int64_t x_stride;         // here and below: from row to row
+  const void *w_ih, *w_hh;  // (G*H, I), (G*H, H); rows contiguous
+  int64_t ih_row, hh_row;   // strides of their rows
+  const void *b_ih, *b_hh;  // (G*H) or null
+  int64_t b_ih_stride, b_hh_stride;
+  const void* initial[kMaxStates];
+  int64_t initial_stride[kMaxStates];
+  void *y, *final[kMaxStates];  // out; null where not wanted
+  int64_t y_stride, final_stride[kMaxStates];
+};
+
 // Everything the engine knows of one cell at one instruction set and element type.
 struct KernelEntry {
   const char* cell;
@@ -114,6 +131,8 @@ struct KernelEntry {
   int64_t forward_state, backward_state;
   Need (*forward)(const ForwardPass*, const Share*, void* state, int first);
   Need (*backward)(const BackwardPass*, const Share*, void* state, int first);
+  // Each of `members` does its part; they need not meet.
+  void (*step)(const StepPass*, int member, int members);
   // Elements that a packed w_ih or w_hh takes: gate panels over K, matrix panels over (K, N).
   int64_t (*gates_size)(int64_t H, int64_t K);
   int64_t (*matrix_size)(int64_t K, int64_t N);

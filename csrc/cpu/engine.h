@@ -62,6 +62,11 @@ struct Usage {
 void forward(const Weights& weights, const ForwardCall& call);
 void backward(const Weights& weights, const BackwardCall& call);
 
+// What packing the parameters and forward() do, to the same bits, without packing: for a single
+// step, where that is less work. Does a call ask for such a step, and do the weights lie right?
+bool takes_step(const Spec& spec, const std::vector<View>& parameters, const ForwardCall& call);
+void step(const Weights& weights, const std::vector<View>& parameters, const ForwardCall& call);
+
 // The plans of a call of this size, all rows of full length, without masks.
 Usage forward_usage(const Weights& weights, const Problem& problem, bool keep_tape);
 Usage backward_usage(const Weights& weights, const Problem& problem);

@@ -26,10 +26,6 @@ constexpr int kAccumulators = 12;  // of 16 registers
 constexpr int kMaxVectors = 4;
 constexpr int kMaxRows = 8;
 
-// Accumulators stay in registers only if the loops over them are unrolled early; g++ 11 has to be
-// told.
-#define FASTRNN_UNROLL _Pragma("GCC unroll 8")
-
 constexpr int min_of(int a, int b) { return a < b ? a : b; }
 // Rows of the largest tile with n vectors that fits the registers.
 constexpr int rows_for(int n) { return min_of(kAccumulators / n, kMaxRows); }

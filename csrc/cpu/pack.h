@@ -76,7 +76,7 @@ template <class Cell, class T> struct Packing {
   static void pack_block(const T* w, int64_t row, int64_t col, int64_t units, int64_t K, T* out,
                          int64_t step) {
     if (col == 1)
-      for (int64_t k = 0; k < K; k += L)
+      for (int64_t k = pack_strips(w, row, units, K, out, step); k < K; k += L)
         pack_square(w + k, row, units, least(L, K - k), out + k * step, step);
     else if (row == 1)
       for (int64_t k = 0; k < K; ++k) load_some(w + k * col, units).store(out + k * step);
@@ -86,6 +86,19 @@ template <class Cell, class T> struct Packing {
           out[k * step + lane] = lane < units ? w[lane * row + k * col] : T(0);
   }
 
+  // As far as whole strips go; how far that is.
+  static int64_t pack_strips(const T* w, int64_t row, int64_t units, int64_t K, T* out,
+                             int64_t step) {
+    int64_t k = 0;
+    for (; units == L && k + kStrip<T> <= K; k += kStrip<T>) {
+      Vec<T> v[kStrip<T>];
+      load_strip(w + k, row, v);
+      FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i) v[i].store(out + (k + i) * step);
+    }
+    return k;
+  }
+
+  // What strips leave: at an edge, of rows or of k.
   static void pack_square(const T* w, int64_t row, int64_t units, int64_t n, T* out, int64_t step) {
     Vec<T> v[L];
     for (int64_t lane = 0; lane < L; ++lane)
@@ -119,19 +132,29 @@ template <class Cell, class T> struct Packing {
 
   static void pack_bias(const void* b_ih_, int64_t ih, const void* b_hh_, int64_t hh, int64_t H,
                         void* bias_x_, void* bias_r_) {
-    const T* b_ih = static_cast<const T*>(b_ih_);
-    const T* b_hh = static_cast<const T*>(b_hh_);
     T* bias_x = static_cast<T*>(bias_x_);
     T* bias_r = static_cast<T*>(bias_r_);
     for (int64_t block = 0; block < blocks_of(H, L); ++block)
-      for (int64_t g = 0; g < G; ++g)
-        for (int64_t lane = 0; lane < L; ++lane, ++bias_x, ++bias_r) {
-          const int64_t u = block * L + lane;
-          const T x = u < H && b_ih ? b_ih[(g * H + u) * ih] : T(0);
-          const T r = u < H && b_hh ? b_hh[(g * H + u) * hh] : T(0);
-          *bias_x = Planes<Cell>::is_split(g) ? x : x + r;
-          *bias_r = Planes<Cell>::is_split(g) ? r : T(0);
-        }
+      for (int g = 0; g < G; ++g, bias_x += L, bias_r += L)
+        pack_bias_of(static_cast<const T*>(b_ih_), ih, static_cast<const T*>(b_hh_), hh, H, block,
+                     g, bias_x, bias_r);
+  }
+
+  // What the chains of a block of units start from, in one gate.
+  static void pack_bias_of(const T* b_ih, int64_t ih, const T* b_hh, int64_t hh, int64_t H,
+                           int64_t block, int g, T* bias_x, T* bias_r) {
+    const int64_t first = g * H + block * L, units = least(L, H - block * L);
+    const Vec<T> x = bias_of(b_ih, ih, first, units), r = bias_of(b_hh, hh, first, units);
+    (Planes<Cell>::is_split(g) ? x : x + r).store(bias_x);
+    (Planes<Cell>::is_split(g) ? r : Vec<T>(T(0))).store(bias_r);
+  }
+  static Vec<T> bias_of(const T* b, int64_t stride, int64_t first, int64_t units) {
+    if (!b) return Vec<T>(T(0));
+    if (stride == 1) return load_some(b + first, units);
+    T lanes[L];
+    for (int64_t lane = 0; lane < L; ++lane)
+      lanes[lane] = lane < units ? b[(first + lane) * stride] : T(0);
+    return Vec<T>::load(lanes);
   }
 };
 

@@ -358,13 +358,22 @@ TeamLimit::TeamLimit(int n) : before_(limit_of_call) {
 TeamLimit::~TeamLimit() { limit_of_call = before_; }
 
 Lease::Lease(int members) : members_(members) {
+  if (members == 0) return;
   const int others = at_work.fetch_add(members, std::memory_order_relaxed);
   const int left = std::max(1, processors() - others);
   if (members_ <= left || members_ == 1) return;
   at_work.fetch_sub(members_ - left, std::memory_order_relaxed);
   members_ = left;
 }
-Lease::~Lease() { at_work.fetch_sub(members_, std::memory_order_relaxed); }
+Lease::~Lease() {
+  if (members_ > 0) at_work.fetch_sub(members_, std::memory_order_relaxed);
+}
+
+Lease lease_for_reading(int64_t bytes) {
+  constexpr int64_t kBytesOfAMember = int64_t{1} << 19;  // fewer are not worth waking one for
+  const int64_t wanted = bytes / kBytesOfAMember;
+  return Lease(wanted > 1 ? static_cast<int>(std::min<int64_t>(available_threads(), wanted)) : 0);
+}
 
 void set_num_threads(int n) { num_threads = n; }
 

@@ -57,18 +57,22 @@ Available available();
 int available_threads();
 
 // Members of a call's team. While it lives, they are taken from what other threads' calls find
-// available. Fewer than asked for where others were quicker.
+// available. Fewer than asked for where others were quicker; 0: the calling thread alone, for so
+// short a time that others need not know.
 class Lease {
  public:
   explicit Lease(int members);
   ~Lease();
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
-  int members() const { return members_; }
+  int members() const { return members_ > 1 ? members_ : 1; }
 
  private:
   int members_;
 };
+
+// For work that takes as long as reading so many bytes of weights once.
+Lease lease_for_reading(int64_t bytes);
 
 // While it lives, calls of this thread use at most n threads; 0 changes nothing.
 class TeamLimit {

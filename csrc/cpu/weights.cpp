@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <memory>
-#include <optional>
 
 #include "../core/dispatch.h"
 #include "../core/error.h"
@@ -40,8 +39,6 @@ struct PackAll {
     return Need::kEnd;
   }
 };
-// Packing less is not worth waking another member for.
-constexpr int64_t kBytesOfAMember = int64_t{1} << 19;
 
 }  // namespace
 
@@ -108,12 +105,8 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
         k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
       }
     }
-  const int64_t wanted = bytes / kBytesOfAMember;
-  std::optional<Lease> lease;
-  if (wanted > 1) {
-    lease.emplace(static_cast<int>(std::min<int64_t>(available_threads(), wanted)));
-    all.members = lease->members();
-  }
+  const Lease lease = lease_for_reading(bytes);
+  all.members = lease.members();
   run_job({all.members, 1, &all, PackAll::task});
 
   const Panels* none = nullptr;

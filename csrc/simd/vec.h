@@ -11,6 +11,9 @@
 
 #define FASTRNN_INLINE inline __attribute__((always_inline))
 
+// Registers stay registers only if the loops over them are unrolled early; g++ 11 has to be told.
+#define FASTRNN_UNROLL _Pragma("GCC unroll 8")
+
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
@@ -83,6 +86,18 @@ template <class T, int n> FASTRNN_INLINE void transpose(Vec<T> (&v)[n]) {
       lanes[j][i] = below;
     }
   for (int i = 0; i < n; ++i) v[i] = Vec<T>::load(lanes[i]);
+}
+
+// Columns that are loaded at once from a matrix whose rows become lanes: 128 bits of each row.
+template <class T> constexpr int kStrip = 16 / sizeof(T);
+
+// As many rows as lanes, from p on, `row` elements apart: lane i of vector k is element k of row i.
+template <class T> FASTRNN_INLINE void load_strip(const T* p, int64_t row, Vec<T> (&v)[kStrip<T>]) {
+  constexpr int L = Vec<T>::kLanes;
+  T columns[kStrip<T>][L];
+  for (int lane = 0; lane < L; ++lane)
+    for (int k = 0; k < kStrip<T>; ++k) columns[k][lane] = p[lane * row + k];
+  for (int k = 0; k < kStrip<T>; ++k) v[k] = Vec<T>::load(columns[k]);
 }
 
 }  // namespace FASTRNN_ISA

@@ -82,5 +82,31 @@ FASTRNN_INLINE void transpose(Vec<double> (&v)[4]) {
   }
 }
 
+// Loads put two rows of 128 bits into one register, so that shuffles need not cross lanes: those
+// have one port, loads have others.
+FASTRNN_INLINE __m256 load_halves(const float* p, int64_t apart) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + apart), 1);
+}
+FASTRNN_INLINE __m256d load_halves(const double* p, int64_t apart) {
+  return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd(p + apart), 1);
+}
+FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) {
+  const __m256 a = load_halves(p, 4 * row), b = load_halves(p + row, 4 * row);
+  const __m256 c = load_halves(p + 2 * row, 4 * row), d = load_halves(p + 3 * row, 4 * row);
+  const __m256d low = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+  const __m256d high = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+  const __m256d low2 = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+  const __m256d high2 = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+  v[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2));
+  v[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
+  v[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
+  v[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
+}
+FASTRNN_INLINE void load_strip(const double* p, int64_t row, Vec<double> (&v)[2]) {
+  const __m256d a = load_halves(p, 2 * row), b = load_halves(p + row, 2 * row);
+  v[0] = _mm256_unpacklo_pd(a, b);
+  v[1] = _mm256_unpackhi_pd(a, b);
+}
+
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -95,5 +95,37 @@ FASTRNN_INLINE void transpose(Vec<double> (&v)[8]) {
   transpose_blocks(v);
 }
 
+// Loads put four rows of 128 bits into one register, so that shuffles need not cross lanes, and
+// half as many do: shuffles have one port, loads have others.
+FASTRNN_INLINE __m512 load_quarters(const float* p, int64_t apart) {
+  __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + apart), 1);
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 2 * apart), 2);
+  return _mm512_insertf32x4(v, _mm_loadu_ps(p + 3 * apart), 3);
+}
+FASTRNN_INLINE __m512d load_quarters(const double* p, int64_t apart) {
+  __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd(p));
+  v = _mm512_insertf64x2(v, _mm_loadu_pd(p + apart), 1);
+  v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 2 * apart), 2);
+  return _mm512_insertf64x2(v, _mm_loadu_pd(p + 3 * apart), 3);
+}
+FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) {
+  const __m512 a = load_quarters(p, 4 * row), b = load_quarters(p + row, 4 * row);
+  const __m512 c = load_quarters(p + 2 * row, 4 * row), d = load_quarters(p + 3 * row, 4 * row);
+  const __m512d low = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+  const __m512d high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+  const __m512d low2 = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+  const __m512d high2 = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+  v[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+  v[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+  v[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+  v[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+}
+FASTRNN_INLINE void load_strip(const double* p, int64_t row, Vec<double> (&v)[2]) {
+  const __m512d a = load_quarters(p, 2 * row), b = load_quarters(p + row, 2 * row);
+  v[0] = _mm512_unpacklo_pd(a, b);
+  v[1] = _mm512_unpackhi_pd(a, b);
+}
+
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

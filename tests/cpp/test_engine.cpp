@@ -237,6 +237,33 @@ template <class T> void run_case(const Case& c, double tolerance) {
   }
 }
 
+// One step from the parameters as they lie has the bits of one from packed weights.
+template <class T> void run_step(Case c) {
+  c.T = 1, c.B = between(1, kStepRows), c.lengths = c.resets = c.masks = false;
+  for (const std::string& level : usable_levels()) {
+    use_level(level);
+    Weights packed(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
+    const Inputs<T> in(c, packed.spec());
+    set_num_threads(1);
+    const Results<T> expected(in, &packed, false);
+    for (int threads = 1; threads <= 3; ++threads) {
+      set_num_threads(threads);
+      Results<T> found = expected;
+      for (Array<T>& a : found.arrays) a.random(1);
+      const Weights w(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
+      ForwardCall call;
+      in.common(&call);
+      call.y = found.arrays[0].view();
+      for (int64_t i = 0; i < in.spec.states; ++i) call.final[i] = found.arrays[1 + i].view();
+      const std::string name = name_of(c, level);
+      EXPECT(takes_step(w.spec(), in.parameter_views(), call), "%s: is no step", name.c_str());
+      step(w, in.parameter_views(), call);
+      EXPECT(found.same_bits(expected, found.arrays.size()),
+             "%s: other bits of a step with %d threads", name.c_str(), threads);
+    }
+  }
+}
+
 // So long that backward makes the steps anew in several windows, at one level; and with one row,
 // whose steps one member takes while the others help.
 void run_windows(const std::string& cell, int64_t T, int64_t B) {
@@ -283,6 +310,7 @@ int main(int argc, char** argv) {
     const Case c = random_case();
     run_case<float>(c, 2e-4);
     run_case<double>(c, 1e-11);
+    run_step<float>(c), run_step<double>(c);
     if (i % 4 == 0) run_together(c);
   }
   for (const std::string& cell : cell_names())

@@ -1,0 +1,142 @@
+#include <algorithm>
+
+#include "compact.h"
+#include "engine.h"
+#include "team.h"
+
+namespace fastrnn {
+
+namespace {
+
+// The passes of one layer: its directions need nothing of each other.
+struct StepJob {
+  const KernelEntry* kernel;
+  StepPass passes[2];
+  int64_t count;
+  int members = 1;
+
+  static Need task(void* self, int member) {
+    const StepJob& job = *static_cast<StepJob*>(self);
+    for (int64_t d = 0; d < job.count; ++d) job.kernel->step(&job.passes[d], member, job.members);
+    return Need::kEnd;
+  }
+};
+
+// Rows of the batch: where they are and how far apart, in elements.
+struct StepRows {
+  char* base = nullptr;
+  int64_t stride = 0;
+
+  StepRows() = default;
+  StepRows(char* b, int64_t s) : base(b), stride(s) {}
+  // dim: of the batch, or -1 where there is one row alone.
+  StepRows(const Strided& a, int dim) : base(a.data()), stride(dim < 0 ? 0 : a.stride(dim)) {}
+};
+
+// An array (L * D, B, H) or (L * D, H) of a state; not given: rows of zeros, or none.
+struct StepState {
+  Strided array;
+  bool given = false, batched = false;
+  StepRows otherwise;
+
+  StepState() = default;
+  StepState(const Spec& spec, const Problem& p, const View& view, char* zeros)
+      : given(view.given), batched(p.batched), otherwise(zeros, 0) {
+    if (given) array = Strided(spec, view, true);
+  }
+  StepRows pass(int64_t index, int64_t element) const {
+    if (!given) return otherwise;
+    return {array.data() + index * array.stride(0) * element, batched ? array.stride(1) : 0};
+  }
+};
+
+bool has_contiguous_rows(const View& view) {
+  return view.shape[1] <= 1 || view.strides[1] == view.itemsize;
+}
+
+// The parameters of one direction of a layer; `kept`: what lives as long as the pass.
+void set_parameters(const Spec& spec, const View* given, std::vector<Strided>* kept,
+                    StepPass* pass) {
+  const auto take = [&](int i, bool rows, const void** data, int64_t* stride) {
+    const Strided& a = kept->emplace_back(spec, given[i], rows);
+    *data = a.data(), *stride = a.stride(0);
+  };
+  take(0, true, &pass->w_ih, &pass->ih_row);
+  take(1, true, &pass->w_hh, &pass->hh_row);
+  if (!spec.bias) return;
+  take(2, false, &pass->b_ih, &pass->b_ih_stride);
+  take(3, false, &pass->b_hh, &pass->b_hh_stride);
+}
+
+// Of the weights of a layer.
+int64_t weight_bytes(const Spec& spec, int64_t layer) {
+  const int64_t rows = spec.directions * spec.gates * spec.units;
+  return rows * (spec.layer_inputs(layer) + spec.units) * spec.element_bytes;
+}
+
+}  // namespace
+
+bool takes_step(const Spec& spec, const std::vector<View>& parameters, const ForwardCall& call) {
+  const View& x = call.x;
+  const int rank = x.rank, time = rank == 3 && call.batch_first ? 1 : 0;
+  if ((rank != 2 && rank != 3) || x.shape[time] != 1) return false;
+  if (rank == 3 && x.shape[1 - time] > kStepRows) return false;
+  if (call.lengths.given || call.resets.given || call.has_masks || call.keep_tape) return false;
+  for (size_t i = 0; i < parameters.size(); i += static_cast<size_t>(spec.params_per_pass()))
+    if (!has_contiguous_rows(parameters[i]) || !has_contiguous_rows(parameters[i + 1]))
+      return false;
+  return true;
+}
+
+void step(const Weights& weights, const std::vector<View>& parameters, const ForwardCall& call) {
+  const Spec& spec = weights.spec();
+  check_parameters(spec, parameters);
+  const Problem p = check_inputs(spec, call);
+  check_forward(spec, p, call);
+  if (p.B == 0) return;
+  const int64_t element = spec.element_bytes, H = spec.units, width = spec.directions * H;
+  const int batch = !p.batched ? -1 : p.batch_first ? 0 : 1;
+
+  // Zeros for a state that is not given, and what goes from layer to layer.
+  const int64_t row = whole_lines(H * element), between = whole_lines(p.B * width * element);
+  bool zeros = false;
+  for (int k = 0; k < spec.states; ++k) zeros |= !call.initial[k].given;
+  const int64_t bytes = (zeros ? row : 0) + (spec.layers > 1 ? 2 * between : 0);
+  const Block memory = bytes ? Block(bytes, spec.op, "workspace") : Block();
+  char* const inner = memory.data() + (zeros ? row : 0);
+  if (zeros) std::fill_n(memory.data(), row, char{0});
+
+  const Strided x(spec, call.x, true), y(spec, call.y, true);
+  StepState initial[kMaxStates], final[kMaxStates];
+  for (int k = 0; k < spec.states; ++k) {
+    initial[k] = StepState(spec, p, call.initial[k], memory.data());
+    final[k] = StepState(spec, p, call.final[k], nullptr);
+  }
+  StepRows in(x, batch);
+  std::vector<Strided> kept;
+  for (int64_t l = 0; l < spec.layers; ++l) {
+    const bool last = l + 1 == spec.layers;
+    const StepRows out = last ? StepRows(y, batch) : StepRows(inner + l % 2 * between, width);
+    StepJob job{&weights.kernel(), {}, spec.directions};
+    kept.clear();
+    for (int64_t d = 0; d < spec.directions; ++d) {
+      const int64_t index = l * spec.directions + d;
+      StepPass& pass = job.passes[d];
+      pass.I = spec.layer_inputs(l), pass.H = H, pass.rows = static_cast<int>(p.B);
+      set_parameters(spec, parameters.data() + index * spec.params_per_pass(), &kept, &pass);
+      pass.x = in.base, pass.x_stride = in.stride;
+      pass.y = out.base + d * H * element, pass.y_stride = out.stride;
+      for (int k = 0; k < spec.states; ++k) {
+        const StepRows from = initial[k].pass(index, element), to = final[k].pass(index, element);
+        pass.initial[k] = from.base, pass.initial_stride[k] = from.stride;
+        pass.final[k] = to.base, pass.final_stride[k] = to.stride;
+      }
+    }
+    const Lease lease = lease_for_reading(weight_bytes(spec, l));
+    job.members = lease.members();
+    run_job({job.members, 1, &job, StepJob::task});
+    in = out;
+  }
+}
+
+}  // namespace fastrnn

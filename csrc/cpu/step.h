@@ -1,0 +1,192 @@
+// One step of one layer for a few rows, from the parameters as they lie: what a call that brings
+// its weights for a single step costs most is to pack them, more than to multiply by them.
+//
+// Rows of L units become lanes in registers, as in packing, and are multiplied at once: each weight
+// is read once, and nothing is written but the sums. The chains are those of the tile: bias, x in
+// order of k, h in order of k, cut into the same pieces. So are the bits.
+#pragma once
+
+#include "rows.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <class Cell, class Math, class T> struct Step {
+  using V = Vec<T>;
+  using P = Packing<Cell, T>;
+  static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
+  // As many chains side by side as a panel is wide.
+  static constexpr int kVectors = P::U * G;
+  struct Sums {
+    alignas(64) T at[kStepRows][kVectors][L];
+  };
+
+  const StepPass& pass;
+  const Math math;
+  const int64_t H;
+  const int rows, chains;
+  const T *inputs[kStepRows], *prev[S][kStepRows];
+
+  explicit Step(const StepPass& p)
+      : pass(p), math(), H(p.H), rows(p.rows), chains(chains_for(blocks_of(p.H, L) * G)) {
+    for (int r = 0; r < rows; ++r) {
+      inputs[r] = static_cast<const T*>(p.x) + r * p.x_stride;
+      for (int k = 0; k < S; ++k)
+        prev[k][r] = static_cast<const T*>(p.initial[k]) + r * p.initial_stride[k];
+    }
+  }
+
+  // Members take panels of their own.
+  void run(int member, int members) const {
+    const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, P::U);
+    for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
+         ++panel)
+      take(panel * P::U, least((panel + 1) * P::U, blocks));
+  }
+
+  // The units of blocks [begin, end).
+  void take(int64_t begin, int64_t end) const {
+    Sums from_x, sums, piece;
+    start(begin, end, &from_x, &sums);
+    multiply(pass.w_ih, pass.ih_row, inputs, 0, pass.I, begin, end, &from_x);
+    const int vectors = static_cast<int>(end - begin) * G;
+    for (int r = 0; r < rows; ++r)
+      for (int v = 0; v < vectors; ++v)
+        if (!Planes<Cell>::is_split(v % G)) copy_n(from_x.at[r][v], L, sums.at[r][v]);
+    const int64_t each = H / chains;
+    for (int chain = 0; chain < chains; ++chain) {
+      Sums& of_piece = chain == 0 ? sums : piece;
+      if (chain > 0) clear(vectors, &piece);
+      multiply(pass.w_hh, pass.hh_row, prev[0], chain * each,
+               chain + 1 == chains ? H : (chain + 1) * each, begin, end, &of_piece);
+      if (chain > 0) add(vectors, piece, &sums);
+    }
+    for (int r = 0; r < rows; ++r)
+      for (int64_t block = begin; block < end; ++block)
+        apply_cell(r, block * L, from_x.at[r][(block - begin) * G],
+                   sums.at[r][(block - begin) * G]);
+  }
+
+  // Each chain's bias.
+  void start(int64_t begin, int64_t end, Sums* from_x, Sums* from_r) const {
+    for (int64_t block = begin; block < end; ++block)
+      for (int g = 0; g < G; ++g) {
+        const int64_t v = (block - begin) * G + g;
+        P::pack_bias_of(static_cast<const T*>(pass.b_ih), pass.b_ih_stride,
+                        static_cast<const T*>(pass.b_hh), pass.b_hh_stride, H, block, g,
+                        from_x->at[0][v], from_r->at[0][v]);
+        for (int r = 1; r < rows; ++r) {
+          copy_n(from_x->at[0][v], L, from_x->at[r][v]);
+          copy_n(from_r->at[0][v], L, from_r->at[r][v]);
+        }
+      }
+  }
+
+  void clear(int vectors, Sums* sums) const {
+    for (int r = 0; r < rows; ++r)
+      for (int v = 0; v < vectors; ++v) V(T(0)).store(sums->at[r][v]);
+  }
+  void add(int vectors, const Sums& piece, Sums* sums) const {
+    for (int r = 0; r < rows; ++r)
+      for (int v = 0; v < vectors; ++v)
+        (V::load(sums->at[r][v]) + V::load(piece.at[r][v])).store(sums->at[r][v]);
+  }
+
+  // Goes on with the chains of blocks [begin, end) over k of [from, to).
+  void multiply(const void* w, int64_t row, const T* const* rows_of, int64_t from, int64_t to,
+                int64_t begin, int64_t end, Sums* sums) const {
+    const T* a[kStepRows];
+    for (int r = 0; r < rows; ++r) a[r] = rows_of[r] + from;
+    const auto at = [&](int64_t v) {
+      return static_cast<const T*>(w) + (v % G * H + (begin + v / G) * L) * row + from;
+    };
+    const int64_t whole = (least(end, H / L) - begin) * G;  // vectors that have L units
+    const int64_t n = to - from, strips = n / kStrip<T> * kStrip<T>;
+    for (int64_t v = 0; v < whole;) {
+      const bool pair = rows == 1 && v + 2 <= whole;
+      const T* const both[] = {at(v), at(v + pair)};
+      (pair ? add_strips<1, 2> : kAddStrips[rows - 1])(both, row, a, strips, sums->at[0][v]);
+      v += 1 + pair;
+    }
+    for (int64_t v = 0; v < (end - begin) * G; ++v)
+      for (int64_t k = v < whole ? strips : 0; k < n; k += L)
+        add_square(at(v) + k, row, least(L, H - (begin + v / G) * L), least(L, n - k), a, k,
+                   sums->at[0][v]);
+  }
+
+  // R rows of C vectors; `sums` of the first.
+  template <int R, int C>
+  __attribute__((noinline)) static void add_strips(const T* const* w_, int64_t row,
+                                                   const T* const* a_, int64_t n, T* sums) {
+    const T *w[C], *a[R];
+    V acc[R][C];
+    FASTRNN_UNROLL for (int c = 0; c < C; ++c) w[c] = w_[c];
+    FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
+      a[r] = a_[r];
+      FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = V::load(sums + (r * kVectors + c) * L);
+    }
+    for (int64_t k = 0; k < n; k += kStrip<T>) FASTRNN_UNROLL for (int c = 0; c < C; ++c) {
+        V columns[kStrip<T>];
+        if (k % kLine == 0) bring(w[c] + k + kLine, row);
+        load_strip(w[c] + k, row, columns);
+        FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i)
+            FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][c] =
+                fma(V(a[r][k + i]), columns[i], acc[r][c]);
+      }
+    FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c]
+        .store(sums + (r * kVectors + c) * L);
+  }
+  // The rows' next cache lines: more rows than a processor sees coming by itself.
+  static constexpr int64_t kLine = 64 / sizeof(T);
+  static FASTRNN_INLINE void bring(const T* w, int64_t row) {
+    for (int lane = 0; lane < L; ++lane) __builtin_prefetch(w + lane * row);
+  }
+  static constexpr decltype(&add_strips<1, 1>) kAddStrips[kStepRows] = {
+      add_strips<1, 1>, add_strips<2, 1>, add_strips<3, 1>, add_strips<4, 1>,
+      add_strips<5, 1>, add_strips<6, 1>, add_strips<7, 1>, add_strips<8, 1>};
+
+  // What strips leave: at an edge, of units or of k.
+  void add_square(const T* w, int64_t row, int64_t units, int64_t n, const T* const* a, int64_t k,
+                  T* sums) const {
+    alignas(64) T columns[L * L];
+    P::pack_square(w, row, units, n, columns, L);
+    for (int r = 0; r < rows; ++r, sums += kVectors * L) {
+      V sum = V::load(sums);
+      for (int64_t i = 0; i < n; ++i) sum = fma(V(a[r][k + i]), V::load(columns + i * L), sum);
+      sum.store(sums);
+    }
+  }
+
+  // L units of one row. x: the chains before h, r: after it; G vectors each.
+  void apply_cell(int row, int64_t u, const T* x, const T* r) const {
+    const int64_t n = least(L, H - u);
+    Pack<V, G> xs, rs;
+    Pack<V, S> states;
+    Pack<V, Cell::kSaved> saved;
+    for (int g = 0; g < G; ++g) {
+      rs[g] = V::load(r + g * L);
+      xs[g] = Planes<Cell>::is_split(g) ? V::load(x + g * L) : rs[g];
+    }
+    for (int k = 0; k < S; ++k) states[k] = P::load_some(prev[k][row] + u, n);
+    Cell::forward(math, xs, rs, states, saved);
+    for (int k = 0; k < S; ++k) {
+      store_some(states[k], pass.final[k], pass.final_stride[k], row, u, n);
+      if (k == 0) store_some(states[k], pass.y, pass.y_stride, row, u, n);
+    }
+  }
+
+  static FASTRNN_INLINE void store_some(V v, void* base, int64_t stride, int row, int64_t u,
+                                        int64_t n) {
+    if (!base) return;
+    T* to = static_cast<T*>(base) + row * stride + u;
+    if (n == L)
+      v.store(to);
+    else
+      store_n(v, to, n);
+  }
+
+  static void entry(const StepPass* p, int member, int members) { Step(*p).run(member, members); }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
