@@ -51,6 +51,34 @@ def _apply(function: type[Function], *args: Any) -> tuple[Any, ...]:
     return results
 
 
+class _Written:
+    """Whether a result was written in place, which torch's layers allow, while backward needs it.
+
+    A copy would cost every call. So a result that was written is made once more, from the inputs:
+    to the same bits, since autograd sees to it that those were not written. What tells is torch's
+    count of writes, kept by an alias without memory: hooks may move what is saved elsewhere.
+
+    Attributes
+    ----------
+    kept : Tensor
+        The result, for `save_for_backward`: without the count, which autograd would compare.
+    """
+
+    def __init__(self, result: Tensor) -> None:
+        self._count: Tensor | None = None
+        plain = type(result) is Tensor and not torch._C._are_functorch_transforms_active()
+        if not plain or torch.compiler.is_compiling():
+            self.kept = result.clone()
+            return
+        self.kept = result.data
+        self._count = result.detach()
+        self._count.data = result.new_empty(0)
+        self._before = self._count._version
+
+    def __bool__(self) -> bool:
+        return self._count is not None and self._count._version != self._before
+
+
 class Forward(Function):
     """From call, *inputs.flat(): y, the final states, and the three arrays of the tape."""
 
@@ -69,7 +97,8 @@ class Forward(Function):
         y, *_, inner, states, saved = output
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(inner, saved, *(() if ctx.call.cells else (states,)))
-        ctx.save_for_backward(*flat, y, inner, states, saved)
+        ctx.written = _Written(y)
+        ctx.save_for_backward(*flat, ctx.written.kept, inner, states, saved)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
@@ -80,6 +109,9 @@ class Forward(Function):
         *dfinals, _, dcells, _ = rest
         *flat, y, inner, states, saved = ctx.saved_tensors
         inputs = call.inputs(flat)
+        if ctx.written:
+            with torch.no_grad():
+                y = Forward.forward(call, *flat)[0]
         if dy is None:  # a row of zeros, seen from everywhere
             dy = y.new_zeros(y.shape[-1]).expand(y.shape)
         if any(d is not None for d in dfinals):

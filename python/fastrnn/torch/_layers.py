@@ -505,7 +505,8 @@ class _Cell:
             y, _, *others = _narrow.layer(call, inputs, self._narrows_under_autocast)
         else:
             y, _, *others = _autograd.layer(call, inputs)
-        return tuple(s.squeeze(0) for s in (y, *others))  # h is the output
+        # h is the output. A view could not be detached in place, nor written where backward reads.
+        return tuple(s.squeeze(0).clone() for s in (y, *others))
 
 
 class RNNCell(_Cell, nn.RNNCell):
