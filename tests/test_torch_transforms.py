@@ -174,11 +174,33 @@ def test_hessians(name: str) -> None:
     close(reverse(x), expected)
 
 
-def test_batched_gradients_name_the_way_out() -> None:
-    _, ours = pair("LSTM")
-    x = torch.randn(2, 1, 3, dtype=f64)
-    with pytest.raises(RuntimeError, match=r"use torch.func.vjp with torch.vmap, or torch.func"):
-        torch.autograd.functional.jacobian(lambda x: ours(x)[0], x, vectorize=True)
+@pytest.mark.parametrize("name", [*LAYERS, "RNNCell", "LSTMCell", "GRUCell"])
+def test_batched_gradients(name: str) -> None:
+    """By torch's older vmap: the Jacobian, the Hessian, and gradients of some results alone."""
+    theirs, ours = pair(name)
+    x = torch.randn(2, 3, dtype=f64) if "Cell" in name else torch.randn(2, 1, 3, dtype=f64)
+    functional = torch.autograd.functional
+    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+        for vectorize in (False, True):
+
+            def results(module: Any, x: Any) -> Any:
+                return tuple(leaves(module(x)))
+
+            options: Any = {"vectorize": vectorize}
+            found = functional.jacobian(lambda x: results(ours, x), x, **options)
+            close(found, functional.jacobian(lambda x: results(theirs, x), x))
+            found = functional.hessian(lambda x: results(ours, x)[-1].pow(2).sum(), x, **options)
+            close(found, functional.hessian(lambda x: results(theirs, x)[-1].pow(2).sum(), x))
+    batches = []
+    for module in (theirs, ours):
+        first = leaves(module(x))[0]
+        weights = torch.arange(3.0 * first.numel(), dtype=f64).sin().view(3, *first.shape)
+        batches.append(
+            torch.autograd.grad(
+                first, list(module.parameters()), weights, is_grads_batched=True, allow_unused=True
+            )
+        )
+    close(batches[1], batches[0])
 
 
 def test_gradients_that_nobody_wants_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

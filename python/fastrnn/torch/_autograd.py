@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,6 +51,36 @@ def _apply(function: type[Function], *args: Any) -> tuple[Any, ...]:
     else:
         results = super(Function, function).apply(*args)  # type: ignore[misc]
     return results
+
+
+_LEGACY_LEVELS = range(1, 65)  # as deep as torch's older vmap nests
+
+
+def _one_at_a_time(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """A `Function.backward` that takes apart the batches of torch's older vmap.
+
+    It serves ``is_grads_batched=True`` and ``vectorize=True``, and has no rules for a `Function`.
+    """
+
+    @functools.wraps(backward)
+    def taking_apart(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        is_batched = torch._C._functorch.is_legacy_batchedtensor
+        batched = next((d for d in grads if d is not None and is_batched(d)), None)
+        if batched is None:
+            return backward(ctx, *grads)
+        # A tensor without the level would come out with as many elements as are asked for: none.
+        sizes = ((n, torch._remove_batch_dim(batched, n, 0, 0).shape[0]) for n in _LEGACY_LEVELS)
+        level, size = next(found for found in sizes if found[1])
+        apart = [None if d is None else torch._remove_batch_dim(d, level, size, 0) for d in grads]
+        calls = [
+            taking_apart(ctx, *(None if d is None else d[n] for d in apart)) for n in range(size)
+        ]
+        return tuple(
+            None if each[0] is None else torch._add_batch_dim(torch.stack(each), 0, level)
+            for each in zip(*calls, strict=True)
+        )
+
+    return taking_apart
 
 
 class _Written:
@@ -101,11 +133,11 @@ class Forward(Function):
         ctx.save_for_backward(*flat, ctx.written.kept, inner, states, saved)
 
     @staticmethod
+    @_one_at_a_time
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         call: Call = ctx.call
         if dy is None and all(d is None for d in rest):
             return (None,) * (1 + len(ctx.saved_tensors) - 4)
-        _refuse_legacy_vmap(call, dy, *rest)
         *dfinals, _, dcells, _ = rest
         *flat, y, inner, states, saved = ctx.saved_tensors
         inputs = call.inputs(flat)
@@ -131,16 +163,6 @@ class Forward(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
         return _each(Forward, info.batch_size, in_dims, args)
-
-
-def _refuse_legacy_vmap(call: Call, *gradients: Tensor | None) -> None:
-    is_batched = torch._C._functorch.is_legacy_batchedtensor
-    if any(d is not None and is_batched(d) for d in gradients):
-        raise RuntimeError(
-            f"[{call.cell}] gradients must come one at a time or through torch.func, got "
-            "is_grads_batched=True (or vectorize=True): use torch.func.vjp with torch.vmap, or "
-            "torch.func.jacrev"
-        )
 
 
 def _split(call: Call, grads: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
@@ -203,6 +225,7 @@ class Backward(Function):
         ctx.save_for_backward(*flat, *dys)
 
     @staticmethod
+    @_one_at_a_time
     def backward(ctx: Any, *ddgrads: Tensor | None) -> tuple[Any, ...]:
         call: Call = ctx.call
         split = len(ctx.saved_tensors) - 1 - ctx.count
