@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from tolerances import FLOAT32_GRADIENT, FLOAT32_OUTPUT, FLOAT64, SECOND_ORDER
 
 torch = pytest.importorskip("torch")
+
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import fastrnn.torch as ft  # noqa: E402
 from fastrnn.torch import _autograd, _call, _composite, _engine, _ops  # noqa: E402
@@ -374,3 +378,115 @@ def test_forward_mode_is_noticed() -> None:
     assert not _autograd.needs_composite()
     with torch.autograd.forward_ad.dual_level():
         assert _autograd.needs_composite()
+
+
+def test_a_stored_program_still_loads() -> None:
+    """Arguments of the operators are only ever added, at the end and with defaults."""
+    with open(Path(__file__).parent / "data" / "lstm.pt2", "rb") as file:
+        program = torch.export.load(file)
+    layer = ft.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+    layer.load_state_dict(program.state_dict)
+    x = torch.randn(3, 9, 3)
+    close(program.module()(x), layer(x), FLOAT32_OUTPUT)
+
+
+def test_schemas_of_the_operators() -> None:
+    """What stored programs call: a change must leave this beginning as it is."""
+    inputs = (
+        "(Tensor x, Tensor? lengths, Tensor? resets, Tensor[] states, Tensor[] masks, "
+        "Tensor[] parameters, str cell, int layers, int directions, bool batch_first, "
+        "int recompute, bool cells"
+    )
+    rest = ", Tensor y, Tensor[] tape, Tensor dy, Tensor[] dfinals, bool want_dx, bool "
+    for name, begins in (
+        ("layer", inputs),
+        ("forward", inputs),
+        ("backward", inputs + rest + "want_parameters"),
+    ):
+        schema = str(getattr(torch.ops.fastrnn, name).default._schema)
+        assert schema.startswith(f"fastrnn::{name}{begins}")
+        assert schema.endswith("-> Tensor[]")
+
+
+# ---- what watches operations ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_functionalize(name: str) -> None:
+    layer = getattr(ft, name)(3, 4, 2, bidirectional=True, dtype=f64)
+    cell = getattr(ft, f"{name}Cell")(3, 4, dtype=f64)
+    x = torch.randn(5, 2, 3, dtype=f64)
+    for call in (lambda x: leaves(layer(x)), lambda x: leaves(cell(x[0]))):
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                close(torch.func.functionalize(call)(x), call(x))
+
+        def loss(x: Any, call: Any = call) -> Any:
+            return call(x)[0].square().sum()
+
+        close(torch.func.grad(torch.func.functionalize(loss))(x), torch.func.grad(loss)(x))
+
+
+def flops(module: Any, inputs: tuple[Any, ...]) -> tuple[int, int]:
+    """Of the forward call, and of backward."""
+    with FlopCounterMode(display=False) as counter:
+        results = leaves(module(*inputs))
+        forward = counter.get_total_flops()
+        if results[0].requires_grad:
+            results[0].sum().backward()
+    return forward, counter.get_total_flops() - forward
+
+
+@pytest.mark.parametrize("wants", ["all", "parameters", "inputs", "state", "nothing"])
+@pytest.mark.parametrize("name", [*LAYERS, "RNNCell", "LSTMCell", "GRUCell"])
+def test_flops_are_torchs(name: str, wants: str) -> None:
+    is_cell = "Cell" in name
+    for options in ({},) if is_cell else ({}, {"num_layers": 2, "bidirectional": True}):
+        theirs, ours = pair(name, **options)
+        theirs.requires_grad_(wants in ("all", "parameters", "state"))
+        ours.requires_grad_(wants in ("all", "parameters", "state"))
+        shape = (2, 3) if is_cell else (5, 2, 3)
+        x = torch.randn(shape, dtype=f64, requires_grad=wants in ("all", "inputs", "state"))
+        passes = 4 if options else 1
+        given = (x,)
+        if wants == "state":
+            width = (2, 4) if is_cell else (passes, 2, 4)
+            states = tuple(torch.randn(width, dtype=f64, requires_grad=True) for _ in range(2))
+            given = (x, states if "LSTM" in name else states[0])
+        assert flops(ours, given) == flops(theirs, given)
+        assert flops(ours, given)[0] > 0
+
+
+def test_flops_of_what_is_made_anew() -> None:
+    x = torch.randn(5, 2, 3)
+    layer = ft.GRU(3, 4)
+    forward, backward = flops(layer, (x,))
+    layer.recompute = True
+    assert flops(layer, (x,)) == (forward, backward + forward)
+    rnn = ft.RNN(3, 4)
+    plain = flops(rnn, (x,))
+    rnn.recompute = True  # whose output is all that backward needs
+    assert flops(rnn, (x,)) == plain
+
+
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_cells_without_inputs(name: str) -> None:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        theirs, ours = (getattr(module, name)(0, 4, dtype=f64) for module in (torch.nn, ft))
+    ours.load_state_dict(theirs.state_dict())
+    for shape in ((2, 0), (0,)):
+        x = torch.randn(shape, dtype=f64, requires_grad=True)
+        found = []
+        for cell in (theirs, ours):
+            with torch.no_grad():
+                plain = leaves(cell(x))
+            results = leaves(cell(x))
+            grads = torch.autograd.grad(results[0].sin().sum(), [x, *cell.parameters()])
+            found.append((plain, results, grads))
+        close(found[1], found[0])
+    with pytest.raises(RuntimeError):
+        ours(torch.randn(2, 3, dtype=f64))
+    with pytest.raises(RuntimeError, match="must have 3 features"):
+        getattr(ft, name)(3, 4)(torch.randn(2, 0))

@@ -35,13 +35,23 @@ def is_plain(inputs: Inputs) -> bool:
 
 
 def needs_composite() -> bool:
-    """Whether a forward-mode derivative is being taken, for which there is no fused kernel."""
+    """Whether a transform is active that knows torch's operations alone.
+
+    Forward-mode derivatives, for which there is no fused kernel, and `torch.func.functionalize`,
+    which has no rule for a `Function`.
+    """
     if forward_ad._current_level >= 0:
         return True
     if not torch._C._are_functorch_transforms_active():
         return False
+    kinds = torch._C._functorch.TransformType
     levels = torch._C._functorch.get_interpreter_stack()
-    return any(level.key() == torch._C._functorch.TransformType.Jvp for level in levels)
+    return any(level.key() in (kinds.Jvp, kinds.Functionalize) for level in levels)
+
+
+def lacks_kernel(call: Call, inputs: Inputs) -> bool:
+    """Whether the engines cannot compute a call: projections, or cells that have no inputs."""
+    return call.projected or inputs.parameters[0].shape[-1] == 0
 
 
 def _apply(function: type[Function], *args: Any) -> tuple[Any, ...]:
@@ -312,7 +322,7 @@ def layer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
     if packed is not None:
         return _engine.infer(call, inputs, packed)
     compiling = torch.compiler.is_compiling()
-    if call.projected or (not compiling and needs_composite()):
+    if lacks_kernel(call, inputs) or (not compiling and needs_composite()):
         return _composite.run(call, inputs)
     if is_direct(inputs):
         return _engine.infer(call, inputs)

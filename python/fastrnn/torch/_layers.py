@@ -490,7 +490,8 @@ class _Cell:
         inputs = Inputs(input, None, None, states, (), parameters)
         call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)
         try:
-            if not _narrow.applies(inputs) and _autograd.is_direct(inputs):
+            direct = not (_narrow.applies(inputs) or _autograd.lacks_kernel(call, inputs))
+            if direct and _autograd.is_direct(inputs):
                 final = _engine.step(call, input, states, parameters)
             else:
                 final = self._one_step_of_a_layer(call, inputs)
