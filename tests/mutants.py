@@ -83,8 +83,17 @@ MUTANTS = [
      "args.init[r] : args.shared_init", KERNELS),
     ("cpu/microkernel.h", "acc[0][v] = acc[0][v] + acc[c][v];", ";", KERNELS),
     ("cpu/microkernel.h", "piece = args.K / kChains;", "piece = args.K / kChains / 2;", BITS),
-    ("cpu/pack.h", "? x : x + r;", "? x + r : x;", KERNELS),
+    ("cpu/pack.h", "? x : x + r)", "? x + r : x)", KERNELS),
     ("cpu/pack.h", "transpose(v);", "", KERNELS),
+    # a step without packing
+    ("cpu/step.h", "if (chain > 0) add(vectors, piece, &sums);", "", BITS),
+    ("cpu/step.h", "each = H / chains;", "each = H / chains / 2;", BITS),
+    ("cpu/step.h", "k = v < whole ? strips : 0;", "k = v < whole ? n : 0;", BITS),
+    ("cpu/step.h", "a[r] = rows_of[r] + from;", "a[r] = rows_of[r];", BITS),
+    ("cpu/step.cpp", "char* const inner = memory.data() + (zeros ? row : 0);",
+     "char* const inner = memory.data();", BITS),
+    ("cpu/step.cpp", "if (!has_contiguous_rows(parameters[i])", "if (false", BITS),
+    ("cpu/step.cpp", "pass.y = out.base + d * H * element", "pass.y = out.base", BITS),
     ("cpu/pack.h", "out[n] = from[(n0 + n) * col];", "out[n] = from[n0 + n];", BITS),
     # forward
     ("cpu/forward.h", "x.at[r][i] * mask.at[r][i];", "x.at[r][i];", KERNELS),

@@ -1,5 +1,6 @@
 // exp_of, sigmoid_of and tanh_of of one level (the unit's flags choose it) against libm at a higher
-// precision: the largest error in ULP, ranges, symmetry and special values; and its transposes.
+// precision: the largest error in ULP, ranges, symmetry and special values; and its transposes
+// and strips.
 //
 //   test_math        a sample, seconds
 //   test_math --all  every float32 and a larger float64 sample, minutes
@@ -271,6 +272,23 @@ template <class T> void transposes() {
   }
 }
 
+// Rows further apart than they are long, in an array that ends with the last strip.
+template <class T> void strips() {
+  constexpr int kLanes = Vec<T>::kLanes, n = kStrip<T>;
+  constexpr int kRow = 3 * n + 1;
+  constexpr int kSize = (kLanes - 1) * kRow + n;
+  T rows[kSize];
+  for (int i = 0; i < kSize; ++i) rows[i] = T(i);
+  Vec<T> v[n];
+  load_strip(rows, kRow, v);
+  for (int k = 0; k < n; ++k) {
+    T lanes[kLanes];
+    v[k].store(lanes);
+    for (int i = 0; i < kLanes; ++i)
+      EXPECT(lanes[i] == T(i * kRow + k), "strip: %g at (%d, %d)", double(lanes[i]), i, k);
+  }
+}
+
 template <class F> void test(bool all) {
   lanes<F, float>();
   lanes<F, double>();
@@ -292,6 +310,8 @@ int main(int argc, char** argv) {
   symmetry<double>();
   transposes<float>();
   transposes<double>();
+  strips<float>();
+  strips<double>();
   test<Exp>(all);
   test<Sigmoid>(all);
   test<Tanh>(all);

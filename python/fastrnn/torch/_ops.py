@@ -108,7 +108,7 @@ for _name, _kernel, _fake in (
     torch.library.register_fake(f"fastrnn::{_name}", _fake, lib=library)
 
 
-# ---- what `torch.utils.flop_counter` counts: products, as of torch's own layers -------------------
+# ---- what torch.utils.flop_counter counts: products, as of the layers of torch itself ------------
 
 
 def _each_pass(parameters: Sequence[Any], rows: int, layers: int, directions: int) -> Any:
