@@ -340,7 +340,7 @@ def test_narrow_layers_freeze(
     with torch.no_grad():
         layer.freeze()
         layer.to(x.dtype)
-        assert layer.frozen
+        assert layer.is_frozen
         expected = flat(copy.deepcopy(layer)(x))
         monkeypatch.setattr(_driver, "infer_new", None)  # for weights that are not kept
         assert all(map(torch.equal, flat(layer(x)), expected))

@@ -360,11 +360,11 @@ def test_copies_and_pickles(name: str) -> None:
 
 def test_frozen_layers_keep_their_weights() -> None:
     layer = ft.GRU(3, 4)
-    assert not layer.frozen
+    assert not layer.is_frozen
     x = torch.randn(5, 2, 3)
     before = layer(x)[0].detach()
     layer.freeze()
-    assert layer.frozen
+    assert layer.is_frozen
     with pytest.raises(RuntimeError, match=r"\[gru\] a frozen layer must be called under"):
         layer(x)
     with torch.no_grad():
@@ -384,7 +384,7 @@ def test_frozen_layers_keep_their_weights() -> None:
         several = torch.vmap(lambda x: layer(x)[0])(xs)
         assert torch.equal(several[1], layer(xs[1])[0])
     layer.unfreeze()
-    assert not layer.frozen
+    assert not layer.is_frozen
     layer(x.double())
     with torch.device("meta"):
         nowhere = ft.RNN(3, 4)
@@ -395,7 +395,7 @@ def test_frozen_layers_keep_their_weights() -> None:
     ):
         with pytest.raises(RuntimeError, match=f"to be frozen, got {got}"):
             refused.freeze()
-        assert not refused.frozen
+        assert not refused.is_frozen
 
 
 def other_values(layer: Any) -> dict[str, Any]:
@@ -533,11 +533,11 @@ def test_converting_a_frozen_model_is_all_or_nothing(other: str) -> None:
     if other == "half_loaded":  # one parameter of another dtype
         values = {k: v.double() for k, v in model.state_dict().items() if "weight_hh" in k}
         model.load_state_dict(values, strict=False, assign=True)
-        assert not any(layer.frozen for layer in model[:2])
+        assert not any(layer.is_frozen for layer in model[:2])
         return
     model.to(other if other == "meta" else getattr(torch, other))
     assert len({(p.dtype, p.device) for p in model.parameters()}) == 1
-    assert all(layer.frozen == (other == "float64") for layer in model[:2])
+    assert all(layer.is_frozen == (other == "float64") for layer in model[:2])
     if other == "bfloat16":
         x = torch.randn(5, 2, 3).bfloat16()
         with torch.no_grad():

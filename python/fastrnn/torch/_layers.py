@@ -99,7 +99,7 @@ class Recurrent(nn.RNNBase):
         `freeze` again.
 
         Loading a state dict, moving and converting the module freeze it anew, or leave it as if
-        never frozen where the engine has no kernel for what it has become; `frozen` tells. Copies
+        never frozen where the engine has no kernel for what it has become; `is_frozen` tells. Copies
         and pickles are not frozen. Compiled code, transforms of `torch.func` and an autocast that
         converts the parameters pack at each call. A frozen layer gives no gradients, unless it is
         given other parameters.
@@ -125,7 +125,7 @@ class Recurrent(nn.RNNBase):
         self._frozen = None
 
     @property
-    def frozen(self) -> bool:
+    def is_frozen(self) -> bool:
         """Whether the layer keeps its weights packed; see `freeze`."""
         return self._frozen is not None
 
