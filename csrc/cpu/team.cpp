@@ -29,10 +29,10 @@ namespace {
 
 // ---- a job and its crew --------------------------------------------------------------------
 
-constexpr int kSpins = 2000;       // of a wait, before one looks who is late: 40 to 100 us
-constexpr int64_t kLook = 20'000;  // ns in which a thread that runs is seen to
-constexpr int64_t kLateStart =
-    300'000;  // ns to come to a job in, on a machine that has a core free
+constexpr int kSpins = 2000;  // of a wait, before one looks who is late: 40 to 100 us
+// So long off a core shows that somebody else has it: a system's own interruptions are shorter, and
+// the slices of a scheduler longer.
+constexpr int64_t kAwayFor = 500'000;  // ns
 constexpr int kTasksPerPoll = 16;
 
 std::atomic<Poll> poll_of_calls{nullptr};
@@ -73,6 +73,12 @@ enum class Owner : int {
   kAway,  // was late, and stays away for a pause
 };
 
+// A member that another one waits for: its processor time when that was first looked at.
+struct Watch {
+  int member = -1;
+  int64_t its_time, own_time, since;
+};
+
 struct Part {
   // Of whoever does its tasks; nobody else writes here, and few read.
   alignas(64) std::atomic<uint64_t> claimed{0};
@@ -80,7 +86,8 @@ struct Part {
   // What others wait for.
   alignas(64) std::atomic<uint64_t> done{0};
   std::atomic<Owner> owner{Owner::kComing};
-  clockid_t clock = 0;  // processor time of the owner, once it is here
+  clockid_t clock = 0;      // processor time of the owner, once it is here
+  alignas(64) Watch watch;  // of the owner alone
 
   Progress progress() const { return {done.load(std::memory_order_acquire)}; }
 };
@@ -109,7 +116,7 @@ class Crew {
   bool ready(int part, Progress at) const;
   bool advance(int part, int me);
   void hurry(int me);
-  void look_after(int carrier, int me);
+  void look_after(int member, int me);
   void found_late(int member, int me);
   void send_away();
   void rest(int me);
@@ -160,7 +167,7 @@ void Crew::arrive(int me) {
   if (me == 0) return;
   Part& own = parts_[me];
   pthread_getcpuclockid(pthread_self(), &own.clock);
-  const bool late = now_ns() - start_ > kLateStart;
+  const bool late = now_ns() - start_ > kAwayFor;
   if (late) load::report(job_.parts, 1);
   own.owner.store(late ? Owner::kAway : Owner::kHere, std::memory_order_release);
 }
@@ -216,33 +223,35 @@ bool Crew::advance(int k, int me) {
   return true;
 }
 
-// Somebody is late: does what can be done without him, and finds out who it is.
+// Somebody is late: does what can be done in its place, and finds out who it is.
 void Crew::hurry(int me) {
   for (int k = 0; k < job_.parts && !ended(); ++k) {
     if (k == me) continue;
     Part& part = parts_[k];
     const Progress at = part.progress();
     if (at.ended()) continue;
-    if (part.claimed.load(std::memory_order_relaxed) != at.tasks()) {
-      look_after(part.carrier.load(std::memory_order_relaxed), me);
-    } else if (advance(k, me)) {
-      Owner coming = Owner::kComing;
-      if (!part.owner.compare_exchange_strong(coming, Owner::kMissed) && coming == Owner::kHere)
-        found_late(k, me);
-    }
+    if (part.claimed.load(std::memory_order_relaxed) != at.tasks())
+      return look_after(part.carrier.load(std::memory_order_relaxed), me);
+    if (!advance(k, me)) continue;
+    Owner coming = Owner::kComing;
+    part.owner.compare_exchange_strong(coming, Owner::kMissed);
+    return look_after(k, me);
   }
 }
 
-// Is the thread that has begun a task on a processor? Its own clock tells, unlike the time that
-// the task takes.
-void Crew::look_after(int carrier, int me) {
-  const Part& member = parts_[carrier];
-  if (carrier == me || member.owner.load(std::memory_order_acquire) != Owner::kHere) return;
-  const clockid_t mine = parts_[me].clock;
-  const int64_t its = time_of(member.clock), own = time_of(mine), start = now_ns();
-  while (now_ns() - start < kLook) relax();
-  // Where this thread's clock stands still too, the system counts too coarsely to tell.
-  if (time_of(member.clock) == its && time_of(mine) != own) found_late(carrier, me);
+// Is the thread that ought to go on on a core? Its own clock tells, unlike the time that is waited:
+// a task may just be long.
+void Crew::look_after(int member, int me) {
+  if (member == me || parts_[member].owner.load(std::memory_order_acquire) != Owner::kHere) return;
+  Watch& watch = parts_[me].watch;
+  const int64_t its = time_of(parts_[member].clock), now = now_ns();
+  if (watch.member != member || watch.its_time != its) {
+    watch = {member, its, time_of(parts_[me].clock), now};
+  } else if (now - watch.since > kAwayFor && time_of(parts_[me].clock) != watch.own_time) {
+    // (Where this thread's clock has stood still too, the system counts too coarsely to tell.)
+    watch.member = -1;
+    found_late(member, me);
+  }
 }
 
 // A late member leaves after its task, for a pause. The calling thread cannot: where it is the one
