@@ -131,7 +131,7 @@ class Crew {
   Part* const parts_;
   const FloatState state_;  // of the caller, whose arithmetic all members do
   const int64_t start_;
-  int64_t polled_ = start_;
+  int64_t polled_ = start_, checked_ = start_;  // of the calling thread, as the next two
   int until_poll_ = kTasksPerPoll;
   bool interrupted_ = false;
   alignas(64) std::atomic<uint32_t> ended_{0};  // members sleep on it
@@ -225,18 +225,20 @@ bool Crew::advance(int k, int me) {
 
 // Somebody is late: does what can be done in its place, and finds out who it is.
 void Crew::hurry(int me) {
+  int busy = me;
   for (int k = 0; k < job_.parts && !ended(); ++k) {
-    if (k == me) continue;
     Part& part = parts_[k];
     const Progress at = part.progress();
-    if (at.ended()) continue;
-    if (part.claimed.load(std::memory_order_relaxed) != at.tasks())
-      return look_after(part.carrier.load(std::memory_order_relaxed), me);
-    if (!advance(k, me)) continue;
-    Owner coming = Owner::kComing;
-    part.owner.compare_exchange_strong(coming, Owner::kMissed);
-    return look_after(k, me);
+    if (k == me || at.ended()) continue;
+    if (part.claimed.load(std::memory_order_relaxed) != at.tasks()) {
+      if (busy == me) busy = part.carrier.load(std::memory_order_relaxed);
+    } else if (advance(k, me)) {
+      Owner coming = Owner::kComing;
+      part.owner.compare_exchange_strong(coming, Owner::kMissed);
+      return look_after(k, me);
+    }
   }
+  look_after(busy, me);
 }
 
 // Is the thread that ought to go on on a core? Its own clock tells, unlike the time that is waited:
@@ -285,8 +287,10 @@ void Crew::rest(int me) {
 }
 
 void Crew::poll() {
-  until_poll_ = kTasksPerPoll;
   const int64_t now = now_ns();
+  // Reading the clock after each step would be felt; after each chunk it is not.
+  until_poll_ = now - checked_ > kPollAfter / 10 ? 1 : kTasksPerPoll;
+  checked_ = now;
   if (now - polled_ < kPollAfter) return;
   polled_ = now;
   const Poll poll = poll_of_calls.load(std::memory_order_relaxed);

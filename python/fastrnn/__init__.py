@@ -124,9 +124,10 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
         ``cell``, ``dtype``, ``level``, ``tile``, ``tape_bytes``, ``packed_bytes``, and for
         ``forward``, ``forward_with_tape`` and ``backward`` the plan: regime, threads, how rows and
         units are split, who of those that share rows takes the steps, steps in a chunk, bytes of
-        workspace; ``available``, the threads that a call may have now and why. On a GPU ``cell``, ``dtype``, ``device``, and for ``forward`` and ``backward``
-        the mode, blocks and threads, units of a block, groups of rows, bytes of shared memory, and
-        microseconds of a step as the model has it.
+        workspace; ``available``, the threads that a call may have now and why. On a GPU ``cell``,
+        ``dtype``, ``device``, and for ``forward`` and ``backward`` the mode, blocks and threads,
+        units of a block, groups of rows, bytes of shared memory, and microseconds of a step as the
+        model has it.
 
     Raises
     ------

@@ -99,10 +99,10 @@ class Recurrent(nn.RNNBase):
         `freeze` again.
 
         Loading a state dict, moving and converting the module freeze it anew, or leave it as if
-        never frozen where the engine has no kernel for what it has become; `is_frozen` tells. Copies
-        and pickles are not frozen. Compiled code, transforms of `torch.func` and an autocast that
-        converts the parameters pack at each call. A frozen layer gives no gradients, unless it is
-        given other parameters.
+        never frozen where the engine has no kernel for what it has become; `is_frozen` tells.
+        Copies and pickles are not frozen. Compiled code, transforms of `torch.func` and an autocast
+        that converts the parameters pack at each call. A frozen layer gives no gradients, unless it
+        is given other parameters.
 
         The tensors are held until the layer is frozen anew or unfrozen.
 
