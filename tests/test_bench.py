@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -11,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastrnn
+
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from bench import __main__ as suite  # noqa: E402
 from bench import cases, limits, markdown, memory, plots, report, runner, scale, worker  # noqa: E402
+from bench import load as busy  # noqa: E402
 from bench.cases import Case  # noqa: E402
 from bench.micro import __main__ as micro  # noqa: E402
 from bench.peers import Way, load  # noqa: E402
@@ -382,6 +386,63 @@ def test_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (tmp_path / "costs.png").exists()
 
 
+# ---- a busy machine ------------------------------------------------------------------------------
+
+
+def test_what_load_holds_the_engine_to() -> None:
+    found = busy.reduce([9.0] * worker.WARM_CALLS + [2.0] * 94 + [20.0] * 6, 2.0)
+    assert found == {"mean": pytest.approx(1.54), "p95": 10.0, "median": 1.0, "calls": 100}
+    assert busy.bar_of("spin", found) == ("1.54<=3", True)
+    assert busy.bar_of("half", found) == ("10.00<=6", False)
+    assert busy.bar_of("after", {"mean": 1.06, "p95": 1.0}) == ("1.06<=1.05", False)
+    assert busy.bar_of("quiet", found) == ("", True)
+
+
+def test_load_tells_the_worst(capsys: pytest.CaptureFixture[str]) -> None:
+    class Bar:
+        def write(self, text: str, file: Any) -> None:
+            print(text, file=file)
+
+    keep = busy.Measured({"level": "avx2"}, None, Bar())
+    case = Case("lstm", "forward", 4, 1, 3, 4)
+    for threads, mean in ((1, 1.5), (2, 3.5)):
+        keep.add(case, "fastrnn", threads, "spin", {"mean": mean, "p95": 9.0})
+    keep.add(case, "torch", 2, "spin", {"mean": 7.0, "p95": 9.0}, held=False)
+    assert [row["met"] for row in keep.rows] == [True, False, True]
+    assert busy.totals(keep.rows) == [
+        "spin: mean at most 3.50 (lstm_f32_T4_B1_I3_H4_D1 forward, 2 threads)",
+        "3 rows, 1 bars missed",
+    ]
+    assert capsys.readouterr().out.count("missed") == 1
+
+
+def test_neighbours_hold_the_cores_and_go() -> None:
+    with busy.neighbours(2, 0.01, 0.0):
+        others = multiprocessing.active_children()
+        assert len(others) == 2
+        assert all(other.is_alive() for other in others)
+    assert not any(other.is_alive() for other in others)
+
+
+def test_calls_at_once_are_counted() -> None:
+    case = Case("lstm", "forward", 4, 1, 3, 4)
+    before = fastrnn.get_num_threads()
+    try:
+        for threads, callers in ((0, 3), (1, 1)):
+            assert busy.count_calls(load("fastrnn"), case, threads, callers, 0.05)["rate"] > 20
+    finally:
+        fastrnn.set_num_threads(before)
+
+
+def test_a_worker_tells_each_call() -> None:
+    case = Case("lstm", "forward", 4, 1, 3, 4)
+    with runner.Worker("fastrnn", 1, None, pinned=False) as each:
+        runner.prepare(each, case, cases.expected(case))
+        times = each.record(0.01)
+    assert len(times) >= 2 * worker.WARM_CALLS
+    assert all(seconds > 0 for seconds in times)
+
+
 @pytest.mark.parametrize(
     ("missing", "command"),
     [("tqdm", "memory"), ("tqdm", "scale"), ("tqdm", "--quick"), ("matplotlib", "plot {} .")],
@@ -401,6 +462,6 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.measure("torch", Case("lstm", "train", 2, 1, 3, 4), 1, None)
 
 
-def absent(peer: str, threads: int, pipe: Any) -> None:
+def absent(peer: str, threads: int, pipe: Any, pinned: bool) -> None:
     """A worker's process whose peer is not there."""
     pipe.send({"absent": "not installed: it"})

@@ -287,10 +287,7 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     Pack<V, G> xs, rs;
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;
-    for (int g = 0; g < G; ++g) {
-      rs[g] = V::load(r + g * L);
-      xs[g] = Planes<Cell>::is_split(g) ? V::load(x + g * L) : rs[g];
-    }
+    load_gates<Cell>(x, r, &xs, &rs);
     for (int k = 0; k < S; ++k) states[k] = load(prev[k][row] + u);
     Cell::forward(math, xs, rs, states, saved);
     for (int k = 0; k < S; ++k) store(states[k], next[k].at[row] + u);

@@ -5,6 +5,7 @@
 // [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0.
 #pragma once
 
+#include "../cells/gates.h"
 #include "../core/kernel_table.h"
 #include "microkernel.h"
 
@@ -44,6 +45,17 @@ template <class Cell> struct Planes {
     return -1;
   }
 };
+
+// The gates of a block of units, out of its chains before h (x) and after it (r): a gate that is
+// not split has one chain.
+template <class Cell, class T, class V> FASTRNN_INLINE void load_gates(const T* x, const T* r,
+                                                                       Pack<V, Cell::kGates>* xs,
+                                                                       Pack<V, Cell::kGates>* rs) {
+  for (int g = 0; g < Cell::kGates; ++g) {
+    (*rs)[g] = V::load(r + g * V::kLanes);
+    (*xs)[g] = Planes<Cell>::is_split(g) ? V::load(x + g * V::kLanes) : (*rs)[g];
+  }
+}
 
 template <class Cell, class T> struct Packing {
   static constexpr int L = Vec<T>::kLanes;

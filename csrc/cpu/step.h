@@ -163,10 +163,7 @@ template <class Cell, class Math, class T> struct Step {
     Pack<V, G> xs, rs;
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;
-    for (int g = 0; g < G; ++g) {
-      rs[g] = V::load(r + g * L);
-      xs[g] = Planes<Cell>::is_split(g) ? V::load(x + g * L) : rs[g];
-    }
+    load_gates<Cell>(x, r, &xs, &rs);
     for (int k = 0; k < S; ++k) states[k] = P::load_some(prev[k][row] + u, n);
     Cell::forward(math, xs, rs, states, saved);
     for (int k = 0; k < S; ++k) {
