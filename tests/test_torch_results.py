@@ -98,16 +98,18 @@ def made(module: Any, dtype: Any, name: str, options: Any, k: int, change: Any) 
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=NAMES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(
     ("name", "options", "k"), RESULTS, ids=[f"{n}{len(o)}-{k}" for n, o, k in RESULTS]
 )
-def test_changes_in_place_are_torchs(name: str, options: Any, k: int, change: Any) -> None:
-    theirs = made(torch.nn, torch.float64, name, options, k, change)
-    ours = made(ft, torch.float64, name, options, k, change)
-    if theirs == "refused in backward":
-        # torch's simple cell alone, which keeps its result for backward; ours may do more, rightly.
-        assert name == "RNNCell"
-        theirs = made(Copied, torch.float64, name, options, k, change)
+def test_changes_in_place_are_torchs(
+    name: str, options: Any, k: int, dtype: Any, change: Any
+) -> None:
+    theirs = made(torch.nn, dtype, name, options, k, change)
+    ours = made(ft, dtype, name, options, k, change)
+    if theirs == "refused in backward" and name == "RNNCell":
+        # torch's simple cell keeps its result for backward; ours may do more, rightly.
+        theirs = made(Copied, dtype, name, options, k, change)
     if isinstance(theirs, str):
         assert ours == theirs
     else:

@@ -2,7 +2,7 @@
 
     python -m bench.micro [--threads N] [--json FILE]
 
-From C++: the GEMM tile, the gates' maths, the barrier; a step of a stream (T = B = 1, I = H) inside
+From C++: the GEMM tile, the gates' maths, the meeting; a step of a stream (T = B = 1, I = H) inside
 a long call and as a call of its own, beside RTNeural's. From Python: the tile inside a layer (a
 huge number of inputs and hardly a recurrence), packing, a step of a stream, and what a call costs
 beside its arithmetic.
@@ -46,20 +46,20 @@ def least(call: Callable[[], Any], calls: int, trials: int = 7) -> float:
 def native(threads: int) -> dict[str, Any]:
     """What micro.cpp measures."""
     with tempfile.TemporaryDirectory() as folder:
-        team = str(SOURCES / "cpu" / "team.cpp")
-        program = limits.compile_program(HERE / "micro.cpp", folder, team, "-fopenmp")
+        team = [str(SOURCES / "cpu" / f"{name}.cpp") for name in ("load", "processors", "team")]
+        program = limits.compile_program(HERE / "micro.cpp", folder, *team, "-fopenmp")
         return limits.run_program(program, threads)
 
 
 def steps_ns() -> dict[str, Any]:
-    """What step.cpp measures: cell -> H -> [inside a long call, a call for one step]."""
+    """What stream.cpp measures: cell -> H -> [inside a long call, a call for one step]."""
     with tempfile.TemporaryDirectory() as folder:
         units = kernel_units(Path(folder), fastrnn.build_info()["level"])
         units += [*SOURCES.glob("core/*.cpp"), *SOURCES.glob("cpu/*.cpp")]
         options = ("-I", folder, "-fopenmp")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = pool.map(lambda u: limits.compile_program(u, folder, *options, "-c"), units)
-        program = limits.compile_program(HERE / "step.cpp", folder, *options, *map(str, objects))
+        program = limits.compile_program(HERE / "stream.cpp", folder, *options, *map(str, objects))
         return limits.run_program(program)
 
 
@@ -145,8 +145,8 @@ def native_lines(found: dict[str, Any]) -> list[str]:
     ]
     for cell, ns in found["gates_ns"].items():
         lines.append(f"{f'gates of {cell}, one vector':44} {ns:8.2f} ns")
-    threads = f"barrier, {found['threads']} threads"
-    lines.append(f"{threads:44} {found['barrier_ns']:8.0f} ns")
+    threads = f"meeting, {found['threads']} threads"
+    lines.append(f"{threads:44} {found['meeting_ns']:8.0f} ns")
     for cell, sizes in found["steps_ns"].items():
         for H, (inside, call) in sizes.items():
             lines.append(
@@ -165,7 +165,7 @@ def main() -> None:
     try:
         found |= {**native(options.threads), "steps_ns": steps_ns()}
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"no tile, gates, barrier, steps: the C++ part cannot be compiled or run: {error}")
+        print(f"no tile, gates, meeting, steps: the C++ part cannot be compiled or run: {error}")
     else:
         print(*native_lines(found), sep="\n")
     found["projection_gflops"] = projection_gflops()

@@ -139,8 +139,12 @@ class Forward(Function):
         y, *_, inner, states, saved = output
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(inner, saved, *(() if ctx.call.cells else (states,)))
-        ctx.written = _Written(y)
-        ctx.save_for_backward(*flat, ctx.written.kept, inner, states, saved)
+        # An LSTM of float32 in one direction keeps its output under torch too, where autograd
+        # refuses a backward of an output that was written.
+        refuses = ctx.call.cell == "lstm" and ctx.call.directions == 1 and y.dtype == torch.float32
+        ctx.written = None if refuses else _Written(y)
+        kept = y if ctx.written is None else ctx.written.kept
+        ctx.save_for_backward(*flat, kept, inner, states, saved)
 
     @staticmethod
     @_one_at_a_time
