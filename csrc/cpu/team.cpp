@@ -54,6 +54,15 @@ int64_t time_of(clockid_t clock) {
   return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
+// Does a thread's clock go on within some microseconds? On some systems it counts in ticks.
+bool clocks_tell() {
+  clockid_t mine;
+  pthread_getcpuclockid(pthread_self(), &mine);
+  const int64_t before = time_of(mine), start = now_ns();
+  while (now_ns() - start < kAwayFor / 10) relax();
+  return time_of(mine) != before;
+}
+
 // How far a part is, in one word: tasks done, and what the next one needs.
 struct Progress {
   static constexpr uint64_t kEnded = ~uint64_t{0};
@@ -73,12 +82,6 @@ enum class Owner : int {
   kAway,  // was late, and stays away for a pause
 };
 
-// A member that another one waits for: its processor time when that was first looked at.
-struct Watch {
-  int member = -1;
-  int64_t its_time, own_time, since;
-};
-
 struct Part {
   // Of whoever does its tasks; nobody else writes here, and few read.
   alignas(64) std::atomic<uint64_t> claimed{0};
@@ -86,8 +89,10 @@ struct Part {
   // What others wait for.
   alignas(64) std::atomic<uint64_t> done{0};
   std::atomic<Owner> owner{Owner::kComing};
-  clockid_t clock = 0;      // processor time of the owner, once it is here
-  alignas(64) Watch watch;  // of the owner alone
+  clockid_t clock = 0;  // processor time of the owner, once it is here
+  // What those who wait for the owner have seen of its clock: its time, and since when.
+  alignas(64) std::atomic<int64_t> seen_clock{-1};
+  std::atomic<int64_t> seen_at{0};
 
   Progress progress() const { return {done.load(std::memory_order_acquire)}; }
 };
@@ -156,7 +161,8 @@ void Crew::work(int me) {
     }
     wait_for(me, own);
     at(Point::kReady, me, me);
-    advance(me, me);  // unless another has, while this thread was away
+    // Another may have taken it, while this thread was away.
+    if (!advance(me, me)) wait_for(me, me, me + 1, own.tasks() + 1);
     if (me == 0 && --until_poll_ == 0) poll();
   }
 }
@@ -229,7 +235,7 @@ void Crew::hurry(int me) {
   for (int k = 0; k < job_.parts && !ended(); ++k) {
     Part& part = parts_[k];
     const Progress at = part.progress();
-    if (k == me || at.ended()) continue;
+    if (at.ended()) continue;
     if (part.claimed.load(std::memory_order_relaxed) != at.tasks()) {
       if (busy == me) busy = part.carrier.load(std::memory_order_relaxed);
     } else if (advance(k, me)) {
@@ -244,14 +250,14 @@ void Crew::hurry(int me) {
 // Is the thread that ought to go on on a core? Its own clock tells, unlike the time that is waited:
 // a task may just be long.
 void Crew::look_after(int member, int me) {
-  if (member == me || parts_[member].owner.load(std::memory_order_acquire) != Owner::kHere) return;
-  Watch& watch = parts_[me].watch;
-  const int64_t its = time_of(parts_[member].clock), now = now_ns();
-  if (watch.member != member || watch.its_time != its) {
-    watch = {member, its, time_of(parts_[me].clock), now};
-  } else if (now - watch.since > kAwayFor && time_of(parts_[me].clock) != watch.own_time) {
-    // (Where this thread's clock has stood still too, the system counts too coarsely to tell.)
-    watch.member = -1;
+  Part& part = parts_[member];
+  if (member == me || part.owner.load(std::memory_order_acquire) != Owner::kHere) return;
+  static const bool told = clocks_tell();
+  const int64_t clock = time_of(part.clock), now = now_ns();
+  if (part.seen_clock.load(std::memory_order_acquire) != clock) {
+    part.seen_at.store(now, std::memory_order_relaxed);
+    part.seen_clock.store(clock, std::memory_order_release);
+  } else if (told && now - part.seen_at.load(std::memory_order_relaxed) > kAwayFor) {
     found_late(member, me);
   }
 }
