@@ -42,7 +42,7 @@ void report(int members, int late) {
   }
   const int64_t last = pause.load(std::memory_order_relaxed);
   const bool went_well = now - end > 4 * last;
-  const int64_t next = went_well ? kShortest : std::min(2 * last, kLongest);
+  const int64_t next = went_well ? kShortest : std::min(4 * last, kLongest);
   most.store(left, std::memory_order_relaxed);
   pause.store(next, std::memory_order_relaxed);
   until.store(now + next, std::memory_order_relaxed);

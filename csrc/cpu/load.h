@@ -2,10 +2,10 @@
 //
 // A member of a team that is found late (see team.h) shows that other programs want the cores.
 // Teams are then smaller, by the members that were late, for a pause. After it the full team is
-// tried again: where that fails at once, the next pause is twice as long, up to kLongest; where it
-// went well for a good while, the pause starts from kShortest again. So a single hiccup costs a few
-// milliseconds, lasting load costs one try in a quarter of a second, and half a second after the
-// load has ended the team is whole.
+// tried again: where that fails at once, the next pause is four times as long, up to kLongest;
+// where it went well for a good while, the pause starts from kShortest again. So a single hiccup
+// costs a few milliseconds, lasting load costs one try in a quarter of a second, and half a second
+// after the load has ended the team is whole.
 #pragma once
 
 #include <stdint.h>
