@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -187,19 +187,20 @@ class Measured:
 def measure(case: Case, cores: int, isa: str | None, seconds: float, keep: Measured) -> None:
     """All scenes of one case."""
     reference = expected(case)
-    made = {n: runner.Worker(runner.OURS, n, isa, pinned=False) for n in THREADS}
-    peers = {}
-    for peer in ("torch", "onnxruntime"):
-        other = runner.Worker(peer, cores, None, pinned=False)
-        if not other.absent and "way" in other.case(case, reference):
-            peers[peer] = other
-    try:
+    with ExitStack() as stack:
+
+        def start(peer: str, threads: int, isa: str | None) -> runner.Worker:
+            return stack.enter_context(runner.Worker(peer, threads, isa, pinned=False))
+
+        made = {n: start(runner.OURS, n, isa) for n in THREADS}
         for each in made.values():
             runner.prepare(each, case, reference)
+        peers = {}
+        for peer in ("torch", "onnxruntime"):
+            other = start(peer, cores, None)
+            if not other.absent and "way" in other.case(case, reference):
+                peers[peer] = other
         run_scenes(case, cores, made, peers, seconds, keep)
-    finally:
-        for each in (*made.values(), *peers.values()):
-            each.__exit__()
 
 
 def run_scenes(

@@ -10,9 +10,9 @@ namespace fastrnn {
 
 struct Plan {
   const char* regime;   // what bounds a step: "arithmetic", "weight bandwidth" or "latency"
-  int row_groups;       // the batch is split this many ways, without a barrier
-  int unit_members;     // so many members share the rows of a group
-  int steppers;         // of them, who take the steps: all, each its units, with a barrier each
+  int row_groups;       // the batch is split this many ways, and these never meet
+  int unit_members;     // so many parts share the rows of a group
+  int steppers;         // of them, who take the steps: all, each its units, and meet after each
                         // step; or one, and the others share what is not a step
   int64_t chunk;        // steps whose gates are held at once
   double microseconds;  // what the model expects, at 3 GHz
