@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from _program import natural, positive
 from torch import Tensor, nn
 
 from fastrnn.torch import accelerate
@@ -64,17 +65,11 @@ class Run:
 
 def arguments(description: str, steps: int, hidden: int) -> argparse.ArgumentParser:
     """Make a parser with the options of every example."""
-
-    def positive(text: str) -> int:
-        if int(text) < 1:
-            raise ValueError
-        return int(text)
-
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--cell", choices=("lstm", "gru"), default="lstm")
     parser.add_argument("--steps", type=positive, default=steps, help="(default: %(default)s)")
     parser.add_argument("--hidden", type=positive, default=hidden, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
     return parser
 
 

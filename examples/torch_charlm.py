@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-try:
+from _program import packages
+
+with packages("torch"):
     import torch
-except ImportError:
-    sys.exit("this example needs PyTorch: pip install 'fastrnn[torch]'")
-from _compare import Run, arguments, compare, report
-from torch import Tensor, nn
+    from _compare import Run, arguments, compare, report
+    from torch import Tensor, nn
 
 from fastrnn import charlm
 

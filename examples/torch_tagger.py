@@ -15,13 +15,13 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-try:
+from _program import packages
+
+with packages("torch"):
     import torch
-except ImportError:
-    sys.exit("this example needs PyTorch: pip install 'fastrnn[torch]'")
-from _compare import Run, arguments, compare, report
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_sequence
+    from _compare import Run, arguments, compare, report
+    from torch import Tensor, nn
+    from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 KINDS = ("space", "operator", "name", "keyword", "number", "string", "comment")
 BATCH, LONGEST = 64, 300

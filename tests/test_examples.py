@@ -36,7 +36,7 @@ def example(monkeypatch):
 
     with torch.random.fork_rng():
         yield load
-    for name in ["_compare", *NAMES]:
+    for name in ["_compare", "_program", *NAMES]:
         sys.modules.pop(name, None)
 
 
@@ -106,7 +106,7 @@ def test_without_torch_there_is_one_line(name):
         [sys.executable, "-c", code, EXAMPLES, name], capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr == "this example needs PyTorch: pip install 'fastrnn[torch]'\n"
+    assert done.stderr == "this program needs torch; in the clone: pip install '.[torch]'\n"
 
 
 def test_tags_are_those_of_tokenize(example, tmp_path):

@@ -1,0 +1,107 @@
+"""The programs of `examples/`: runs them whole, and puts what they measured into their README.
+
+    python -m bench programs [NAME ...]    all of them, or those named; some minutes each
+
+Each program on torch runs twice, with fastrnn's layers and with torch's. The results are kept in
+`examples/figures.json`, pictures in `docs/images/examples`; the part of `examples/README.md`
+between ``<!-- figures NAME -->`` and ``<!-- end -->`` is written anew from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .markdown import markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+PICTURES = ROOT / "docs" / "images" / "examples"
+RESULTS = EXAMPLES / "figures.json"
+README = EXAMPLES / "README.md"
+PART = "<!-- figures {} -->\n"
+END = "<!-- end -->"
+
+
+def names() -> list[str]:
+    """The programs that report figures."""
+    sources = {path.stem: path.read_text("utf-8") for path in sorted(EXAMPLES.glob("[!_]*.py"))}
+    return [name for name, source in sources.items() if "program.report(" in source]
+
+
+def layers_of(name: str) -> list[str]:
+    """Whose layers a program runs with."""
+    source = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    return ["fastrnn", "torch"] if "on_torch=True" in source else ["fastrnn"]
+
+
+def run(name: str) -> dict[str, Any]:
+    """One program with each kind of layers; what it writes with fastrnn's is kept."""
+    result: dict[str, Any] = {"machine": report.machine()["processor"]}
+    for layers in layers_of(name):
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "figures.json"
+            folder = PICTURES if layers == "fastrnn" else scratch
+            command = [sys.executable, f"{EXAMPLES / name}.py"]
+            command += ["--json", str(file), "--folder", str(folder)]
+            command += ["--layers", layers] if len(layers_of(name)) > 1 else []
+            subprocess.run(command, check=True)
+            result[layers] = json.loads(file.read_text("utf-8"))
+    return result
+
+
+def table(name: str, result: Mapping[str, Any]) -> list[str]:
+    """What a program measured, in Markdown."""
+    ours = result["fastrnn"]
+    line = f"`python examples/{name}.py` on {result['machine']}: {seconds(ours)}"
+    if "torch" in result:
+        line += f" (with the layers of `torch.nn` {seconds(result['torch'])})"
+    figures = ours["figures"]
+    columns = list(dict.fromkeys(who for row in figures.values() for who in row))
+    rows = [
+        [title, *(f"{row[who]:.4g}" if who in row else "" for who in columns)]
+        for title, row in figures.items()
+    ]
+    return [f"{line}.", "", *markdown(["", *columns], rows)]
+
+
+def seconds(run: Mapping[str, Any]) -> str:
+    return f"{run['seconds']:.0f} s, of these {run['training']:.0f} of training"
+
+
+def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README with the figures of all programs in their places."""
+    for name, result in results.items():
+        part = PART.format(name)
+        lines = "\n".join(table(name, result))
+        pattern = f"{re.escape(part)}.*?{re.escape(END)}"
+        text = re.sub(pattern, lambda _, new=f"{part}\n{lines}\n\n{END}": new, text, flags=re.S)
+    return text
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench programs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a program, without .py")
+    chosen = parser.parse_args(arguments).names or names()
+    for name in chosen:
+        if name not in names():
+            parser.error(f"NAME must be one of {' '.join(names())}, got {name}")
+    report.warn_if_busy(report.machine())
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        results[name] = run(name)
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
+        README.write_text(filled(README.read_text("utf-8"), results), "utf-8")
