@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import sys
 import time
@@ -25,6 +26,18 @@ def packages(extra: str = "examples") -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         sys.exit(f"this program needs {error.name}; in the clone: pip install '.[{extra}]'")
+
+
+def folder_of(package: str) -> Path:
+    """Find an installed package's folder, without the import that may load models or ask a network.
+
+    Ends the program with the command that helps where there is none.
+    """
+    with packages():
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError(name=package)
+        return Path(found.origin).parent
 
 
 def positive(text: str) -> int:
