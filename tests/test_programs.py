@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import json
 import os
 import re
@@ -36,23 +37,84 @@ def stock(figures: Figures) -> None:
     assert returns["LSTM"] == pytest.approx(returns["persistence"], rel=0.03)
 
 
+def policy(figures: Figures) -> None:
+    assert max(figures["largest difference of losses"].values()) <= 1e-4
+    rate = figures["frames a second, learning alone"]
+    assert rate["one call"] > 1.5 * rate["loop"]
+    assert min(figures["return, mean of the seeds"].values()) > 15
+
+
+def pronounce(figures: Figures) -> None:
+    phonemes, words = figures["phoneme error rate"], figures["word error rate"]
+    assert phonemes["GRU"] < 0.55
+    assert words["GRU"] < words["nearest"] - 0.02
+    assert phonemes["g2p_en"] < 0.13
+
+
+def sentiment(figures: Figures) -> None:
+    assert figures["accuracy"]["GRU"] > 0.68
+    area = figures["area under ROC"]
+    assert 0.76 < area["GRU"] < area["bag"] + 0.03
+
+
 def speakers(figures: Figures) -> None:
     accuracy = figures["accuracy on the test, %"]
     assert accuracy["GRU"] > 95
     assert accuracy["logistic regression"] > 90
 
 
+def spoken_digits(figures: Figures) -> None:
+    assert figures["word error rate, new voices, %"]["LSTM"] < 55
+    assert figures["word error rate, new dialect, %"]["LSTM"] < 60
+
+
+def synthesise(figures: Figures) -> None:
+    error = figures["error-to-signal ratio, %"]
+    assert error["LSTM"] < min(12, error["curve"], error["filter"])
+    assert figures["blocks, steps, whole differ by"]["LSTM"] < 1e-6
+
+
+def summarise(figures: Figures) -> None:
+    one = figures["ROUGE-1"]
+    assert one["LSTM"] > one["any"] + 0.06
+    assert one["best"] > one["LSTM"] > one["lead"] - 0.01
+
+
+def translate(figures: Figures) -> None:
+    exact = figures["exact match"]
+    assert exact["attention, beam"] > max(0.6, exact["last state, beam"] + 0.12)
+    assert figures["character error rate"]["attention, beam"] < 0.1
+
+
 # A program -> what its quick run must show.
 PROGRAMS: dict[str, Callable[[Figures], None]] = {
     "forecast_stock": stock,
     "forecast_weather": weather,
+    "pronounce": pronounce,
+    "recurrent_policy": policy,
+    "sentiment": sentiment,
     "speakers": speakers,
+    "spoken_digits": spoken_digits,
+    "summarise": summarise,
+    "synthesise": synthesise,
+    "translate": translate,
 }
 # Command lines that a program refuses -> what it says of them; every program refuses the first.
 EVERY = {("--seed", "-1"): "--seed: must be a whole number of at least 0, got '-1'"}
 WRONG: dict[str, dict[tuple[str, ...], str]] = {
+    "pronounce": {
+        ("--words", "naïve"): "--words: must be of the letters a to z, got 'naïve'",
+    },
     "speakers": {
         ("--hidden", "0"): "--hidden: must be a whole number of at least 1, got '0'",
+    },
+    "spoken_digits": {
+        ("--recordings", "none"): "--recordings must be a folder with a sound 0.wav: ",
+    },
+    "translate": {
+        ("--dictionary", "none"): "--dictionary must be a .dict.dz file of FreeDict, got none: ",
+        ("--dictionary", "."): "--dictionary must be a .dict.dz file of FreeDict, got .: ",
+        ("--dictionary", "lines.json"): "got lines.json: Not a gzipped file",
     },
 }
 
@@ -272,3 +334,42 @@ def test_forecasts_do_not_look_ahead(program: Callable[[str], Any]) -> None:
                 assert np.array_equal(ours[who][known], theirs[who][known]), who
             assert not np.array_equal(ours["LSTM"][first + 1], theirs["LSTM"][first + 1])
             assert ours["persistence"][first + 1] != theirs["persistence"][first + 1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_beam_search_of_all_finds_the_best(seed: int, program: Callable[[str], Any]) -> None:
+    """With a beam for every text it is a search of all; with one beam it is greedy."""
+    torch = pytest.importorskip("torch")
+    translate = program("translate")
+    letters, longest = 6, 3
+    choices = range(translate.PAD + 1, letters)
+    texts = [
+        text
+        for length in range(1, longest + 1)
+        for text in itertools.product(choices, repeat=length)
+        if translate.END not in text[:-1] and (length == longest or text[-1] == translate.END)
+    ]
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = translate.Translator(torch.nn, letters, 8, attends=True)
+        model.head.weight *= 8  # so that texts differ
+        model.embedding.weight *= 3
+        sources = torch.tensor([[4, 5, 4, translate.END], [5, translate.END, 0, 0]])
+
+        def mean_of(text: tuple[int, ...], source: Any) -> float:
+            inputs = torch.tensor([[translate.START, *text[:-1]]])
+            logits = model(source[None], inputs)[0].log_softmax(-1)
+            return float(sum(logits[t, c] for t, c in enumerate(text)) / len(text))
+
+        bests, greedies = [], []
+        for source in (sources[0], sources[1, :2]):
+            bests.append(max(texts, key=lambda text, s=source: mean_of(text, s)))
+            greedy: tuple[int, ...] = ()
+            while len(greedy) < longest and greedy[-1:] != (translate.END,):
+                tries = [(*greedy, c) for c in choices]
+                greedy = max(tries, key=lambda text, s=source: mean_of(text, s))
+            greedies.append(greedy)
+        for beams, expected in ((letters**longest, bests), (1, greedies)):
+            found = model.search(sources, beams, longest).tolist()
+            assert [tuple(c for c in row if c != translate.PAD) for row in found] == expected
+        assert bests != greedies
