@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import itertools
 import json
 import os
@@ -135,9 +136,27 @@ def imported(tree: ast.AST) -> list[str]:
 
 
 def packages_of(name: str) -> list[str]:
-    """The modules in the program's ``with packages():``."""
-    blocks = [node for node in tree_of(name).body if isinstance(node, ast.With)]
-    return [module for block in blocks for module in imported(block)]
+    """The modules in the ``with packages():`` of a program and of what it shares with others, and
+    the packages whose folders it asks for."""
+    tree = tree_of(name)
+    blocks = [node for node in tree.body if isinstance(node, ast.With)]
+    found = [module for block in blocks for module in imported(block)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "folder_of":
+            found += [item.value for item in node.args if isinstance(item, ast.Constant)]
+    shared = [module for module in found if module in local_modules()]
+    return [*(set(found) - set(shared)), *(each for part in shared for each in packages_of(part))]
+
+
+def local_modules() -> list[str]:
+    return [path.stem for path in offline.EXAMPLES.glob("*.py")]
+
+
+def skip_without_packages(name: str) -> None:
+    """Not by imports: some of them load models, or ask a network."""
+    for package in packages_of(name):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{name} needs {package}")
 
 
 @pytest.fixture
@@ -164,12 +183,11 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     before = set(sys.modules)
 
     def load(name: str) -> Any:
-        for package in packages_of(name) if name in PROGRAMS else ():
-            pytest.importorskip(package)
+        skip_without_packages(name)
         return importlib.import_module(name)
 
     yield load
-    for name in ["_program", *PROGRAMS]:
+    for name in local_modules():
         if name not in before:
             sys.modules.pop(name, None)
 
@@ -182,8 +200,7 @@ def test_every_program_is_tested() -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_quick_run(name: str, start: Callable[..., Any], tmp_path: Path) -> None:
-    for package in packages_of(name):
-        pytest.importorskip(package)
+    skip_without_packages(name)
     wrong = {**EVERY, **WRONG.get(name, {})}
     before = os.times()
     done = start(name, [*map(list, wrong)], ["--quick", "--json", "figures.json"])
@@ -217,10 +234,6 @@ def test_packages_are_asked_for(name: str) -> None:
     plain = [*MINIMAL, *sys.stdlib_module_names, "_program", *local_modules()]
     everything = set(imported(tree_of(name))) - set(plain)
     assert everything <= set(packages_of(name))
-
-
-def local_modules() -> list[str]:
-    return [path.stem for path in offline.EXAMPLES.glob("*.py")]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
