@@ -38,6 +38,13 @@ def stock(figures: Figures) -> None:
     assert returns["LSTM"] == pytest.approx(returns["persistence"], rel=0.03)
 
 
+def long_memory(figures: Figures) -> None:
+    assert figures["adding, mean square error, T=50"]["GRU, open"] < 0.03
+    copied = figures["copy, accuracy, T=50"]
+    assert copied["GRU, open"] > 0.4
+    assert copied["RNN"] < 0.2
+
+
 def policy(figures: Figures) -> None:
     assert max(figures["largest difference of losses"].values()) <= 1e-4
     rate = figures["frames a second, learning alone"]
@@ -56,6 +63,14 @@ def sentiment(figures: Figures) -> None:
     assert figures["accuracy"]["GRU"] > 0.68
     area = figures["area under ROC"]
     assert 0.76 < area["GRU"] < area["bag"] + 0.03
+
+
+def serial_or_parallel(figures: Figures) -> None:
+    for title, row in figures.items():
+        cached = ["Transformer, cached"] if title.startswith("generated") else []
+        assert [*row] == ["LSTM", "Transformer", *cached]
+        assert all(time > 0 for time in row.values())
+    assert len(figures) == 12
 
 
 def speakers(figures: Figures) -> None:
@@ -91,9 +106,11 @@ def translate(figures: Figures) -> None:
 PROGRAMS: dict[str, Callable[[Figures], None]] = {
     "forecast_stock": stock,
     "forecast_weather": weather,
+    "long_memory": long_memory,
     "pronounce": pronounce,
     "recurrent_policy": policy,
     "sentiment": sentiment,
+    "serial_or_parallel": serial_or_parallel,
     "speakers": speakers,
     "spoken_digits": spoken_digits,
     "summarise": summarise,
