@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,17 +47,19 @@ def layers_of(name: str) -> list[str]:
 
 
 def run(name: str) -> dict[str, Any]:
-    """One program with each kind of layers; what it writes with fastrnn's is kept."""
+    """One program with each kind of layers; the picture that it draws with fastrnn's is kept."""
     result: dict[str, Any] = {"machine": report.machine()["processor"]}
     for layers in layers_of(name):
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "figures.json"
-            folder = PICTURES if layers == "fastrnn" else scratch
             command = [sys.executable, f"{EXAMPLES / name}.py"]
-            command += ["--seed", SEED, "--json", str(file), "--folder", str(folder)]
+            command += ["--seed", SEED, "--json", str(file), "--folder", scratch]
             command += ["--layers", layers] if len(layers_of(name)) > 1 else []
             subprocess.run(command, check=True)
             result[layers] = json.loads(file.read_text("utf-8"))
+            if layers == "fastrnn":
+                for picture in Path(scratch).glob("*.png"):
+                    shutil.copy(picture, PICTURES)
     return result
 
 
@@ -69,14 +72,18 @@ def table(name: str, result: Mapping[str, Any]) -> list[str]:
     figures = ours["figures"]
     columns = list(dict.fromkeys(who for row in figures.values() for who in row))
     rows = [
-        [title, *(f"{row[who]:.4g}" if who in row else "" for who in columns)]
+        [title, *(cell(row[who]) if who in row else "" for who in columns)]
         for title, row in figures.items()
     ]
     return [f"{line}.", "", *markdown(["", *columns], rows)]
 
 
+def cell(figure: float | None) -> str:
+    return "nan" if figure is None else f"{figure:.4g}"
+
+
 def seconds(run: Mapping[str, Any]) -> str:
-    return f"{run['seconds']:.0f} s, of these {run['training']:.0f} of training"
+    return f"{run['seconds']:.0f} s, of these {run['loops']:.0f} in its loops"
 
 
 def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -85,7 +92,10 @@ def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
         part = PART.format(name)
         lines = "\n".join(table(name, result))
         pattern = f"{re.escape(part)}.*?{re.escape(END)}"
-        text = re.sub(pattern, lambda _, new=f"{part}\n{lines}\n\n{END}": new, text, flags=re.S)
+        new = f"{part}\n{lines}\n\n{END}"
+        text, count = re.subn(pattern, lambda _, new=new: new, text, flags=re.S)
+        if count != 1:
+            raise ValueError(f"[bench] README must have one part {part.strip()}, got {count}")
     return text
 
 
@@ -102,6 +112,7 @@ def main(arguments: Sequence[str]) -> None:
             parser.error(f"NAME must be one of {' '.join(names())}, got {name}")
     report.warn_if_busy(report.machine())
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    PICTURES.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         print(f"== {name}", flush=True)
         results[name] = run(name)

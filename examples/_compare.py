@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from _program import natural, positive
+from _program import positive, seed
 from torch import Tensor, nn
 
 from fastrnn.torch import accelerate
@@ -69,7 +69,7 @@ def arguments(description: str, steps: int, hidden: int) -> argparse.ArgumentPar
     parser.add_argument("--cell", choices=("lstm", "gru"), default="lstm")
     parser.add_argument("--steps", type=positive, default=steps, help="(default: %(default)s)")
     parser.add_argument("--hidden", type=positive, default=hidden, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="(default: %(default)s)")
     return parser
 
 

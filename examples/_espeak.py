@@ -17,7 +17,7 @@ with packages():
     import numpy as np
 
 # Of espeak_ng/speak_lib.h.
-SYNCHRONOUS, CHARACTERS, UTF8 = 2, 1, 1
+SYNCHRONOUS, DONT_EXIT, CHARACTERS, UTF8 = 2, 0x8000, 1, 1
 RATE, PITCH = 1, 3
 Receiver = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
@@ -44,7 +44,7 @@ class Synthesiser:
         self._library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
         data = Path(espeakng_loader.get_data_path())
         self.variants = sorted(file.name for file in (data / "voices" / "!v").iterdir())
-        self.rate = self._library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), 0)
+        self.rate = self._library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), DONT_EXIT)
         if self.rate < 0:
             raise RuntimeError("eSpeak NG does not start")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
@@ -59,13 +59,16 @@ class Synthesiser:
 
     def say(self, text: str, voice: str, words_a_minute: int = 175, pitch: int = 50) -> np.ndarray:
         """The sound of a text, (samples,) of float32 within -1 and 1; pitch is 0 to 100."""
-        if self._library.espeak_SetVoiceByName(voice.encode()):
+        _, _, variant = voice.partition("+")
+        # Of a variant that it does not have, the library says nothing, and speaks without it.
+        unknown = variant and variant not in self.variants
+        if unknown or self._library.espeak_SetVoiceByName(voice.encode()):
             raise ValueError(f"eSpeak NG has no voice {voice!r}")
         self._library.espeak_SetParameter(RATE, words_a_minute, 0)
         self._library.espeak_SetParameter(PITCH, pitch, 0)
         self._pieces.clear()
         characters = text.encode()
-        self._library.espeak_Synth(
-            characters, len(characters) + 1, 0, CHARACTERS, 0, UTF8, None, None
-        )
+        size = ctypes.c_size_t(len(characters) + 1)
+        if self._library.espeak_Synth(characters, size, 0, CHARACTERS, 0, UTF8, None, None):
+            raise RuntimeError(f"eSpeak NG does not say {text!r}")
         return np.concatenate(self._pieces).astype(np.float32) / 32768

@@ -9,9 +9,11 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import math
+import os
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,11 +49,20 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def natural(text: str) -> int:
-    """Read a seed from the command line."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+def seed(text: str) -> int:
+    """Read a seed from the command line; all libraries take those of 31 bits."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^31 - 1, got {text!r}")
     return int(text)
+
+
+def nearest(known: Sequence[str], texts: Sequence[str]) -> list[int]:
+    """Find for each of the texts the place of the nearest of the known ones, by edit distance."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import Levenshtein
+
+    distances = process.cdist(texts, known, scorer=Levenshtein.distance, dtype="uint8")
+    return distances.argmin(axis=1).tolist()
 
 
 class Program:
@@ -73,7 +84,7 @@ class Program:
         self.parser = argparse.ArgumentParser(description=doc.splitlines()[0])
         add = self.parser.add_argument
         add("--quick", action="store_true", help="a small run of some seconds")
-        add("--seed", type=natural, default=0, help="of all random numbers (default: 0)")
+        add("--seed", type=seed, default=0, help="of all random numbers (default: 0)")
         add("--folder", type=Path, default=Path(), help="where files are written (default: here)")
         add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
         if on_torch:
@@ -90,10 +101,7 @@ class Program:
         with packages():  # at the start: it would be a pity to miss them at the end
             import matplotlib  # noqa: F401
             import tqdm  # noqa: F401
-        try:
-            options.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self.parser.error(f"--folder must be a folder, got {options.folder}: {error.strerror}")
+        self._check_files()
         if self._on_torch:
             import torch
 
@@ -101,6 +109,18 @@ class Program:
         self._started = time.perf_counter()
         self._in_loops = 0.0
         return options
+
+    def _check_files(self) -> None:
+        """Make the folder, and refuse at the start what could not be written at the end."""
+        folder, file = self.options.folder, self.options.json
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.parser.error(f"--folder must be a folder, got {folder}: {error.strerror}")
+        if not os.access(folder, os.W_OK):
+            self.parser.error(f"--folder must be writable, got {folder}")
+        if file and (file.is_dir() or not file.parent.is_dir()):
+            self.parser.error(f"--json must be a file in a folder that exists, got {file}")
 
     def pick(self, full: T, quick: T) -> T:
         """Choose a size by ``--quick``."""
@@ -118,13 +138,15 @@ class Program:
         return fastrnn.torch
 
     def progress(self, steps: Collection[T], what: str) -> Iterator[T]:
-        """Go through `steps` behind a bar; the seconds count as training."""
+        """Go through `steps` behind a bar; the seconds count as those in loops."""
         from tqdm import tqdm
 
         start = time.perf_counter()
-        with tqdm(steps, desc=what, dynamic_ncols=True) as self._bar:
-            yield from self._bar
-        self._in_loops += time.perf_counter() - start
+        try:
+            with tqdm(steps, desc=what, dynamic_ncols=True) as self._bar:
+                yield from self._bar
+        finally:
+            self._in_loops += time.perf_counter() - start
 
     def note(self, text: str) -> None:
         """Show a few words behind the bar."""
@@ -160,8 +182,13 @@ class Program:
             cells = [f"{row[who]:.4g}" if who in row else "" for who in columns]
             line = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
             print(f"{title:{wide}}{line}")
-        print(f"\nseconds: {seconds:.1f}, of these {self._in_loops:.1f} of training")
+        print(f"\nseconds: {seconds:.1f}, of these {self._in_loops:.1f} in the loops with a bar")
         if self.options.json:
-            result = {"figures": figures, "seconds": seconds, "training": self._in_loops}
-            self.options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            finite = {  # JSON has no NaN
+                title: {who: x if math.isfinite(x) else None for who, x in row.items()}
+                for title, row in figures.items()
+            }
+            result = {"figures": finite, "seconds": seconds, "loops": self._in_loops}
+            text = json.dumps(result, indent=1, allow_nan=False)
+            self.options.json.write_text(text + "\n", encoding="utf-8")
         return figures

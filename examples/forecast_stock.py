@@ -7,8 +7,8 @@ The two questions have different answers. What the price will do is nearly unfor
 the past tells is in today's price already, so *persistence*, "tomorrow closes where today closed",
 is the forecast to beat, and a curve that seems to follow the price is often the price of the day
 before. How much the price will move is another matter, because calm and nervous days come in
-spells. The day's range, highest over lowest price, is forecast as the logarithm of its logarithm,
-beside
+spells. The day's range is log(highest price / lowest price); its logarithm is forecast, as ranges
+are positive and a few are very large. It is compared with
 
 * persistence: tomorrow's range is today's;
 * HAR, the heterogeneous autoregression (Corsi 2009): a linear regression on the log ranges of the
@@ -122,6 +122,18 @@ def forecast_year(
     }
 
 
+def draw(axes, dates, swings: dict[str, np.ndarray]) -> None:
+    """The measured log ranges as points, and the forecasts as lines."""
+    for who, swing in swings.items():
+        axes.plot(dates, 100 * np.exp(swing), "k." if who == "measured" else "-", label=who)
+    ticks = [0.3, 0.5, 1, 2, 4]
+    axes.set(yscale="log", ylabel="daily range, about in %")
+    axes.set_yticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    axes.set_title("The last year: each day, and what was forecast for it the day before")
+    axes.legend()
+
+
 def main(argv: list[str] | None = None) -> Figures:
     """Forecast year by year, and compare with the baselines."""
     program = Program(__doc__, on_torch=True)
@@ -142,16 +154,9 @@ def main(argv: list[str] | None = None) -> Figures:
     swings = {**forecasts, "LSTM": forecasts["LSTM"][:, RANGE]}
 
     with program.picture("forecast_stock.png", width=10) as figure:
-        axes = figure.subplots()
         dates = prices.index[1 + WINDOW + test[-YEAR:]]  # features start with the second day
-        axes.plot(dates, 100 * np.exp(swing[-YEAR:]), "k.", label="measured")
-        for who in ("LSTM", "HAR"):
-            axes.plot(dates, 100 * np.exp(swings[who][-YEAR:]), label=f"{who}, the day before")
-        ticks = [0.3, 0.5, 1, 2, 4]
-        axes.set(yscale="log", ylabel="daily range, %", title="The last year, each day forecast")
-        axes.set_yticks(ticks, map(str, ticks))
-        axes.minorticks_off()
-        axes.legend()
+        curves = {"measured": swing, "LSTM": swings["LSTM"], "HAR": swings["HAR"]}
+        draw(figure.subplots(), dates, {who: each[-YEAR:] for who, each in curves.items()})
 
     forecast = forecasts["LSTM"][:, RETURN]
     moved = returns != 0

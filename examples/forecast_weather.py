@@ -9,7 +9,7 @@ learns anew with the quarter added, and so on for two years. Means and scales co
 before, too. Three baselines take the same way:
 
 * persistence says that tomorrow will be as today, and is hard to beat a day ahead;
-* climatology says the mean of the same fortnight in the years before;
+* climatology says the mean of all earlier days within a week of the same day of the year;
 * ridge regression says how far tomorrow will be from today, from the last two days. With so few
   data, and little that earlier days could add, it is as good as the LSTM.
 
@@ -92,7 +92,7 @@ def climatology(weather, learn: np.ndarray, days: np.ndarray) -> np.ndarray:
 def forecast_quarter(
     weather, learn: np.ndarray, test: np.ndarray, layers, epochs: int
 ) -> dict[str, np.ndarray]:
-    """The forecasts of all three for the days `test`, learned from the days `learn`."""
+    """The forecasts of the LSTM and the baselines for the days `test`, from the days `learn`."""
     temperature = weather.temp_max.to_numpy(np.float32)
     features = features_of(weather)
     features = StandardScaler().fit(features[: learn[-1] + 1]).transform(features)
@@ -137,12 +137,12 @@ def main(argv: list[str] | None = None) -> Figures:
     truth = weather.temp_max.to_numpy()[days]
 
     with program.picture("forecast_weather.png", width=10) as figure:
-        axes = figure.subplots()
-        dates, last = weather.date[days[-QUARTER:]], slice(-QUARTER, None)
-        axes.plot(dates, truth[last], "k.", label="measured")
-        axes.plot(dates, forecasts["LSTM"][last], label="LSTM, the day before")
-        axes.plot(dates, forecasts["climatology"][last], label="climatology")
-        axes.set(ylabel="highest temperature, °C", title="The last quarter, each day forecast")
+        axes, last = figure.subplots(), slice(-QUARTER, None)
+        curves = {"measured": truth, **{who: forecasts[who] for who in ("LSTM", "climatology")}}
+        for (who, curve), style in zip(curves.items(), ("k.", "-", "-"), strict=True):
+            axes.plot(weather.date[days[last]], curve[last], style, label=who)
+        axes.set(ylabel="highest temperature, °C")
+        axes.set_title("The last quarter: each day, and what was forecast for it the day before")
         axes.legend()
 
     measures = {

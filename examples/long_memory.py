@@ -34,7 +34,8 @@ with packages():
 SYMBOLS, COPIED = 8, 3
 HIDDEN, BATCH = 32, 32
 POINTS = 50  # of a line in the picture
-LOW, HIGH, APART = 1e-12, 1e12, 15  # of its axis, and of the names on it
+LOW, HIGH = 1e-12, 1e12  # ends of the picture's axis
+APART = 15  # least ratio between the heights of two names on it: the axis is logarithmic
 Line = tuple[list[int], list[float]]  # steps before the end, and the norms there
 
 
@@ -147,15 +148,16 @@ class Network(nn.Module):
         """How many steps before the end, and the norm of the loss's gradient there.
 
         The sequence goes through the layer in pieces, so that the states between them, an LSTM's
-        cell included, can be differentiated by. The norms are relative to that of the last state.
+        cell included, can be differentiated by. The norms are relative to that of the last state,
+        whose cell nothing depends on.
         """
         x, target = task.draw(T, BATCH)
-        state, states, before = None, [], []
+        state, states, before, left = None, [], [], T
         for piece in x.split(max(1, T // POINTS)):
             _, state = self.rnn(piece, state)
             states.append(state if isinstance(state, tuple) else (state,))
-            T -= len(piece)
-            before.append(T)
+            left -= len(piece)
+            before.append(left)
         loss = task.loss(self.head(states[-1][0][-1]), target)
         wanted = [part for parts in states for part in parts]
         gradients = torch.stack(torch.autograd.grad(loss, wanted, materialize_grads=True))

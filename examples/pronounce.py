@@ -16,17 +16,15 @@ Run it with ``python examples/pronounce.py``; with ``--words WORD ...`` it ends 
 from __future__ import annotations
 
 import argparse
-import random
 import re
 import string
 
-from _program import Figures, Program, folder_of, packages
+from _program import Figures, Program, folder_of, nearest, packages
 
 with packages():
     import jiwer
     import numpy as np
     import torch
-    from rapidfuzz import process
     from rapidfuzz.distance import Levenshtein
     from sklearn.metrics import ConfusionMatrixDisplay
     from sklearn.model_selection import train_test_split
@@ -70,6 +68,8 @@ class Speaker(nn.Module):
 
     def read(self, words: list[str]) -> Tensor:
         """The state (1, B, H) after the last letter of each word."""
+        # A PackedSequence is a named tuple, whose `data` holds the steps of all rows one after the
+        # other: what looks at single steps, as an embedding does, is applied to `data` alone.
         rows = pack([[*map(LETTERS.index, word), END_OF_WORD] for word in words])
         _, state = self.encoder(rows._replace(data=self.letters(rows.data)))
         return state
@@ -131,7 +131,8 @@ def train(program: Program, model: Speaker, pairs: list[tuple[str, Pronunciation
     max_lr = program.pick(full=3e-3, quick=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=max_lr, total_steps=steps)
     for _ in program.progress(range(steps), "training"):
-        words, spoken = zip(*random.choices(pairs, k=BATCH), strict=True)
+        batch = torch.randint(len(pairs), (BATCH,)).tolist()
+        words, spoken = zip(*(pairs[i] for i in batch), strict=True)
         loss = model.loss(words, spoken)
         optimizer.zero_grad()
         loss.backward()
@@ -139,12 +140,6 @@ def train(program: Program, model: Speaker, pairs: list[tuple[str, Pronunciation
         optimizer.step()
         schedule.step()
         program.note(f"{loss.item():.3f} nats a phoneme")
-
-
-def nearest(learn: list[str], words: list[str]) -> list[str]:
-    """For each word the nearest of those learned, by edit distance."""
-    distances = process.cdist(words, learn, scorer=Levenshtein.distance, dtype="uint8")
-    return [learn[i] for i in distances.argmin(1)]
 
 
 def align(truths: list[list[Pronunciation]], said: list[Pronunciation]) -> jiwer.WordOutput:
@@ -211,14 +206,13 @@ def main(argv: list[str] | None = None) -> Figures:
     learn, test = train_test_split(
         list(dictionary), test_size=program.pick(2000, 500), random_state=options.seed
     )
-    random.seed(options.seed)
     model = Speaker(program.layers, hidden=program.pick(full=256, quick=96))
     train(program, model, [(word, spoken) for word in learn for spoken in dictionary[word]])
 
     said = {
         "GRU": model.say(test),
         "g2p_en": shipped.say(test),
-        "nearest": [dictionary[word][0] for word in nearest(learn, test)],
+        "nearest": [dictionary[learn[i]][0] for i in nearest(learn, test)],
     }
     truths = [dictionary[word] for word in test]
     alignments = {who: align(truths, spoken) for who, spoken in said.items()}

@@ -5,7 +5,9 @@ cart left or right. There are no data but what the simulation gives. Here the ag
 only, not velocities: one observation does not tell which way the pole falls, so a policy has to
 remember. The return of an episode is the number of steps that the pole stays up, at most 500.
 
-The algorithm is PPO with an LSTM, RecurrentPPO of Stable-Baselines3 Contrib (MIT licence). It
+The algorithm is PPO with an LSTM, RecurrentPPO of Stable-Baselines3 Contrib (MIT licence). One
+network, the policy, gives the probability of each action; another gives the value of a situation,
+the reward still to come. PPO makes actions likelier that earned more than the value promised. It
 collects a rollout, some steps in several environments, and then learns from it in minibatches,
 several times over. Where an episode starts, the LSTM has to forget. The library cuts the rollout
 there and pads the pieces; and if only one piece of a minibatch starts with an episode, as nearly
@@ -117,8 +119,8 @@ def options_of(seed: int) -> dict:
         "batch_size": BATCH,
         "n_epochs": EPOCHS,
         "learning_rate": 3e-3,
-        "gamma": 0.98,
-        "gae_lambda": 0.9,
+        "gamma": 0.98,  # a reward counts less by this factor for each step that it is away
+        "gae_lambda": 0.9,  # likewise for the surprises that an action is judged by
         "stats_window_size": 32,  # episodes whose mean return is told
         "seed": seed,
         "device": "cpu",
@@ -196,7 +198,7 @@ def difference_of_losses(seed: int, whole: bool) -> float:
     losses = []
     for model in (loop, one_call):
         set_random_seed(seed)
-        model.n_epochs = 1  # at a time: what is logged are the means of an update's losses
+        model.n_epochs = 1  # for each call of train, which logs the mean over its epochs
         for _ in range(EPOCHS):
             model.train()
             losses.append([model.logger.name_to_value[f"train/{loss}"] for loss in LOSSES])
@@ -237,7 +239,8 @@ def main(argv: list[str] | None = None) -> Figures:
     for update in program.progress(range(updates), "updates"):
         for i, seed in enumerate(seeds):
             for each in learners.values():
-                each[i].update(1000 * seed + update)
+                (state,) = np.random.SeedSequence([seed, update]).generate_state(1)
+                each[i].update(int(state))
         program.note(f"return {learners['one call'][0].returns[-1]:.0f}")
 
     returns = {who: np.array([e.returns for e in each]) for who, each in learners.items()}

@@ -64,6 +64,8 @@ class Reader(nn.Module):
 
     def forward(self, rows: Sequence[Tensor]) -> Tensor:
         """Log-odds (B,) of praise for B rows of numbers of characters."""
+        # A PackedSequence is a named tuple, whose `data` holds the steps of all rows one after the
+        # other: what looks at single steps, as an embedding does, is applied to `data` alone.
         packed = pack_sequence(rows, enforce_sorted=False)
         packed = packed._replace(data=self.dropout(self.embedding(packed.data)))
         hidden, lengths = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)

@@ -11,7 +11,7 @@ in both directions, and a linear layer tells the speaker from the two final stat
 knows nothing of time: logistic regression on the mean and the standard deviation of each
 coefficient, its strength chosen by cross-validation.
 
-The program needs NumPy and fastrnn alone to learn; there is no other framework. Run it with
+The network needs NumPy and fastrnn alone; there is no other framework. Run it with
 ``python examples/speakers.py``.
 """
 
@@ -102,7 +102,9 @@ def baseline(train: list[np.ndarray], speakers: np.ndarray, test: list[np.ndarra
 def main(argv: list[str] | None = None) -> Figures:
     """Learn, test, and compare with the baseline."""
     program = Program(__doc__, on_torch=False)
-    program.parser.add_argument("--hidden", type=positive, default=64, help="(default: 64)")
+    program.parser.add_argument(
+        "--hidden", type=positive, default=64, help="units of a direction (default: 64)"
+    )
     options = program.start(argv)
 
     train, speakers = recordings("train")
@@ -113,7 +115,7 @@ def main(argv: list[str] | None = None) -> Figures:
     classifier = Classifier(options.hidden, options.seed)
     for _ in program.progress(range(program.pick(full=100, quick=15)), "epochs"):
         order = rng.permutation(len(train))
-        for batch in np.array_split(order, len(train) // BATCH):
+        for batch in np.array_split(order, -(-len(train) // BATCH)):
             loss = classifier.step(x[:, batch], lengths[batch], speakers[batch])
         program.note(f"loss {loss:.4f}")
 

@@ -1,11 +1,11 @@
 """Summarise documentation: choose the sentence of a docstring that says what its first line says.
 
-The documents are docstrings of the standard library (PSF licence) and of packages that this
-program needs anyway: NumPy, SciPy, scikit-learn, pandas, Matplotlib, PyTorch, and NetworkX and
-SymPy, which come with PyTorch (BSD licences all, but Matplotlib's, which is based on the PSF's).
-They are read from source files; nothing is imported for it. By custom a docstring begins with one
-line that sums up the rest. That line is the reference summary; the prose after it is the document,
-if it has at least four sentences.
+The documents are docstrings of the standard library (PSF licence) and of packages that come with
+the programs of this folder: NumPy, SciPy, scikit-learn, pandas, Matplotlib, PyTorch, NetworkX and
+SymPy (BSD licences all, but Matplotlib's, which is based on the PSF's). They are read from source
+files; nothing is imported for it. By custom a docstring begins with one line that sums up the rest.
+That line is the reference summary; the prose after it is the document, if it has at least four
+sentences.
 
 A summary here is one sentence, as the reference is. Its quality is ROUGE: the words (ROUGE-1),
 pairs of words (ROUGE-2) and common subsequences (ROUGE-L) that it shares with the reference. A
@@ -134,6 +134,8 @@ class Tagger(nn.Module):
 
     def forward(self, rows: PackedSequence) -> PackedSequence:
         """A number for each sentence; the rows are documents, as long as they happen to be."""
+        # A PackedSequence is a named tuple, whose `data` holds the steps of all rows one after the
+        # other: what looks at single steps, as dropout does, is applied to `data` alone.
         hidden, _ = self.rnn(rows._replace(data=self.dropout(rows.data)))
         # The sentence itself goes past the LSTM too, so that this can learn what its context adds.
         both = torch.cat([self.dropout(hidden.data), rows.data], dim=1)
@@ -210,6 +212,27 @@ def forecast(model: Tagger, inputs: list[np.ndarray]) -> list[np.ndarray]:
     return [row.numpy() for row in unpack_sequence(scores)]
 
 
+def hold_out(
+    program: Program, documents: Sequence[Document], means: list[np.ndarray], names: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What LSTM and ridge expect of all sentences, learned from the documents of other packages."""
+    forecasts = [np.empty(0)] * len(documents)
+    of_ridge = forecasts.copy()
+    splits = list(LeaveOneGroupOut().split(documents, groups=names))
+    for learn, test in program.progress(splits, "packages"):
+        inputs = features_of(documents, learn, program.options.seed)
+        targets = np.concatenate([means[i] for i in learn])
+        ridge = Ridge(alpha=1000).fit(np.vstack([inputs[i] for i in learn]), targets)
+        model = Tagger(program.layers, inputs[0].shape[1])
+        shift, scale = targets.mean(), targets.std()
+        scaled = [(means[i] - shift) / scale for i in learn]
+        loss = train(model, [inputs[i] for i in learn], scaled)
+        program.note(f"loss {loss:.3f}")
+        for i, row in zip(test, forecast(model, [inputs[i] for i in test]), strict=True):
+            forecasts[i], of_ridge[i] = row * scale + shift, ridge.predict(inputs[i])
+    return forecasts, of_ridge
+
+
 def show(document: Document, scores: np.ndarray, means: np.ndarray) -> None:
     """Print a document with what was expected of its sentences, and what they are worth."""
     print(f"\n{document.name} of {document.package}: {document.reference}")
@@ -257,21 +280,7 @@ def main(argv: list[str] | None = None) -> Figures:
     names = np.array([document.package for document in documents])
     print(f"{len(documents)} documents of {sum(map(len, means))} sentences")
 
-    forecasts = [np.empty(0)] * len(documents)
-    of_ridge = forecasts.copy()
-    splits = list(LeaveOneGroupOut().split(documents, groups=names))
-    for learn, test in program.progress(splits, "packages"):
-        inputs = features_of(documents, learn, options.seed)
-        targets = np.concatenate([means[i] for i in learn])
-        ridge = Ridge(alpha=1000).fit(np.vstack([inputs[i] for i in learn]), targets)
-        model = Tagger(program.layers, inputs[0].shape[1])
-        shift, scale = targets.mean(), targets.std()
-        scaled = [(means[i] - shift) / scale for i in learn]
-        loss = train(model, [inputs[i] for i in learn], scaled)
-        program.note(f"loss {loss:.3f}")
-        for i, row in zip(test, forecast(model, [inputs[i] for i in test]), strict=True):
-            forecasts[i], of_ridge[i] = row * scale + shift, ridge.predict(inputs[i])
-
+    forecasts, of_ridge = hold_out(program, documents, means, names)
     chosen = {
         "LSTM": np.array([row.argmax() for row in forecasts]),
         "ridge": np.array([row.argmax() for row in of_ridge]),
@@ -284,7 +293,8 @@ def main(argv: list[str] | None = None) -> Figures:
     }
     draw(program, chosen, worth, names)
     others = np.flatnonzero(chosen["LSTM"])  # where the model differs from lead
-    for example in others[torch.randperm(len(others))[:1].numpy()]:
+    if len(others):
+        example = np.random.default_rng(options.seed).choice(others)
         show(documents[example], forecasts[example], means[example])
 
     worth["any"] = np.stack([of_each.mean(axis=0) for of_each in rouge])

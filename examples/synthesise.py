@@ -47,26 +47,30 @@ with packages():
 
 RATE, OVERSAMPLING = 48_000, 2
 GAIN, RESISTOR, CAPACITOR, LEAK, VOLTS = 30.0, 2200.0, 22e-9, 2.52e-9, 0.045
+CHORDS = [[0], [0, 7], [0, 4, 7], [0, 3, 7, 10]]  # in half tones above a root
 BLOCK = 64  # samples that an audio driver asks for at once
 BATCH, WARM, SCORED = 16, 1024, 512  # windows of an update, and their samples
 
 
 def circuit(guitar: np.ndarray) -> np.ndarray:
     """What comes out of the amplifier, (rows, samples)."""
-    u = GAIN * lfilter(*butter(1, 70, "highpass", fs=RATE), guitar)
-    u = resample_poly(u, OVERSAMPLING, 1, axis=1)  # distortion makes frequencies beyond RATE / 2
-    # An implicit step of Euler's, v' + h/C current(v') = v + h/RC u', is stable however steep the
-    # diodes are. Its left side rises with v', so a table tells which v' gives the right side.
-    h = 1 / (RATE * OVERSAMPLING * CAPACITOR)
+    rate = OVERSAMPLING * RATE  # distortion makes frequencies beyond RATE / 2
+    guitar = resample_poly(guitar, OVERSAMPLING, 1, axis=1)
+    u = GAIN * lfilter(*butter(1, 70, "highpass", fs=rate), guitar)
+    # A step of the implicit Euler method, v' + h (v' / R + diodes(v')) = v + h u' / R with
+    # h = dt / C, is stable however steep the diodes are. Its left side rises with v', so a table
+    # tells which v' gives the right side.
+    h = 1 / (rate * CAPACITOR)
     table = np.linspace(-3, 3, 20_000)
     diodes = LEAK * (np.expm1(table / VOLTS) - np.expm1(-table / (2 * VOLTS)))
     left = table + h * (table / RESISTOR + diodes)
-    steps = np.ascontiguousarray(u.T) * (h / RESISTOR)
-    v = np.zeros(len(u))
-    for step in steps:
-        v = step[:] = np.interp(v + step, left, table)
-    v = resample_poly(steps, 1, OVERSAMPLING, axis=0).T
-    return lfilter(*butter(1, 4000, fs=RATE), v)
+    pushes = np.ascontiguousarray(u.T) * (h / RESISTOR)
+    voltages = np.zeros_like(pushes)
+    v = voltages[0]
+    for n, push in enumerate(pushes):
+        v = voltages[n] = np.interp(v + push, left, table)
+    y = lfilter(*butter(1, 4000, fs=rate), voltages.T)
+    return resample_poly(y, 1, OVERSAMPLING, axis=1)
 
 
 def pluck(note: int, samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -102,11 +106,10 @@ def practice(rows: int, seconds: float, synthesiser: Synthesiser, rng) -> np.nda
     takes = [sweep, np.resize(speech, samples)]
     while len(takes) < rows:
         starts = np.sort(rng.uniform(0, seconds, round(3 * seconds)))
-        chords = [[0], [0, 7], [0, 4, 7], [0, 3, 7, 10]]
-        score = [
-            (start, [rng.integers(40, 72) + step for step in chords[rng.integers(4)]], level)
-            for start, level in zip(starts, rng.uniform(0.1, 1, len(starts)), strict=True)
-        ]
+        score = []
+        for start in starts:
+            root, chord = rng.integers(40, 72), CHORDS[rng.integers(len(CHORDS))]
+            score.append((start, [root + step for step in chord], rng.uniform(0.1, 1)))
         takes.append(play(score, seconds, rng))
     return np.stack(takes).astype(np.float32)
 
@@ -256,10 +259,10 @@ def main(argv: list[str] | None = None) -> Figures:
         train(model, torch.from_numpy(dry), torch.from_numpy(wet), updates, program, name)
 
     played, took = stream(models["LSTM"], melody, BLOCK)
-    begin = slice(RATE // 2)
-    whole, _ = stream(models["LSTM"], melody[begin], RATE // 2)
-    steps, _ = stream(models["LSTM"], melody[begin], 1)
-    difference = max(np.abs(played[begin] - whole).max(), np.abs(steps - whole).max())
+    half_second = RATE // 2
+    whole, _ = stream(models["LSTM"], melody[:half_second], half_second)
+    by_samples, _ = stream(models["LSTM"], melody[:half_second], 1)
+    difference = max(np.abs(played[:half_second] - whole).max(), np.abs(by_samples - whole).max())
 
     with torch.no_grad():
         after_silence = torch.from_numpy(np.pad(melody, (WARM, 0)))

@@ -28,14 +28,12 @@ import zlib
 from itertools import pairwise
 from pathlib import Path
 
-from _program import Figures, Program, packages
+from _program import Figures, Program, nearest, packages
 
 with packages():
     import torch
     from jiwer import cer
     from num2words import num2words
-    from rapidfuzz import process
-    from rapidfuzz.distance import Levenshtein
     from sklearn.model_selection import train_test_split
     from torch import Tensor, nn
     from torch.nn.functional import cross_entropy, scaled_dot_product_attention
@@ -106,7 +104,8 @@ class Translator(nn.Module):
         """How much each step (T) attends to each letter of one source (S)."""
         read, state = self.read(source[None])
         written, _ = self.decoder(self.embedding(inputs[None]), state)
-        # The mean of the rows of an identity matrix is made of the weights themselves.
+        # Attention gives the weighted mean of the values. Of the rows of an identity matrix, that
+        # is the list of weights.
         return self.attend(written, read, values=torch.eye(len(source))[None])[0]
 
     @torch.no_grad()
@@ -127,6 +126,7 @@ class Translator(nn.Module):
             last = texts[:, :, -1]
             written, state = self.decoder(self.embedding(last.view(-1, 1)), state)
             following = self.predict(written.view(B, beams, -1), read).log_softmax(-1)
+            # What has ended can only go on with padding, at no cost, so that its score stays.
             ended = (last == END) | (last == PAD)
             following[..., PAD] = torch.where(ended, 0.0, -torch.inf)
             following[..., PAD + 1 :].masked_fill_(ended[..., None], -torch.inf)
@@ -227,21 +227,14 @@ def train(program: Program, model: Translator, alphabet: Alphabet, pairs: Pairs,
         program.note(f"{loss.item():.3f} nats a letter")
 
 
-def nearest(pairs: Pairs, sources: list[str]) -> list[str]:
-    """The target of the pair whose source is nearest to each one by edit distance."""
-    known, targets = zip(*pairs, strict=True)
-    distances = process.cdist(sources, known, scorer=Levenshtein.distance, dtype="uint8")
-    return [targets[i] for i in distances.argmin(1)]
-
-
 def draw(figure, weights: Tensor, source: str, target: str) -> None:
     """Draw what was attended to (T, S) while the target was written."""
     axes = figure.subplots()
     axes.imshow(weights, cmap="Blues", aspect="auto")
     axes.xaxis.tick_top()
-    letters = ([*text.replace(" ", "␣"), "↵"] for text in (source, target))
-    axes.set_xticks(range(len(source) + 1), next(letters))
-    axes.set_yticks(range(len(target) + 1), next(letters))
+    read, written = ([*text.replace(" ", "␣"), "↵"] for text in (source, target))
+    axes.set_xticks(range(len(read)), read)
+    axes.set_yticks(range(len(written)), written)
     axes.tick_params(length=0)
     axes.set(xlabel="letters read", ylabel="letters written")
 
@@ -271,7 +264,8 @@ def main(argv: list[str] | None = None) -> Figures:
         train(program, model, alphabet, learn, who)
         for how, beams in (("greedy", 1), ("beam", BEAMS)):
             translations[f"{who}, {how}"] = alphabet.decode(model.search(rows, beams, longest))
-    translations["nearest"] = nearest(learn, sources)
+    known = [source for source, _ in learn]
+    translations["nearest"] = [learn[i][1] for i in nearest(known, sources)]
     if options.dictionary:
         translations["copy"] = sources
 
