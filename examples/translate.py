@@ -1,9 +1,10 @@
-"""Translate number words into French, letter by letter, with attention over the letters read.
+"""Translate numbers and dates into French, letter by letter, with attention over the letters read.
 
-The pairs are written by the package `num2words` (LGPL): numbers below a million in German, Danish,
-English and Spanish, and in French. Tens and units change places on the way from German and Danish
-("siebenundneunzig" is seven and ninety), and French counts ninety-seven as "quatre-vingt-dix-sept".
-The numbers of the test are kept out of the training in every language.
+The pairs are written by the packages `num2words` (LGPL) and, for the months, `babel` (BSD licence):
+numbers below a million, and dates of two thousand years, in German, Danish, English and Spanish,
+and in French. Tens and units change places on the way from German and Danish ("siebenundneunzig" is
+seven and ninety), and French counts ninety-seven as "quatre-vingt-dix-sept". The numbers and dates
+of the test are kept out of the training in every language.
 
 One GRU reads the letters of the source in both directions. A second one starts from its last state
 and writes the target; to choose a letter it attends to the states of all letters read. In training
@@ -22,16 +23,18 @@ source itself, copied, is a baseline too.
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import sys
 import zlib
-from itertools import pairwise
+from datetime import date
 from pathlib import Path
 
 from _program import Figures, Program, nearest, packages
 
 with packages():
     import torch
+    from babel.dates import get_month_names
     from jiwer import cer
     from num2words import num2words
     from sklearn.model_selection import train_test_split
@@ -43,6 +46,7 @@ SOURCES, TARGET = ("de", "da", "en", "es"), "fr"
 PAD, START, END, UNKNOWN = range(4)
 EMBEDDING, BATCH, BEAMS = 32, 64, 5
 Pairs = list[tuple[str, str]]  # sources and their targets
+Tests = dict[str, Pairs]  # those of each kind
 Read = tuple[Tensor, Tensor]  # what the encoder made of the letters (B, S, H), and where (B, 1, S)
 
 
@@ -163,17 +167,35 @@ class Alphabet:
         return ["".join(self.letters[i] for i in row if i >= 0) for row in rows.tolist()]
 
 
-def number_pairs(below: int, count: int, held_out: int, seed: int) -> tuple[Pairs, Pairs]:
-    """Pairs of `count` numbers for training and `held_out` others for the test."""
-    split = train_test_split(range(below), train_size=count, test_size=held_out, random_state=seed)
-    learn, test = (
-        [(num2words(n, lang=source), num2words(n, lang=TARGET)) for n in part for source in SOURCES]
-        for part in split
-    )
-    return learn, test
+def say_date(number: int, lang: str) -> str:
+    """The date with a number of Python's calendar, such as "douze mai deux mille vingt-quatre"."""
+    day = date.fromordinal(number)
+    ordinal = lang in ("de", "da", "en") or (lang == "fr" and day.day == 1)
+    parts = [
+        num2words(day.day, lang=lang, to="ordinal" if ordinal else "cardinal"),
+        get_month_names("wide", locale=lang)[day.month],
+        num2words(day.year, lang=lang, to="year"),
+    ]
+    return (" de " if lang == "es" else " ").join(parts).lower()
 
 
-def dictionary_pairs(path: Path, held_out: int, seed: int) -> tuple[Pairs, Pairs]:
+def made_pairs(below: int, count: int, held_out: int, seed: int) -> tuple[Pairs, Tests]:
+    """Pairs of `count` numbers and as many dates for training, and of others for the tests."""
+    days = range(date(1000, 1, 1).toordinal(), date(3000, 1, 1).toordinal())
+    kinds = {"numbers": (range(below), num2words), "dates": (days, say_date)}
+    learn: Pairs = []
+    tests: Tests = {}
+    for kind, (numbers, say) in kinds.items():
+        split = train_test_split(numbers, train_size=count, test_size=held_out, random_state=seed)
+        known, tests[kind] = (
+            [(say(n, lang=source), say(n, lang=TARGET)) for n in part for source in SOURCES]
+            for part in split
+        )
+        learn += known
+    return learn, tests
+
+
+def dictionary_pairs(path: Path, held_out: int, seed: int) -> tuple[Pairs, Tests]:
     """Headwords and the first translation of each, where both are single words.
 
     The file is gzipped text in UTF-8. An entry begins with a line of its headword, then the
@@ -185,7 +207,7 @@ def dictionary_pairs(path: Path, held_out: int, seed: int) -> tuple[Pairs, Pairs
     found: dict[str, str] = {}
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for first, second in pairwise(lines):
+            for first, second in itertools.pairwise(lines):
                 if (head := entry.fullmatch(first)) and (said := translation.fullmatch(second)):
                     found.setdefault(head[1].lower(), said[3].lower())
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
@@ -196,7 +218,7 @@ def dictionary_pairs(path: Path, held_out: int, seed: int) -> tuple[Pairs, Pairs
             f"got {len(found)} in {path}"
         )
     learn, test = train_test_split(list(found.items()), test_size=held_out, random_state=seed)
-    return learn, test
+    return learn, {"words": test}
 
 
 def without_padding(rows: Tensor) -> Tensor:
@@ -227,6 +249,11 @@ def train(program: Program, model: Translator, alphabet: Alphabet, pairs: Pairs,
         program.note(f"{loss.item():.3f} nats a letter")
 
 
+def exact_match(targets: list[str], found: list[str]) -> float:
+    """The share of the targets that were found to the letter."""
+    return sum(map(str.__eq__, targets, found)) / len(targets)
+
+
 def draw(figure, weights: Tensor, source: str, target: str) -> None:
     """Draw what was attended to (T, S) while the target was written."""
     axes = figure.subplots()
@@ -246,14 +273,14 @@ def main(argv: list[str] | None = None) -> Figures:
         "--dictionary", type=Path, metavar="FILE", help="learn the words of this .dict.dz file"
     )
     options = program.start(argv)
-    held_out = program.pick(full=1000, quick=400)
+    held_out = program.pick(full=1000, quick=200)
     if options.dictionary:
-        learn, test = dictionary_pairs(options.dictionary, held_out, options.seed)
+        learn, tests = dictionary_pairs(options.dictionary, held_out, options.seed)
     else:
-        below, count = program.pick(full=(1_000_000, 8000), quick=(1000, 800))
-        learn, test = number_pairs(below, count, held_out // len(SOURCES), options.seed)
+        below, count = program.pick(full=(1_000_000, 6000), quick=(1000, 400))
+        learn, tests = made_pairs(below, count, held_out // len(SOURCES), options.seed)
     alphabet = Alphabet(learn)
-    sources, targets = map(list, zip(*test, strict=True))
+    sources, targets = map(list, zip(*itertools.chain(*tests.values()), strict=True))
     rows = alphabet.encode(sources, [], [END])
     longest = 1 + max(len(target) for _, target in learn)
 
@@ -269,19 +296,21 @@ def main(argv: list[str] | None = None) -> Figures:
     if options.dictionary:
         translations["copy"] = sources
 
-    source, target = sources[0], translations["attention, beam"][0]
+    source, target = sources[-len(SOURCES)], translations["attention, beam"][-len(SOURCES)]
     with program.picture("translate.png", width=10, height=8) as figure:
         read = alphabet.encode([source], [], [END])[0]
         written = alphabet.encode([target], [START], [])[0]
         draw(figure, model.weights(read, written), source, target)
 
+    ends = [*itertools.accumulate(map(len, tests.values()), initial=0)]
+    parts = dict(zip(tests, itertools.starmap(slice, itertools.pairwise(ends)), strict=True))
     return program.report(
         {
-            "exact match": {
-                who: sum(map(str.__eq__, found, targets)) / len(targets)
-                for who, found in translations.items()
-            },
-            "character error rate": {w: cer(targets, found) for w, found in translations.items()},
+            f"{measure}, {kind}": {
+                who: function(targets[part], found[part]) for who, found in translations.items()
+            }
+            for kind, part in parts.items()
+            for measure, function in (("exact match", exact_match), ("character error rate", cer))
         }
     )
 
