@@ -79,7 +79,9 @@ def table(name: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def cell(figure: float | None) -> str:
-    return "nan" if figure is None else f"{figure:.4g}"
+    if figure is None:
+        return "nan"
+    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.4g}"
 
 
 def seconds(run: Mapping[str, Any]) -> str:
@@ -116,5 +118,6 @@ def main(arguments: Sequence[str]) -> None:
     for name in chosen:
         print(f"== {name}", flush=True)
         results[name] = run(name)
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
+        kept = {name: results[name] for name in sorted(results)}
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
         README.write_text(filled(README.read_text("utf-8"), results), "utf-8")

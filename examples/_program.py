@@ -65,6 +65,11 @@ def nearest(known: Sequence[str], texts: Sequence[str]) -> list[int]:
     return distances.argmin(axis=1).tolist()
 
 
+def four_digits(figure: float) -> str:
+    """A figure for a table."""
+    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.4g}"
+
+
 class Program:
     """One run of a program, from its options to its figures.
 
@@ -179,7 +184,7 @@ class Program:
         titles = "".join(f"{who:>{w}}" for who, w in zip(columns, widths, strict=True))
         print(f"\n{'':{wide}}{titles}")
         for title, row in figures.items():
-            cells = [f"{row[who]:.4g}" if who in row else "" for who in columns]
+            cells = [four_digits(row[who]) if who in row else "" for who in columns]
             line = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
             print(f"{title:{wide}}{line}")
         print(f"\nseconds: {seconds:.1f}, of these {self._in_loops:.1f} in the loops with a bar")

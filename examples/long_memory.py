@@ -35,7 +35,7 @@ SYMBOLS, COPIED = 8, 3
 HIDDEN, BATCH = 32, 32
 POINTS = 50  # of a line in the picture
 LOW, HIGH = 1e-12, 1e12  # ends of the picture's axis
-APART = 15  # least ratio between the heights of two names on it: the axis is logarithmic
+APART = 50  # least ratio between the heights of two names on it: the axis is logarithmic
 Line = tuple[list[int], list[float]]  # steps before the end, and the norms there
 
 

@@ -292,6 +292,18 @@ def test_the_readme_holds_the_figures_of_every_program() -> None:
     )
 
 
+def test_a_program_that_is_not_there_is_refused(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        programs.main(["hello"])
+    assert "NAME must be one of forecast_stock forecast_weather" in capsys.readouterr().err
+
+
+def test_a_readme_without_a_place_for_figures_is_refused() -> None:
+    results = json.loads(programs.RESULTS.read_text(encoding="utf-8"))
+    with pytest.raises(ValueError, match=r"one part <!-- figures speakers -->, got 0"):
+        programs.filled("# Programs", {"speakers": results["speakers"]})
+
+
 # --- what the programs share ---------------------------------------------------------------------
 
 
