@@ -20,7 +20,7 @@ of each. The sentence with the highest forecast is the summary. It is compared w
 * the best sentence, which nobody knows without the reference.
 
 Each package is held out in turn, and summarised by a model that learned from the others. The few
-settings of LSTM and ridge were looked for on these packages too: that the two are a point better
+settings of LSTM and ridge were looked for on these packages too: that the two are a little better
 than lead flatters them, and which of them is ahead means nothing. Run it with
 ``python examples/summarise.py``.
 """
