@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,8 @@ README = EXAMPLES / "README.md"
 PART = "<!-- figures {} -->\n"
 END = "<!-- end -->"
 SEED = "1"
+# As programs print it; their folder is no package.
+table_of = runpy.run_path(str(EXAMPLES / "_program.py"))["table_of"]
 
 
 def names() -> list[str]:
@@ -69,19 +72,8 @@ def table(name: str, result: Mapping[str, Any]) -> list[str]:
     line = f"`python examples/{name}.py --seed {SEED}` on {result['machine']}: {seconds(ours)}"
     if "torch" in result:
         line += f" (with the layers of `torch.nn` {seconds(result['torch'])})"
-    figures = ours["figures"]
-    columns = list(dict.fromkeys(who for row in figures.values() for who in row))
-    rows = [
-        [title, *(cell(row[who]) if who in row else "" for who in columns)]
-        for title, row in figures.items()
-    ]
-    return [f"{line}.", "", *markdown(["", *columns], rows)]
-
-
-def cell(figure: float | None) -> str:
-    if figure is None:
-        return "nan"
-    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.4g}"
+    header, *rows = table_of(ours["figures"])
+    return [f"{line}.", "", *markdown(header, rows)]
 
 
 def seconds(run: Mapping[str, Any]) -> str:

@@ -65,9 +65,23 @@ def nearest(known: Sequence[str], texts: Sequence[str]) -> list[int]:
     return distances.argmin(axis=1).tolist()
 
 
-def four_digits(figure: float) -> str:
-    """A figure for a table."""
-    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.4g}"
+def table_of(figures: Figures) -> list[list[str]]:
+    """The cells of a table: a line of those compared, then a line for each row of the figures.
+
+    A figure that JSON could not hold, None, is one that is not a number.
+    """
+
+    def cell(figure: float | None) -> str:
+        if figure is None:
+            return "nan"
+        return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.4g}"
+
+    columns = list(dict.fromkeys(who for row in figures.values() for who in row))
+    lines = [
+        [title, *(cell(row[who]) if who in row else "" for who in columns)]
+        for title, row in figures.items()
+    ]
+    return [["", *columns], *lines]
 
 
 class Program:
@@ -178,15 +192,12 @@ class Program:
     def report(self, figures: Figures) -> Figures:
         """Print the figures, a row each and a column for each of those compared."""
         seconds = time.perf_counter() - self._started
-        columns = list(dict.fromkeys(who for row in figures.values() for who in row))
-        wide = 2 + max(map(len, figures))
-        widths = [2 + max(len(who), 8) for who in columns]
-        titles = "".join(f"{who:>{w}}" for who, w in zip(columns, widths, strict=True))
-        print(f"\n{'':{wide}}{titles}")
-        for title, row in figures.items():
-            cells = [four_digits(row[who]) if who in row else "" for who in columns]
+        table = table_of(figures)
+        first, *widths = (2 + max(8, *map(len, column)) for column in zip(*table, strict=True))
+        print()
+        for title, *cells in table:
             line = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
-            print(f"{title:{wide}}{line}")
+            print(f"{title:{first}}{line}")
         print(f"\nseconds: {seconds:.1f}, of these {self._in_loops:.1f} in the loops with a bar")
         if self.options.json:
             finite = {  # JSON has no NaN

@@ -7,6 +7,7 @@ run by test_native.py.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import signal
@@ -173,3 +174,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if wrong:
         print("\nskipped, and FASTRNN_NO_SKIPS is set:", *wrong, sep="\n  ")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """program(name): a file of `examples/` as a module; skips where a package is missing."""
+    folder = ROOT / "examples"
+    monkeypatch.syspath_prepend(str(folder))
+
+    def load(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except SystemExit as error:
+            pytest.skip(str(error))
+
+    yield load
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)

@@ -3,7 +3,6 @@ alone is tested in test_training.py."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import subprocess
@@ -20,13 +19,12 @@ ARGUMENTS = ["--steps", str(STEPS), "--hidden", "24", "--seed", "3"]
 
 
 @pytest.fixture
-def example(monkeypatch):
+def example(monkeypatch, program):
     """An example by its name, with little to read; torch's random numbers are put back."""
     torch = pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(EXAMPLES))
 
     def load(name):
-        module = importlib.import_module(name)
+        module = program(name)
         if name == "torch_tagger":
             monkeypatch.setattr(module, "TRAINING_FILES", 3)
             monkeypatch.setattr(module, "HELD_OUT_FILES", 1)
@@ -36,8 +34,6 @@ def example(monkeypatch):
 
     with torch.random.fork_rng():
         yield load
-    for name in ["_compare", "_program", *NAMES]:
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

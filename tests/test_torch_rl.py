@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +14,6 @@ import fastrnn  # noqa: E402
 import fastrnn.torch as ft  # noqa: E402
 from fastrnn.torch.rl import unroll  # noqa: E402
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LAYERS = ["RNN", "LSTM", "GRU"]
 T, B, I, H = 9, 5, 3, 6
 
@@ -241,14 +237,10 @@ def test_wrong_arguments_are_refused() -> None:
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """examples/recurrent_policy.py; random numbers of all kinds are put back."""
-    pytest.importorskip("sb3_contrib")
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+def example(program: Any) -> Any:
+    """examples/recurrent_policy.py; torch's random numbers are put back."""
     with torch.random.fork_rng():
-        yield importlib.import_module("recurrent_policy")
-    for name in ("recurrent_policy", "_program"):
-        sys.modules.pop(name, None)
+        yield program("recurrent_policy")
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["the library's pieces", "whole rollouts"])
