@@ -185,6 +185,8 @@ def start(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, offline.__file__, name, str(lines)],
             cwd=tmp_path,
+            # Threads that wait for others spin, and on a busy machine that is most of their time.
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
         )
