@@ -83,6 +83,23 @@ def test_no_symbol_escapes_its_level(native_build: Build) -> None:
     assert not escaped, "\n".join(escaped)
 
 
+def test_modules_ask_for_no_streams(native_build: Build) -> None:
+    """A library of CUDA in the same process may export its own copies of the C++ library's streams;
+    an `import fastrnn` after torch's then calls a mixture of two versions, and crashes."""
+    modules = list(native_build("tests").glob("_*.so"))
+    assert modules
+    for module in modules:
+        wanted = subprocess.run(
+            ["nm", "-DC", "--undefined-only", module],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+        assert "std::runtime_error" in wanted
+        streams = re.findall(r".*std::.*(?:stream|streambuf|filebuf|basic_ios|locale).*", wanted)
+        assert not streams, f"{module.name}\n" + "\n".join(streams)
+
+
 def test_level_can_be_capped() -> None:
     code = "import fastrnn; print(fastrnn.build_info()['level'])"
     for level in LEVELS:

@@ -1,13 +1,14 @@
 #include "processors.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cmath>
-#include <fstream>
-#include <sstream>
+#include <string_view>
 
 namespace fastrnn {
 
@@ -15,19 +16,49 @@ namespace {
 
 std::atomic<int> pretended{0};
 
+// What a file holds, whose size the system does not know before; empty where it cannot be read.
+// Not by C++ streams: libraries of CUDA export their own copies of these, and an import after
+// torch's would call a mixture of both.
+std::string contents(const std::string& path) {
+  std::string text;
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return text;
+  char buffer[4096];
+  for (ssize_t n; (n = read(file, buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<size_t>(n));
+  close(file);
+  return text;
+}
+
+// What comes before the separator, which goes with it. The end of the text separates too.
+std::string_view take_until(std::string_view& text, char separator) {
+  const size_t end = std::min(text.find(separator), text.size());
+  const std::string_view taken = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return taken;
+}
+
+// The number that a word begins with; 0 where it is none.
+double number(std::string_view word) {
+  int64_t value = 0;
+  std::from_chars(word.data(), word.data() + word.size(), value);
+  return static_cast<double>(value);
+}
+
 // The quota of one group, in processors; 0: none. Files that are missing or hold anything else
 // set no limit.
+double in_processors(double quota, double period) {
+  return quota > 0 && period > 0 ? quota / period : 0;
+}
 double quota_of_version_2(const std::string& folder) {
-  std::ifstream file(folder + "/cpu.max");
-  double quota = 0, period = 0;
-  return file >> quota >> period && quota > 0 && period > 0 ? quota / period : 0;
+  const std::string text = contents(folder + "/cpu.max");
+  std::string_view rest = text;
+  const double quota = number(take_until(rest, ' '));
+  return in_processors(quota, number(rest));
 }
 double quota_of_version_1(const std::string& folder) {
-  std::ifstream quota_file(folder + "/cpu.cfs_quota_us"),
-      period_file(folder + "/cpu.cfs_period_us");
-  double quota = 0, period = 0;
-  return quota_file >> quota && period_file >> period && quota > 0 && period > 0 ? quota / period
-                                                                                 : 0;
+  return in_processors(number(contents(folder + "/cpu.cfs_quota_us")),
+                       number(contents(folder + "/cpu.cfs_period_us")));
 }
 
 // The least quota of a group and of all above it.
@@ -43,24 +74,24 @@ double least_quota(const std::string& mount, std::string group,
   }
 }
 
-bool lists(const std::string& controllers, const std::string& name) {
-  std::istringstream all(controllers);
-  for (std::string each; std::getline(all, each, ',');)
-    if (each == name) return true;
+bool lists(std::string_view controllers, std::string_view name) {
+  while (!controllers.empty())
+    if (take_until(controllers, ',') == name) return true;
   return false;
 }
 
 }  // namespace
 
 int quota_processors(const std::string& root) {
-  std::ifstream groups(root + "/proc/self/cgroup");
+  const std::string groups = contents(root + "/proc/self/cgroup");
   double least = 0;
   // A line is hierarchy:controllers:/path; version 2 has hierarchy 0 and names no controllers.
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string group = line.substr(second + 1);
+  for (std::string_view rest = groups; !rest.empty();) {
+    std::string_view line = take_until(rest, '\n');
+    if (std::count(line.begin(), line.end(), ':') < 2) continue;
+    take_until(line, ':');
+    const std::string controllers(take_until(line, ':'));
+    std::string group(line);
     if (group == "/") group.clear();
     double quota = 0;
     if (controllers.empty()) {
