@@ -171,6 +171,10 @@ within_limits() {
   fi
 }
 
+[[ $(minutes) =~ ^[0-9]+$ ]] || die "MINUTES must be a whole number, got $MINUTES"
+if [ -n "$WHEELS" ] && ! compgen -G "$WHEELS/*.whl" >/dev/null; then
+  die "WHEELS must be a folder of wheels, got $WHEELS"
+fi
 mkdir -p "$OUT"
 if [ -n "$EARLIER" ]; then take_earlier; fi
 case $stage in

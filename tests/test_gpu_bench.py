@@ -381,6 +381,22 @@ def test_wheels_that_an_image_lacks_come_along(
     assert lines(tmp_path / "log")[0].startswith(f"-m pip install {options}")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [("MINUTES", "4.5", "a whole number, got 4.5"), ("WHEELS", ".", "a folder of wheels, got ")],
+)
+def test_the_script_says_which_setting_is_wrong(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, wrong: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setenv(name, value)
+    done = subprocess.run(["bash", script, "check"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"[gpu.sh] {name} must be {wrong}" in done.stderr
+    assert not (tmp_path / "log").exists()
+
+
 def is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)

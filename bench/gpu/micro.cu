@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/gpu.h"
+#include "cuda/product.cuh"
 
 namespace fastrnn {
 namespace gpu {
@@ -123,16 +123,16 @@ FASTRNN_KERNEL step_chain(const float* x, int times, float* y) {
   }
 }
 
-// One row of a chunk into shared memory, by one warp.
-FASTRNN_KERNEL stage_chunk(const float* rows, int times, float* sink) {
-  auto* tile = reinterpret_cast<float*>(shared_memory());
+// One row into shared memory, as the product's rows come there.
+FASTRNN_KERNEL stage_row(const float* rows, int times, float* sink) {
+  auto* staged = reinterpret_cast<float*>(shared_memory());
+  const Product<float> product{{kChunk, 1}, nullptr, 0, staged, nullptr};
   for (int i = 0; i < times; ++i) {
     const float* row = rows + i % kRows * kChunk;
-    if (thread() < kLanes)
-      for (int k = thread(); k < kChunk; k += kLanes) tile[k] = exchange_load(row + k);
-    sync_block("micro: the chunk is staged");
+    stage<1>(product, 1, 0, kChunk, [=](int, int) { return row; });
+    sync_block("micro: the row is staged");
   }
-  keep(tile[thread()], sink);
+  keep(staged[thread()], sink);
 }
 
 // ---- clusters: empty where the code is for a device without them
@@ -369,11 +369,11 @@ double measure_step() {
   return us / kTimes;
 }
 
-double measure_chunk(const Card& c) {
+double measure_staging(const Card& c) {
   constexpr int kTimes = 4000;
   auto* rows = memory_of<float>(kRows * kChunk);
   const double us = microseconds(
-      [&] { stage_chunk<<<1, kBlockThreads, kChunk * sizeof(float)>>>(rows, kTimes, c.sink); });
+      [&] { stage_row<<<1, kBlockThreads, kChunk * sizeof(float)>>>(rows, kTimes, c.sink); });
   MICRO_CHECK(cudaFree, rows);
   return us / kTimes;
 }
@@ -443,12 +443,12 @@ void measure() {
   };
   cost("meeting", meetings_line.at_zero, "us");
   cost("meeting_block", meetings_line.slope, "us");
-  cost("step", measure_step(), "us");
-  cost("chunk", measure_chunk(c), "us");
+  put("step", measure_step(), "us");
+  put("staging", measure_staging(c), "us");
   cost("launch", measure_launch(), "us");
   cost("fused", measure_multiply_add(c), "a cycle");
   cost("shared_bytes", measure_shared(c), "a cycle");
-  cost("exchanged_bytes", measure_exchanged(c), "a cycle");
+  put("exchanged_bytes", measure_exchanged(c), "a cycle");
   cost("streamed_bytes", measure_streamed(c, c.p.l2CacheSize / 2), "a cycle");
   put("streamed_bytes_memory", measure_streamed(c, int64_t{8} * c.p.l2CacheSize), "a cycle");
   if (has_clusters(c)) measure_clusters(c);

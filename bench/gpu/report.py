@@ -20,12 +20,9 @@ REGISTER_BYTES = 256 << 10  # of an SM, on every GPU since 2014
 COSTS = (
     "meeting",
     "meeting_block",
-    "step",
-    "chunk",
     "launch",
     "fused",
     "shared_bytes",
-    "exchanged_bytes",
     "streamed_bytes",
 )
 

@@ -12,6 +12,17 @@
 #include "layout.h"
 #include "pass.h"
 
+namespace fastrnn {
+namespace gpu {
+
+// Four neighbours, moved at once.
+template <class S> struct alignas(4 * sizeof(S)) Quad {
+  S v[4];
+};
+
+}  // namespace gpu
+}  // namespace fastrnn
+
 #if defined(__CUDACC__)
 #include "gpu_cuda.h"
 #else
@@ -42,11 +53,6 @@ FASTRNN_DEVICE float widen(Bfloat16 x) { return bfloat16_to_float(x); }
 template <class S> FASTRNN_DEVICE S narrow(Acc<S> x) { return x; }
 template <> FASTRNN_DEVICE Half narrow<Half>(float x) { return half_from_float(x); }
 template <> FASTRNN_DEVICE Bfloat16 narrow<Bfloat16>(float x) { return bfloat16_from_float(x); }
-
-// Four neighbours, moved at once.
-template <class S> struct alignas(4 * sizeof(S)) Quad {
-  S v[4];
-};
 
 // ---- the value type of the cells
 // -----------------------------------------------------------------

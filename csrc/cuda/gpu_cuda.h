@@ -4,6 +4,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <type_traits>
+
 #define FASTRNN_DEVICE __device__ __forceinline__
 #define FASTRNN_KERNEL __global__ void
 #define FASTRNN_THREADS(most) __launch_bounds__(most, 1)
@@ -54,6 +56,15 @@ template <class S> FASTRNN_DEVICE S exchange_load(const S* p) {
   S value;
   value.bits = __ldcg(&p->bits);
   return value;
+}
+FASTRNN_DEVICE uint2 exchange_bits(const uint2* p) { return __ldcg(p); }
+FASTRNN_DEVICE uint4 exchange_bits(const uint4* p) { return __ldcg(p); }
+template <class S> FASTRNN_DEVICE Quad<S> exchange_load(const Quad<S>* p) {
+  using Bits = typename std::conditional<sizeof(S) == 4, uint4, uint2>::type;
+  const Bits bits = exchange_bits(reinterpret_cast<const Bits*>(p));
+  Quad<S> quad;
+  memcpy(&quad, &bits, sizeof quad);
+  return quad;
 }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 

@@ -15,13 +15,13 @@ namespace gpu {
 // A block's shared memory.
 template <class S> struct GridMemory {
   S* weights;
-  float *tile, *sums, *states;
+  float *staged, *sums, *states;
   int *lengths, *longest;
 
   FASTRNN_DEVICE explicit GridMemory(const GridLayout& at) {
     char* base = shared_memory();
     weights = reinterpret_cast<S*>(base + at.weights);
-    tile = reinterpret_cast<float*>(base + at.tile);
+    staged = reinterpret_cast<float*>(base + at.staged);
     sums = reinterpret_cast<float*>(base + at.sums);
     states = reinterpret_cast<float*>(base + at.states);
     lengths = reinterpret_cast<int*>(base + at.lengths);
@@ -66,22 +66,31 @@ template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory,
   // Seen after the caller's next sync_block.
 }
 
-// The weights of `columns` as the product takes them: element(column, segment, k). Neighbouring
-// threads take neighbouring k, or columns where those are neighbours in memory.
-template <bool ColumnsFirst, class S, class Element>
-FASTRNN_DEVICE void load_weights(S* weights, const Extent& extent, int columns, Element element) {
-  const int size = extent.size(), padded = extent.padded(), all = columns * size;
-  for (int i = thread(); i < all; i += threads()) {
-    const int c = ColumnsFirst ? i % columns : i / size;
-    const int place = ColumnsFirst ? i / columns : i % size;
-    const int segment = place / padded, k = place % padded;
-    weights[c * size + place] = k < extent.H ? element(c, segment, k) : narrow<S>(Acc<S>(0));
-  }
+// Columns of one segment whose k are neighbours in memory: row_of(column) points to them.
+template <class S, class RowOf>
+FASTRNN_DEVICE void load_rows_of_weights(S* weights, const Extent& extent, int columns,
+                                         RowOf row_of) {
+  const int quads = extent.padded() / 4;
+  copy_in_flight<kLoadsInFlight>(
+      columns * quads,
+      [&](int i) { return exchange_quad<S>(row_of(i / quads), i % quads * 4, extent.H); },
+      [&](int i, const Quad<S>& quad) { reinterpret_cast<Quad<S>*>(weights)[i] = quad; });
 }
 
-struct SamePlane {
-  FASTRNN_DEVICE int64_t operator()(int segment) const { return segment; }
-};
+// Columns that are neighbours in memory themselves: row_of(segment, k) points to them.
+template <class S, class RowOf>
+FASTRNN_DEVICE void load_columns_of_weights(S* weights, const Extent& extent, int columns,
+                                            RowOf row_of) {
+  const int size = extent.size(), padded = extent.padded();
+  copy_in_flight<kLoadsInFlight>(
+      columns * size,
+      [&](int i) {
+        const int place = i / columns, segment = place / padded, k = place - segment * padded;
+        return k < extent.H ? exchange_load(row_of(segment, k) + i % columns)
+                            : narrow<S>(Acc<S>(0));
+      },
+      [&](int i, S value) { weights[i % columns * size + i / columns] = value; });
+}
 
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
     grid_forward(FASTRNN_ARGUMENT ForwardPass pass) {
@@ -97,8 +106,8 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
 
   read_lengths(memory, pass.scan, place.row_begin, rows);
   const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_weights<false>(memory.weights, extent, columns, [=](int c, int, int k) {
-    return w_hh[(int64_t(c % G) * H + place.unit_begin + c / G) * H + k];
+  load_rows_of_weights(memory.weights, extent, columns, [&](int c) {
+    return w_hh + (int64_t(c % G) * H + place.unit_begin + c / G) * H;
   });
   const int carry_stride = rows * units;
   for (int i = thread(); i < carry_stride; i += threads())
@@ -111,6 +120,8 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
   // This thread's unit, and its row within a tile.
   const int unit = thread() % units, tile_row = thread() / units;
   const int64_t u = place.unit_begin + unit;
+  const typename Unit::Biases biases(at, u);
+  const Product<S> product{extent, memory.weights, columns, memory.staged, memory.sums};
   for (int64_t s = pass.begin; s < pass.end; ++s) {
     const int64_t t = at.time(s);
     const bool any = t < longest;
@@ -123,19 +134,16 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
       if (mine) in = Unit::load(at, t, b0 + tile_row, u, memory.lengths[r]);
       Pack<float, G> sums = {};
       if (any) {
-        multiply(
-            extent, count,
-            [&](int i) -> const S* {
-              const int length = memory.lengths[first + i];
-              return t < length ? at.template h_before<S>(t, b0 + i, length) : nullptr;
-            },
-            SamePlane{}, memory.weights, columns, memory.tile, memory.sums);
+        const Sums made = multiply(product, count, [&](int i, int) -> const S* {
+          const int length = memory.lengths[first + i];
+          return t < length ? at.template h_before<S>(t, b0 + i, length) : nullptr;
+        });
         sync_block("forward: sums are made");
         if (mine)
-          for (int g = 0; g < G; ++g) sums[g] = memory.sums[tile_row * columns + unit * G + g];
+          for (int g = 0; g < G; ++g) sums[g] = made(tile_row, unit * G + g);
       }
       if (mine)
-        Unit::finish(at, s, t, b0 + tile_row, u, in, sums, memory.states + r * units + unit,
+        Unit::finish(at, s, t, b0 + tile_row, u, in, biases, sums, memory.states + r * units + unit,
                      carry_stride);
     }
     if (any && s + 1 < pass.end && !pass.remake) place.meet();
@@ -161,8 +169,8 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
 
   read_lengths(memory, pass.scan, place.row_begin, rows);
   const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_weights<true>(memory.weights, extent, units, [=](int c, int g, int k) {
-    return w_hh[(int64_t(g) * H + k) * H + place.unit_begin + c];
+  load_columns_of_weights(memory.weights, extent, units, [&](int g, int k) {
+    return w_hh + (int64_t(g) * H + k) * H + place.unit_begin;
   });
   const int stride = rows * units;
   const auto dstate = [&](int k, int i) -> float& {
@@ -176,6 +184,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
 
   const int unit = thread() % units, tile_row = thread() / units;
   const int64_t u = place.unit_begin + unit;
+  const Product<S> product{extent, memory.weights, units, memory.staged, memory.sums};
   // Once more than there are steps: the last time only to pass on what the first step leaves.
   for (int64_t s = pass.end - 1; s >= pass.begin - 1; --s) {
     const int64_t t = at.time(s), later = at.time(s + 1);
@@ -189,19 +198,14 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
       typename Unit::Inputs in = {};
       if (mine && steps) in = Unit::load(at, t, b, u, memory.lengths[r]);
       if (passes) {
-        multiply(
-            extent, count,
-            [&](int i) -> const S* {
-              const int length = memory.lengths[first + i];
-              if (later >= length || at.starts_from_zero(later, b0 + i, length)) return nullptr;
-              return row_of<const S>(at.d.dgates, at.place(later), b0 + i);
-            },
-            [](int g) -> int64_t { return Shape<Cell>::recurrent_plane(g); }, memory.weights, units,
-            memory.tile, memory.sums);
+        const Sums made = multiply(product, count, [&](int i, int g) -> const S* {
+          const int length = memory.lengths[first + i];
+          if (later >= length || at.starts_from_zero(later, b0 + i, length)) return nullptr;
+          return row_of<const S>(at.d.dgates, at.place(later), b0 + i) +
+                 Shape<Cell>::recurrent_plane(g) * pass.H;
+        });
         sync_block("backward: sums are made");
-        if (mine)
-          Unit::pass_on(at, later, b, memory.lengths[r], memory.sums[tile_row * units + unit], ds,
-                        stride);
+        if (mine) Unit::pass_on(at, later, b, memory.lengths[r], made(tile_row, unit), ds, stride);
       }
       if (mine && steps) Unit::finish(at, t, b, u, in, ds, stride);
     }

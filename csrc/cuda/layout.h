@@ -15,8 +15,14 @@ namespace gpu {
 constexpr int kLanes = 32, kMostThreads = 256;
 // A warp's part of the recurrent product; rows beyond a tile come in turns.
 constexpr int kTileRows = 8, kTileColumns = 4;
-// k of one staged chunk. Part of the order of a sum, so the same for every plan.
+// Rows that a product of so many is made for.
+FASTRNN_HOST_DEVICE int rows_of_tile(int rows) { return rows <= 1 ? 1 : rows <= 4 ? 4 : kTileRows; }
+// k of one chunk. Part of the order of a sum, so the same for every plan.
 constexpr int kChunk = 512;
+// Loads of a thread that are on their way at once while weights are read.
+constexpr int kLoadsInFlight = 8;
+// Values that are staged at once: a chunk of each row of a tile, or more of fewer rows.
+constexpr int kStaged = kTileRows * kChunk;
 
 // k of the recurrent product: `segments` of H values, each padded with zeros to whole quads.
 struct Extent {
@@ -24,7 +30,13 @@ struct Extent {
   int segments;
   FASTRNN_HOST_DEVICE int padded() const { return static_cast<int>((H + 3) / 4 * 4); }
   FASTRNN_HOST_DEVICE int size() const { return segments * padded(); }
-  FASTRNN_HOST_DEVICE int chunk() const { return size() < kChunk ? size() : kChunk; }
+  // k that are staged at once of each of so many rows.
+  FASTRNN_HOST_DEVICE int staged(int rows) const {
+    return size() < kStaged / rows ? size() : kStaged / rows;
+  }
+  FASTRNN_HOST_DEVICE int staged_chunks(int rows) const {
+    return (staged(rows) + kChunk - 1) / kChunk;
+  }
 };
 
 // A block's shared memory: where each part begins, and all its bytes. `columns` of the product;
@@ -32,8 +44,8 @@ struct Extent {
 struct GridLayout {
   int64_t bytes = 0;
   int64_t weights;  // [columns][extent.size()] of the storage type
-  int64_t tile;     // [kTileRows][extent.chunk()] floats
-  int64_t sums;     // [kTileRows][columns] floats
+  int64_t staged;   // [rows][extent.staged(rows)] floats, of 1 to kTileRows rows
+  int64_t sums;     // [chunks][rows][columns] floats, of a staging of so many rows
   int64_t states;   // [kept][rows][units] floats
   int64_t lengths;  // [rows] ints
   int64_t longest;  // int
@@ -41,7 +53,7 @@ struct GridLayout {
   FASTRNN_HOST_DEVICE GridLayout(int element_bytes, const Extent& extent, int columns, int kept,
                                  int rows, int units) {
     weights = take(int64_t{columns} * extent.size() * element_bytes);
-    tile = take(4 * kTileRows * extent.chunk());
+    staged = take(4 * kTileRows * extent.staged(kTileRows));  // fewer rows take no more
     sums = take(4 * kTileRows * columns);
     states = take(int64_t{4} * kept * rows * units);
     lengths = take(int64_t{4} * rows);

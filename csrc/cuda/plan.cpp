@@ -13,18 +13,21 @@ namespace gpu {
 
 namespace {
 
-// The model's numbers: microseconds, and rates of one SM in each cycle. Assumed from the literature
-// until bench/gpu.sh has measured them on a card.
+// The model's numbers: microseconds, and rates of one SM in each cycle. As bench/gpu.sh measured them
+// on an H200; other cards are taken to be like it. `tile` and `slowdown` are fitted to the times of
+// 104 cases there, which the model then gives within 20 % for nine in ten.
 struct Costs {
-  double meeting = 0.85;         // of a group of blocks
-  double meeting_block = 0.002;  // for each block of it
-  double step = 0.5;             // latency of a step's loads, cell and stores
-  double chunk = 0.15;           // latency of staging a chunk of rows
-  double launch = 2.5;           // of a kernel, back to back
-  double fused = 128;            // multiply-adds
-  double shared_bytes = 128;     // from shared memory
-  double exchanged_bytes = 40;   // from L2
-  double streamed_bytes = 24;    // weights of a library's product, from L2 or memory
+  double meeting = 0.661;          // of a group of blocks
+  double meeting_block = 0.00235;  // for each block of it
+  double tile = 2.1;               // latency of a tile: its rows are staged, multiplied, and finished
+  double launch = 3.65;            // of a kernel, back to back
+  double issue = 32;               // of a step's product and launch, by the thread of Python
+  double fused = 110;              // multiply-adds
+  double shared_bytes = 118;       // from shared memory
+  double slowdown = 2.6;           // of the kernel's product, against these two rates
+  double streamed_bytes = 19.1;    // weights of a library's product, from L2 or memory
+  double library_fused = 98;       // multiply-adds of a library's product
+  double library_fused_16 = 1420;  // in 16 bits, by tensor cores
 };
 constexpr Costs kCosts;
 
@@ -51,20 +54,29 @@ struct Work {
   }
 };
 
+// A thread for each unit of a tile's rows, a warp for each part of the product, and for each two
+// quads that are staged a thread.
+int threads_of_block(const Work& w, int units, int rows) {
+  const int of_tile = rows_of_tile(rows), staged = w.extent().staged(of_tile) * of_tile;
+  const int64_t warps =
+      ceil_div(w.columns(units), kTileColumns) * w.extent().staged_chunks(of_tile);
+  const int64_t wanted = std::max({int64_t{of_tile} * units, warps * kLanes, ceil_div(staged, 8)});
+  return static_cast<int>(std::min<int64_t>(ceil_div(wanted, kLanes) * kLanes, kMostThreads));
+}
+
 // One step of a group of `blocks` with so many rows.
 double grid_microseconds(const Work& w, int units, int rows, int blocks) {
   const double k = w.extent().size(), columns = w.columns(units);
-  const int64_t tiles = ceil_div(rows, kTileRows), chunks = ceil_div(w.extent().size(), kChunk);
+  const int64_t tiles = ceil_div(rows, kTileRows);
+  const int64_t stagings = ceil_div(w.extent().size(), w.extent().staged(rows_of_tile(rows)));
   const double tile_rows = std::min(rows, kTileRows);
   const double groups = static_cast<double>(ceil_div(w.columns(units), kTileColumns));
-  const double of_a_tile =
-      static_cast<double>(chunks) * kCosts.chunk +
-      w.cycles(tile_rows * k * w.kernels.element_bytes, kCosts.exchanged_bytes) +
+  const double product =
       std::max(w.cycles(tile_rows * k * columns, kCosts.fused),
                w.cycles(groups * k * (tile_rows * 4 + kTileColumns * w.kernels.element_bytes),
                         kCosts.shared_bytes));
-  return kCosts.meeting + kCosts.meeting_block * blocks + kCosts.step +
-         static_cast<double>(tiles) * of_a_tile;
+  const double of_a_tile = static_cast<double>(stagings) * kCosts.tile + kCosts.slowdown * product;
+  return kCosts.meeting + kCosts.meeting_block * blocks + static_cast<double>(tiles) * of_a_tile;
 }
 
 double step_microseconds(const Work& w) {
@@ -72,10 +84,11 @@ double step_microseconds(const Work& w) {
   const double weights = static_cast<double>(n.directions) * static_cast<double>(n.H) *
                          static_cast<double>(n.H) * w.kernels.gates;
   const double sms = w.device.processors;
+  const double rate = w.kernels.element_bytes == 2 ? kCosts.library_fused_16 : kCosts.library_fused;
   const double product =
-      std::max(w.cycles(weights * static_cast<double>(n.B), kCosts.fused * sms),
+      std::max(w.cycles(weights * static_cast<double>(n.B), rate * sms),
                w.cycles(weights * w.kernels.element_bytes, kCosts.streamed_bytes * sms));
-  return 2 * kCosts.launch + product;
+  return std::max(kCosts.issue, 2 * kCosts.launch + product);
 }
 
 Plan stepwise(const Work& w) {
@@ -112,10 +125,7 @@ Plan grid(const std::string& op, const Work& w) {
       if (shared > w.device.shared_per_block) continue;
       const double cost = grid_microseconds(w, units, rows, static_cast<int>(blocks));
       if (best.blocks && cost >= best.microseconds) continue;
-      const int warps = static_cast<int>(ceil_div(w.columns(units), kTileColumns));
-      const int threads =
-          std::clamp(static_cast<int>(ceil_div(std::min(rows, kTileRows) * units, kLanes)) * kLanes,
-                     std::min(warps * kLanes, kMostThreads), kMostThreads);
+      const int threads = threads_of_block(w, units, rows);
       if (blocks_per_processor(op, kernel, threads, shared) < 1) continue;
       best.mode = Mode::kGrid;
       best.grid.replicas = static_cast<int>(ceil_div(std::max<int64_t>(n.B, 1), rows));

@@ -6,13 +6,19 @@
 // A warp takes four columns and up to eight rows; its lanes share out k, four neighbours at a time,
 // and add up by a butterfly that leaves each lane with one of the sums. So a sum is made in the
 // same order whatever the plan: for a row alone or in a batch, in a block with few units or many.
+// Chunks of k have sums of their own, which are added in the order of k, so that warps share out
+// chunks too where there are few columns.
+//
+// Rows are staged in shared memory as many values at a time as there is room for: four loads of
+// each thread are on their way at once, so a staging takes little more than one of them. How much
+// is staged at once changes no sum: a chunk of kChunk values is multiplied and added after the
+// other.
 //
 // Bound: shared memory, 4 * (rows + 4) values for 16 * rows products; from eight rows on 2/3 of the
 // arithmetic's rate.
 #pragma once
 
-#include "gpu.h"
-#include "layout.h"
+#include "copy.cuh"
 
 namespace fastrnn {
 namespace gpu {
@@ -39,24 +45,32 @@ FASTRNN_DEVICE float sum_over_lanes(float (&v)[Size]) {
   }
 }
 
-// A warp's tile over one chunk of n values.
-template <int R, class S> FASTRNN_DEVICE void multiply_tile(const float* rows, int row_stride,
-                                                            const S* weights, int weight_stride,
-                                                            int n, int column, int columns,
-                                                            bool first, float* sums) {
+// The block's columns and where it works. `staged`: [rows][staged(rows)], what a staging brought.
+// `sums`: [slots][rows][columns], one slot for each chunk of a staging.
+template <class S> struct Product {
+  Extent extent;
+  const S* weights;
+  int columns;
+  float *staged, *sums;
+};
+
+// A warp's tile over one chunk, the `slot`-th of a staging that began at `begin` and has n values.
+template <int R, class S>
+FASTRNN_DEVICE void multiply_tile(const Product<S>& p, int begin, int n, int slot, int column) {
   constexpr int C = kTileColumns;
-  const int lane = thread() % kLanes;
+  const int lane = thread() % kLanes, wide = p.extent.staged(R), at = slot * kChunk;
   const S* w[C];
   for (int c = 0; c < C; ++c)  // past the end: the last column again, whose sum is not kept
-    w[c] = weights + (column + c < columns ? column + c : columns - 1) * weight_stride;
+    w[c] =
+        p.weights + begin + (column + c < p.columns ? column + c : p.columns - 1) * p.extent.size();
   float v[R * C] = {};
-  for (int k = 4 * lane; k < n; k += 4 * kLanes) {
+  for (int k = at + 4 * lane; k < n && k < at + kChunk; k += 4 * kLanes) {
     Quad<S> q[C];
     FASTRNN_UNROLL
     for (int c = 0; c < C; ++c) q[c] = *reinterpret_cast<const Quad<S>*>(w[c] + k);
     FASTRNN_UNROLL
     for (int r = 0; r < R; ++r) {
-      const Quad<float> x = *reinterpret_cast<const Quad<float>*>(rows + r * row_stride + k);
+      const Quad<float> x = *reinterpret_cast<const Quad<float>*>(p.staged + r * wide + k);
       FASTRNN_UNROLL
       for (int i = 0; i < 4 * C; ++i)
         v[r * C + i % C] = fused(x.v[i / C], widen(q[i % C].v[i / C]), v[r * C + i % C]);
@@ -65,47 +79,79 @@ template <int R, class S> FASTRNN_DEVICE void multiply_tile(const float* rows, i
   const float sum = sum_over_lanes<R * C>(v);
   constexpr int kOwners = kLanes / (R * C);  // lanes that hold the same sum
   const int i = lane / kOwners;
-  if (lane % kOwners == 0 && column + i % C < columns) {
-    float* to = sums + i / C * columns + column + i % C;
-    *to = first ? sum : *to + sum;
+  if (lane % kOwners == 0 && column + i % C < p.columns) {
+    float* to = p.sums + (slot * R + i / C) * p.columns + column + i % C;
+    *to = begin > 0 && slot == 0 ? *to + sum : sum;
   }
 }
 
-// The product for `count` rows (at most kTileRows). row_of(r) points to the row's values, null for
-// zeros; segment s of a row begins `plane(s) * H` values on. Everyone of the block takes part;
-// the sums are there after the caller's next sync_block.
-template <class S, class RowOf, class Plane>
-FASTRNN_DEVICE void multiply(const Extent& extent, int count, RowOf row_of, Plane plane,
-                             const S* weights, int columns, float* tile, float* sums) {
-  const int lane = thread() % kLanes, warp = thread() / kLanes, warps = threads() / kLanes;
-  const int size = extent.size(), padded = extent.padded(), stride = extent.chunk();
-  for (int begin = 0; begin < size; begin += kChunk) {
-    const int n = size - begin < kChunk ? size - begin : kChunk;
-    if (begin > 0) sync_block("product: the chunk before is used");
-    const int rows = count == 1 ? 1 : count <= 4 ? 4 : kTileRows;
-    for (int r = warp; r < rows; r += warps) {
-      const S* row = r < count ? row_of(r) : nullptr;
-      for (int k = 0; k < n;) {
-        const int segment = (begin + k) / padded, u = (begin + k) % padded;
-        const int m = padded - u < n - k ? padded - u : n - k;
-        const S* from = row ? row + plane(segment) * extent.H : nullptr;
-        for (int i = lane; i < m; i += kLanes)
-          tile[r * stride + k + i] =
-              from && u + i < extent.H ? widen(exchange_load(from + u + i)) : 0.0f;
-        k += m;
-      }
+// The sums of a product: its slots, added in the order of k.
+struct Sums {
+  float* first;
+  int rows, columns, slots;
+
+  FASTRNN_DEVICE float operator()(int row, int column) const {
+    const float* slot = first + row * columns + column;
+    float sum = *slot;
+    for (int i = 1; i < slots; ++i) sum = sum + slot[i * rows * columns];
+    return sum;
+  }
+};
+
+// Brings n values of R rows into shared memory, from `begin` of each on; zeros for rows from
+// `count` on.
+template <int R, class S, class SegmentOf>
+FASTRNN_DEVICE void stage(const Product<S>& p, int count, int begin, int n, SegmentOf segment_of) {
+  constexpr int kQuads = kStaged / 4, kOfRow = kQuads / R;
+  const int padded = p.extent.padded(), wide = p.extent.staged(R);
+  copy_in_flight<kQuads / kMostThreads>(
+      kQuads,
+      [&](int i) {
+        const int r = i / kOfRow, k = begin + 4 * (i % kOfRow);
+        if (r >= count || k >= begin + n) return exchange_quad<S>(nullptr, 0, 0);
+        const int segment = k / padded;
+        return exchange_quad<S>(segment_of(r, segment), k - segment * padded, p.extent.H);
+      },
+      [&](int i, const Quad<S>& q) {
+        const int r = i / kOfRow, k = 4 * (i % kOfRow);
+        if (k < n)
+          *reinterpret_cast<Quad<float>*>(p.staged + r * wide + k) = {
+              {widen(q.v[0]), widen(q.v[1]), widen(q.v[2]), widen(q.v[3])}};
+      });
+}
+
+template <int R, class S, class SegmentOf>
+FASTRNN_DEVICE Sums multiply_rows(const Product<S>& p, int count, SegmentOf segment_of) {
+  const int warp = thread() / kLanes, warps = threads() / kLanes;
+  const int size = p.extent.size(), wide = p.extent.staged(R);
+  const int groups = (p.columns + kTileColumns - 1) / kTileColumns;
+  Sums sums{p.sums, R, p.columns, 0};
+  for (int begin = 0; begin < size; begin += wide) {
+    const int n = size - begin < wide ? size - begin : wide;
+    if (begin > 0) {
+      sync_block("product: what was staged is used");
+      if (sums.slots > 1)  // into the first slot, from which the next chunk goes on
+        for (int i = thread(); i < R * p.columns; i += threads())
+          p.sums[i] = sums(i / p.columns, i % p.columns);
     }
-    sync_block("product: the chunk is staged");
-    for (int column = kTileColumns * warp; column < columns; column += kTileColumns * warps) {
-      const S* w = weights + begin;
-      const bool first = begin == 0;
-      if (rows == 1)
-        multiply_tile<1>(tile, stride, w, size, n, column, columns, first, sums);
-      else if (rows == 4)
-        multiply_tile<4>(tile, stride, w, size, n, column, columns, first, sums);
-      else
-        multiply_tile<8>(tile, stride, w, size, n, column, columns, first, sums);
-    }
+    stage<R>(p, count, begin, n, segment_of);
+    sync_block("product: the rows are staged");
+    sums.slots = (n + kChunk - 1) / kChunk;
+    for (int i = warp; i < groups * sums.slots; i += warps)
+      multiply_tile<R>(p, begin, n, i / groups, i % groups * kTileColumns);
+  }
+  return sums;
+}
+
+// The product for `count` rows (at most kTileRows). segment_of(r, s) points to the H values of
+// segment s of row r, null for zeros. Everyone of the block takes part; the sums may be read after
+// the caller's next sync_block.
+template <class S, class SegmentOf>
+FASTRNN_DEVICE Sums multiply(const Product<S>& p, int count, SegmentOf segment_of) {
+  switch (rows_of_tile(count)) {
+    case 1: return multiply_rows<1>(p, count, segment_of);
+    case 4: return multiply_rows<4>(p, count, segment_of);
+    default: return multiply_rows<kTileRows>(p, count, segment_of);
   }
 }
 

@@ -90,39 +90,49 @@ template <class Cell, class Math, class S> struct ForwardUnit {
   using K = Shape<Cell>;
   using At = Step<ForwardPass, ForwardDirection>;
 
-  // What a unit takes from memory beside the recurrent sums, so that it can be on its way while
-  // they are made.
+  // What the biases add to each gate, or to the two parts of one that is split.
+  struct Biases {
+    Pack<V, K::G> x, r;
+
+    FASTRNN_DEVICE Biases(const At& at, int64_t u) {
+      for (int g = 0; g < K::G; ++g) {
+        const A b_ih = bias(at.d.b_ih, g * at.pass.H + u),
+                b_hh = bias(at.d.b_hh, g * at.pass.H + u);
+        x[g] = V(K::is_split(g) ? b_ih : b_ih + b_hh);
+        r[g] = V(K::is_split(g) ? b_hh : A(0));
+      }
+    }
+  };
+
+  // What a unit takes from memory beside the recurrent sums. As it is stored: to compute with it
+  // would be to wait for it, and so it can be on its way while the sums are made.
   struct Inputs {
     bool runs, from_zero;
-    V h;
-    Pack<V, K::G> x, r;
+    S h;
+    Pack<S, K::G> x;
   };
 
   static FASTRNN_DEVICE Inputs load(const At& at, int64_t t, int64_t b, int64_t u, int64_t length) {
     Inputs in = {};
     in.runs = t < length;
     if (!in.runs) return in;
-    const int64_t H = at.pass.H;
     in.from_zero = at.starts_from_zero(t, b, length);
     const S* h = at.template h_before<S>(t, b, length);
-    in.h = V(h ? widen(exchange_load(h + u)) : A(0));
+    in.h = h ? exchange_load(h + u) : narrow<S>(A(0));
     const S* x = row_of<const S>(at.d.x, at.place(t), b) + u;
-    for (int g = 0; g < K::G; ++g) {
-      const A b_ih = bias(at.d.b_ih, g * H + u), b_hh = bias(at.d.b_hh, g * H + u);
-      in.x[g] = V(widen(x[g * H]) + (K::is_split(g) ? b_ih : b_ih + b_hh));
-      in.r[g] = V(K::is_split(g) ? b_hh : A(0));
-    }
+    for (int g = 0; g < K::G; ++g) in.x[g] = x[g * at.pass.H];
     return in;
   }
 
   // The step. sums: R h; carry: the states beside h, before and after.
   static FASTRNN_DEVICE void finish(const At& at, int64_t s, int64_t t, int64_t b, int64_t u,
-                                    const Inputs& in, const Pack<A, K::G>& sums, A* carry,
-                                    int64_t carry_stride) {
+                                    const Inputs& in, const Biases& biases,
+                                    const Pack<A, K::G>& sums, A* carry, int64_t carry_stride) {
     const int64_t H = at.pass.H;
     if (in.runs) {
-      Pack<V, K::G> x = in.x, r = in.r;
+      Pack<V, K::G> x, r = biases.r;
       for (int g = 0; g < K::G; ++g) {
+        x[g] = V(widen(in.x[g])) + biases.x[g];
         const V sum(in.from_zero ? A(0) : sums[g]);
         if (K::is_split(g))
           r[g] = r[g] + sum;
@@ -130,7 +140,7 @@ template <class Cell, class Math, class S> struct ForwardUnit {
           x[g] = x[g] + sum;
       }
       Pack<V, K::S> states;
-      states[0] = in.h;
+      states[0] = V(widen(in.h));
       for (int k = 1; k < K::S; ++k)
         states[k] = V(in.from_zero ? A(0) : carry[(k - 1) * carry_stride]);
       Pack<V, K::V> save;
@@ -190,9 +200,9 @@ template <class Cell, class Math, class S> struct BackwardUnit {
 
   struct Inputs {
     bool runs, from_zero, first;
-    V dy;
-    Pack<V, K::S> before, after;
-    Pack<V, K::V> save;
+    S dy, h_before, h_after;
+    Pack<A, K::S> before, after;  // from the second state on
+    Pack<S, K::V> save;
   };
 
   static FASTRNN_DEVICE Inputs load(const At& at, int64_t t, int64_t b, int64_t u, int64_t length) {
@@ -202,16 +212,16 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     const int64_t H = at.pass.H, place = at.place(t);
     in.first = at.is_first(t, length);
     in.from_zero = at.starts_from_zero(t, b, length);
-    in.dy = V(widen(row_of<const S>(at.d.dy, t, b)[u]));
+    in.dy = row_of<const S>(at.d.dy, t, b)[u];
     const S* h = at.template h_before<S>(t, b, length);
-    in.before[0] = V(h ? widen(h[u]) : A(0));
-    in.after[0] = V(widen(row_of<const S>(at.d.h, t, b)[u]));
+    in.h_before = h ? h[u] : narrow<S>(A(0));
+    in.h_after = row_of<const S>(at.d.h, t, b)[u];
     for (int k = 1; k < K::S; ++k) {
-      in.after[k] = V(row_of<const A>(at.d.state[k], place, b)[u]);
-      in.before[k] = V(in.from_zero ? A(0) : state_before(at, k, t, b, u, in.first));
+      in.after[k] = row_of<const A>(at.d.state[k], place, b)[u];
+      in.before[k] = in.from_zero ? A(0) : state_before(at, k, t, b, u, in.first);
     }
     const S* saved = row_of<const S>(at.d.saved, place, b) + u;
-    for (int i = 0; i < K::V; ++i) in.save[i] = V(widen(saved[i * H]));
+    for (int i = 0; i < K::V; ++i) in.save[i] = saved[i * H];
     return in;
   }
 
@@ -238,9 +248,18 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     }
     Pack<V, K::S> d;
     for (int k = 0; k < K::S; ++k) d[k] = V(ds[k * ds_stride]);
-    d[0] = d[0] + in.dy;
+    d[0] = d[0] + V(widen(in.dy));
+    Pack<V, K::S> before, after;
+    before[0] = V(widen(in.h_before));
+    after[0] = V(widen(in.h_after));
+    for (int k = 1; k < K::S; ++k) {
+      before[k] = V(in.before[k]);
+      after[k] = V(in.after[k]);
+    }
+    Pack<V, K::V> save;
+    for (int i = 0; i < K::V; ++i) save[i] = V(widen(in.save[i]));
     Pack<V, K::G> dx, dr;
-    Cell::backward(Math{}, in.save, in.before, in.after, d, dx, dr);
+    Cell::backward(Math{}, save, before, after, d, dx, dr);
     for (int k = 0; k < K::S; ++k) ds[k * ds_stride] = d[k].v;
     S* dentry = in.first && at.d.dentry ? static_cast<S*>(at.d.dentry) + b * GH + u : nullptr;
     for (int g = 0; g < K::G; ++g) {

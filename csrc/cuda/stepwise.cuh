@@ -35,7 +35,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
     for (int g = 0; g < G; ++g) sums[g] = widen(product[g * pass.H]);
     Pack<A, kStates - 1> carry;
     for (int k = 1; k < kStates; ++k) carry[k - 1] = static_cast<const A*>(d.carry[k])[i];
-    Unit::finish(at, s, t, b, u, in, sums, carry.v, 1);
+    Unit::finish(at, s, t, b, u, in, {at, u}, sums, carry.v, 1);
     for (int k = 1; k < kStates; ++k) static_cast<A*>(d.carry[k])[i] = carry[k - 1];
     if (in.runs) static_cast<S*>(d.carry[0])[i] = row_of<const S>(d.h, t, b)[u];
     if (s + 1 == pass.scan.T) Unit::leave(at, b, u, length, carry.v, 1);
