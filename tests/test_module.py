@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 import threading
 from collections.abc import Callable
@@ -686,6 +687,77 @@ def test_all_or_nothing() -> None:
     assert not fastrnn.GRU(4, 6, 1, dropout=0.5).forward(x)[2].masks, "none above the last layer"
     _, _, tape = fastrnn.GRU(4, 6, 2, dropout=0.5).forward(x[:, 0])
     assert tape.masks[0].shape == (3, 6)
+
+
+def test_a_random_state_draws_the_same_masks_again(dropping: fastrnn.LSTM) -> None:
+    x = x_for(dropping)
+    dropping.forward(x)
+    kept = dropping.random_state
+    assert kept["draws"] == 1
+    wanted = [masks_of(dropping.forward(x)[2]) for _ in range(2)]
+    assert kept["draws"] == 1, "a state that was read does not change"
+    assert dropping.random_state == kept | {"draws": 3}
+    # As a checkpoint keeps it; on the same layer, and on one of another seed.
+    for layer in (
+        dropping,
+        fastrnn.LSTM(4, 20, 3, dropping.bias, dropping.batch_first, 0.25, True),
+    ):
+        assert masks_of(layer.forward(x)[2]) not in wanted
+        before = layer.state_dict()
+        layer.random_state = json.loads(json.dumps(kept))
+        assert [masks_of(layer.forward(x)[2]) for _ in range(2)] == wanted
+        assert layer.random_state == kept | {"draws": 3}
+        assert same(layer.parameters, before)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        None,
+        np.random.SeedSequence([5, 2**40]),
+        np.random.SeedSequence(np.arange(3)),
+        np.random.SeedSequence(7).spawn(2)[1],
+    ],
+    ids=["integer", "none", "list", "array", "spawned"],
+)
+def test_the_random_state_of_any_seed_is_plain(seed: Any) -> None:
+    """It is plain data, also where the seed is not: JSON holds it, and the layer takes it back."""
+    layer = fastrnn.GRU(4, 6, 2, dropout=0.5, seed=seed)
+    x, state = x_for(layer), layer.random_state
+    wanted = masks_of(layer.forward(x)[2])
+    layer.random_state = json.loads(json.dumps(state))
+    assert layer.random_state == state
+    assert masks_of(layer.forward(x)[2]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "rule"),
+    [
+        (7, TypeError, r"a mapping of \['entropy', 'spawn_key', 'draws'\], got int"),
+        ({"draws": None, "more": 1}, ValueError, r"of \['entropy', 'spawn_key', 'draws'\], got"),
+        ({"draws": -1}, ValueError, "integers of at least 0, got"),
+        ({"draws": 1.0}, TypeError, "integers of at least 0, got"),
+        ({"draws": True}, TypeError, "integers of at least 0, got"),
+        ({"draws": "1"}, TypeError, "integers of at least 0, got"),
+        ({"entropy": None}, TypeError, "integers of at least 0, got"),
+        ({"entropy": -1}, ValueError, "integers of at least 0, got"),
+        ({"entropy": 1.5}, TypeError, "integers of at least 0, got"),
+        ({"entropy": "12"}, TypeError, "integers of at least 0, got"),
+        ({"spawn_key": 1}, TypeError, "integers of at least 0, got"),
+        ({"spawn_key": "12"}, TypeError, "integers of at least 0, got"),
+        ({"spawn_key": [-1]}, ValueError, "integers of at least 0, got"),
+    ],
+)
+def test_a_random_state_that_is_none(change: Any, error: type[Exception], rule: str) -> None:
+    layer = fastrnn.GRU(4, 6, 2, dropout=0.5, seed=1)
+    before = layer.random_state
+    with pytest.raises(error, match=rf"^\[gru\] random_state must (be|hold) {rule}"):
+        layer.random_state = before | change if isinstance(change, dict) else change
+    missing = {name: value for name, value in before.items() if name != "draws"}
+    with pytest.raises(ValueError, match=r"random_state must be of"):
+        layer.random_state = missing
+    assert layer.random_state == before
 
 
 # ---- recompute -----------------------------------------------------------------------------------

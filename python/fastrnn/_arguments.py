@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,49 @@ def seed_sequence(op: str, seed: Any) -> np.random.SeedSequence:
         if seed < 0:
             raise ValueError(f"[{op}] seed must not be negative, got {seed}")
     return np.random.SeedSequence(seed)
+
+
+def random_state(seed: np.random.SeedSequence, draws: int) -> dict[str, Any]:
+    """The state of `Recurrent.random_state`, as plain data."""
+    return {
+        "entropy": _plain(seed.entropy),
+        "spawn_key": _plain(seed.spawn_key),
+        "draws": draws,
+    }
+
+
+def from_random_state(op: str, state: Any) -> tuple[np.random.SeedSequence, int]:
+    """The seed and the number of draws out of what `random_state` gave."""
+    names = ["entropy", "spawn_key", "draws"]
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"[{op}] random_state must be a mapping of {names}, got {type(state).__name__}"
+        )
+    if set(state) != set(names):
+        raise ValueError(f"[{op}] random_state must be of {names}, got {reprlib.repr(list(state))}")
+    try:
+        if state["entropy"] is None or isinstance(state["draws"], (bool, np.bool_)):
+            raise TypeError  # SeedSequence(None) is another seed each time
+        draws = operator.index(state["draws"])
+        key = [*_plain(state["spawn_key"])]
+        seed = np.random.SeedSequence(_plain(state["entropy"]), spawn_key=tuple(key))
+        if draws < 0:
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"[{op}] random_state must hold integers of at least 0, got {reprlib.repr(dict(state))}"
+        ) from None
+    return seed, draws
+
+
+def _plain(entropy: Any) -> Any:
+    """An integer, or lists of these, out of whatever NumPy takes as entropy."""
+    try:
+        return operator.index(entropy)
+    except TypeError:
+        if isinstance(entropy, str):  # whose parts are strings again
+            raise
+        return [_plain(e) for e in entropy]
 
 
 def uniform(

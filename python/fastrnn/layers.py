@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import reprlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,8 @@ class Recurrent(Module):
         ``"cpu"``, or ``"cuda"`` for the current GPU: parameters then are CuPy arrays, and calls
         take and give arrays of any library in that GPU's memory; see `fastrnn.cuda`.
     seed : int or numpy.random.SeedSequence, optional
-        For the initial parameters (uniform within 1 / sqrt(H), as torch's) and the dropout masks.
+        For the initial parameters (uniform within 1 / sqrt(H), as torch's) and the dropout masks;
+        see `random_state`.
     recompute : bool or int
         Keep less for `backward` and make the rest anew there: with True the states alone, with k
         those after every k-th step; see `fastrnn.functional.forward`.
@@ -203,9 +205,9 @@ class Recurrent(Module):
         keep = 1.0 - self.dropout
         scale = 1.0 / keep if keep else 0.0
         with self._lock:
-            number, self._draws = self._draws, self._draws + 1
-        key = (*self._drop_seed.spawn_key, number)
-        seed = np.random.SeedSequence(self._drop_seed.entropy, spawn_key=key)
+            base, number = self._drop_seed, self._draws
+            self._draws += 1
+        seed = np.random.SeedSequence(base.entropy, spawn_key=(*base.spawn_key, number))
         if self.device != "cpu":
             library = _arrays.library_of(self.cell, x)
             seeds = (int(s) for s in seed.generate_state(self.num_layers - 1, np.uint64))
@@ -223,6 +225,39 @@ class Recurrent(Module):
                 f"[{self.cell}] memory for the dropout masks must be available, "
                 f"got none for shape {shape}"
             ) from None
+
+    @property
+    def random_state(self) -> dict[str, Any]:
+        """What the next dropout masks are drawn from; assign it to draw the same ones again.
+
+        Like the ``state`` of NumPy's bit generators it is plain data: integers, a list and a dict,
+        which JSON can hold. Together with `state_dict` it is what a checkpoint needs for training
+        to go on exactly. Assigning takes effect at the next `forward`; parameters stay as they are.
+
+        ``entropy`` and ``spawn_key`` are the seed, as in ``numpy.random.SeedSequence``; ``draws``
+        counts the calls of `forward` that drew masks.
+
+        Raises
+        ------
+        TypeError
+            What is assigned is not such a mapping.
+        ValueError
+            It lacks one of the three, has another, or holds a negative number.
+
+        Examples
+        --------
+        >>> before = layer.random_state
+        >>> y, state, tape = layer.forward(x)
+        >>> layer.random_state = before  # the next call draws the same masks
+        """
+        with self._lock:
+            return _arguments.random_state(self._drop_seed, self._draws)
+
+    @random_state.setter
+    def random_state(self, state: Mapping[str, Any]) -> None:
+        seed, draws = _arguments.from_random_state(self.cell, state)
+        with self._lock:
+            self._drop_seed, self._draws = seed, draws
 
     def to(self, device: str) -> Recurrent:
         """A copy of this layer on a device, with the same parameters.
