@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from conftest import ROOT
 from fastrnn import __main__ as cli
 from fastrnn import charlm
 
@@ -124,6 +125,26 @@ def resume_arguments(cell, text):
     layers = ["--layers", "2", "--dropout", "0.3"] if cell != "rnn" else []
     batch = ["--hidden", "6", "--seq-len", "25", "--batch", "8", "--eval-every", "5"]
     return ["train", "--text", str(text), "--cell", cell, *layers, *batch, "--sample-length", "0"]
+
+
+def test_a_checkpoint_of_the_first_version_loads_and_goes_on(tmp_path):
+    """`tests/data/charlm.checkpoint`: three steps of this run, saved by fastrnn 0.1.0."""
+    content = "the cell keeps what it reads. " * 8
+    stored = ROOT / "tests" / "data" / "charlm.checkpoint"
+    run = charlm.Run.load(stored)
+    assert (run.step, run.model.layer.random_state["draws"]) == (3, 3)
+    run.save(tmp_path / "again.npz")
+    old, new = contents(stored), contents(tmp_path / "again.npz")
+    header, again = (json.loads(str(arrays.pop("config"))) for arrays in (old, new))
+    assert again == header | {"fastrnn": fastrnn.__version__}
+    assert {name: a.tobytes() for name, a in old.items()} == {
+        name: a.tobytes() for name, a in new.items()
+    }
+    # The fourth step of the same run in one go; another mask would give another loss.
+    whole = charlm.Run.start(run.config, content)
+    streams, _ = whole.split(content)
+    losses = [whole.train_step(streams) for _ in range(5)]
+    assert [run.train_step(streams) for _ in range(2)] == pytest.approx(losses[3:], rel=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
