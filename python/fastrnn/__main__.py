@@ -32,7 +32,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m fastrnn", description="Fused recurrent layers: the demonstration job."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_sample(commands)
+    info = commands.add_parser("info", help="print what a bug report should hold")
+    info.set_defaults(run=_info)
+    return parser
 
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     # No defaults here: what is not given comes from Config, or with --resume from the checkpoint.
     train = commands.add_parser(
         "train",
@@ -80,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
+
+def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sample = commands.add_parser(
         "sample",
         help="let a trained model write",
@@ -100,10 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, metavar="N", help="for the same text each time")
     sample.add_argument("--threads", type=int, metavar="N", default=argparse.SUPPRESS)
     sample.set_defaults(run=_sample)
-
-    info = commands.add_parser("info", help="print what a bug report should hold")
-    info.set_defaults(run=_info)
-    return parser
 
 
 def _at_least(given: Mapping[str, Any], least: int, *names: str) -> None:
@@ -147,25 +152,8 @@ def _train(given: dict[str, Any]) -> None:
     _writable("--out", out)
     _use_threads(given)
 
-    changes = {f.name: given[f.name] for f in dataclasses.fields(charlm.Config) if f.name in given}
-    if "text" in changes:
-        changes["text"] = str(Path(changes["text"]).absolute())
-    if "resume" in given:
-        run = charlm.Run.load(Path(given["resume"]))
-        for name in _FIXED:
-            kept = getattr(run.config, name)
-            if changes.get(name, kept) != kept:
-                raise charlm.UserError(
-                    f"--{name.replace('_', '-')} is {kept} in {given['resume']} and cannot be "
-                    f"changed, got {changes[name]}"
-                )
-        run.reconfigure(**changes)
-        text = charlm.load_text(run.config.text)
-    else:
-        config = charlm.Config(**changes)
-        text = charlm.load_text(config.text)
-        run = charlm.Run.start(config, text)
-    train, valid = run.split(text)
+    run, text = _run_and_text(given)
+    train, held_out = run.split(text)
     if "epochs" in given:
         run.reconfigure(steps=given["epochs"] * (len(train) // run.config.seq_len))
     if run.step >= run.config.steps:
@@ -175,20 +163,8 @@ def _train(given: dict[str, Any]) -> None:
         )
 
     run.rehearse_save(out)
-
-    c = run.config
-    parameters = sum(p.size for m in run.model.modules.values() for p in m.parameters.values())
-    # In one piece, also to a pipe whose reader goes after the first line.
-    print(
-        f"text   {c.text or 'help texts of Python'}: {len(text):,} characters, "
-        f"{len(run.model.vocabulary)} of them distinct; {valid.targets.size:,} held out\n"
-        f"model  {c.cell}, {c.layers} x {c.hidden} units, {parameters:,} parameters\n"
-        f"run    steps {run.step} to {c.steps} of {c.batch} x {c.seq_len} characters, "
-        f"threads {fastrnn.get_num_threads()}\n",
-        end="",
-        flush=True,
-    )
-    charlm.train(run, train, valid, out)
+    _print_heading(run, text, held_out)
+    charlm.train(run, train, held_out, out)
     print(f"checkpoint written to {out}")
     if plot is not None:
         charlm.plot(run, plot)
@@ -197,8 +173,44 @@ def _train(given: dict[str, Any]) -> None:
     if sample_length:
         print(f"\nsample of {sample_length} characters:")
         prompt = run.model.vocabulary.default_prompt()
-        rng = np.random.default_rng(c.seed)
+        rng = np.random.default_rng(run.config.seed)
         print(prompt + run.model.generate(prompt, sample_length, _TEMPERATURE, rng))
+
+
+def _run_and_text(given: Mapping[str, Any]) -> tuple[charlm.Run, str]:
+    """A new run, or with --resume that of a checkpoint with the changes that it allows."""
+    changes = {f.name: given[f.name] for f in dataclasses.fields(charlm.Config) if f.name in given}
+    if "text" in changes:
+        changes["text"] = str(Path(changes["text"]).absolute())
+    if "resume" not in given:
+        config = charlm.Config(**changes)
+        text = charlm.load_text(config.text)
+        return charlm.Run.start(config, text), text
+    run = charlm.Run.load(Path(given["resume"]))
+    for name in _FIXED:
+        kept = getattr(run.config, name)
+        if changes.get(name, kept) != kept:
+            raise charlm.UserError(
+                f"--{name.replace('_', '-')} is {kept} in {given['resume']} and cannot be "
+                f"changed, got {changes[name]}"
+            )
+    run.reconfigure(**changes)
+    return run, charlm.load_text(run.config.text)
+
+
+def _print_heading(run: charlm.Run, text: str, held_out: charlm.Streams) -> None:
+    c = run.config
+    parameters = sum(p.size for m in run.model.modules.values() for p in m.parameters.values())
+    # In one piece, also to a pipe whose reader goes after the first line.
+    print(
+        f"text   {c.text or 'help texts of Python'}: {len(text):,} characters, "
+        f"{len(run.model.vocabulary)} of them distinct; {held_out.targets.size:,} held out\n"
+        f"model  {c.cell}, {c.layers} x {c.hidden} units, {parameters:,} parameters\n"
+        f"run    steps {run.step} to {c.steps} of {c.batch} x {c.seq_len} characters, "
+        f"threads {fastrnn.get_num_threads()}\n",
+        end="",
+        flush=True,
+    )
 
 
 def _sample(given: dict[str, Any]) -> None:
