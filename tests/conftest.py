@@ -1,36 +1,27 @@
 """Fixtures: the levels of the engine, and the builds that only tests need.
 
-Builds go through a preset of CMakePresets.json, once, into pytest's cache folder (those of a copy
-of the sources into the copy); they never enter the wheel. The C++ programs and the sanitizers are
-run by test_native.py.
+The C++ programs and the sanitizers are run by test_native.py.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.util
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import hypothesis
-import pybind11
 import pytest
 
+import builds
 import fastrnn
 import fastrnn.cuda
+from builds import LEVELS, ROOT, load_engine
 from fastrnn import _native
-
-ROOT = Path(__file__).resolve().parent.parent
-TAG = sys.implementation.cache_tag or "python"  # builds of one interpreter do not serve another
-X86 = "avx2" in _native.engine.built_levels()
-
-# Levels that tests run at: those this processor has, and on x86 `wide`, 16 lanes without AVX-512.
-LEVELS = [*_native.engine.usable_levels(), *(["wide"] if X86 else [])]
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
@@ -42,63 +33,10 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def run(command: list[str], **options: object) -> None:
-    """Run a command; its output becomes the test's failure."""
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-    )
-    if done.returncode:
-        pytest.fail(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-8000:]}", False)
-
-
 @pytest.fixture(scope="session")
-def native_build(pytestconfig: pytest.Config) -> Callable[..., Path]:
+def native_build() -> Callable[..., Path]:
     """native_build(preset, ...): configure, build, give the build's folder."""
-    built: dict[tuple[object, ...], Path] = {}
-
-    def build(
-        preset: str,
-        *definitions: str,
-        source: Path = ROOT,
-        targets: tuple[str, ...] = ("all",),
-    ) -> Path:
-        key = (preset, definitions, source)
-        if key not in built:
-            # A copy of the sources is gone after the test, and its build with it.
-            kept = pytestconfig.cache.mkdir("native") / TAG
-            folder = kept / preset if source == ROOT else source / "build"
-            tools = Path(sys.executable).parent
-            environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-            run(
-                [
-                    "cmake",
-                    "--preset",
-                    preset,
-                    "-B",
-                    str(folder),
-                    f"-DPython_EXECUTABLE={sys.executable}",
-                    f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-                    *definitions,
-                ],
-                cwd=source,
-                env=environment,
-            )
-            run(["cmake", "--build", str(folder), "--target", *targets], env=environment)
-            built[key] = folder
-        return built[key]
-
-    return build
-
-
-def load_engine(folder: Path, name: str = "_cpu") -> ModuleType:
-    """An extension module of a build, beside the installed one."""
-    (path,) = folder.glob(f"{name}.*.so")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return functools.cache(builds.build)
 
 
 @pytest.fixture(scope="session")

@@ -22,10 +22,11 @@ import pybind11
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNELS, BITS, MEMORY = "test_kernels.py", "test_bits.py", "test_memory.py"
-TORCH, TRANSFORMS = "test_torch.py", "test_torch_transforms.py"
-CUDA = "test_cuda.py"
-BUSY = "test_busy.py"
+KERNELS, BITS = "kernels/test_kernels.py", "kernels/test_bits.py"
+MEMORY = "kernels/test_memory.py"
+TORCH, TRANSFORMS = "adapters/test_torch.py", "adapters/test_torch_transforms.py"
+CUDA = "emulated/test_cuda.py"
+BUSY = "unit/test_busy.py"
 TEAM = "test_team"  # a program of tests/cpp
 
 # file, what stands there, what is put in its place, the tests that must notice

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import fastrnn
+from builds import run
 from cases import flat_state
-from conftest import run
 from tolerances import FLOAT64, SECOND_ORDER, assert_gradient, assert_output
 
 torch = pytest.importorskip("torch")

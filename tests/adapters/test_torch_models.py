@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from conftest import run
+from builds import run
 
 torch = pytest.importorskip("torch")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builds import ROOT
 from tolerances import FLOAT32_GRADIENT, FLOAT32_OUTPUT, FLOAT64, SECOND_ORDER
 
 torch = pytest.importorskip("torch")
@@ -382,7 +382,7 @@ def test_forward_mode_is_noticed() -> None:
 
 def test_a_stored_program_still_loads() -> None:
     """Arguments of the operators are only ever added, at the end and with defaults."""
-    with open(Path(__file__).parent / "data" / "lstm.pt2", "rb") as file:
+    with open(ROOT / "tests" / "data" / "lstm.pt2", "rb") as file:
         program = torch.export.load(file)
     layer = ft.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
     layer.load_state_dict(program.state_dict)

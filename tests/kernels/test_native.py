@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import LEVELS, run
+from builds import LEVELS, run
 
 Build = Callable[..., Path]
 

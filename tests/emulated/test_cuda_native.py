@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, run
+from builds import ROOT, run
 
 Build = Callable[..., Path]
 
@@ -69,9 +69,9 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
         "-p",
         "no:cacheprovider",
         "--deselect",
-        "tests/test_cuda.py::test_long_sequences",
+        "tests/emulated/test_cuda.py::test_long_sequences",
     ]
-    command = [sys.executable, "-m", "pytest", *options, "tests/test_cuda.py"]
+    command = [sys.executable, "-m", "pytest", *options, "tests/emulated/test_cuda.py"]
     run(command, cwd=ROOT, env=environment)
 
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, run
+from builds import ROOT, run
 
 torch = pytest.importorskip("torch")
 
-sys.path.insert(0, str(ROOT))
 from bench.gpu import __main__ as command  # noqa: E402
 from bench.gpu import check, report, timing, work  # noqa: E402
 

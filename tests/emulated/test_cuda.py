@@ -21,8 +21,8 @@ import pytest
 import fake_gpu
 import fastrnn
 import on_gpu
+from builds import ROOT
 from cases import Case, Data, cells, kernel_cases, make_data
-from conftest import ROOT
 from fastrnn import cuda, functional
 from fastrnn.cuda import _arrays
 from on_gpu import Results, put

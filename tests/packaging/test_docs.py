@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, X86, run
+from builds import ROOT, X86, run
 
 DOCUMENT = ROOT / "docs" / "adding-a-cell.md"
 PARTS = ["CMakeLists.txt", "CMakePresets.json", "pyproject.toml"]
@@ -73,10 +73,10 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
             "janet and not wide",
             "-p",
             "no:cacheprovider",
-            "tests/test_kernels.py",
-            "tests/test_reference.py",
-            "tests/test_bits.py",
-            "tests/test_cuda.py",
+            "tests/kernels/test_kernels.py",
+            "tests/unit/test_reference.py",
+            "tests/kernels/test_bits.py",
+            "tests/emulated/test_cuda.py",
         ],
         cwd=tmp_path,
         env=environment,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import ROOT, X86, run
+from builds import ROOT, X86, run
 
 sys.path.insert(0, str(ROOT / "tools"))
 import cuda_resources as resources

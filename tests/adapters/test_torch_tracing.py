@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import run
+from builds import run
 
 torch = pytest.importorskip("torch")
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from builds import ROOT
+
 SOME_TEXT = Path(__file__).read_text(encoding="utf-8") * 20
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 NAMES = ["torch_charlm", "torch_tagger"]
 STEPS = 8
 ARGUMENTS = ["--steps", str(STEPS), "--hidden", "24", "--seed", "3"]

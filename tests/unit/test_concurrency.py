@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from builds import ROOT
 from cases import flat_state
 from fastrnn import functional
 
@@ -92,7 +93,8 @@ def at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
 def child(function: Callable[[], None], **environment: str) -> str:
     """Call a function of a test module in a fresh interpreter; what it prints."""
     here, package = Path(__file__).parent, Path(fastrnn.__file__).parent.parent
-    path = os.pathsep.join([str(here), str(package), os.environ.get("PYTHONPATH", "")])
+    places = [str(here), str(ROOT / "tests"), str(package), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(places)
     module = function.__module__
     done = subprocess.run(
         # Python 3.12 warns of every fork in a process with threads. That is what is tested here.

@@ -11,19 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench import __main__ as suite
+from bench import cases, limits, markdown, memory, plots, report, runner, scale, worker
+from bench import load as busy
+from bench.cases import Case
+from bench.micro import __main__ as micro
+from bench.peers import Way, load
 
 import fastrnn
-
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from bench import __main__ as suite  # noqa: E402
-from bench import cases, limits, markdown, memory, plots, report, runner, scale, worker  # noqa: E402
-from bench import load as busy  # noqa: E402
-from bench.cases import Case  # noqa: E402
-from bench.micro import __main__ as micro  # noqa: E402
-from bench.peers import Way, load  # noqa: E402
 
 LIMITS = {
     "fma_gflops": [100.0, 190.0],

@@ -6,11 +6,11 @@ from __future__ import annotations
 import math
 import runpy
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from builds import ROOT
 from fastrnn import training
 from fastrnn.training import SGD, Adam, LinearCrossEntropy, clip_grad_norm_
 
@@ -597,6 +597,6 @@ def test_optimizers_refuse_what_is_no_module():
 
 
 def test_the_example_learns_ello_from_hell(capsys):
-    example = Path(__file__).parents[1] / "examples" / "hello.py"
+    example = ROOT / "examples" / "hello.py"
     assert runpy.run_path(str(example))["main"]() == "ello"
     assert capsys.readouterr().out.endswith("hell -> ello\n")

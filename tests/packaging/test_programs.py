@@ -17,13 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import programs
 
 import offline
-
-if str(ROOT := offline.EXAMPLES.parent) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from bench import programs
 
 Figures = dict[str, dict[str, float]]
 QUICK_SECONDS = 20  # of two processors

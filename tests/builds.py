@@ -1,0 +1,80 @@
+"""Builds that only tests need, and the levels that tests run at.
+
+A build goes through a preset of CMakePresets.json into `build/pytest`, where the next run finds it;
+one of a copy of the sources goes into the copy. They never enter the wheel.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pybind11
+import pytest
+
+from fastrnn import _native
+
+ROOT = Path(__file__).resolve().parent.parent
+# Builds of one interpreter do not serve another.
+KEPT = ROOT / "build" / "pytest" / (sys.implementation.cache_tag or "python")
+X86 = "avx2" in _native.engine.built_levels()
+
+# Levels that tests run at: those this processor has, and on x86 `wide`, 16 lanes without AVX-512.
+LEVELS = [*_native.engine.usable_levels(), *(["wide"] if X86 else [])]
+
+
+def run(command: list[str], **options: object) -> None:
+    """Run a command; its output becomes the test's failure."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-8000:]}", False)
+
+
+def build(
+    preset: str, *definitions: str, source: Path = ROOT, targets: tuple[str, ...] = ("all",)
+) -> Path:
+    """Configure and build a preset; returns the build's folder.
+
+    Processes of one run (pytest-xdist) and runs side by side wait for each other.
+    """
+    # A copy of the sources is gone after the test, and its build with it.
+    folder = KEPT / preset if source == ROOT else source / "build"
+    tools = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(
+            [
+                "cmake",
+                "--preset",
+                preset,
+                "-B",
+                str(folder),
+                f"-DPython_EXECUTABLE={sys.executable}",
+                f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                *definitions,
+            ],
+            cwd=source,
+            env=environment,
+        )
+        run(["cmake", "--build", str(folder), "--target", *targets], env=environment)
+    return folder
+
+
+def load_engine(folder: Path, name: str = "_cpu") -> ModuleType:
+    """An extension module of a build, beside the installed one."""
+    (path,) = folder.glob(f"{name}.*.so")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
