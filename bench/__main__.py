@@ -3,6 +3,7 @@
     python -m bench [options]              run the grid of bench/shapes.toml, or --quick
     python -m bench compare A.json B.json  how much faster run B is than run A
     python -m bench table A.json           the tables of a run in Markdown
+    python -m bench document A.json        writes them to docs/benchmarks.md, the first to README.md
     python -m bench plot A.json FOLDER     the pictures of a run
     python -m bench memory [options]       peaks of memory of training steps, beside torch's
     python -m bench scale [options]        what threads gain, and how cost grows with T and B
@@ -192,6 +193,10 @@ def table(arguments: Sequence[str]) -> None:
     print(*markdown.tables(report.read(arguments[0])), sep="\n")
 
 
+def document(arguments: Sequence[str]) -> None:
+    markdown.write(report.read(arguments[0]))
+
+
 def plot(arguments: Sequence[str]) -> None:
     print(*plots.plot(report.read(arguments[0]), arguments[1]), sep="\n")
 
@@ -200,6 +205,7 @@ def plot(arguments: Sequence[str]) -> None:
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
     "compare": (compare, 2),
     "table": (table, 1),
+    "document": (document, 1),
     "plot": (plot, 2),
     "memory": (memory.main, None),
     "scale": (scale.main, None),

@@ -1,22 +1,50 @@
-"""The tables of a run in Markdown, as the README has them."""
+"""The tables of a run in Markdown, as `docs/benchmarks.md` and the README have them."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .report import Row, cell_name, geometric_mean, grid, groups, ratios
 
+ROOT = Path(__file__).resolve().parent.parent
 TITLES = {"best": "fastest peer", "torch": "torch"}
+
+
+def write(rows: Sequence[Row], root: Path = ROOT) -> None:
+    """Put all tables into `docs/benchmarks.md` and the summary into the README."""
+    new = {root / "docs" / "benchmarks.md": tables(rows), root / "README.md": summary(rows)}
+    texts = {path: filled(path.read_text("utf-8"), "table", lines) for path, lines in new.items()}
+    for path, text in texts.items():
+        path.write_text(text, "utf-8")
+
+
+def filled(text: str, part: str, lines: Sequence[str]) -> str:
+    """A document with new lines in a part: between ``<!-- PART -->`` and ``<!-- end -->``."""
+    start, end = f"<!-- {part} -->\n", "<!-- end -->"
+    new = "\n".join([start, *lines, "", end])
+    pattern = f"{re.escape(start)}.*?{re.escape(end)}"
+    text, count = re.subn(pattern, lambda _: new, text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"[bench] document must have one part {start.strip()}, got {count}")
+    return text
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """The machine and the table of means of the run's first setting."""
+    settings = groups(grid(rows), "threads", "level")
+    first = next(iter(settings))
+    return [machine_line(rows), "", *setting_lines(first, settings[first])]
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
     """The machine, then for each setting a table of means and, folded, one of all cases."""
-    # The newest of the rows with the most peers: some settings run against torch alone.
-    lines = [description(max(reversed(rows), key=lambda row: len(row["versions"])))]
-    for (threads, level), chosen in groups(grid(rows), "threads", "level").items():
-        lines += ["", f"{threads} threads, level {level}:", "", *means(chosen)]
+    lines = [machine_line(rows)]
+    for setting, chosen in groups(grid(rows), "threads", "level").items():
+        lines += ["", *setting_lines(setting, chosen)]
         lines += [
             "",
             "<details><summary>Every case</summary>",
@@ -26,6 +54,18 @@ def tables(rows: Sequence[Row]) -> list[str]:
             "</details>",
         ]
     return lines
+
+
+def setting_lines(setting: tuple[int, str], rows: Sequence[Row]) -> list[str]:
+    """What a setting is, and its table of means."""
+    threads, level = setting
+    return [f"{threads} threads, level {level}:", "", *means(rows)]
+
+
+def machine_line(rows: Sequence[Row]) -> str:
+    """`description` of a whole run."""
+    # The newest of the rows with the most peers: some settings run against torch alone.
+    return description(max(reversed(rows), key=lambda row: len(row["versions"])))
 
 
 def description(row: Row) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import runpy
 import shutil
 import subprocess
@@ -23,15 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from . import report
-from .markdown import markdown
+from .markdown import ROOT, markdown
+from .markdown import filled as filled_part
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 PICTURES = ROOT / "docs" / "images" / "examples"
 RESULTS = EXAMPLES / "figures.json"
 README = EXAMPLES / "README.md"
-PART = "<!-- figures {} -->\n"
-END = "<!-- end -->"
 SEED = "1"
 # As programs print it; their folder is no package.
 table_of = runpy.run_path(str(EXAMPLES / "_program.py"))["table_of"]
@@ -83,13 +80,7 @@ def seconds(run: Mapping[str, Any]) -> str:
 def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     """The README with the figures of all programs in their places."""
     for name, result in results.items():
-        part = PART.format(name)
-        lines = "\n".join(table(name, result))
-        pattern = f"{re.escape(part)}.*?{re.escape(END)}"
-        new = f"{part}\n{lines}\n\n{END}"
-        text, count = re.subn(pattern, lambda _, new=new: new, text, flags=re.S)
-        if count != 1:
-            raise ValueError(f"[bench] README must have one part {part.strip()}, got {count}")
+        text = filled_part(text, f"figures {name}", table(name, result))
     return text
 
 

@@ -19,7 +19,9 @@ from bench.micro import __main__ as micro
 from bench.peers import Way, load
 
 import fastrnn
+from builds import ROOT
 
+BENCHMARKS = "docs/benchmarks.md"
 LIMITS = {
     "fma_gflops": [100.0, 190.0],
     "bandwidth": {
@@ -170,6 +172,44 @@ def test_markdown() -> None:
     assert digits == ["0.00123", "12.3", "1234"]
     long = row(1.0, 1.0, shape=Case("lstm", "train", 9, 8, 7, 6, 1, 2, lengths=(2, 9)).fields())
     assert markdown.case_name(long) == "LSTM train T=9 B=8 I=7 H=6 D=2 lengths 2..9"
+
+
+def test_the_tables_of_a_run_go_into_the_documents(tmp_path: Path) -> None:
+    """Into their part, and nothing else of a document changes; the README has the first table."""
+    documents = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", BENCHMARKS)}
+    for name, text in documents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    rows = [row(1.0, 8.0), row(3.0, 1.5, threads=1)]
+    for _ in range(2):  # the second time over what the first has written
+        markdown.write(rows, tmp_path)
+        new = {name: (tmp_path / name).read_text("utf-8") for name in documents}
+        for name, lines in (
+            ("README.md", markdown.summary(rows)),
+            (BENCHMARKS, markdown.tables(rows)),
+        ):
+            before, _, after = table_parts(documents[name])
+            assert table_parts(new[name]) == (before, lines, after)
+    assert "| LSTM train | 1 | 8.00 (8.00) | 0.50 .. 0.50 |" in new["README.md"]
+    assert "Every case" not in new["README.md"]
+    (tmp_path / "README.md").write_text("# No part\n")
+    with pytest.raises(ValueError, match=r"must have one part <!-- table -->, got 0"):
+        markdown.write(rows[:1], tmp_path)
+    assert (tmp_path / BENCHMARKS).read_text("utf-8") == new[BENCHMARKS], "all or nothing"
+
+
+def test_the_table_of_the_readme_is_the_first_of_the_benchmarks() -> None:
+    _, summary, _ = table_parts((ROOT / "README.md").read_text("utf-8"))
+    _, tables, _ = table_parts((ROOT / BENCHMARKS).read_text("utf-8"))
+    assert summary == tables[: len(summary)]
+    assert len([line for line in summary if line.startswith("| ")]) == 2 + 9
+
+
+def table_parts(text: str) -> tuple[str, list[str], str]:
+    """What stands before the tables of a document, their lines, and what stands after them."""
+    before, rest = text.split("<!-- table -->\n\n")
+    lines, after = rest.split("\n\n<!-- end -->")
+    return before, lines.splitlines(), after
 
 
 def test_plots(tmp_path: Path) -> None:
