@@ -1,0 +1,214 @@
+"""Results whose bits are kept in `data/bits.json`, so that a change of any number is seen.
+
+    FASTRNN_WRITE_BITS=1 python -m pytest tests/test_kept_bits.py
+
+writes the file anew for the levels of this machine, which is right only where a change of the
+numbers is meant; levels that the machine lacks keep what they had. A level's bits depend on
+nothing but the level: exp and tanh are the engine's own, and the data come from integers, so that
+neither the C library nor NumPy's random numbers are in them. `test_bits.py` holds what must agree
+with what; here every way to compute a case is held to the same kept bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn
+from cases import Case, Data, cells, flat_state, make_data
+from fastrnn import _native, functional
+
+FILE = Path(__file__).with_name("data") / "bits.json"
+WRITING = bool(os.environ.get("FASTRNN_WRITE_BITS"))
+DTYPES = ("float32", "float64")
+# Case -> level -> digests of the outputs and of the gradients.
+Kept = dict[str, dict[str, str]]
+
+
+def kept_cases(cell: str, dtype: str) -> Iterator[Case]:
+    """Every way that sums are cut and panels are filled, each option, and a single step."""
+    # One row: its sums are cut in pieces by the width of the product.
+    for H in (8, 16, 24, 32, 37, 300):
+        yield Case(cell, 9, 1, 5, H, dtype)
+    yield from (
+        Case(cell, 4, 9, 21, 130, dtype, state=False),
+        Case(cell, 5, 32, 16, 64, dtype),
+        Case(cell, 7, 3, 3, 5, dtype, bias=False),
+        Case(cell, 6, 2, 5, 12, dtype, D=2, L=2, batched=False, resets=True),
+        Case(cell, 8, 5, 6, 19, dtype, D=2, L=3, batch_first=True, dropout=True),
+        Case(cell, 10, 9, 8, 17, dtype, D=2, L=2, lengths=True, resets=True, dropout=True),
+        Case(cell, 70, 2, 3, 18, dtype, D=2, lengths=True),
+        Case(cell, 1, 1, 64, 64, dtype),
+        Case(cell, 1, 5, 21, 37, dtype, bias=False),
+        Case(cell, 1, 2, 7, 23, dtype, D=2, L=2),
+    )
+
+
+NAMES = [case.id for cell in cells() for dtype in DTYPES for case in kept_cases(cell, dtype)]
+
+
+def uniform(shape: Sequence[int], dtype: Any, seed: int) -> np.ndarray:
+    """Values in [-1, 1) with all bits of the type, from integers (splitmix64)."""
+    z = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64) + np.uint64(seed << 32)
+    z *= np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z ^= z >> np.uint64(shift)
+        z *= np.uint64(factor)
+    z ^= z >> np.uint64(31)
+    digits = np.finfo(dtype).nmant
+    whole = (z >> np.uint64(63 - digits)).astype(np.int64) - (1 << digits)
+    return (whole.astype(dtype) * dtype.type(2.0**-digits)).reshape(shape)
+
+
+def kept_data(case: Case) -> Data:
+    """The arrays of a case, which are the same with any NumPy."""
+    data, seeds = make_data(case), itertools.count()
+    real = np.dtype(case.dtype)
+
+    def fill(array: np.ndarray, scale: float = 1.0) -> None:
+        array[...] = uniform(array.shape, real, next(seeds)) * real.type(scale)
+
+    for array in data.params.values():
+        fill(array, 2.0 ** -(case.H.bit_length() // 2))
+    for array in (data.x, data.dy, *flat_state(data.state), *flat_state(data.dstate)):
+        fill(array)
+    lengths, resets = data.options.get("lengths"), data.options.get("resets")
+    if lengths is not None:
+        lengths[...] = (uniform(lengths.shape, real, next(seeds)) + 1) * 0.5 * (case.T + 1)
+        lengths[0] = case.T
+    if resets is not None:
+        resets[...] = uniform(resets.shape, real, next(seeds)) < -0.4
+    for mask in data.options.get("dropout_masks", ()):
+        mask[...] = (uniform(mask.shape, real, next(seeds)) < 0.4) * 1.25
+    return data
+
+
+Ways = Iterator[tuple[str, list[np.ndarray]]]
+
+
+def outputs(y: Any, state: Any) -> list[np.ndarray]:
+    return [y, *flat_state(state)]
+
+
+def gradients(dx: Any, dstate: Any, grads: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    return [dx, *flat_state(dstate), *(grads[name] for name in sorted(grads))]
+
+
+def by_functions(case: Case, data: Data) -> Ways:
+    given = (case.cell, data.x, data.params, data.state)
+    yield "infer", outputs(*functional.infer(*given, **data.options))
+    for recompute in (False, 3):
+        y, state, tape = functional.forward(*given, recompute=recompute, **data.options)
+        yield f"forward, recompute={recompute}", outputs(y, state)
+        back = functional.backward(case.cell, data.params, tape, data.dy, data.dstate)
+        yield f"backward, recompute={recompute}", gradients(*back)
+
+
+def by_layer(case: Case, data: Data) -> Ways:
+    layer = fastrnn.Recurrent(
+        case.cell,
+        case.I,
+        case.H,
+        case.L,
+        bias=case.bias,
+        batch_first=case.batch_first,
+        bidirectional=case.D == 2,
+        dtype=case.dtype,
+    )
+    layer.load_state_dict(data.params)
+    given = (data.x, data.state, data.options.get("lengths"), data.options.get("resets"))
+    yield "layer", outputs(*layer(*given))
+    y, state, tape = layer.forward(*given)
+    yield "layer.forward", outputs(y, state)
+    yield "layer.backward", gradients(*layer.backward(tape, data.dy, data.dstate))
+
+
+def by_engine(case: Case, data: Data) -> Ways:
+    """One step with parameters as they lie, which is what layers and cells under torch call."""
+    engine, params = _native.engine, tuple(data.params.values())
+    given = (data.x, data.state, None, None, None, case.batch_first)
+    yield "infer_new", outputs(*engine.infer_new(case.cell, case.L, case.D, params, *given))
+    if case.L == case.D == 1:
+        x, before = data.x[0], one_layer(data.state)
+        after = tuple(s[None] for s in engine.step_new(case.cell, params, x, before))
+        yield "step_new", outputs(after[0], after)
+
+
+def by_cell(case: Case, data: Data) -> Ways:
+    options: dict[str, Any] = {"bias": case.bias, "dtype": case.dtype}
+    kind: Any = {"lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell}.get(case.cell, fastrnn.RNNCell)
+    if kind is fastrnn.RNNCell:
+        options["nonlinearity"] = case.cell.removeprefix("rnn_")
+    cell = kind(case.I, case.H, **options)
+    cell.load_state_dict({name.removesuffix("_l0"): a for name, a in data.params.items()})
+    given = data.x[0], one_layer(data.state)
+    for name, state in (("cell", cell(*given)), ("cell.forward", cell.forward(*given)[0])):
+        after = tuple(s[None] for s in flat_state(state))
+        yield name, outputs(after[0], after)
+
+
+def one_layer(state: Any) -> Any:
+    """(1, B, H) becomes (B, H)."""
+    return tuple(s[0] for s in state) if isinstance(state, tuple) else state[0]
+
+
+def digests(case: Case) -> dict[str, str]:
+    """What each way to compute a case gives, by the way's name."""
+    data = kept_data(case)
+    ways = [by_functions(case, data)]
+    if not case.dropout:  # a layer draws its own masks
+        ways.append(by_layer(case, data))
+    if case.T == 1:
+        ways.append(by_engine(case, data))
+        if case.L == case.D == 1:
+            ways.append(by_cell(case, data))
+    return {name: digest(arrays) for name, arrays in itertools.chain(*ways)}
+
+
+def digest(arrays: Sequence[np.ndarray]) -> str:
+    made = hashlib.blake2b(digest_size=4)
+    for array in arrays:
+        made.update(f"{array.dtype.str} {array.shape} ".encode())
+        made.update(array.tobytes())
+    return made.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[Kept]:
+    """The file, which is written at the end where that is asked for."""
+    bits: Kept = json.loads(FILE.read_text("utf-8"))
+    if WRITING:
+        bits = {name: bits.get(name, {}) for name in NAMES}
+    yield bits
+    if WRITING:
+        lines = [f"{json.dumps(name)}: {json.dumps(levels)}" for name, levels in bits.items()]
+        FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", cells())
+def test_bits_are_kept(cell: str, dtype: str, level: str, kept: Kept) -> None:
+    # Sixteen lanes are the same sums with AVX-512 or without.
+    column = "avx512" if level == "wide" else level
+    wrong = []
+    for case in kept_cases(cell, dtype):
+        found = digests(case)
+        if WRITING:
+            kept[case.id][column] = f"{found['infer']} {found['backward, recompute=False']}"
+        of_outputs, of_gradients = kept[case.id][column].split()
+        for name, value in found.items():
+            if value != (of_gradients if "backward" in name else of_outputs):
+                wrong.append(f"{case.id} {name}")
+    assert not wrong, f"{len(wrong)} results are not the kept ones at level {level}"
+
+
+def test_the_file_holds_these_cases_and_no_others(kept: Kept) -> None:
+    assert list(kept) == NAMES
