@@ -18,6 +18,10 @@ anything is timed, each peer proves that its result equals the reference.
 Without --peers, --threads and --isa the grid runs three times: with all threads against every peer,
 then with one thread, and at the AVX2 level, against torch alone (--quick: the first alone).
 With --adapter torch, fastrnn.torch stands for fastrnn.
+
+--against takes the fastrnn of another environment into the same rounds, for instance the version
+before a change: its Python, or a command that starts one ("env PYTHONPATH=FOLDER python"). What
+this environment has in PYTHONPATH is not seen there. Other peers are then those of --peers alone.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from typing import Any
 
 from . import cases, limits, load, markdown, memory, plots, programs, report, runner, scale
 from .options import add_grid, chosen_cases, make_parser
-from .peers import ADAPTERS, PEERS
+from .peers import ADAPTERS, AGAINST, PEERS
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="a few shapes, under 5 minutes")
     made.add_argument("--peers", nargs="*", choices=PEERS, help="beside fastrnn")
     made.add_argument("--adapter", choices=ADAPTERS, help="fastrnn through another library's face")
+    made.add_argument("--against", metavar="PYTHON", help="another environment's fastrnn")
     made.add_argument("--rounds", type=int, default=15, help="at most (15); 5 at least")
     made.add_argument("--minutes", type=float, help="aim at so many for the whole run (38; 4.5)")
     made.add_argument("--plot", metavar="FOLDER", help="run the sweeps too, and write plots")
@@ -59,11 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
 def settings_of(options: argparse.Namespace, cores: int, level: str) -> list[Setting]:
     """The parts of a run; see the module's text."""
-    peers = PEERS if options.peers is None else tuple(options.peers)
+    named = options.peers is not None or options.against
+    peers = tuple(options.peers or ()) if named else PEERS
     threads = options.threads or cores
     settings = [Setting(threads, options.isa, peers)]
-    narrowed = options.peers is not None or options.threads or options.isa or options.quick
-    if not narrowed:
+    if not (named or options.threads or options.isa or options.quick):
         if cores > 1:
             settings.append(Setting(1, None, ("torch",)))
         if level == "avx512":
@@ -79,6 +84,9 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
 
     info = fastrnn.build_info()
     ours = ADAPTERS.get(options.adapter, runner.OURS)
+    against = shlex.split(options.against or "")
+    if against:
+        check_against(against, ours)
     minutes = options.minutes or (4.5 if options.quick else 38.0)
     deadline = time.perf_counter() + 60 * minutes
     chosen = chosen_cases(options, options.quick, sweeps=options.plot is not None)
@@ -92,7 +100,7 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
     for setting, with_peers in plan:
         measured = probe(setting.threads, bar)
         for peers, todo in with_peers:
-            with runner.workers(peers, setting.threads, setting.isa, ours) as all_workers:
+            with runner.workers(peers, setting.threads, setting.isa, ours, against) as all_workers:
                 team = those_present(all_workers, bar)
                 common = {
                     "threads": setting.threads,
@@ -116,6 +124,19 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
                     bar.update()
     bar.close()
     return rows
+
+
+def check_against(python: Sequence[str], ours: str) -> None:
+    """Before anything is measured: an environment that has no other fastrnn is refused."""
+    with (
+        runner.Worker(ours, 1, None) as here,
+        runner.Worker(ours, 1, None, AGAINST, python=python) as there,
+    ):
+        if there.absent:
+            raise SystemExit(f"[bench] {AGAINST}: {there.absent}")
+        found = there.hello["fastrnn"]
+        if found == here.hello.get("fastrnn"):
+            raise SystemExit(f"[bench] {AGAINST}: its fastrnn is this environment's: {found}")
 
 
 def those_present(workers: Sequence[runner.Worker], bar: Any) -> list[runner.Worker]:
@@ -151,11 +172,14 @@ NOTES = {
 def parts(
     chosen: Sequence[cases.Case], setting: Setting, first: bool
 ) -> list[tuple[tuple[str, ...], list[cases.Case]]]:
-    """The cases of a setting by the peers they run against: sweeps against torch, and once."""
-    grid = [case for case in chosen if not case.sweep]
-    sweeps = [case for case in chosen if case.sweep] if first else []
+    """The cases of a setting by the peers they run against: cells and sweeps against torch alone.
+
+    Sweeps run in the first setting.
+    """
+    grid = [case for case in chosen if not case.sweep and case.mode != "cell"]
+    others = [case for case in chosen if case.mode == "cell" or (case.sweep and first)]
     against_torch = tuple(peer for peer in setting.peers if peer == "torch")
-    return [part for part in ((setting.peers, grid), (against_torch, sweeps)) if part[1]]
+    return [part for part in ((setting.peers, grid), (against_torch, others)) if part[1]]
 
 
 def heading(common: Mapping[str, Any]) -> str:
@@ -163,7 +187,7 @@ def heading(common: Mapping[str, Any]) -> str:
     names = ", ".join(f"{peer} {text}" for peer, text in versions.items())
     notes = "".join(f"\n{peer}: {note}" for peer, note in NOTES.items() if peer in versions)
     setting = f"{common['threads']} threads, level {common['level']}"
-    return f"\n{setting}: {names}{notes}\n{report.HEADER}"
+    return f"\n{setting}: {names}{notes}\n{report.header(versions)}"
 
 
 def probe(threads: int, bar: Any) -> limits.Limits | None:

@@ -14,7 +14,7 @@ import numpy as np
 SHAPES = Path(__file__).with_name("shapes.toml")
 CELLS = ("rnn_tanh", "lstm", "gru")
 GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3}
-MODES = ("forward", "train", "stream")
+MODES = ("forward", "train", "stream", "cell")
 # Calls that are compared with the reference: a stream's state goes from call to call.
 STREAM_CHECKS = 4
 
@@ -24,8 +24,9 @@ class Case:
     """One cell, mode and shape.
 
     `forward` runs a sequence without keeping anything for backward; `train` is forward and backward
-    for x, the initial states and every parameter; `stream` is one step a call. With `recompute`
-    fastrnn keeps less for backward, as its option of that name says; peers have no such option.
+    for x, the initial states and every parameter; `stream` is one step a call of a layer, `cell`
+    one of a class for single steps (``LSTMCell``). With `recompute` fastrnn keeps less for
+    backward, as its option of that name says; peers have no such option.
     """
 
     cell: str
@@ -51,6 +52,11 @@ class Case:
         text += f"-sweep{self.sweep}" if self.sweep else ""
         text += f"-recompute{self.recompute}" if self.recompute else ""
         return f"{text} {self.mode}"
+
+    @property
+    def streams(self) -> bool:
+        """Whether a call is one step that goes on from the last one."""
+        return self.mode in ("stream", "cell")
 
     @property
     def gates(self) -> int:
@@ -142,11 +148,11 @@ def expected(case: Case) -> dict[str, np.ndarray]:
     data = make_data(case)
     state: Any = data.state if case.states == 2 else data.state[0]
     x = data.x
-    if case.mode == "stream":
+    if case.streams:
         x = np.repeat(x, STREAM_CHECKS, axis=0)
     lengths = case.row_lengths if case.lengths else None
     y, final, tape = reference.forward(case.cell, x, data.params, state, lengths=lengths)
-    result = {"y": y[-1:] if case.mode == "stream" else y}
+    result = {"y": y[-1:] if case.streams else y}
     result.update(zip(state_names(case), as_tuple(final), strict=True))
     if case.mode == "train":
         dx, dstate, grads = reference.backward(case.cell, data.params, tape, data.dy)
@@ -186,7 +192,7 @@ def make_cases(
     for shape in shapes:
         if quick and not shape.get("quick", shape["kind"] == "sweep"):
             continue
-        of_kind = ["stream"] if shape["kind"] == "stream" else ["forward", "train"]
+        of_kind = [shape["kind"]] if shape["kind"] in MODES else ["forward", "train"]
         over = shape.get("over", "")
         if over and not sweeps:
             continue

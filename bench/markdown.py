@@ -11,7 +11,7 @@ from typing import Any
 from .report import Row, cell_name, geometric_mean, grid, groups, ratios
 
 ROOT = Path(__file__).resolve().parent.parent
-TITLES = {"best": "fastest peer", "torch": "torch"}
+TITLES = {"against": "the other build", "best": "fastest peer", "torch": "torch"}
 
 
 def write(rows: Sequence[Row], root: Path = ROOT) -> None:
@@ -111,7 +111,7 @@ def cases(rows: Sequence[Row]) -> list[str]:
 def peers_of(rows: Sequence[Row]) -> list[str]:
     """The columns of ratios: the fastest peer's is left out where it would repeat torch's."""
     others = {row["best"] for row in rows} - {None, "torch"}
-    wanted = ["best", "torch"] if others else ["torch"]
+    wanted = ["against", "best", "torch"] if others else ["against", "torch"]
     return [peer for peer in wanted if ratios(rows, peer)]
 
 

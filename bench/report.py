@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .cases import Case
+from .peers import AGAINST
 
 Row = dict[str, Any]
 
@@ -71,10 +72,15 @@ def key(row: Row) -> tuple[str, int, str]:
 
 # ---- the table -----------------------------------------------------------------------------------
 
-HEADER = (
-    f"{'case':54} {'fastrnn ms':>10} {'torch ms':>10} {'ratio (10 .. 90 %)':>21} "
-    f"{'best ms':>10} {'ratio (10 .. 90 %)':>21} {'of limit':>8}  best peer"
-)
+
+def header(peers: Iterable[str]) -> str:
+    """The titles of `line`, where these take part."""
+    ratio = f"{'ratio (10 .. 90 %)':>21}"
+    other = f"{'against ms':>10} {ratio} " if AGAINST in peers else ""
+    return (
+        f"{'case':54} {'fastrnn ms':>10} {other}{'torch ms':>10} {ratio} "
+        f"{'best ms':>10} {ratio} {'of limit':>8}  best peer"
+    )
 
 
 def line(row: Row) -> str:
@@ -91,7 +97,8 @@ def line(row: Row) -> str:
     share = f"{row['share']:8.2f}" if row.get("share") else f"{'':8}"
     way = f"  {best}, {row['ways'][best]}" if best else ""
     ours = milliseconds(row["ms"]["fastrnn"]["median"])
-    return f"{row['case']:54} {ours} {peer('torch')} {peer(best)} {share}{way}".rstrip()
+    other = f"{peer(AGAINST)} " if AGAINST in row["versions"] else ""
+    return f"{row['case']:54} {ours} {other}{peer('torch')} {peer(best)} {share}{way}".rstrip()
 
 
 def milliseconds(value: float) -> str:
@@ -132,7 +139,8 @@ def totals(rows: Sequence[Row]) -> list[str]:
     for group, chosen in sorted(groups(grid(rows), "threads", "level", "mode").items()):
         threads, level, mode = group
         text = f"{mode}, {threads} threads, {level}, {len(chosen)} cases:"
-        for peer, name in (("torch", "torch"), ("best", "the best peer")):
+        named = {AGAINST: "the other build", "torch": "torch", "best": "the best peer"}
+        for peer, name in named.items():
             found = ratios(chosen, peer)
             if found:
                 text += f" against {name} {geometric_mean(found):.2f} (least {min(found):.2f});"

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .cases import Case, expected
-from .peers import ADAPTERS
-from .worker import serve
+from .peers import ADAPTERS, AGAINST
 
+START = Path(__file__).resolve().with_name("start.py")
 BLOCK_SECONDS = 0.05
 LEAST_ROUNDS = 5
 OURS = "fastrnn"
@@ -38,25 +42,39 @@ class Worker:
         What its times are called by; the peer's name where it is empty.
     pinned : bool
         Whether it stays on as many processors as it has threads, where there are more.
+    python : sequence of str
+        The command that starts another environment's Python; this one's where it is empty.
+
+    Raises
+    ------
+    SystemExit
+        There is no such command.
     """
 
     def __init__(
-        self, peer: str, threads: int, isa: str | None, name: str = "", pinned: bool = True
+        self,
+        peer: str,
+        threads: int,
+        isa: str | None,
+        name: str = "",
+        pinned: bool = True,
+        python: Sequence[str] = (),
     ) -> None:
-        context = multiprocessing.get_context("spawn")
         self.peer = peer
         self.name = name or peer
-        self._pipe, far = context.Pipe()
-        self._process = context.Process(
-            target=serve, args=(peer, threads, far, pinned), daemon=True
-        )
-        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        settings = dict.fromkeys(names, str(threads))
-        if isa and is_ours(peer):
-            settings["FASTRNN_ISA"] = isa
-        with environment(settings):
-            self._process.start()
-        far.close()
+        self._pipe, far = multiprocessing.Pipe()
+        arguments = [str(far.fileno()), peer, str(threads), "pinned" if pinned else "free"]
+        with far:
+            try:
+                self._process = subprocess.Popen(
+                    [*(python or [sys.executable]), str(START), *arguments],
+                    env=environment(threads, isa if is_ours(peer) else None, bool(python)),
+                    pass_fds=[far.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError as error:
+                command = shlex.join(python)
+                raise SystemExit(f"[bench] {self.name}: {command}: {error.strerror}") from None
         self.hello = self._receive()
 
     @property
@@ -95,13 +113,13 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.is_alive():
-            self._pipe.send(("stop",))
-            self._process.join(20)
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        with self._pipe:
+            try:
+                self._pipe.send(("stop",))
+                self._process.wait(20)
+            except (OSError, subprocess.TimeoutExpired):  # it has ended, or does not
+                self._process.kill()
+            self._process.wait()
 
     def _ask(self, *message: Any) -> Any:
         try:
@@ -114,34 +132,38 @@ class Worker:
         try:
             return self._pipe.recv()
         except (EOFError, OSError):
-            self._process.join()
-            return {"failed": f"its process ended with {self._process.exitcode}"}
+            return {"failed": f"its process ended with {self._process.wait()}"}
 
 
-@contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a process that is started inside."""
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def environment(threads: int, isa: str | None, elsewhere: bool) -> dict[str, str]:
+    """The variables of a worker; one of another environment finds nothing by this one's paths."""
+    without = ("PYTHONPATH", "PYTHONHOME") if elsewhere else ()
+    settings = {name: value for name, value in os.environ.items() if name not in without}
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        settings[f"{library}_NUM_THREADS"] = str(threads)
+    return {**settings, "FASTRNN_ISA": isa} if isa else settings
 
 
 @contextmanager
 def workers(
-    peers: Sequence[str], threads: int, isa: str | None, ours: str = OURS
+    peers: Sequence[str],
+    threads: int,
+    isa: str | None,
+    ours: str = OURS,
+    against: Sequence[str] = (),
 ) -> Iterator[list[Worker]]:
-    """A worker for each peer, fastrnn (or the adapter `ours`) first; all are stopped at the end."""
+    """A worker for each peer, all of them stopped at the end.
+
+    fastrnn (or the adapter `ours`) is the first; then the same of the environment whose Python
+    `against` starts, if it is given.
+    """
     with ExitStack() as stack:
-        first = stack.enter_context(Worker(ours, threads, isa, OURS))
-        others = [peer for peer in peers if peer != OURS]
-        yield [first, *(stack.enter_context(Worker(peer, threads, isa)) for peer in others)]
+        team = [stack.enter_context(Worker(ours, threads, isa, OURS))]
+        if against:
+            other = Worker(ours, threads, isa, AGAINST, python=against)
+            team.append(stack.enter_context(other))
+        team += [stack.enter_context(Worker(p, threads, isa)) for p in peers if p != OURS]
+        yield team
 
 
 def share_of_time(deadline: float, left: int) -> float:
@@ -172,9 +194,9 @@ def measure(team: Sequence[Worker], case: Case, seconds: float, rounds: int) -> 
 
 
 def prepare(worker: Worker, case: Case, reference: dict[str, np.ndarray]) -> dict[str, Any]:
-    """`Worker.case`, where fastrnn must have a way."""
+    """`Worker.case`, where fastrnn must have a way; another build of it may be older."""
     answer = worker.case(case, reference)
-    if is_ours(worker.peer) and "way" not in answer:
+    if is_ours(worker.peer) and worker.name != AGAINST and "way" not in answer:
         raise SystemExit(f"{case.id}: fastrnn: {answer.get('failed') or answer['unsupported']}")
     return answer
 
@@ -207,14 +229,15 @@ def summary(times: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     dict
         ``ms``: spread of each peer's milliseconds; ``ratios``: spread of each other peer's time
         over fastrnn's, round by round, above 1 where fastrnn is faster; ``best``: the fastest of
-        the others by its median, or None; ``rounds``.
+        the other libraries by its median, or None; ``rounds``.
     """
     ours = np.asarray(times[OURS])
     others = [peer for peer in times if peer != OURS]
+    rivals = [peer for peer in others if peer != AGAINST]
     ms = {peer: spread(np.asarray(t) * 1e3) for peer, t in times.items()}
     return {
         "ms": ms,
         "ratios": {peer: spread(np.asarray(times[peer]) / ours) for peer in others},
-        "best": min(others, key=lambda peer: ms[peer]["median"]) if others else None,
+        "best": min(rivals, key=lambda peer: ms[peer]["median"]) if rivals else None,
         "rounds": len(ours),
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from itertools import repeat
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,24 @@ OUTPUTS = ("y", "hn", "cn")
 WARM_CALLS = 20  # calls of `record` that are not looked at
 
 
-def serve(peer: str, threads: int, pipe: Connection, pinned: bool = True) -> None:
-    """Say hello, then answer what `bench.runner.Worker` asks."""
+def load(peer: str, threads: int, pinned: bool) -> ModuleType:
+    """The peer's module; `pinned` keeps it on as many processors as it has threads."""
     if pinned and threads < len(os.sched_getaffinity(0)):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    module = peers.load(peer)
+    return peers.load(peer)
+
+
+def serve(module: Any, threads: int, pipe: Connection) -> None:
+    """Say hello, then answer what `bench.runner.Worker` asks."""
     absent = module.available()
     if absent:
         pipe.send({"absent": absent})
         return
     module.setup(threads)
-    pipe.send({"version": module.version()})
+    hello = {"version": module.version()}
+    if "fastrnn" in sys.modules:
+        hello["fastrnn"] = os.path.realpath(str(sys.modules["fastrnn"].__file__))
+    pipe.send(hello)
     call, calls = None, 1
     while True:
         what, *arguments = pipe.recv()
@@ -68,7 +77,7 @@ def prepare(
         best: tuple[float, str] | None = None
         for name, way in ways.items():
             value = None
-            for _ in range(STREAM_CHECKS if case.mode == "stream" else 1):
+            for _ in range(STREAM_CHECKS if case.streams else 1):
                 value = way.call()
             wrong = difference(case, way.arrays(value), expected)
             if wrong:

@@ -27,6 +27,8 @@ import numpy as np
 PEERS = ("fastrnn", "torch", "torch_compile", "onnxruntime", "openvino", "jax", "tensorflow")
 # fastrnn through another library's face, which can run in fastrnn's place.
 ADAPTERS = {"torch": "fastrnn_torch"}
+# What times of another build of fastrnn are called by.
+AGAINST = "against"
 
 
 class Unsupported(Exception):

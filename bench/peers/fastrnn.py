@@ -26,6 +26,33 @@ def setup(threads: int) -> None:
 
 
 def build(case: Case, data: Data) -> dict[str, Way]:
+    if case.mode == "cell":
+        return {"cell": cell_way(case, data)}
+    return {"layer": layer_way(case, data)}
+
+
+def cell_way(case: Case, data: Data) -> Way:
+    kinds = {"lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell, "rnn_tanh": fastrnn.RNNCell}
+    cell: Any = kinds[case.cell](case.I, case.H, dtype=case.dtype)
+    cell.load_state_dict({name[:-3]: a for name, a in data.params.items()})
+    x = data.x[0]
+    state: Any = tuple(s[0] for s in data.state) if case.states == 2 else data.state[0][0]
+
+    def step() -> Any:
+        nonlocal state
+        state = cell(x, state)
+        return state
+
+    def arrays(value: Any) -> dict[str, np.ndarray]:
+        finals = [s[None] for s in as_tuple(value)]
+        return {"y": finals[0], **dict(zip(state_names(case), finals, strict=True))}
+
+    return Way(step, arrays)
+
+
+def layer_way(case: Case, data: Data) -> Way:
+    # Releases of fastrnn that `--against` measures may be without the option.
+    options = {"recompute": case.recompute} if case.recompute else {}
     layer = fastrnn.Recurrent(
         case.cell,
         case.I,
@@ -33,7 +60,7 @@ def build(case: Case, data: Data) -> dict[str, Way]:
         case.L,
         bidirectional=case.D == 2,
         dtype=case.dtype,
-        recompute=case.recompute,
+        **options,
     )
     layer.load_state_dict(data.params)
     lengths = case.row_lengths if case.lengths else None
@@ -63,4 +90,4 @@ def build(case: Case, data: Data) -> dict[str, Way]:
             result.update(zip(state_names(case, "d", "0"), as_tuple(dstate), strict=True))
         return result
 
-    return {"layer": Way({"forward": forward, "train": train, "stream": stream}[case.mode], arrays)}
+    return Way({"forward": forward, "train": train, "stream": stream}[case.mode], arrays)

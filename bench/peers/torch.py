@@ -131,7 +131,7 @@ def build(case: Case, data: Data, library: Any = None) -> dict[str, Way]:
 
         return call
 
-    if case.mode == "stream":
+    if case.streams:
         cell = make_cell(case, data.params, library)
 
         def cell_step(inputs: Any, state: Any) -> Any:
@@ -142,10 +142,10 @@ def build(case: Case, data: Data, library: Any = None) -> dict[str, Way]:
             return arrays_of(case)((value[0][None], value[1]))
 
         first = tuple(s[0] for s in initial) if case.states == 2 else initial[0]
-        return {
-            "layer": Way(streaming(layer, x, initial), arrays_of(case)),
-            "cell": Way(streaming(cell_step, x[0], first), cell_arrays),
-        }
+        ways = {"cell": Way(streaming(cell_step, x[0], first), cell_arrays)}
+        if case.mode == "stream":
+            ways["layer"] = Way(streaming(layer, x, initial), arrays_of(case))
+        return ways
     make = train if case.mode == "train" else forward
     ways = {"padded": Way(make(padded), arrays_of(case, finals=not case.lengths))}
     if case.lengths:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import shlex
+import shutil
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -50,6 +52,7 @@ def test_every_case_has_a_name_of_its_own() -> None:
     assert "lstm_f32_T1_B1_I16_H16_D1 stream" in names
     quick = grid(quick=True, cells=["gru"])
     assert 0 < len([case for case in quick if not case.sweep]) < len(names) / 6
+    assert "lstm_f32_T1_B1_I64_H64_D1 cell" in names
     assert {case.mode for case in grid(modes=["train"])} == {"train"}
 
 
@@ -222,32 +225,35 @@ def test_plots(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 1000 for path in written)
 
 
-@pytest.mark.parametrize("mode", ["forward", "train", "stream"])
+@pytest.mark.parametrize("mode", cases.MODES)
 @pytest.mark.parametrize("cell", cases.CELLS)
 def test_a_worker_proves_fastrnn_right_and_a_mistake_wrong(cell: str, mode: str) -> None:
-    sizes = (1, 1, 6, 5) if mode == "stream" else (7, 4, 6, 5)
-    more = {} if mode == "stream" else {"lengths": (2, 7), "L": 2, "D": 2}
+    sizes, more = ((7, 4, 6, 5), {"lengths": (2, 7), "L": 2, "D": 2})
+    if mode in ("stream", "cell"):
+        sizes, more = (1, 1, 6, 5), {}
     case = Case(cell, mode, *sizes, **more)
     right = cases.expected(case)
     answer, call = worker.prepare(load("fastrnn"), case, right)
-    assert answer["way"] == "layer"
+    assert answer["way"] == ("cell" if mode == "cell" else "layer")
     assert call is not None
     for name in right:
         wrong = {**right, name: right[name] + 0.01}
         answer, call = worker.prepare(load("fastrnn"), case, wrong)
-        assert answer["failed"].startswith(f"layer: {name} must be within")
+        assert answer["failed"].split(": ")[1].startswith(f"{name} must be within")
         assert call is None
 
 
-@pytest.mark.parametrize("mode", ["forward", "train", "stream"])
+@pytest.mark.parametrize("mode", cases.MODES)
 @pytest.mark.parametrize("cell", cases.CELLS)
 def test_torch_as_a_peer(cell: str, mode: str) -> None:
     pytest.importorskip("torch")
-    sizes = (1, 1, 6, 5) if mode == "stream" else (7, 4, 6, 5)
-    more = {} if mode == "stream" else {"lengths": (2, 7)}
+    sizes, more = ((7, 4, 6, 5), {"lengths": (2, 7)})
+    if mode in ("stream", "cell"):
+        sizes, more = (1, 1, 6, 5), {}
     case = Case(cell, mode, *sizes, **more)
     answer, _ = worker.prepare(load("torch"), case, cases.expected(case))
-    assert answer.get("way") in ("padded", "packed", "layer", "cell"), answer
+    ways = {"stream": {"layer", "cell"}, "cell": {"cell"}}
+    assert answer.get("way") in ways.get(mode, {"padded", "packed"}), answer
 
 
 def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +286,102 @@ def test_adapters_run_in_the_place_of_fastrnn(tmp_path: Path) -> None:
     for row in rows:
         assert set(row["ms"]) == {"fastrnn", "torch"}
         assert "under torch" in row["versions"]["fastrnn"]
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> str:
+    """A command that starts a Python whose fastrnn is another one, of the version "before"."""
+    package = Path(fastrnn.__file__).parent
+    other = tmp_path / "other" / "fastrnn"
+    shutil.copytree(package, other, ignore=shutil.ignore_patterns("__pycache__"))
+    with (other / "__init__.py").open("a", encoding="utf-8") as file:
+        file.write('\n__version__ = "before"\n')
+    return shlex.join(["env", f"PYTHONPATH={other.parent}", sys.executable])
+
+
+def test_against_another_build(
+    other_python: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes part in each round; the suite there is this one, and fastrnn is not."""
+    monkeypatch.chdir(Path(fastrnn.__file__).parent.parent)  # where this fastrnn could be found
+    shapes, output = tmp_path / "shapes.toml", tmp_path / "run.json"
+    shapes.write_text(
+        """
+        shape = [
+            {kind = "sequence", T = 5, B = 3, H = 8},
+            {kind = "stream", T = 1, B = 1, H = 8},
+            {kind = "cell", T = 1, B = 1, H = 8},
+        ]
+        """,
+        encoding="utf-8",
+    )
+    options = ["--against", other_python, "--shapes", str(shapes), "--json", str(output)]
+    options += ["--cell", "lstm", "--threads", "1", "--rounds", "5", "--minutes", "0.01"]
+    suite.main(options)
+    rows = report.read(output)
+    assert [row["mode"] for row in rows] == list(cases.MODES)
+    for row in rows:
+        assert list(row["ms"]) == ["fastrnn", "against"]
+        assert row["ratios"]["against"]["median"] > 0
+        assert row["best"] is None
+        here, there = (row["versions"][name].split()[0] for name in ("fastrnn", "against"))
+        assert (here, there) == (fastrnn.__version__, "before")
+    printed = capsys.readouterr().out
+    assert "against ms" in printed
+    assert printed.count("1 cases: against the other build") == 4
+    suite.main(["table", str(output)])
+    assert "the other build: mean (least)" in capsys.readouterr().out
+
+
+def test_against_another_build_under_torch(other_python: str) -> None:
+    pytest.importorskip("torch")
+    case = Case("lstm", "cell", 1, 1, 6, 5)
+    with runner.workers([], 1, None, "fastrnn_torch", shlex.split(other_python)) as team:
+        row = runner.measure(team, case, 0.0, 5)
+    assert row["ways"] == {"fastrnn": "cell", "against": "cell"}
+    assert team[1].hello["version"].startswith("before under torch")
+
+
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("/nowhere/python", "/nowhere/python: No such file or directory"),
+        ("true", "its process ended with 0"),
+        (f"{sys.executable} -S", "No module named"),
+        (f"env PYTHONPATH={Path(fastrnn.__file__).parent.parent} {sys.executable}", "its fastrnn"),
+    ],
+)
+def test_paths_of_this_environment_do_not_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "here")
+    assert runner.environment(2, "avx2", elsewhere=False)["PYTHONPATH"] == "here"
+    there = runner.environment(2, "avx2", elsewhere=True)
+    assert "PYTHONPATH" not in there
+    assert (there["OMP_NUM_THREADS"], there["FASTRNN_ISA"]) == ("2", "avx2")
+
+
+def test_against_what_has_no_other_fastrnn(python: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=rf"^\[bench\] against: .*{message}"):
+        suite.main(["--against", python, "--shapes", "6,3,4,8"])
+
+
+def test_the_other_build_is_no_rival_and_has_a_mean_of_its_own() -> None:
+    times = {"fastrnn": [2.0] * 5, "against": [1.0] * 5, "torch": [4.0] * 5}
+    found = runner.summary(times)
+    assert found["ratios"]["against"]["median"] == 0.5
+    assert found["best"] == "torch"
+    alone = runner.summary({name: times[name] for name in ("fastrnn", "against")})
+    assert alone["best"] is None
+    names = {"versions": dict.fromkeys(times, "1")}
+    rows = [{**row(1.0, 1.0), **names, **found}, {**row(1.0, 1.0, case="other"), **names}]
+    rows[1]["ratios"] = {name: {"median": 2.0} for name in ("against", "torch")}
+    (text,) = report.totals(rows)
+    assert "2 cases: against the other build 1.00 (least 0.50); against torch 2.00" in text
+    titles, line = report.header(times), report.line(rows[0])
+    assert line.split()[2:5] == ["2000.00", "1000.00", "0.50"]
+    assert titles.index("against ms") < line.index("0.50") < titles.index("torch ms")
 
 
 def test_the_peak_of_memory_is_that_of_the_step() -> None:
@@ -492,11 +594,6 @@ def test_a_missing_package_is_named(
 
 
 def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "serve", absent)
+    monkeypatch.setattr(runner.Worker, "_receive", lambda _: {"absent": "not installed: it"})
     with pytest.raises(SystemExit, match="lstm_f32_T2_B1_I3_H4_D1 train: torch: not installed: it"):
         memory.measure("torch", Case("lstm", "train", 2, 1, 3, 4), 1, None)
-
-
-def absent(peer: str, threads: int, pipe: Any, pinned: bool) -> None:
-    """A worker's process whose peer is not there."""
-    pipe.send({"absent": "not installed: it"})
