@@ -3,10 +3,10 @@
     FASTRNN_WRITE_BITS=1 python -m pytest tests/test_kept_bits.py
 
 writes the file anew for the levels of this machine, which is right only where a change of the
-numbers is meant; levels that the machine lacks keep what they had. A level's bits depend on
-nothing but the level: exp and tanh are the engine's own, and the data come from integers, so that
-neither the C library nor NumPy's random numbers are in them. `test_bits.py` holds what must agree
-with what; here every way to compute a case is held to the same kept bits.
+numbers is meant, or a cell or a level is new; levels that the machine lacks keep what they had. A
+level's bits depend on nothing but the level: exp and tanh are the engine's own, and the data come
+from integers, so that neither the C library nor NumPy's random numbers are in them. `test_bits.py`
+holds what must agree with what; here every way to compute a case is held to the same kept bits.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fake_gpu
 import fastrnn
+import on_gpu
 from cases import Case, Data, cells, flat_state, make_data
-from fastrnn import _native, functional
+from fastrnn import _native, cuda, functional
+from on_gpu import put
 
 FILE = Path(__file__).with_name("data") / "bits.json"
 WRITING = bool(os.environ.get("FASTRNN_WRITE_BITS"))
 DTYPES = ("float32", "float64")
-# Case -> level -> digests of the outputs and of the gradients.
+# Case -> level, or mode on a GPU -> digests of the outputs and of the gradients.
 Kept = dict[str, dict[str, str]]
 
 
@@ -142,12 +146,19 @@ def by_engine(case: Case, data: Data) -> Ways:
         yield "step_new", outputs(after[0], after)
 
 
+CELL_CLASSES: dict[str, Any] = {
+    "rnn": fastrnn.RNNCell,
+    "lstm": fastrnn.LSTMCell,
+    "gru": fastrnn.GRUCell,
+}
+
+
 def by_cell(case: Case, data: Data) -> Ways:
     options: dict[str, Any] = {"bias": case.bias, "dtype": case.dtype}
-    kind: Any = {"lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell}.get(case.cell, fastrnn.RNNCell)
-    if kind is fastrnn.RNNCell:
-        options["nonlinearity"] = case.cell.removeprefix("rnn_")
-    cell = kind(case.I, case.H, **options)
+    kind, _, nonlinearity = case.cell.partition("_")
+    if nonlinearity:
+        options["nonlinearity"] = nonlinearity
+    cell = CELL_CLASSES[kind](case.I, case.H, **options)
     cell.load_state_dict({name.removesuffix("_l0"): a for name, a in data.params.items()})
     given = data.x[0], one_layer(data.state)
     for name, state in (("cell", cell(*given)), ("cell.forward", cell.forward(*given)[0])):
@@ -168,7 +179,7 @@ def digests(case: Case) -> dict[str, str]:
         ways.append(by_layer(case, data))
     if case.T == 1:
         ways.append(by_engine(case, data))
-        if case.L == case.D == 1:
+        if case.L == case.D == 1 and case.cell.partition("_")[0] in CELL_CLASSES:
             ways.append(by_cell(case, data))
     return {name: digest(arrays) for name, arrays in itertools.chain(*ways)}
 
@@ -179,6 +190,23 @@ def digest(arrays: Sequence[np.ndarray]) -> str:
         made.update(f"{array.dtype.str} {array.shape} ".encode())
         made.update(array.tobytes())
     return made.hexdigest()
+
+
+Found = Callable[[Case], dict[str, str]]
+
+
+def assert_kept(kept: Kept, column: str, chosen: Sequence[Case], digests: Found) -> None:
+    """Every way gives what is kept for these cases; or their first ways are kept from now on."""
+    wrong = []
+    for case in chosen:
+        found = digests(case)
+        if WRITING:
+            kept[case.id][column] = f"{found['infer']} {found['backward, recompute=False']}"
+        of_outputs, of_gradients = kept.get(case.id, {}).get(column, "none none").split()
+        for name, value in found.items():
+            if value != (of_gradients if "backward" in name else of_outputs):
+                wrong.append(f"{case.id} {name}")
+    assert not wrong, f"{len(wrong)} results are not the kept ones: {column}"
 
 
 @pytest.fixture(scope="module")
@@ -198,17 +226,59 @@ def kept() -> Iterator[Kept]:
 def test_bits_are_kept(cell: str, dtype: str, level: str, kept: Kept) -> None:
     # Sixteen lanes are the same sums with AVX-512 or without.
     column = "avx512" if level == "wide" else level
-    wrong = []
-    for case in kept_cases(cell, dtype):
-        found = digests(case)
-        if WRITING:
-            kept[case.id][column] = f"{found['infer']} {found['backward, recompute=False']}"
-        of_outputs, of_gradients = kept[case.id][column].split()
-        for name, value in found.items():
-            if value != (of_gradients if "backward" in name else of_outputs):
-                wrong.append(f"{case.id} {name}")
-    assert not wrong, f"{len(wrong)} results are not the kept ones at level {level}"
+    assert_kept(kept, column, list(kept_cases(cell, dtype)), digests)
 
 
 def test_the_file_holds_these_cases_and_no_others(kept: Kept) -> None:
     assert list(kept) == NAMES
+
+
+# ---- the CUDA engine, on the emulated device -----------------------------------------------------
+
+
+def product_in_order(a: fake_gpu.Array, b: fake_gpu.Array) -> fake_gpu.Array:
+    """A product whose sums are in the order of k, which no library promises."""
+    x, y = (each.get().astype(np.float64) for each in (a, b))
+    sums = np.zeros((*x.shape[:-1], y.shape[-1]))
+    for k in range(x.shape[-1]):
+        sums += x[..., k, None] * y[..., k, None, :]
+    return fake_gpu.Array(sums.astype(a.dtype), a.device)
+
+
+def sum_in_order(array: fake_gpu.Array, *, axis: int, dtype: Any) -> fake_gpu.Array:
+    values = array.get().astype(dtype)
+    sums = np.zeros_like(values.sum(axis))
+    for part in np.moveaxis(values, axis, 0):
+        sums += part
+    return fake_gpu.Array(sums, array.device)
+
+
+def digests_on_gpu(case: Case) -> dict[str, str]:
+    data, found = kept_data(case), {}
+    given = (case.cell, put(data.x), put(data.params), on_gpu.put_state(data.state))
+    y, state = functional.infer(*given, **put(data.options))
+    found["infer"] = digest([a.get() for a in outputs(y, state)])
+    for recompute in (False, 3):
+        results = on_gpu.run(case, data, recompute)
+        of_outputs = [name for name in ("y", "hn", "cn") if name in results]
+        found[f"forward, recompute={recompute}"] = digest([results.pop(n) for n in of_outputs])
+        # Sums over the steps of more than one window are cut where windows meet.
+        if case.T <= 64 or not recompute:
+            arrays = [results[name] for name in sorted(results)]
+            found[f"backward, recompute={recompute}"] = digest(arrays)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("grid", "float32"), ("stepwise", "float32"), ("stepwise", "float64")]
+)
+def test_bits_on_the_emulated_gpu_are_kept(
+    emulated: ModuleType, mode: str, dtype: str, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ReLU alone: the emulator's exp and tanh are those of the C library at hand."""
+    monkeypatch.setattr(fake_gpu, "matmul", product_in_order)
+    monkeypatch.setattr(fake_gpu, "sum", sum_in_order)
+    # What is wide takes the emulator seconds, and one panel more is nothing new to it.
+    chosen = [case for case in kept_cases("rnn_relu", dtype) if case.B * case.H < 400]
+    with cuda.mode(mode):
+        assert_kept(kept, mode, [case for case in chosen if case.H < 100], digests_on_gpu)

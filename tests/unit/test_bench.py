@@ -307,6 +307,7 @@ def test_against_another_build(
 ) -> None:
     """It takes part in each round; the suite there is this one, and fastrnn is not."""
     monkeypatch.chdir(Path(fastrnn.__file__).parent.parent)  # where this fastrnn could be found
+    monkeypatch.setattr(limits, "probe", lambda _: LIMITS)
     shapes, output = tmp_path / "shapes.toml", tmp_path / "run.json"
     shapes.write_text(
         """
@@ -345,6 +346,14 @@ def test_against_another_build_under_torch(other_python: str) -> None:
     assert team[1].hello["version"].startswith("before under torch")
 
 
+def test_paths_of_this_environment_do_not_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "here")
+    assert runner.environment(2, "avx2", elsewhere=False)["PYTHONPATH"] == "here"
+    there = runner.environment(2, "avx2", elsewhere=True)
+    assert "PYTHONPATH" not in there
+    assert (there["OMP_NUM_THREADS"], there["FASTRNN_ISA"]) == ("2", "avx2")
+
+
 @pytest.mark.parametrize(
     ("python", "message"),
     [
@@ -354,14 +363,6 @@ def test_against_another_build_under_torch(other_python: str) -> None:
         (f"env PYTHONPATH={Path(fastrnn.__file__).parent.parent} {sys.executable}", "its fastrnn"),
     ],
 )
-def test_paths_of_this_environment_do_not_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "here")
-    assert runner.environment(2, "avx2", elsewhere=False)["PYTHONPATH"] == "here"
-    there = runner.environment(2, "avx2", elsewhere=True)
-    assert "PYTHONPATH" not in there
-    assert (there["OMP_NUM_THREADS"], there["FASTRNN_ISA"]) == ("2", "avx2")
-
-
 def test_against_what_has_no_other_fastrnn(python: str, message: str) -> None:
     with pytest.raises(SystemExit, match=rf"^\[bench\] against: .*{message}"):
         suite.main(["--against", python, "--shapes", "6,3,4,8"])
