@@ -1,6 +1,6 @@
-"""Results whose bits are kept in `data/bits.json`, so that a change of any number is seen.
+"""Results whose bits are kept in `tests/data/bits.json`, so that a change of any number is seen.
 
-    FASTRNN_WRITE_BITS=1 python -m pytest tests/test_kept_bits.py
+    FASTRNN_WRITE_BITS=1 python -m pytest tests/kernels/test_kept_bits.py
 
 writes the file anew for the levels of this machine, which is right only where a change of the
 numbers is meant, or a cell or a level is new; levels that the machine lacks keep what they had. A
@@ -16,7 +16,6 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,11 +25,12 @@ import pytest
 import fake_gpu
 import fastrnn
 import on_gpu
+from builds import ROOT
 from cases import Case, Data, cells, flat_state, make_data
 from fastrnn import _native, cuda, functional
 from on_gpu import put
 
-FILE = Path(__file__).with_name("data") / "bits.json"
+FILE = ROOT / "tests" / "data" / "bits.json"
 WRITING = bool(os.environ.get("FASTRNN_WRITE_BITS"))
 DTYPES = ("float32", "float64")
 # Case -> level, or mode on a GPU -> digests of the outputs and of the gradients.
