@@ -10,7 +10,8 @@ loop computes for the step t ::
 and keeps the two apart, since the GRU treats them differently. (In `csrc/cells` they are x and r.)
 
 The functions that arrays do not bring as operators come as a `Maths`, as in `csrc/cells`: `step`
-is plain arithmetic and serves any library of arrays.
+is plain arithmetic and serves any library of arrays. The time loop (`loop.py`) gives its
+`Namespace`, which has them.
 """
 
 import importlib
@@ -18,7 +19,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,12 @@ Array: TypeAlias = NDArray[np.float64]
 Arrays: TypeAlias = tuple[Array, ...]
 
 
-@dataclass(frozen=True)
-class Maths:
+class Maths(Protocol):
     """The activations, for the arrays of one library."""
 
-    tanh: Callable[[Any], Any]
-    sigmoid: Callable[[Any], Any]
-    relu: Callable[[Any], Any]
+    def tanh(self, a: Any, /) -> Any: ...
+    def sigmoid(self, a: Any, /) -> Any: ...
+    def relu(self, a: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,3 @@ def sigmoid(a: Array) -> Array:
     e = np.exp(-np.abs(a))
     result: Array = np.where(a >= 0, 1.0, e) / (1.0 + e)
     return result
-
-
-def _relu(a: Array) -> Array:
-    result: Array = np.maximum(a, 0.0)
-    return result
-
-
-NUMPY = Maths(tanh=np.tanh, sigmoid=sigmoid, relu=_relu)

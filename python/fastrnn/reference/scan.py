@@ -1,9 +1,7 @@
-"""The time loop around every cell: layers, directions, lengths, resets, dropout masks, layouts.
+"""The layers in float64: a call's arguments, its tape, and the way back.
 
-A *pass* is one direction of one layer. Everything that lengths and resets ask for is settled
-beforehand, in the `_schedule` of a direction: the steps in the order in which the pass takes them,
-each with the rows that are still running and a flag for those rows that start anew from zero.
-Rows keep their state while they are not running, so the state after the last step is the final one.
+Forward is the loop of ``loop.py`` on NumPy's arrays. Backward takes the steps of each pass in the
+opposite order, with the derivatives that the cells' modules write out.
 
 Shapes inside are those of a batch, time first: x (T, B, I), y (T, B, D*H), states (L*D, B, H).
 """
@@ -15,22 +13,13 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .cell import NUMPY, Array, Arrays, Cell, find
+from . import loop
+from .cell import Array, Arrays, Cell, find
+from .loop import Step, Weights
+from .namespace import NUMPY
 
 State: TypeAlias = Array | Arrays
 StateLike: TypeAlias = ArrayLike | Sequence[ArrayLike]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a pass, for the n rows that run: what happened, for the way back."""
-
-    t: int
-    rows: NDArray[np.intp]  # (n,)
-    start: NDArray[np.bool_]  # (n, 1): the row started here, from zero
-    x: Array  # (n, in)
-    s_prev: Arrays  # (n, H) each
-    saved: Arrays  # what the cell saved, (n, H) each
 
 
 @dataclass(frozen=True)
@@ -40,20 +29,20 @@ class Tape:
     shape: tuple[int, int, int]  # T, B, I
     batch_first: bool
     unbatched: bool
-    passes: list[list[Step]]  # for each pass, layer by layer and in it forward, reverse: its steps
+    passes: loop.Tape
     masks: list[Array]  # L-1 dropout masks (T, B, D*H), or none
 
 
-class _Weights(NamedTuple):
-    """The parameters of one pass, or their gradients; biases that a layer lacks are zeros."""
+class _Gradients(NamedTuple):
+    """Of the parameters of one pass."""
 
-    w_ih: Array  # (G*H, in)
-    w_hh: Array  # (G*H, H)
-    b_ih: Array  # (G*H,)
-    b_hh: Array  # (G*H,)
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
 
 
-# torch's names of the fields of _Weights, to be followed by "_l0", "_l0_reverse", "_l1", ...
+# torch's names of the fields of _Gradients, to be followed by "_l0", "_l0_reverse", "_l1", ...
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -115,7 +104,6 @@ def forward(
     T, B, input_size = x.shape
     weights, L, D, H = _read_params(cell, the_cell, params, input_size)
 
-    # From here on the states that the layer has reached: the passes bring them forward in place.
     states = _read_state(cell, the_cell, "state", state, (L * D, B, H), unbatched)
     row_lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
     _expect(cell, "lengths", row_lengths, (B,))
@@ -130,20 +118,14 @@ def forward(
     for mask in masks:
         _expect(cell, "dropout_masks", mask, (T, B, D * H))
 
-    schedules = [_schedule(T, row_lengths, row_resets, reverse=d == 1) for d in range(D)]
-    passes: list[list[Step]] = []
-    y = x
-    for k in range(L):
-        layer_x = y * masks[k - 1] if k > 0 and masks else y
-        y = np.zeros((T, B, D * H))
-        for d in range(D):
-            p = k * D + d
-            y_d = y[:, :, d * H : (d + 1) * H]
-            s = tuple(state[p] for state in states)
-            passes.append(_pass_forward(the_cell, weights[p], schedules[d], layer_x, s, y_d))
-
-    tape = Tape(x.shape, batch_first, unbatched, passes, masks)
-    return _as_given(y, tape), _write_state(states, unbatched), tape
+    schedules = [
+        loop.make_schedule(NUMPY, T, row_lengths, row_resets, reverse=d == 1) for d in range(D)
+    ]
+    tape = Tape(x.shape, batch_first, unbatched, [], masks)
+    y, finals, _ = loop.run_layers(
+        NUMPY, the_cell, weights, schedules, x, states, masks, tape.passes
+    )
+    return _as_given(y, tape), _write_state(tuple(finals), unbatched), tape
 
 
 @np.errstate(all="ignore")
@@ -185,10 +167,11 @@ def backward(
     weights, L, D, H = _read_params(cell, the_cell, params, input_size)
     dy = _time_first(_float64(dy), tape.batch_first, tape.unbatched)
     _expect(cell, "dy", dy, (T, B, D * H))
-    # Likewise, from the gradients of the final states back to those of the initial ones.
+    # The passes bring these back in place, from the gradients of the final states to those of the
+    # initial ones.
     dstates = _read_state(cell, the_cell, "dstate", dstate, (L * D, B, H), tape.unbatched)
 
-    grads: list[_Weights] = []
+    grads: list[_Gradients] = []
     for k in reversed(range(L)):
         dx = np.zeros((T, B, weights[k * D].w_ih.shape[1]))
         for d in reversed(range(D)):
@@ -209,59 +192,18 @@ def backward(
     return _as_given(dy, tape), _write_state(dstates, tape.unbatched), named
 
 
-def _schedule(
-    T: int, lengths: NDArray[Any], resets: NDArray[np.bool_], reverse: bool
-) -> list[tuple[int, NDArray[np.intp], NDArray[np.bool_]]]:
-    """List (t, rows, start) for each step of a direction, in its order.
-
-    `rows` (n,) are those that run at t, and `start` (n, 1) tells which of them start from zero.
-    """
-    running = np.arange(T)[:, None] < lengths
-    start = resets & running
-    if reverse:
-        # A piece is entered at its end: at the step before the start of the next one.
-        start = np.concatenate([start[1:], np.zeros_like(start[:1])])
-    order = reversed(range(T)) if reverse else range(T)
-    rows = [np.flatnonzero(running[t]) for t in range(T)]
-    return [(t, rows[t], start[t, rows[t], None]) for t in order]
-
-
-def _pass_forward(
-    cell: Cell,
-    weights: _Weights,
-    schedule: list[tuple[int, NDArray[np.intp], NDArray[np.bool_]]],
-    x: Array,
-    s: Arrays,
-    y: Array,
-) -> list[Step]:
-    """Run one direction of one layer: fill y (T, B, H), bring s (B, H) each to the final states."""
-    w_ih, w_hh, b_ih, b_hh = weights
-    steps = []
-    for t, rows, start in schedule:
-        x_t = x[t, rows]
-        s_prev = tuple(np.where(start, 0.0, a[rows]) for a in s)
-        gates = (len(rows), cell.gates, w_hh.shape[1])
-        wx = (x_t @ w_ih.T + b_ih).reshape(gates)
-        rh = (s_prev[0] @ w_hh.T + b_hh).reshape(gates)
-        s_next, saved = cell.step(NUMPY, wx, rh, s_prev)
-        for a, a_next in zip(s, s_next, strict=True):
-            a[rows] = a_next
-        y[t, rows] = s_next[0]
-        steps.append(Step(t, rows, start, x_t, s_prev, saved))
-    return steps
-
-
 def _pass_backward(
-    cell: Cell, weights: _Weights, steps: list[Step], dy: Array, ds: Arrays, dx: Array
-) -> _Weights:
+    cell: Cell, weights: Weights, steps: list[Step], dy: Array, ds: Arrays, dx: Array
+) -> _Gradients:
     """Go back through one pass: add to dx (T, B, in), bring ds to the gradients at the beginning.
 
     What it returns are the gradients of the weights.
     """
-    w_ih, w_hh, _, _ = weights
-    dw_ih, dw_hh, db_ih, db_hh = grads = _Weights(*(np.zeros_like(w) for w in weights))
+    w_ih, w_hh, *biases, _ = weights
+    grads = _Gradients(*(np.zeros_like(w) for w in (w_ih, w_hh, *biases)))
+    dw_ih, dw_hh, db_ih, db_hh = grads
     for step in reversed(steps):
-        t, rows = step.t, step.rows
+        t, rows, start = step.moment
         # h_t is both the output and the state that the next step takes.
         dh, *others = (da[rows] for da in ds)
         dwx, drh, ds_direct = cell.step_backward(
@@ -272,7 +214,7 @@ def _pass_backward(
         dh_prev, *others = ds_direct
         ds_prev = (dh_prev + drh @ w_hh, *others)
         for da, da_prev in zip(ds, ds_prev, strict=True):
-            da[rows] = np.where(step.start, 0.0, da_prev)
+            da[rows] = loop.from_zero(NUMPY, start, da_prev)
         dx[t, rows] += dwx @ w_ih
         dw_ih += dwx.T @ step.x
         dw_hh += drh.T @ step.s_prev[0]
@@ -317,7 +259,7 @@ def _suffixes(L: int, D: int) -> list[str]:
 
 def _read_params(
     cell: str, the_cell: Cell, params: Mapping[str, ArrayLike], input_size: int
-) -> tuple[list[_Weights], int, int, int]:
+) -> tuple[list[Weights], int, int, int]:
     """Give the weights of each pass, L, D and H."""
     D = 2 if "weight_ih_l0_reverse" in params else 1
     kinds = _KINDS if "bias_ih_l0" in params else _KINDS[:2]
@@ -339,7 +281,7 @@ def _read_params(
             array = _float64(params[name]) if kind in kinds else np.zeros(shape)
             _expect(cell, name, array, shape)
             arrays.append(array)
-        weights.append(_Weights(*arrays))
+        weights.append(Weights(*arrays))
     return weights, L, D, H
 
 

@@ -166,7 +166,7 @@ class Recurrent(nn.RNNBase):
         if inputs.x.dim() == 2:
             return cells[:, :, 0]
         if inputs.lengths is not None:  # the engine leaves what is past them as it was
-            runs = _composite.running(inputs.lengths, cells.shape[1], cells.device)
+            runs = _composite.TORCH.running(cells.shape[1], inputs.lengths.to(cells.device))
             cells = torch.where(runs[:, :, None], cells, 0.0)
         return cells.transpose(1, 2) if self.batch_first else cells
 

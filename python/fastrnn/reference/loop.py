@@ -1,0 +1,172 @@
+"""The time loop around every cell: layers, directions, lengths, resets, dropout masks.
+
+It runs on the arrays of any library that has a `Namespace`: NumPy's for the reference, and torch's
+where `fastrnn.torch` needs derivatives that no kernel gives.
+
+A *pass* is one direction of one layer. Everything that lengths and resets ask for is settled
+beforehand, in the `Schedule` of a direction: the steps in the order in which the pass takes them,
+each with the rows that are still running and a flag for those rows that start anew from zero.
+Rows keep their state while they are not running, so the state after the last step is the final one.
+
+Shapes are those of a batch, time first: x (T, B, I), y (T, B, D*H), states (L*D, B, H).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .cell import Cell
+from .namespace import Namespace
+
+
+class Weights(NamedTuple):
+    """The parameters of one pass; `w_hr` projects h, as in `torch.nn.LSTM` with `proj_size`."""
+
+    w_ih: Any  # (G*H, in)
+    w_hh: Any  # (G*H, H)
+    b_ih: Any = None  # (G*H,)
+    b_hh: Any = None  # (G*H,)
+    w_hr: Any = None  # (P, H)
+
+
+class Moment(NamedTuple):
+    """A step of a schedule."""
+
+    t: int
+    rows: Any  # the n rows that run, as the namespace has them; None for all
+    start: Any  # (n, 1): the row starts here, from zero; None where none does
+
+
+class Schedule(NamedTuple):
+    """The steps of a direction, in its order."""
+
+    moments: list[Moment]
+    running: Any  # (T, B): whether the row runs at this time; None where all do
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a pass, for the n rows that run: what happened, for the way back."""
+
+    moment: Moment
+    x: Any  # (n, in)
+    s_prev: tuple[Any, ...]  # (n, H) each
+    saved: tuple[Any, ...]  # what the cell saved, (n, H) each
+
+
+Tape = list[list[Step]]  # for each pass, layer by layer and in it forward, reverse: its steps
+
+
+def make_schedule(xp: Namespace, T: int, lengths: Any, resets: Any, reverse: bool) -> Schedule:
+    """Lay out a direction; lengths (B,) and resets (T, B) may be None."""
+    running = None if lengths is None else xp.running(T, lengths)
+    resets = resets if resets is None or running is None else resets & running
+    moments = []
+    for t in range(T - 1, -1, -1) if reverse else range(T):
+        rows = None if running is None else xp.rows(running[t])
+        # In reverse a piece is entered at its end: at the step before the start of the next one.
+        first = t + 1 if reverse else t
+        start = None if resets is None or first == T else xp.at(resets, first, rows)[:, None]
+        moments.append(Moment(t, rows, start))
+    return Schedule(moments, running)
+
+
+def run_layers(
+    xp: Namespace,
+    cell: Cell,
+    weights: Sequence[Weights],
+    schedules: Sequence[Schedule],
+    x: Any,
+    states: Sequence[Any],
+    masks: Sequence[Any],
+    tape: Tape | None = None,
+) -> tuple[Any, list[Any], list[Any]]:
+    """Run all passes.
+
+    Parameters
+    ----------
+    weights : of each pass
+    schedules : of each direction
+    x : (T, B, I)
+    states : of each state of the cell (L*D, B, H)
+    masks : of each layer but the last (T, B, D*H), or none
+    tape : list, optional
+        Takes the steps of each pass.
+
+    Returns
+    -------
+    y : (T, B, D*H)
+    finals : of each state (L*D, B, H)
+    others : of each state but h (L*D, T, B, H), after every step; 0 where a row does not run
+    """
+    finals: list[list[Any]] = [[] for _ in states]
+    others: list[list[Any]] = [[] for _ in states[1:]]
+    D = len(schedules)
+    for layer in range(len(weights) // D):
+        if layer > 0 and masks:
+            x = x * masks[layer - 1]
+        outputs = []
+        for p, schedule in enumerate(schedules, layer * D):
+            steps: list[Step] | None = None if tape is None else []
+            after, s = _run_pass(
+                xp, cell, weights[p], schedule.moments, x, tuple(a[p] for a in states), steps
+            )
+            if tape is not None and steps is not None:
+                tape.append(steps)
+            h, *beside = (
+                _over_time(xp, schedule, [s[k] for s in after], s[k]) for k in range(len(s))
+            )
+            outputs.append(h)
+            for found, a in zip(others, beside, strict=True):
+                found.append(a)
+            for final, a in zip(finals, s, strict=True):
+                final.append(a)
+        x = xp.concatenate(outputs, -1)
+    return x, [xp.stack(final) for final in finals], [xp.stack(other) for other in others]
+
+
+def _run_pass(
+    xp: Namespace,
+    cell: Cell,
+    weights: Weights,
+    moments: list[Moment],
+    x: Any,
+    s: tuple[Any, ...],
+    steps: list[Step] | None,
+) -> tuple[list[tuple[Any, ...]], tuple[Any, ...]]:
+    """Give the states (B, H) after each step, in the order of time, and those at the end."""
+    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    after = [s] * len(moments)
+    projected = xp.project(x, moments, w_ih, b_ih)
+    for moment in moments:
+        t, rows, start = moment
+        s_prev = tuple(from_zero(xp, start, xp.take(a, rows)) for a in s)
+        wx = _by_gates(cell, projected[t])
+        rh = _by_gates(cell, xp.linear(s_prev[0], w_hh, b_hh))
+        s_next, saved = cell.step(xp, wx, rh, s_prev)
+        if w_hr is not None:
+            s_next = (xp.linear(s_next[0], w_hr, None), *s_next[1:])
+        s = tuple(xp.put(a, rows, a_next) for a, a_next in zip(s, s_next, strict=True))
+        after[t] = s
+        if steps is not None:
+            steps.append(Step(moment, xp.at(x, t, rows), s_prev, saved))
+    return after, s
+
+
+def from_zero(xp: Namespace, start: Any, a: Any) -> Any:
+    """Give (n, H) with zeros in the rows that start."""
+    return a if start is None else xp.where(start, 0.0, a)
+
+
+def _by_gates(cell: Cell, a: Any) -> Any:
+    """Give (n, G*H) as (n, G, H)."""
+    n, width = a.shape
+    return a.reshape(n, cell.gates, width // cell.gates)
+
+
+def _over_time(xp: Namespace, schedule: Schedule, after: list[Any], like: Any) -> Any:
+    """Give the states (B, n) after all steps as (T, B, n), 0 where a row does not run."""
+    stacked = xp.stack(after or [like])[: len(after)]
+    if schedule.running is None:
+        return stacked
+    return xp.where(schedule.running[:, :, None], stacked, 0.0)
