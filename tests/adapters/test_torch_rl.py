@@ -215,7 +215,7 @@ def test_wrong_arguments_are_refused() -> None:
     torchs = f"{rule}torch.nn.modules.rnn.LSTM"
     refused(TypeError, torchs, torch.nn.LSTM(I, H), x, state, starts)
     refused(TypeError, f"{rule}fastrnn.layers.LSTM", fastrnn.LSTM(I, H), x, state, starts)
-    refused(TypeError, f"{rule}fastrnn.torch._layers.GRUCell", ft.GRUCell(I, H), x, state, starts)
+    refused(TypeError, f"{rule}fastrnn.torch._cells.GRUCell", ft.GRUCell(I, H), x, state, starts)
     both = ft.GRU(I, H, bidirectional=True)
     rule = "[rl] layer must have one direction, got a bidirectional one"
     refused(ValueError, rule, both, x, None, starts)

@@ -16,7 +16,8 @@ except ImportError as error:
     ) from error
 
 from ._accelerate import Report, accelerate, restore
-from ._layers import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from ._cells import GRUCell, LSTMCell, RNNCell
+from ._layers import GRU, LSTM, RNN
 from ._tracing import recorded_as
 
 __all__ = [

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from . import _engine, _layers
+from . import _cells, _engine, _layers
 
 _TWINS: dict[type, type] = {
     nn.RNN: _layers.RNN,
     nn.LSTM: _layers.LSTM,
     nn.GRU: _layers.GRU,
-    nn.RNNCell: _layers.RNNCell,
-    nn.LSTMCell: _layers.LSTMCell,
-    nn.GRUCell: _layers.GRUCell,
+    nn.RNNCell: _cells.RNNCell,
+    nn.LSTMCell: _cells.LSTMCell,
+    nn.GRUCell: _cells.GRUCell,
 }
 _ORIGINALS = {twin: original for original, twin in _TWINS.items()}
 _OURS = tuple(_ORIGINALS)

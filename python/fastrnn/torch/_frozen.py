@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import _autograd, _engine
-from ._call import Call
+from ._call import Call, Inputs
 
 _version: Any = Tensor._version.__get__  # type: ignore[attr-defined]
 
@@ -56,6 +57,27 @@ class Frozen:
             and list(map(Tensor.data_ptr, parameters)) == self.addresses
         )
 
+    def serving(self, call: Call, inputs: Inputs) -> Frozen | None:
+        """What serves a call of the layer: this, or anew where its tensors were written.
+
+        None where the weights are to be packed for the call alone.
+
+        Raises
+        ------
+        RuntimeError
+            The call wants gradients of what is frozen.
+        """
+        if torch.compiler.is_compiling() or not self.is_of(inputs.parameters):
+            return None
+        if _autograd.wants_gradient(inputs):
+            raise RuntimeError(
+                f"[{call.cell}] a frozen layer must be called under torch.no_grad() or after "
+                "unfreeze(), got tensors that require gradients"
+            )
+        if call.cells or not _autograd.is_direct(inputs):
+            return None
+        return self if self.is_current() else Frozen(call, inputs.parameters)
+
     def is_current(self) -> bool:
         """Whether nothing that torch counts has been written into them since."""
         return self.versions is None or _versions(self.tensors) == self.versions
@@ -65,11 +87,27 @@ def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
     return list(map(_version, tensors))
 
 
-def reason_against(parameters: tuple[Tensor, ...], projected: bool) -> str:
+def freeze(call: Call, parameters: tuple[Tensor, ...]) -> Frozen:
+    """The weights of a layer, packed to be kept.
+
+    Raises
+    ------
+    RuntimeError
+        The engine has no kernel for them as they are.
+    """
+    if reason := _reason_against(call, parameters):
+        raise RuntimeError(
+            f"[{call.cell}] a layer must have plain parameters of a dtype that the engine "
+            f"computes in, and no projections, to be frozen, got {reason}"
+        )
+    return Frozen(call, parameters)
+
+
+def _reason_against(call: Call, parameters: tuple[Tensor, ...]) -> str:
     """Why there is nothing to pack of these parameters; empty where there is."""
-    first = parameters[0]
-    if projected:
+    if call.projected:
         return "proj_size"
     if any(p.is_meta or p.is_neg() or type(p) not in _autograd.PLAIN for p in parameters):
         return "tensors of another kind"
+    first = parameters[0]
     return "" if _engine.computes(first.dtype, first.device) else str(first.dtype)

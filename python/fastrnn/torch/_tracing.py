@@ -155,7 +155,7 @@ def _leaf(module: nn.Module, proxy: Proxy, args: tuple[Any, ...], options: dict[
         module._forward_hooks
         or module._forward_pre_hooks
         or "forward" in vars(module)
-        or type(module).forward.__module__ != "fastrnn.torch._layers"
+        or not type(module).forward.__module__.startswith("fastrnn.torch.")
     )
     if not path or not alone:
         got = "one that it changes by hooks or a forward of its own" if path else "another"

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._layers import Recurrent, _not_a_tensor
+from ._modules import not_a_tensor
+from ._recurrent import Recurrent
 
 __all__ = ["unroll"]
 
@@ -71,7 +72,7 @@ def unroll(layer: torch.nn.Module, x: Tensor, state: Any, starts: Tensor) -> tup
         raise ValueError("[rl] layer must have one direction, got a bidirectional one")
     for name, value in (("x", x), ("starts", starts)):
         if not isinstance(value, Tensor):
-            raise _not_a_tensor("rl", name, value)
+            raise not_a_tensor("rl", name, value)
     if starts.shape != x.shape[:-1]:
         raise RuntimeError(
             f"[rl] starts must have shape {tuple(x.shape[:-1])}, got {tuple(starts.shape)}"

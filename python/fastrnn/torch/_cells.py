@@ -1,0 +1,115 @@
+"""The cells: constructors, parameters and state of ``torch.nn``'s, and one step on the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from . import _autograd, _engine, _narrow, _tracing
+from ._call import Call, Inputs
+from ._modules import not_a_tensor, parameters_of, states_of
+
+
+class _Cell:
+    """A step: what the three cells add to torch's."""
+
+    _cell: str
+    _torchs: type[nn.RNNCellBase]
+    _narrows_under_autocast = False
+    _names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+    def __prepare_scriptable__(self) -> Any:
+        raise _tracing.not_scriptable(self)
+
+    def _step(self, input: Any, hx: Any) -> Any:
+        """The state after the step."""
+        if _tracing.may_be_recorded():
+            results = _tracing.elsewhere(self, input, hx, {})
+            if results is not None:
+                return results
+        states = states_of(self._cell, hx)
+        if not isinstance(input, Tensor):
+            raise not_a_tensor(self._cell, "input", input)
+        for name, value in (("input", input), *(("hx", s) for s in states)):
+            if value.dim() not in (1, 2):
+                raise ValueError(
+                    f"[{self._cell}] {name} must have 1 or 2 dimensions, got {value.dim()}"
+                )
+        names = self._names if self.bias else self._names[:2]  # type: ignore[attr-defined]
+        parameters = parameters_of(self, names)  # type: ignore[arg-type]
+        inputs = Inputs(input, None, None, states, (), parameters)
+        call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)
+        try:
+            direct = not (_narrow.applies(inputs) or _autograd.lacks_kernel(call, inputs))
+            if direct and _autograd.is_direct(inputs):
+                final = _engine.step(call, input, states, parameters)
+            else:
+                final = self._one_step_of_a_layer(call, inputs)
+        except ValueError as error:  # a dtype, for which torch's cells have another class
+            raise RuntimeError(str(error)) from None
+        return final if len(final) > 1 else final[0]
+
+    def _one_step_of_a_layer(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+        states = tuple(s.unsqueeze(0) for s in inputs.states)
+        inputs = Inputs(inputs.x.unsqueeze(0), None, None, states, (), inputs.parameters)
+        if _narrow.applies(inputs):
+            y, _, *others = _narrow.layer(call, inputs, self._narrows_under_autocast)
+        else:
+            y, _, *others = _autograd.layer(call, inputs)
+        # h is the output. A view could not be detached in place, nor written where backward reads.
+        return tuple(s.squeeze(0).clone() for s in (y, *others))
+
+
+class RNNCell(_Cell, nn.RNNCell):
+    """`torch.nn.RNNCell` on the engine of fastrnn: same arguments, parameters and numbers."""
+
+    _torchs = nn.RNNCell
+    _narrows_under_autocast = True
+
+    @property
+    def _cell(self) -> str:  # type: ignore[override]
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise RuntimeError(
+                f"[rnn] nonlinearity must be 'tanh' or 'relu', got {self.nonlinearity!r}"
+            )
+        return f"rnn_{self.nonlinearity}"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The state after one step: input ``(B, I)`` or ``(I,)``, hx ``(B, H)`` or ``(H,)``.
+
+        Raises
+        ------
+        RuntimeError
+            A size or a dtype.
+        ValueError
+            A number of dimensions.
+        """
+        result: Tensor = self._step(input, hx)
+        return result
+
+
+class GRUCell(_Cell, nn.GRUCell):
+    """`torch.nn.GRUCell` on the engine of fastrnn: same arguments, parameters and numbers."""
+
+    _cell = "gru"
+    _torchs = nn.GRUCell
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The state after one step, as `RNNCell.forward`."""
+        result: Tensor = self._step(input, hx)
+        return result
+
+
+class LSTMCell(_Cell, nn.LSTMCell):
+    """`torch.nn.LSTMCell` on the engine of fastrnn: same arguments, parameters and numbers."""
+
+    _cell = "lstm"
+    _torchs = nn.LSTMCell
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``(h, c)`` after one step, as `RNNCell.forward`."""
+        result: tuple[Tensor, Tensor] = self._step(input, hx)
+        return result

@@ -1,0 +1,37 @@
+"""What layers and cells share: their parameters as they are now, and what calls are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ._call import SIZES
+
+
+def parameters_of(module: nn.Module, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """As they are now: parametrised, swapped by `torch.func.functional_call`, or gathered."""
+    try:
+        return tuple(map(module._parameters.__getitem__, names))  # type: ignore[arg-type]
+    except KeyError:
+        return tuple(getattr(module, name) for name in names)
+
+
+def states_of(cell: str, hx: Any) -> tuple[Tensor, ...]:
+    """The initial states that a call was given."""
+    if hx is None:
+        return ()
+    count = SIZES[cell].states
+    states = (hx,) if count == 1 else hx
+    if not isinstance(states, (tuple, list)) or len(states) != count:
+        got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else type(hx).__name__
+        raise TypeError(f"[{cell}] hx must be a tuple of {count} tensors, got {got}")
+    for state in states:
+        if not isinstance(state, Tensor):
+            raise not_a_tensor(cell, "hx", state)
+    return tuple(states)
+
+
+def not_a_tensor(op: str, name: str, value: Any) -> TypeError:
+    return TypeError(f"[{op}] {name} must be a tensor, got {type(value).__name__}")

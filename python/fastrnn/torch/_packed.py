@@ -1,0 +1,88 @@
+"""Packed sequences: their rows padded for the engine, in their own order, and packed again.
+
+Functions of tensors alone. `op` opens the messages.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+
+def pad(op: str, packed: PackedSequence, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """The rows, padded, longest first, and their lengths, which the host has.
+
+    Raises
+    ------
+    RuntimeError
+        The parts of the `PackedSequence` do not belong together.
+    """
+    _check(op, packed)
+    return pad_packed_sequence(_in_its_order(packed, packed.data), batch_first)
+
+
+def pad_rows(packed: PackedSequence, data: Tensor, batch_first: bool) -> Tensor:
+    """Other data that lie as those of a packed sequence, padded as `pad` does it."""
+    return pad_packed_sequence(_in_its_order(packed, data), batch_first)[0]
+
+
+def pack(
+    packed: PackedSequence, padded: Tensor, lengths: Tensor, batch_first: bool
+) -> PackedSequence:
+    """The inverse of `pad` for results: packed as the input was."""
+    rows = pack_padded_sequence(padded, lengths, batch_first)
+    return packed._replace(data=rows.data)
+
+
+def sort_rows(op: str, packed: PackedSequence, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Initial states, which come in the caller's order of the rows, in that of the packed ones.
+
+    Raises
+    ------
+    RuntimeError
+        They have another number of rows.
+    """
+    order = packed.sorted_indices
+    if order is None:
+        return states
+    for state in states:
+        if state.dim() != 3 or state.shape[1] != len(order):
+            raise RuntimeError(
+                f"[{op}] hx must have {len(order)} rows in its second of 3 dimensions, as the "
+                f"PackedSequence has, got {tuple(state.shape)}"
+            )
+    return tuple(state.index_select(1, order) for state in states)
+
+
+def unsort_rows(packed: PackedSequence, results: Tensor, dim: int) -> Tensor:
+    """Results whose rows, along `dim`, are in the packed order, in the caller's."""
+    order = packed.unsorted_indices
+    return results if order is None else results.index_select(dim, order)
+
+
+def _in_its_order(packed: PackedSequence, data: Tensor) -> PackedSequence:
+    """Without the order of the caller, which padding would restore."""
+    return PackedSequence(data, packed.batch_sizes)
+
+
+def _check(op: str, packed: PackedSequence) -> None:
+    """That the parts of a PackedSequence belong together."""
+    data, batch_sizes = packed.data, packed.batch_sizes
+    if data.dim() != 2:
+        raise RuntimeError(
+            f"[{op}] data of a PackedSequence must have 2 dimensions, got {tuple(data.shape)}"
+        )
+    counts = batch_sizes.tolist() if batch_sizes.dim() == 1 else []
+    falling = counts == sorted(counts, reverse=True)
+    if not counts or counts[-1] < 1 or not falling or sum(counts) != len(data):
+        raise RuntimeError(
+            f"[{op}] batch_sizes of a PackedSequence must fall, be at least 1, and add up to its "
+            f"{len(data)} rows, got {batch_sizes}"
+        )
+    for name in ("sorted_indices", "unsorted_indices"):
+        order = getattr(packed, name)
+        if order is not None and tuple(order.shape) != (counts[0],):
+            raise RuntimeError(
+                f"[{op}] {name} of a PackedSequence must have shape ({counts[0]},), "
+                f"got {tuple(order.shape)}"
+            )
