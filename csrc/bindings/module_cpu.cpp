@@ -17,6 +17,7 @@
 #include "array.h"
 #include "common.h"
 #include "interpreter.h"
+#include "shapes.h"
 
 namespace fastrnn {
 
@@ -120,7 +121,7 @@ std::unique_ptr<PyWeights> pack_new(const std::string& cell, int64_t layers, int
 py::tuple output_shape(const PyWeights& w, py::handle x, bool batch_first) {
   const Spec& spec = w.spec();
   const Problem p = check_input(spec, view_of(w.caller(), "x", x), batch_first);
-  return tuple_of(p.sequence(spec.directions * spec.units));
+  return tuple_of(y_shape(spec, p));
 }
 
 void require_packed(const Weights& w, bool backward) {
@@ -136,7 +137,7 @@ Problem prepare(const PyWeights& w, ForwardCall& call, py::handle x, py::handle 
   inputs_of(w.caller(), call, x, state, lengths, resets, masks, batch_first, recompute, kept);
   const Problem p = check_input(spec, call.x, batch_first, recompute);
   if (out->is_none())
-    *out = make_result(w.caller(), p.sequence(spec.directions * spec.units), &call.y);
+    *out = make_result(w.caller(), y_shape(spec, p), &call.y);
   else
     call.y = view_of(w.caller(), "out", *out);
   return p;
@@ -388,6 +389,8 @@ FASTRNN_MODULE(_cpu, m) {
         py::arg("resets"), py::arg("masks"), py::arg("batch_first"), py::arg("threads") = 0);
   m.def("step_new", &step_new, py::arg("cell"), py::arg("parameters"), py::arg("x"),
         py::arg("state"), py::arg("threads") = 0);
+  m.def("result_shapes", &result_shapes, py::arg("cell"), py::arg("layers"), py::arg("directions"),
+        py::arg("x"), py::arg("units"), py::arg("batch_first"), py::arg("recompute"));
   m.def("cells", &cells);
   m.def("built_levels", &built_levels);
   m.def("usable_levels", &usable_levels);

@@ -272,9 +272,7 @@ FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
       .def_property_readonly("device", [](const Checked& c) { return c.device; })
       .def("place_lengths", &place_lengths, py::arg("stack"), py::arg("lengths"))
       .def("y_shape",
-           [](const Checked& c, const Stack& s) {
-             return tuple_of(c.problem.sequence(s.spec.directions * s.spec.units));
-           })
+           [](const Checked& c, const Stack& s) { return tuple_of(y_shape(s.spec, c.problem)); })
       .def("state_shape", [](const Checked& c,
                              const Stack& s) { return tuple_of(state_shape(s.spec, c.problem)); })
       .def("tape_shapes", [](const Checked& c, const Stack& s) {

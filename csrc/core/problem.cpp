@@ -61,17 +61,4 @@ std::vector<Parameter> parameters_of(const Spec& spec) {
   return all;
 }
 
-Shape state_shape(const Spec& spec, const Problem& problem) {
-  const int64_t passes = spec.layers * spec.directions;
-  if (!problem.batched) return {passes, spec.units};
-  return {passes, problem.B, spec.units};
-}
-
-TapeShapes tape_shapes(const Spec& spec, const Problem& p) {
-  const int64_t L = spec.layers, D = spec.directions, H = spec.units;
-  return {{L - 1, p.T, p.B, D * H},
-          {spec.states - 1, L, D, p.kept_steps(), p.B, H},
-          {L, D, p.recompute ? 0 : p.T, p.B, spec.saved, H}};
-}
-
 }  // namespace fastrnn

@@ -336,8 +336,7 @@ Problem check_inputs(const Spec& spec, const CallInputs& call) {
                     std::to_string(spec.layers - 1) + "), got " +
                     std::to_string(call.masks.size()));
   for (size_t l = 0; l < call.masks.size(); ++l)
-    check_values(spec, "dropout mask " + std::to_string(l), call.masks[l],
-                 p.sequence(spec.directions * spec.units));
+    check_values(spec, "dropout mask " + std::to_string(l), call.masks[l], y_shape(spec, p));
   return p;
 }
 
@@ -354,7 +353,7 @@ void check_forward(const Spec& spec, const Problem& p, const ForwardCall& call) 
     fresh &= !call.keep_tape || v->fresh;
   for (int k = 0; k < spec.states; ++k) fresh &= call.final[k].fresh || !call.final[k].given;
   if (fresh) return;
-  std::vector<Output> out = {{"y", &call.y, p.sequence(spec.directions * spec.units)}};
+  std::vector<Output> out = {{"y", &call.y, y_shape(spec, p)}};
   for (int k = 0; k < spec.states; ++k)
     if (call.final[k].given)
       out.push_back({kFinal[k], &call.final[k], state_shape(spec, p), false, k > 0});
@@ -368,13 +367,12 @@ void check_forward(const Spec& spec, const Problem& p, const ForwardCall& call) 
 }
 
 void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call) {
-  const int64_t width = spec.directions * spec.units;
   const TapeShapes shapes = tape_shapes(spec, p);
-  check_values(spec, "y of the tape", call.y, p.sequence(width));
+  check_values(spec, "y of the tape", call.y, y_shape(spec, p));
   check_block(spec, "tape inner", call.tape.inner, shapes.inner);
   check_block(spec, "tape states", call.tape.states, shapes.states, true);
   check_block(spec, "tape saved", call.tape.saved, shapes.saved);
-  check_values(spec, "dy", call.dy, p.sequence(width));
+  check_values(spec, "dy", call.dy, y_shape(spec, p));
   for (int k = 0; k < spec.states; ++k)
     if (call.dfinal[k].given)
       check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p), k > 0);

@@ -9,34 +9,32 @@ from typing import Any
 
 import numpy as np
 
+from . import _dtypes
 from .cuda import _arrays
 
 
 def float_dtype(op: str, dtype: Any) -> np.dtype:
     """float32 or float64."""
+    return layer_dtype(op, dtype, "cpu")
+
+
+def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
+    """A dtype that the engine for a device computes in; bfloat16 needs ml_dtypes."""
+    names = _dtypes.OF_ENGINE[device]
+    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or dtype
+    if isinstance(name, str) and name in names and name in _dtypes.NARROW:
+        return _arrays.numpy_dtype(name)
     try:
         found = np.dtype(dtype)
     except (TypeError, ValueError):
         found = np.dtype(object)
-    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+    for known in map(_arrays.numpy_dtype, _dtypes.OF_ENGINE["cpu"]):
         if dtype is not None and found == known:  # np.dtype(None) is float64
             return known
-    raise TypeError(f"[{op}] dtype must be float32 or float64, got {reprlib.repr(dtype)}")
-
-
-def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
-    """The dtype of a layer: on a GPU also float16, and bfloat16 where ml_dtypes is installed."""
-    if device == "cpu":
-        return float_dtype(op, dtype)
-    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or dtype
-    if isinstance(name, str) and name in ("float16", "bfloat16"):
-        return _arrays.numpy_dtype(name)
-    try:
-        return float_dtype(op, dtype)
-    except TypeError:
-        raise TypeError(
-            f"[{op}] dtype must be float32, float64, float16 or bfloat16, got {reprlib.repr(dtype)}"
-        ) from None
+    *others, last = names
+    raise TypeError(
+        f"[{op}] dtype must be {', '.join(others)} or {last}, got {reprlib.repr(dtype)}"
+    )
 
 
 def size(op: str, name: str, n: Any) -> int:

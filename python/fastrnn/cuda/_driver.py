@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .. import _dtypes, _parameters
 from . import _arrays, _native
 from ._arrays import Library
 
@@ -70,8 +71,9 @@ class Weights:
         self.cell, self.dtype = cell, dtype
         self.L, self.D, self.H, self.G = layers, directions, units, self.native.gates
         self.states, self.planes = self.native.states, self.native.planes
-        self.wide = "float64" if dtype == "float64" else "float32"  # of states beside h
-        self.each = 4 if bias else 2  # parameters of a pass
+        self.wide = _dtypes.of_cell_state(dtype)
+        self.bias = bias
+        self.params_per_layer_direction = _parameters.params_per_layer_direction(bias)
         self.given: tuple[Any, ...] | None = None
 
     @property
@@ -256,7 +258,7 @@ class _Call:
 
     def weight(self, layer: int, d: int, which: int) -> Any:
         """w_ih (0) or w_hh (1) of a pass."""
-        return self.ours[(layer * self.w.D + d) * self.w.each + which]
+        return self.ours[(layer * self.w.D + d) * self.w.params_per_layer_direction + which]
 
     def times(self, d: int, begin: int, end: int) -> slice:
         """When scan steps begin..end of a direction are."""
@@ -534,7 +536,7 @@ class _Backward(_Call):
     ) -> None:
         """What a window adds to the gradients of a pass's parameters."""
         w, xp, G, H = self.w, self.library.xp, self.w.G, self.w.H
-        first = (layer * w.D + d) * w.each
+        first = (layer * w.D + d) * w.params_per_layer_direction
         x = below[when]
         if self.lengths is not None:  # what is past them may be anything: 0 times NaN is NaN
             x = xp.where(self.running(when)[:, :, None], x, xp.zeros_like(x))
@@ -542,7 +544,7 @@ class _Backward(_Call):
         dr, h_before = self.with_h_before(d, when, dgates, h[:, :, d * H : (d + 1) * H])
         for rows, planes in self.runs():
             grads[first + 1][rows] += xp.matmul(dr[:, planes].T, h_before)
-        if w.each == 4:
+        if w.bias:
             sums = xp.sum(flat, axis=0, dtype=self.library.dtype(w.wide))
             grads[first + 2] += self.stored(sums[: G * H])
             for rows, planes in self.runs():
@@ -596,7 +598,8 @@ class _Backward(_Call):
         for d in range(w.D):
             h0 = self.initial[0][layer * w.D + d]
             h0 = h0 if self.batched else h0[None]
-            grads[(layer * w.D + d) * w.each + 1] += xp.matmul(dentry[d].T, h0)
+            w_hh = (layer * w.D + d) * w.params_per_layer_direction + 1
+            grads[w_hh] += xp.matmul(dentry[d].T, h0)
 
 
 def pack_new(

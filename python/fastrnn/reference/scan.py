@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import _parameters
 from . import loop
 from .cell import Array, Arrays, Cell, find
 from .loop import Step, Weights
@@ -40,10 +41,6 @@ class _Gradients(NamedTuple):
     w_hh: Array
     b_ih: Array
     b_hh: Array
-
-
-# torch's names of the fields of _Gradients, to be followed by "_l0", "_l0_reverse", "_l1", ...
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 # NaN and infinities in the data are the caller's, and a saturating exp is no error: no warnings.
@@ -186,7 +183,7 @@ def backward(
     named = {
         kind + suffix: array
         for suffix, grad in zip(_suffixes(L, D), grads, strict=True)
-        for kind, array in zip(_KINDS, grad, strict=True)
+        for kind, array in zip(_parameters.kinds(True), grad, strict=True)
         if kind + suffix in params
     }
     return _as_given(dy, tape), _write_state(dstates, tape.unbatched), named
@@ -262,7 +259,7 @@ def _read_params(
 ) -> tuple[list[Weights], int, int, int]:
     """Give the weights of each pass, L, D and H."""
     D = 2 if "weight_ih_l0_reverse" in params else 1
-    kinds = _KINDS if "bias_ih_l0" in params else _KINDS[:2]
+    kinds = _parameters.kinds("bias_ih_l0" in params)
     L = max(1, len(params) // (D * len(kinds)))
     suffixes = _suffixes(L, D)
     expected = [kind + suffix for suffix in suffixes for kind in kinds]
@@ -276,7 +273,7 @@ def _read_params(
         columns = input_size if p < D else D * H
         shapes = ((rows, columns), (rows, H), (rows,), (rows,))
         arrays = []
-        for kind, shape in zip(_KINDS, shapes, strict=True):
+        for kind, shape in zip(_parameters.kinds(True), shapes, strict=True):
             name = kind + suffix
             array = _float64(params[name]) if kind in kinds else np.zeros(shape)
             _expect(cell, name, array, shape)

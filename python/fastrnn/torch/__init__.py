@@ -15,6 +15,7 @@ except ImportError as error:
         "[torch] fastrnn.torch needs PyTorch 2.4 or newer: pip install 'fastrnn[torch]'"
     ) from error
 
+from . import _flops  # noqa: F401  (registers its formulas)
 from ._accelerate import Report, accelerate, restore
 from ._cells import GRUCell, LSTMCell, RNNCell
 from ._layers import GRU, LSTM, RNN

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from . import _composite, _engine, _ops, _tracing
-from ._call import SIZES, Call, Inputs, wide
+from ._call import SIZES, Call, Inputs, cell_state_dtype
 
 _vjp: Any = torch.func.vjp  # its annotations know only calls with an auxiliary result
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
@@ -287,7 +287,7 @@ def _gradients(
     states = inputs.states
     if not states:  # the engine gives gradients of the zeros too
         shape = _composite.run(call, inputs)[1].shape
-        dtypes = [inputs.x.dtype] + [wide(inputs.x.dtype)] * (count - 1)
+        dtypes = [inputs.x.dtype] + [cell_state_dtype(inputs.x.dtype)] * (count - 1)
         states = tuple(inputs.x.new_zeros(shape, dtype=dtype) for dtype in dtypes)
     inputs = inputs._replace(states=states)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _native
+from .. import _dtypes, _native
 
 
 class Sizes(NamedTuple):
@@ -27,12 +27,18 @@ SIZES = {
 }
 
 
-NARROW = (torch.float16, torch.bfloat16)
+NARROW = tuple(getattr(torch, name) for name in _dtypes.NARROW)
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of states beside h, where h has this one."""
-    return torch.float32 if dtype in NARROW else dtype
+_CELL_STATE = {
+    getattr(torch, name): getattr(torch, _dtypes.of_cell_state(name)) for name in _dtypes.NARROW
+}
+
+
+def cell_state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of states other than h, where h has this one."""
+    found: torch.dtype = _CELL_STATE.get(dtype, dtype)
+    return found
 
 
 class Inputs(NamedTuple):
@@ -92,22 +98,25 @@ class Call:
 
 
 class Results:
-    """A call's results, empty, for symbolic sizes too; the shapes of `csrc/core/problem.cpp`."""
+    """A call's results, empty, for symbolic sizes too; their shapes are the engine's own."""
 
     def __init__(self, call: Call, inputs: Inputs) -> None:
         x, w_hh = inputs.x, inputs.parameters[1]
-        _, states, saved = SIZES[call.cell]
-        L, D, H = call.layers, call.directions, w_hh.shape[1]
-        batched = x.dim() == 3
-        T = x.shape[1 if batched and call.batch_first else 0]
-        B = x.shape[0 if call.batch_first else 1] if batched else 1
-        rows = (B,) if batched else ()
-        dtypes = [x.dtype] + [wide(x.dtype)] * (states - 1)
-        self.y = x.new_empty((*x.shape[:-1], D * H))
-        self.finals = [x.new_empty((L * D, *rows, H), dtype=dtype) for dtype in dtypes]
-        kept = -(-T // call.recompute) if call.recompute else T
+        y, state, tape = _native.engine.result_shapes(
+            call.cell,
+            call.layers,
+            call.directions,
+            tuple(x.shape),
+            w_hh.shape[1],
+            call.batch_first,
+            call.recompute,
+        )
+        dtypes = [x.dtype] + [cell_state_dtype(x.dtype)] * (SIZES[call.cell].states - 1)
+        self.y = x.new_empty(y)
+        self.finals = [x.new_empty(state, dtype=dtype) for dtype in dtypes]
         self.tape = [
-            x.new_empty((L - 1, T, B, D * H)),
-            x.new_empty((states - 1, L, D, kept, B, H), dtype=wide(x.dtype)),
-            x.new_empty((L, D, 0 if call.recompute else T, B, saved, H)),
+            x.new_empty(shape, dtype=dtype)
+            for shape, dtype in zip(
+                tape, (x.dtype, cell_state_dtype(x.dtype), x.dtype), strict=True
+            )
         ]

@@ -6,9 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._parameters import kinds
 from . import _autograd, _engine, _narrow, _tracing
 from ._call import Call, Inputs
 from ._modules import not_a_tensor, parameters_of, states_of
+
+_WITH_BIAS, _WITHOUT_BIAS = kinds(bias=True), kinds(bias=False)
 
 
 class _Cell:
@@ -17,7 +20,6 @@ class _Cell:
     _cell: str
     _torchs: type[nn.RNNCellBase]
     _narrows_under_autocast = False
-    _names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
     def __prepare_scriptable__(self) -> Any:
         raise _tracing.not_scriptable(self)
@@ -36,7 +38,7 @@ class _Cell:
                 raise ValueError(
                     f"[{self._cell}] {name} must have 1 or 2 dimensions, got {value.dim()}"
                 )
-        names = self._names if self.bias else self._names[:2]  # type: ignore[attr-defined]
+        names = _WITH_BIAS if self.bias else _WITHOUT_BIAS  # type: ignore[attr-defined]
         parameters = parameters_of(self, names)  # type: ignore[arg-type]
         inputs = Inputs(input, None, None, states, (), parameters)
         call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)

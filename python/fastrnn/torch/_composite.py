@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _parameters
 from ..reference import loop
 from ..reference.cell import Cell, find
 from ._call import NARROW, Call, Inputs
@@ -104,10 +105,8 @@ def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
 
 def _weights(call: Call, parameters: Sequence[Tensor]) -> list[loop.Weights]:
     """Of each pass."""
-    per_pass = len(parameters) // (call.layers * call.directions)
     made = []
-    for first in range(0, len(parameters), per_pass):
-        own = parameters[first : first + per_pass]
+    for own in _parameters.by_layer_direction(parameters, call.layers, call.directions):
         w_hr = own[-1] if call.projected else None
         w_ih, w_hh, *biases = own[:-1] if call.projected else own
         b_ih, b_hh = biases or (None, None)

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from .. import _native
+from .. import _dtypes, _native
 from ..cuda import _driver
 from ..cuda import _native as _cuda
-from ._call import NARROW, Call, Inputs
+from ._call import Call, Inputs
 
 EXCHANGE = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
@@ -40,6 +40,17 @@ def raise_as_torch(error: Exception) -> NoReturn:
     raise error
 
 
+_DTYPES = {
+    engine: frozenset(getattr(torch, name) for name in names)
+    for engine, names in _dtypes.OF_ENGINE.items()
+}
+
+
+def name_for(device: torch.device) -> str:
+    """Which engine tensors of a device are for, whether this build and machine have it or not."""
+    return "cuda" if device.type == "cuda" else "cpu"
+
+
 def missing_for(device: torch.device) -> str:
     """Why there is no engine for tensors of a device; empty where there is one."""
     if device.type in ("cpu", "meta"):
@@ -60,12 +71,12 @@ def for_device(call: Call, device: torch.device) -> ModuleType:
         raise RuntimeError(
             f"[{call.cell}] tensors must be on a device that has an engine, got {device}: {missing}"
         )
-    return _driver if device.type == "cuda" else _native.engine
+    return _driver if name_for(device) == "cuda" else _native.engine
 
 
 def computes(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the engine for a device has kernels for a dtype."""
-    return dtype not in NARROW or device.type == "cuda"
+    return dtype in _DTYPES[name_for(device)]
 
 
 def _given(values: Any) -> Any:

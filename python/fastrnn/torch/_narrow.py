@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import _autograd, _engine
-from ._call import NARROW, Call, Inputs, wide
+from ._call import NARROW, Call, Inputs, cell_state_dtype
 
 
 def applies(inputs: Inputs) -> bool:
@@ -68,7 +68,7 @@ def layer(call: Call, inputs: Inputs, narrows: bool, packed: Any = None) -> tupl
         x.to(inner),
         inputs.lengths,
         inputs.resets,
-        tuple(s.to(wide(inner) if k else inner) for k, s in enumerate(inputs.states)),
+        tuple(s.to(cell_state_dtype(inner) if k else inner) for k, s in enumerate(inputs.states)),
         tuple(m.to(inner) for m in inputs.masks),
         tuple(p.to(inner) for p in inputs.parameters),
     )

@@ -7,10 +7,13 @@ nodes directly; then steps and rows may vary, and lengths have a place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .. import _parameters
 
 
 class _Node(NamedTuple):
@@ -49,14 +52,12 @@ def run(module: Any, input: Tensor, hx: Any, lengths: Tensor | None) -> tuple[Te
     node = _NODES[module._cell]
     x, states = _batched(module, input, hx)
     D = 2 if module.bidirectional else 1
-    parameters = module._parameters_in_order()
-    per_layer = len(parameters) // module.num_layers
+    parameters = _parameters.by_layer_direction(module._parameters_in_order(), module.num_layers, D)
     finals = []
     for layer in range(module.num_layers):
-        its_own = parameters[layer * per_layer : (layer + 1) * per_layer]
-        passes = [its_own[d * per_layer // D : (d + 1) * per_layer // D] for d in range(D)]
-        initial = tuple(s[layer * D : (layer + 1) * D] for s in states)
-        x, *last = _place(node, x, passes, lengths, initial)
+        of_layer = slice(layer * D, (layer + 1) * D)
+        initial = tuple(s[of_layer] for s in states)
+        x, *last = _place(node, x, parameters[of_layer], lengths, initial)
         finals.append(last)
     state = tuple(torch.cat(each) for each in zip(*finals, strict=True))
     if module.batch_first:
@@ -84,7 +85,7 @@ def _batched(module: Any, x: Tensor, hx: Any) -> tuple[Tensor, tuple[Tensor, ...
 def _place(
     node: _Node,
     x: Tensor,
-    passes: list[tuple[Tensor, ...]],
+    passes: list[Sequence[Tensor]],
     lengths: Tensor | None,
     initial: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
@@ -108,7 +109,7 @@ def _place(
     return y.transpose(1, 2).reshape(T, B, D * H), *final
 
 
-def _weights(node: _Node, passes: list[tuple[Tensor, ...]]) -> tuple[Tensor | None, ...]:
+def _weights(node: _Node, passes: list[Sequence[Tensor]]) -> tuple[Tensor | None, ...]:
     """W, R and B of a layer: the directions above each other, the gates in ONNX's order."""
     H = passes[0][1].shape[1]
 

@@ -7,16 +7,14 @@ and ``fastrnn::backward``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from . import _engine
-from ._call import SIZES, Call, Inputs, Results
+from ._call import Call, Inputs, Results
 
 _INPUTS = (
     "Tensor x, Tensor? lengths, Tensor? resets, Tensor[] states, Tensor[] masks, "
@@ -106,54 +104,6 @@ for _name, _kernel, _fake in (
     for _key in ("CPU", "CUDA"):  # `_engine.for_device` knows which there are
         library.impl(_name, _kernel, _key)
     torch.library.register_fake(f"fastrnn::{_name}", _fake, lib=library)
-
-
-# ---- what torch.utils.flop_counter counts: products, as of the layers of torch itself ------------
-
-
-def _each_pass(parameters: Sequence[Any], rows: int, layers: int, directions: int) -> Any:
-    """Whether it is the lowest layer, and the operations of x W' and of h R', for each pass."""
-    each = len(parameters) // (layers * directions)
-    for n in range(layers * directions):
-        w_ih, w_hh = parameters[n * each], parameters[n * each + 1]
-        yield n < directions, 2 * rows * math.prod(w_ih), 2 * rows * math.prod(w_hh)
-
-
-def _forward_flops(
-    x: Any,
-    lengths: Any,
-    resets: Any,
-    states: Any,
-    masks: Any,
-    parameters: Any,
-    cell: str,
-    layers: int,
-    directions: int,
-    *args: Any,
-    **kwargs: Any,
-) -> int:
-    rows = math.prod(x[:-1])  # of padded steps too: how many there are is known to the kernel alone
-    return sum(xw + hr for _, xw, hr in _each_pass(parameters, rows, layers, directions))
-
-
-def _backward_flops(*args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    *common, _, _, _, _, want_dx, want_parameters = args
-    x, _, _, states, _, parameters, cell, layers, directions, batch_first, recompute, _ = common
-    rows, T = math.prod(x[:-1]), x[1 if batch_first and len(x) == 3 else 0]
-    flops = 0
-    for lowest, xw, hr in _each_pass(parameters, rows, layers, directions):
-        flops += (xw + hr) * want_parameters + xw * (want_dx or not lowest)
-        flops += hr if states else hr * (T - 1) // T if T else 0  # none to the first step's zeros
-    again = recompute and (SIZES[cell].saved or SIZES[cell].states > 1)
-    return flops + (_forward_flops(*common) if again else 0)
-
-
-for _operator, _formula in (
-    (torch.ops.fastrnn.layer, _forward_flops),
-    (torch.ops.fastrnn.forward, _forward_flops),
-    (torch.ops.fastrnn.backward, _backward_flops),
-):
-    register_flop_formula(_operator)(_formula)
 
 
 def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:

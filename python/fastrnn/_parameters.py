@@ -1,0 +1,27 @@
+"""How parameters lie one after the other: by layer, in it by direction, and there by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+# torch's names, to be followed by "_l0", "_l0_reverse", "_l1", ...
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def kinds(bias: bool) -> tuple[str, ...]:
+    """The parameters of one direction of one layer, in their order."""
+    return _KINDS if bias else _KINDS[:2]
+
+
+def params_per_layer_direction(bias: bool) -> int:
+    """How many parameters one direction of one layer has."""
+    return len(kinds(bias))
+
+
+def by_layer_direction(
+    parameters: Sequence[Any], layers: int, directions: int
+) -> list[Sequence[Any]]:
+    """Cut a call's parameters into those of each direction of each layer."""
+    count = len(parameters) // (layers * directions)
+    return [parameters[at : at + count] for at in range(0, len(parameters), count)]
