@@ -2,95 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from . import _composite, _engine, _ops, _tracing
+from . import _composite, _engine, _ops
+from ._batches import apply, call_each, one_at_a_time
 from ._call import SIZES, Call, Inputs, cell_state_dtype
+from ._conditions import (
+    is_direct,
+    is_plain,
+    lacks_kernel,
+    needs_composite,
+    refuse_mixture,
+    wants_gradient,
+)
 
 _vjp: Any = torch.func.vjp  # its annotations know only calls with an auxiliary result
-PLAIN = frozenset({Tensor, torch.nn.Parameter})
-
-
-def is_plain(inputs: Inputs) -> bool:
-    """Whether the engine may read these tensors where they lie, unseen by torch's dispatcher.
-
-    Not so for subclasses (fake, distributed, functional tensors), for tensors that are only a
-    transform of what lies in memory, or while something watches every operation.
-    """
-    if _tracing.is_watched():
-        return False
-    tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
-    if inputs.lengths is not None:
-        tensors.append(inputs.lengths)
-    if inputs.resets is not None:
-        tensors.append(inputs.resets)
-    return PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
-
-
-def needs_composite() -> bool:
-    """Whether a transform is active that knows torch's operations alone.
-
-    Forward-mode derivatives, for which there is no fused kernel, and `torch.func.functionalize`,
-    which has no rule for a `Function`.
-    """
-    if forward_ad._current_level >= 0:
-        return True
-    if not torch._C._are_functorch_transforms_active():
-        return False
-    kinds = torch._C._functorch.TransformType
-    levels = torch._C._functorch.get_interpreter_stack()
-    return any(level.key() in (kinds.Jvp, kinds.Functionalize) for level in levels)
-
-
-def lacks_kernel(call: Call, inputs: Inputs) -> bool:
-    """Whether the engines cannot compute a call: projections, or cells that have no inputs."""
-    return call.projected or inputs.parameters[0].shape[-1] == 0
-
-
-def _apply(function: type[Function], *args: Any) -> tuple[Any, ...]:
-    """``function.apply``, without the 30 us for which it looks at its own signature."""
-    if torch._C._are_functorch_transforms_active():
-        results: tuple[Any, ...] = function.apply(*args)
-    else:
-        results = super(Function, function).apply(*args)  # type: ignore[misc]
-    return results
-
-
-_LEGACY_LEVELS = range(1, 65)  # as deep as torch's older vmap nests
-
-
-def _one_at_a_time(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """A `Function.backward` that takes apart the batches of torch's older vmap.
-
-    It serves ``is_grads_batched=True`` and ``vectorize=True``, and has no rules for a `Function`.
-    """
-
-    @functools.wraps(backward)
-    def taking_apart(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        is_batched = torch._C._functorch.is_legacy_batchedtensor
-        batched = next((d for d in grads if d is not None and is_batched(d)), None)
-        if batched is None:
-            return backward(ctx, *grads)
-        # A tensor without the level would come out with as many elements as are asked for: none.
-        sizes = ((n, torch._remove_batch_dim(batched, n, 0, 0).shape[0]) for n in _LEGACY_LEVELS)
-        level, size = next(found for found in sizes if found[1])
-        apart = [None if d is None else torch._remove_batch_dim(d, level, size, 0) for d in grads]
-        calls = [
-            taking_apart(ctx, *(None if d is None else d[n] for d in apart)) for n in range(size)
-        ]
-        return tuple(
-            None if each[0] is None else torch._add_batch_dim(torch.stack(each), 0, level)
-            for each in zip(*calls, strict=True)
-        )
-
-    return taking_apart
 
 
 class _Written:
@@ -128,7 +58,7 @@ class Forward(Function):
     def forward(call: Call, *flat: Any) -> tuple[Tensor, ...]:
         inputs = call.inputs(flat)
         if inputs.x.is_meta:
-            _refuse_mixture(call, inputs)
+            refuse_mixture(call, inputs)
         elif is_plain(inputs):
             return _engine.forward(call, inputs)
         return _ops.forward(call, inputs)
@@ -147,7 +77,7 @@ class Forward(Function):
         ctx.save_for_backward(*flat, kept, inner, states, saved)
 
     @staticmethod
-    @_one_at_a_time
+    @one_at_a_time
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         call: Call = ctx.call
         if dy is None and all(d is None for d in rest):
@@ -171,12 +101,12 @@ class Forward(Function):
         wants = ctx.needs_input_grad[1], any(ctx.needs_input_grad[-len(inputs.parameters) :])
         args = (call, *wants, len(given), *flat, y, inner, states, saved, dy, *given)
         recorded = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
-        grads = _apply(Backward, *args) if recorded else Backward.forward(*args)
+        grads = apply(Backward, *args) if recorded else Backward.forward(*args)
         return (None, *_scatter(call, inputs, *_split(call, grads)))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        return _each(Forward, info.batch_size, in_dims, args)
+        return call_each(Forward, info.batch_size, in_dims, args)
 
 
 def _split(call: Call, grads: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
@@ -239,7 +169,7 @@ class Backward(Function):
         ctx.save_for_backward(*flat, *dys)
 
     @staticmethod
-    @_one_at_a_time
+    @one_at_a_time
     def backward(ctx: Any, *ddgrads: Tensor | None) -> tuple[Any, ...]:
         call: Call = ctx.call
         split = len(ctx.saved_tensors) - 1 - ctx.count
@@ -261,7 +191,7 @@ class Backward(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        return _each(Backward, info.batch_size, in_dims, args)
+        return call_each(Backward, info.batch_size, in_dims, args)
 
 
 def _parts(args: Any, dfinals: int) -> tuple[Any, Any, Any]:
@@ -303,21 +233,6 @@ def _gradients(
     return dx, dinitials, dparameters
 
 
-def _each(
-    function: type[Function], size: int, in_dims: tuple[Any, ...], args: tuple[Any, ...]
-) -> tuple[Any, Any]:
-    """vmap by one fused call for each element."""
-
-    def element(n: int) -> tuple[Any, ...]:
-        return tuple(a if d is None else a.select(d, n) for a, d in zip(args, in_dims, strict=True))
-
-    calls = [_apply(function, *element(n)) for n in range(size)]
-    stacked = tuple(
-        None if each[0] is None else torch.stack(each) for each in zip(*calls, strict=True)
-    )
-    return stacked, tuple(None if s is None else 0 for s in stacked)
-
-
 def layer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
     """Run the layers, with a graph where gradients are wanted; results as `_engine.infer`.
 
@@ -334,42 +249,10 @@ def layer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
         if torch._C._are_functorch_transforms_active() or (
             wants_gradient(inputs) and not torch._C._is_tracing()  # which records no Function
         ):
-            return _without_tape(call, _apply(Forward, call, *inputs.flat()))
+            return _without_tape(call, apply(Forward, call, *inputs.flat()))
         if inputs.x.is_meta:
-            _refuse_mixture(call, inputs)
+            refuse_mixture(call, inputs)
     return tuple(torch.ops.fastrnn.layer(*_ops.arguments(call, inputs)))
-
-
-def is_direct(inputs: Inputs) -> bool:
-    """Whether nothing but the engine has to know of a call with these tensors."""
-    return not (
-        torch.compiler.is_compiling()
-        or forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
-        or wants_gradient(inputs)
-        or inputs.x.is_meta
-    ) and is_plain(inputs)
-
-
-def _refuse_mixture(call: Call, inputs: Inputs) -> None:
-    """The dispatcher takes memory and none together; here that is a mistake."""
-    for tensor in (*inputs.states, *inputs.parameters):
-        if not tensor.is_meta:
-            raise RuntimeError(
-                f"[{call.cell}] tensors must be on one device, got {inputs.x.device} and "
-                f"{tensor.device}"
-            )
-
-
-def wants_gradient(inputs: Inputs) -> bool:
-    """Whether autograd records what is done with these tensors."""
-    if not torch.is_grad_enabled():
-        return False
-    return (
-        inputs.x.requires_grad
-        or any(p.requires_grad for p in inputs.parameters)
-        or any(s.requires_grad for s in inputs.states)
-    )
 
 
 def _without_tape(call: Call, results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -380,7 +263,7 @@ def _without_tape(call: Call, results: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 def _layer_autograd(*args: Any) -> list[Tensor]:
     call, inputs = _ops.call_of(*args)
     if wants_gradient(inputs):
-        return list(_without_tape(call, _apply(Forward, call, *inputs.flat())))
+        return list(_without_tape(call, apply(Forward, call, *inputs.flat())))
     with torch._C._AutoDispatchBelowAutograd():
         results: list[Tensor] = torch.ops.fastrnn.layer(*args)
         return results

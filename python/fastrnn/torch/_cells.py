@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._parameters import kinds
-from . import _autograd, _engine, _narrow, _tracing
+from . import _autograd, _conditions, _engine, _narrow, _tracing
 from ._call import Call, Inputs
 from ._modules import not_a_tensor, parameters_of, states_of
 
@@ -43,8 +43,8 @@ class _Cell:
         inputs = Inputs(input, None, None, states, (), parameters)
         call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)
         try:
-            direct = not (_narrow.applies(inputs) or _autograd.lacks_kernel(call, inputs))
-            if direct and _autograd.is_direct(inputs):
+            direct = not (_narrow.applies(inputs) or _conditions.lacks_kernel(call, inputs))
+            if direct and _conditions.is_direct(inputs):
                 final = _engine.step(call, input, states, parameters)
             else:
                 final = self._one_step_of_a_layer(call, inputs)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _autograd, _engine
+from . import _conditions, _engine
 from ._call import Call, Inputs
 
 _version: Any = Tensor._version.__get__  # type: ignore[attr-defined]
@@ -69,12 +69,12 @@ class Frozen:
         """
         if torch.compiler.is_compiling() or not self.is_of(inputs.parameters):
             return None
-        if _autograd.wants_gradient(inputs):
+        if _conditions.wants_gradient(inputs):
             raise RuntimeError(
                 f"[{call.cell}] a frozen layer must be called under torch.no_grad() or after "
                 "unfreeze(), got tensors that require gradients"
             )
-        if call.cells or not _autograd.is_direct(inputs):
+        if call.cells or not _conditions.is_direct(inputs):
             return None
         return self if self.is_current() else Frozen(call, inputs.parameters)
 
@@ -107,7 +107,7 @@ def _reason_against(call: Call, parameters: tuple[Tensor, ...]) -> str:
     """Why there is nothing to pack of these parameters; empty where there is."""
     if call.projected:
         return "proj_size"
-    if any(p.is_meta or p.is_neg() or type(p) not in _autograd.PLAIN for p in parameters):
+    if any(p.is_meta or p.is_neg() or type(p) not in _conditions.PLAIN for p in parameters):
         return "tensors of another kind"
     first = parameters[0]
     return "" if _engine.computes(first.dtype, first.device) else str(first.dtype)

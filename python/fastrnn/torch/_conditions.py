@@ -1,0 +1,80 @@
+"""Who may run a call: the engine on memory, autograd, the composite, or torch's dispatcher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from . import _tracing
+from ._call import Call, Inputs
+
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
+
+
+def is_plain(inputs: Inputs) -> bool:
+    """Whether the engine may read these tensors where they lie, unseen by torch's dispatcher.
+
+    Not so for subclasses (fake, distributed, functional tensors), for tensors that are only a
+    transform of what lies in memory, or while something watches every operation.
+    """
+    if _tracing.is_watched():
+        return False
+    tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
+    if inputs.lengths is not None:
+        tensors.append(inputs.lengths)
+    if inputs.resets is not None:
+        tensors.append(inputs.resets)
+    return PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
+
+
+def needs_composite() -> bool:
+    """Whether a transform is active that knows torch's operations alone.
+
+    Forward-mode derivatives, for which there is no fused kernel, and `torch.func.functionalize`,
+    which has no rule for a `Function`.
+    """
+    if forward_ad._current_level >= 0:
+        return True
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    kinds = torch._C._functorch.TransformType
+    levels = torch._C._functorch.get_interpreter_stack()
+    return any(level.key() in (kinds.Jvp, kinds.Functionalize) for level in levels)
+
+
+def lacks_kernel(call: Call, inputs: Inputs) -> bool:
+    """Whether the engines cannot compute a call: projections, or cells that have no inputs."""
+    return call.projected or inputs.parameters[0].shape[-1] == 0
+
+
+def is_direct(inputs: Inputs) -> bool:
+    """Whether nothing but the engine has to know of a call with these tensors."""
+    return not (
+        torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or wants_gradient(inputs)
+        or inputs.x.is_meta
+    ) and is_plain(inputs)
+
+
+def refuse_mixture(call: Call, inputs: Inputs) -> None:
+    """The dispatcher takes memory and none together; here that is a mistake."""
+    for tensor in (*inputs.states, *inputs.parameters):
+        if not tensor.is_meta:
+            raise RuntimeError(
+                f"[{call.cell}] tensors must be on one device, got {inputs.x.device} and "
+                f"{tensor.device}"
+            )
+
+
+def wants_gradient(inputs: Inputs) -> bool:
+    """Whether autograd records what is done with these tensors."""
+    if not torch.is_grad_enabled():
+        return False
+    return (
+        inputs.x.requires_grad
+        or any(p.requires_grad for p in inputs.parameters)
+        or any(s.requires_grad for s in inputs.states)
+    )
