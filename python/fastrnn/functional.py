@@ -85,7 +85,7 @@ def pack(
     """Pack weights once for many calls; the result stands in for `params` in every call here."""
     packed = Packed(cell, params, forward=forward, backward=backward)
     if isinstance(packed.native, _driver.Weights):  # which reads the arrays in place
-        packed.native.own()
+        packed.native.copy_parameters()
     return packed
 
 

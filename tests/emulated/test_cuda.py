@@ -574,7 +574,7 @@ def test_cupy_computes_on_the_device_of_the_arrays() -> None:
     with ExitStack() as device:  # a context, as CuPy's devices are
         left: list[str] = []
         device.callback(left.append, "left")
-        with _arrays._CuPy(fake_gpu).quiet(SimpleNamespace(device=device)):
+        with _arrays._CuPy(fake_gpu).no_grad(SimpleNamespace(device=device)):
             assert left == []
         assert left == ["left"]
 

@@ -48,7 +48,7 @@ def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]
             card.streams.append(0)
             return 0
 
-        def quiet(self, array: Any) -> contextlib.AbstractContextManager[Any]:
+        def no_grad(self, array: Any) -> contextlib.AbstractContextManager[Any]:
             stack = contextlib.ExitStack()
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.autocast("cpu", enabled=False))

@@ -51,7 +51,7 @@ def check(array: Any) -> None:
         ended itself because some of its blocks never came to a meeting.
     """
     library = _arrays.library_of("cuda", array)
-    _native.needed("cuda").check_reports(library.index(array), library.stream(array))
+    _native.require_engine("cuda").check_reports(library.index(array), library.stream(array))
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def mode(name: str) -> Iterator[None]:
     ValueError
         The name is unknown.
     """
-    engine = _native.needed("cuda")
+    engine = _native.require_engine("cuda")
     before = engine.mode()
     engine.use_mode(name)
     try:

@@ -111,7 +111,7 @@ class Library:
         """
         return self.xp.asarray(values.astype(np.int64), device=like.device)
 
-    def taken(self, array: Any) -> Any:
+    def from_dlpack(self, array: Any) -> Any:
         """An array of another library as one of this, on the same memory."""
         return array if self.owns(array) else self.xp.from_dlpack(array)
 
@@ -129,7 +129,7 @@ class Library:
         interface = getattr(array, "__cuda_array_interface__", {})
         return int(interface.get("stream") or 0)
 
-    def quiet(self, array: Any) -> AbstractContextManager[Any]:
+    def no_grad(self, array: Any) -> AbstractContextManager[Any]:
         """While this is open, operations are computed, on an array's device, and nothing else."""
         return nullcontext()
 
@@ -144,7 +144,7 @@ class _CuPy(Library):
     def owns(self, array: Any) -> bool:
         return isinstance(array, sys.modules["cupy"].ndarray)
 
-    def quiet(self, array: Any) -> AbstractContextManager[Any]:
+    def no_grad(self, array: Any) -> AbstractContextManager[Any]:
         # CuPy computes on the current device, and its current stream is that device's.
         device: AbstractContextManager[Any] = array.device
         return device
@@ -198,7 +198,7 @@ class _Torch(Library):
     def stream(self, array: Any) -> int:
         return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
 
-    def quiet(self, array: Any) -> AbstractContextManager[Any]:
+    def no_grad(self, array: Any) -> AbstractContextManager[Any]:
         torch = sys.modules["torch"]
         stack = ExitStack()
         stack.enter_context(torch.no_grad())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .. import _dtypes, _parameters
+from .. import _dtypes, _parameters, _single_step
 from . import _arrays, _native
 from ._arrays import Library
 
@@ -65,7 +65,7 @@ class Weights:
         units: int,
         bias: bool,
     ) -> None:
-        self.native = _native.needed(cell).Stack(
+        self.native = _native.require_engine(cell).Stack(
             cell, dtype, layers, directions, inputs, units, bias
         )
         self.cell, self.dtype = cell, dtype
@@ -90,7 +90,7 @@ class Weights:
                 for a, as_it_is in zip(parameters, plain, strict=True)
             )
 
-    def own(self) -> None:
+    def copy_parameters(self) -> None:
         """Take copies, so that the arrays they came from may change."""
         if self.given is not None:
             self.given = tuple(self._library(a).copy(a) for a in self.given)
@@ -174,20 +174,20 @@ class Weights:
         """
         given = Arguments(x, state, lengths, resets, masks, batch_first, recompute)
         library = self._library(x)
-        with library.quiet(x):
+        with library.no_grad(x):
             back = _Backward(self, library, given)
             return back.run(y, tape, dy, dstate, want_dx, want_parameters)
 
     def _forward(self, given: Arguments, out: Any, keep: bool) -> tuple[Any, Any, Any]:
         library = self._library(given.x)
-        with library.quiet(given.x):
+        with library.no_grad(given.x):
             return _Forward(self, library, given, out).run(out, keep)
 
     def _library(self, array: Any) -> Library:
         return _arrays.library_of(self.cell, array)
 
     def _native(self) -> Any:
-        return _native.needed(self.cell)
+        return _native.require_engine(self.cell)
 
     def _parameters(self) -> tuple[Any, ...]:
         if self.given is None:
@@ -215,8 +215,8 @@ class _Call:
         )
         self.T, self.B = self.native.T, self.native.B
         self.batched = len(self.x.shape) == 3
-        self.initial = tuple(self.plain(s) for s in self.states_of(state))
-        self.ours = tuple(library.taken(p) for p in self.given)
+        self.initial = tuple(self.contiguous(s) for s in self.states_of(state))
+        self.ours = tuple(library.from_dlpack(p) for p in self.given)
         self.stream = library.stream(self.x)
         self.meeting: Any = None
 
@@ -230,9 +230,9 @@ class _Call:
         """The inverse."""
         return arrays[0] if self.w.states == 1 else arrays
 
-    def plain(self, array: Any) -> Any:
+    def contiguous(self, array: Any) -> Any:
         """An array of the library's, in C order."""
-        array = self.library.taken(array)
+        array = self.library.from_dlpack(array)
         return array if self.w._native().is_plain(array) else self.library.copy(array)
 
     def new(self, *shape: int, wide: bool = False, zeros: bool = False) -> Any:
@@ -252,7 +252,7 @@ class _Call:
     def running(self, when: slice) -> Any:
         """Whether each row takes part at these times, (n, B)."""
         xp = self.library.xp
-        lengths = xp.astype(self.library.taken(self.lengths), self.library.dtype("int64"))
+        lengths = xp.astype(self.library.from_dlpack(self.lengths), self.library.dtype("int64"))
         times = xp.arange(when.start, when.stop, device=self.x.device)
         return times[:, None] < lengths[None, :]
 
@@ -281,14 +281,14 @@ class _Call:
     def below(self, layer: int, inner: Any) -> Any:
         """What a layer reads: x as it was given, or the masked output below, time first."""
         if layer == 0:
-            return self.library.taken(self.x)
+            return self.library.from_dlpack(self.x)
         y = inner[layer - 1]
         return y * self.mask(layer - 1) if self.masks else y
 
     def mask(self, layer: int) -> Any:
         """The mask over a layer's output, time first."""
         assert self.masks
-        return self.time_first(self.library.taken(self.masks[layer]))
+        return self.time_first(self.library.from_dlpack(self.masks[layer]))
 
     def project(self, layer: int, below: Any, begin: int, end: int) -> tuple[Any, ...]:
         """W x over a window, of each direction."""
@@ -299,7 +299,7 @@ class _Call:
                 when = self.times(d, begin, end)
                 outer = layer == 0 and self.batched and self.batch_first
                 part = below[:, when] if outer else below[when]
-            gates.append(self.plain(self.library.xp.matmul(part, self.weight(layer, d, 0).T)))
+            gates.append(self.contiguous(self.library.xp.matmul(part, self.weight(layer, d, 0).T)))
         return tuple(gates)
 
     def recurrent(self, layer: int, transposed: bool) -> Any:
@@ -325,7 +325,7 @@ class _Call:
         kept: Kept,
         final: tuple[Any, ...] = (),
         every: int = 1,
-        remake: bool = False,
+        recompute: bool = False,
     ) -> None:
         """Run a layer over a window of steps."""
         gates = self.project(layer, below, *window)
@@ -335,14 +335,14 @@ class _Call:
             carry = self.carry(layer, h, window[0], kept)
         run = self.w.native.forward(
             self.native, plan, self.stream, layer, *window, self.given, h, self.initial, *kept,
-            gates, final, every, remake, carry,
+            gates, final, every, recompute, carry,
         )  # fmt: skip
         if plan.mode == "grid":
             self.launch(run, plan)
             return
         w = self.recurrent(layer, transposed=True)
         for s in range(*window):
-            run.step(s, self.plain(self.library.xp.matmul(carry[0], w)))
+            run.step(s, self.contiguous(self.library.xp.matmul(carry[0], w)))
 
     def carry(self, layer: int, h: Any, begin: int, kept: Kept) -> tuple[Any, ...]:
         """The states that a window starts from, (D, B, H) each, to be written."""
@@ -398,7 +398,7 @@ class _Forward(_Call):
     def pass_through(self, final: tuple[Any, ...]) -> None:
         """Without steps the state goes on as it came."""
         for k, array in enumerate(final):
-            array[...] = self.library.taken(self.initial[k]) if self.initial else 0
+            array[...] = self.library.from_dlpack(self.initial[k]) if self.initial else 0
 
 
 class _Backward(_Call):
@@ -408,8 +408,8 @@ class _Backward(_Call):
         """The gradients, as `Weights.backward` gives them."""
         w = self.w
         w.native.check_gradients(self.native, y, tape, dy, dstate)
-        inner, states, saved = (self.library.taken(a) for a in tape)
-        dfinal = tuple(self.library.taken(d) for d in self.states_of(dstate))
+        inner, states, saved = (self.library.from_dlpack(a) for a in tape)
+        dfinal = tuple(self.library.from_dlpack(d) for d in self.states_of(dstate))
         dinitial = self.new_states()
         grads = None
         if want_parameters:
@@ -419,8 +419,8 @@ class _Backward(_Call):
                 array[...] = dfinal[k] if dfinal else 0
             dx = self.new(*self.x.shape, zeros=True) if want_dx else None
             return dx, self.state_of(dinitial), grads and tuple(grads)
-        y = self.library.taken(y)
-        dh = self.plain(dy)
+        y = self.library.from_dlpack(y)
+        dh = self.contiguous(dy)
         for layer in reversed(range(w.L)):
             ds = self.new(w.states, w.D, self.B, w.H, wide=True, zeros=True)
             passes = slice(layer * w.D, (layer + 1) * w.D)
@@ -433,7 +433,7 @@ class _Backward(_Call):
                 array[passes] = ds[k] if self.batched else ds[k][:, 0, :]
             if layer > 0 and self.masks:
                 dh = dh * self.mask(layer - 1)
-        dx = self.plain(self.as_given(dh)) if want_dx else None
+        dx = self.contiguous(self.as_given(dh)) if want_dx else None
         return dx, self.state_of(dinitial), grads and tuple(grads)
 
     def windows(self) -> Iterator[tuple[int, int]]:
@@ -464,7 +464,7 @@ class _Backward(_Call):
         dentry = self.new(D, B, G * H, zeros=True) if wants_entry else None
         for window in self.windows():
             n = window[1] - window[0]
-            here = self.again(layer, window, below, h, kept) if self.recompute else kept
+            here = self.recompute_window(layer, window, below, h, kept) if self.recompute else kept
             dgates = tuple(self.new(n, B, w.planes * H) for _ in range(D))
             self.backward_pass(layer, window, h, here, dy, dgates, ds, dentry)
             for d in range(D):
@@ -483,14 +483,16 @@ class _Backward(_Call):
             self.add_entries(layer, dentry, grads)
         return dx
 
-    def again(self, layer: int, window: tuple[int, int], below: Any, h: Any, kept: Kept) -> Kept:
-        """The states and saved values of a window, made anew from its checkpoint."""
+    def recompute_window(
+        self, layer: int, window: tuple[int, int], below: Any, h: Any, kept: Kept
+    ) -> Kept:
+        """The states and saved values of a window, computed again from its checkpoint."""
         w, n = self.w, window[1] - window[0]
         states = self.new(w.states - 1, 1, w.D, n, self.B, w.H, wide=True)
         saved = self.new(1, w.D, n, self.B, w.native.saved, w.H)
         place = window[0] // self.recompute - 1
         here = Kept(states, saved, 0, kept.states, place)
-        self.forward_pass(layer, window, below, h, here, remake=True)
+        self.forward_pass(layer, window, below, h, here, recompute=True)
         return here
 
     def backward_pass(
@@ -521,7 +523,7 @@ class _Backward(_Call):
         for s in reversed(range(window[0] - 1, window[1])):
             run.step(s, product)
             if s >= window[0]:
-                product = self.plain(self.library.xp.matmul(dproduct, r))
+                product = self.contiguous(self.library.xp.matmul(dproduct, r))
 
     def add_gradients(
         self,
@@ -584,7 +586,7 @@ class _Backward(_Call):
             before, entered = h[low - 1 : high - 1], slice(low, high)
         dgates = dgates[low - when.start : high - when.start]
         if self.resets is not None:
-            resets = self.time_first(self.library.taken(self.resets)[..., None])[entered]
+            resets = self.time_first(self.library.from_dlpack(self.resets)[..., None])[entered]
             before = xp.where(resets, xp.zeros_like(before), before)
         rows = before.shape[0] * self.B
         return (
@@ -612,7 +614,7 @@ def pack_new(
     threads: int = 0,
 ) -> Weights:
     """Weights of the sizes that the parameters have."""
-    native = _native.needed(cell)
+    native = _native.require_engine(cell)
     dtype, inputs, units, bias = native.sizes(cell, layers, directions, parameters)
     made = Weights(cell, dtype, layers, directions, inputs, units, bias)
     made.pack(parameters, backward)
@@ -643,7 +645,7 @@ def step_new(
     """The states after one step of one layer: x ``(B, I)`` or ``(I,)``, states ``(B, H)``."""
     weights = pack_new(cell, 1, 1, parameters, True, False)
     states = () if state is None else state if isinstance(state, tuple) else (state,)
-    before = tuple(s[None] for s in states)
-    given = None if not before else before[0] if weights.states == 1 else before
-    _, final = weights.infer(x[None], given, None, None, None, False, None)
-    return tuple(s[0] for s in (final if isinstance(final, tuple) else (final,)))
+    x, *before = _single_step.with_time((x, *states))
+    given = None if not before else before[0] if weights.states == 1 else tuple(before)
+    _, final = weights.infer(x, given, None, None, None, False, None)
+    return _single_step.without_time(final if isinstance(final, tuple) else (final,))

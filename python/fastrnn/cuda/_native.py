@@ -21,7 +21,7 @@ def why_not_available() -> str:
     return str(engine.why_none())
 
 
-def needed(op: str) -> Any:
+def require_engine(op: str) -> Any:
     """The engine, where it can be used.
 
     Raises

@@ -70,7 +70,7 @@ class Call:
     recompute : int
         See `fastrnn.functional.forward`.
     cells : bool
-        Whether the states beside h after every step are a result that has gradients.
+        Whether the cell states after every step are a result that has gradients.
     projected : bool
         Whether the parameters of each pass end with a projection of h, ``weight_hr``.
     states, masks : int

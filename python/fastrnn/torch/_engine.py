@@ -79,19 +79,19 @@ def computes(dtype: torch.dtype, device: torch.device) -> bool:
     return dtype in _DTYPES[name_for(device)]
 
 
-def _given(values: Any) -> Any:
+def _to_arrays(values: Any) -> Any:
     if EXCHANGE:
         return values
     if isinstance(values, Tensor):
         return values.detach() if values.is_cuda else values.detach().numpy()
-    return tuple(map(_given, values)) if isinstance(values, tuple) else values
+    return tuple(map(_to_arrays, values)) if isinstance(values, tuple) else values
 
 
-def _taken(values: Any) -> Any:
+def _to_tensors(values: Any) -> Any:
     if EXCHANGE:
         return values
     if isinstance(values, tuple):
-        return tuple(map(_taken, values))
+        return tuple(map(_to_tensors, values))
     return values if values is None or isinstance(values, Tensor) else torch.from_numpy(values)
 
 
@@ -117,24 +117,24 @@ def pack(
         call.cell,
         call.layers,
         call.directions,
-        _given(parameters),
+        _to_arrays(parameters),
         forward,
         backward,
         torch.get_num_threads(),
     )
     if keep and isinstance(packed, _driver.Weights):  # which reads the parameters in place
-        packed.own()
+        packed.copy_parameters()
     return packed
 
 
 def _arguments(call: Call, inputs: Inputs) -> tuple[Any, ...]:
     x, lengths, resets, states, masks, _ = inputs
-    arrays = _given((x, _state(states), lengths, resets, masks or None))
+    arrays = _to_arrays((x, _state(states), lengths, resets, masks or None))
     return (*arrays, call.batch_first)
 
 
 def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
-    """y and the final states; with `call.cells` also the states beside h of every step."""
+    """y and the final states; with `call.cells` also the cell states of every step."""
     if call.cells:
         *results, _, cells, _ = forward(call, inputs)
         return (*results, cells)
@@ -148,13 +148,13 @@ def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
                 call.cell,
                 call.layers,
                 call.directions,
-                _given(inputs.parameters),
+                _to_arrays(inputs.parameters),
                 *_arguments(call, inputs),
                 threads,
             )
     except Exception as error:
         raise_as_torch(error)
-    return (_taken(y), *_states(_taken(final)))
+    return (_to_tensors(y), *_states(_to_tensors(final)))
 
 
 def step(
@@ -163,11 +163,11 @@ def step(
     """The states after one step of one layer: x ``(B, I)`` or ``(I,)``, states ``(B, H)``."""
     try:
         engine = for_device(call, x.device)
-        given, x, state = _given((parameters, x, _state(states)))
+        given, x, state = _to_arrays((parameters, x, _state(states)))
         after = engine.step_new(call.cell, given, x, state, torch.get_num_threads())
     except Exception as error:
         raise_as_torch(error)
-    return _taken(after)  # type: ignore[no-any-return]
+    return _to_tensors(after)  # type: ignore[no-any-return]
 
 
 def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -179,7 +179,7 @@ def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         )
     except Exception as error:
         raise_as_torch(error)
-    return (_taken(y), *_states(_taken(final)), *_taken(tape))
+    return (_to_tensors(y), *_states(_to_tensors(final)), *_to_tensors(tape))
 
 
 def backward(
@@ -194,19 +194,19 @@ def backward(
 ) -> tuple[Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """dx, the gradients of the initial states, and those of the parameters."""
     try:
-        again = call.recompute > 0
-        packed = pack(call, inputs.x.device, inputs.parameters, forward=again, backward=True)
+        recomputes = call.recompute > 0
+        packed = pack(call, inputs.x.device, inputs.parameters, forward=recomputes, backward=True)
         dx, dinitial, dparameters = packed.backward(
             *_arguments(call, inputs),
-            _given(y),
-            _given(tape),
+            _to_arrays(y),
+            _to_arrays(tape),
             call.recompute,
-            _given(dy),
-            _given(_state(dfinals)),
+            _to_arrays(dy),
+            _to_arrays(_state(dfinals)),
             want_dx,
             want_parameters,
             torch.get_num_threads(),
         )
     except Exception as error:
         raise_as_torch(error)
-    return _taken(dx), _states(_taken(dinitial)), _taken(dparameters)
+    return _to_tensors(dx), _states(_to_tensors(dinitial)), _to_tensors(dparameters)

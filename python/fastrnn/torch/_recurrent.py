@@ -21,7 +21,7 @@ class Recurrent(nn.RNNBase):
     Attributes
     ----------
     recompute : bool or int
-        Keep less for backward and make the rest anew there: with True the states alone, with k
+        Keep less for backward and compute the rest again there: with True the states alone, with k
         those after every k-th step; see `fastrnn.functional.forward`. May be set at any time.
     """
 
