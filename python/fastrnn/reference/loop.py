@@ -107,19 +107,19 @@ def run_layers(
             x = x * masks[layer - 1]
         outputs = []
         for p, schedule in enumerate(schedules, layer * D):
-            steps: list[Step] | None = None if tape is None else []
-            after, s = _run_pass(
-                xp, cell, weights[p], schedule.moments, x, tuple(a[p] for a in states), steps
-            )
-            if tape is not None and steps is not None:
+            steps: list[Step] = []
+            keep = None if tape is None else steps
+            s = tuple(a[p] for a in states)
+            after, last = _run_pass(xp, cell, weights[p], schedule.moments, x, s, keep)
+            if tape is not None:
                 tape.append(steps)
             h, *beside = (
-                _over_time(xp, schedule, [s[k] for s in after], s[k]) for k in range(len(s))
+                _over_time(xp, schedule, [s[k] for s in after], a) for k, a in enumerate(last)
             )
             outputs.append(h)
-            for found, a in zip(others, beside, strict=True):
-                found.append(a)
-            for final, a in zip(finals, s, strict=True):
+            for other, a in zip(others, beside, strict=True):
+                other.append(a)
+            for final, a in zip(finals, last, strict=True):
                 final.append(a)
         x = xp.concatenate(outputs, -1)
     return x, [xp.stack(final) for final in finals], [xp.stack(other) for other in others]

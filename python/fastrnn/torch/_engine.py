@@ -47,36 +47,43 @@ _DTYPES = {
 
 
 def name_for(device: torch.device) -> str:
-    """Which engine tensors of a device are for, whether this build and machine have it or not."""
-    return "cuda" if device.type == "cuda" else "cpu"
+    """The engine for tensors of a device, "cpu" or "cuda"; empty where there is none.
+
+    The one place that chooses. Whether this build and machine have it, `missing_for` tells.
+    """
+    kind = device.type
+    return "cpu" if kind in ("cpu", "meta") else "cuda" if kind == "cuda" else ""
 
 
 def missing_for(device: torch.device) -> str:
     """Why there is no engine for tensors of a device; empty where there is one."""
-    if device.type in ("cpu", "meta"):
-        return ""
-    return _cuda.why_not_available() if device.type == "cuda" else "no engine for this device"
+    name = name_for(device)
+    if name == "cuda":
+        return _cuda.why_not_available()
+    return "" if name else "no engine for this device"
 
 
 def for_device(call: Call, device: torch.device) -> ModuleType:
-    """The engine for tensors of a device: the one place where engines plug in.
+    """The engine for tensors of a device.
 
     Raises
     ------
     RuntimeError
         There is none for this device.
     """
+    if name_for(device) == "cpu":
+        return _native.engine
     missing = missing_for(device)
     if missing:
         raise RuntimeError(
             f"[{call.cell}] tensors must be on a device that has an engine, got {device}: {missing}"
         )
-    return _driver if name_for(device) == "cuda" else _native.engine
+    return _driver
 
 
 def computes(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the engine for a device has kernels for a dtype."""
-    return dtype in _DTYPES[name_for(device)]
+    return dtype in _DTYPES[name_for(device) or "cpu"]
 
 
 def _to_arrays(values: Any) -> Any:
