@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _arguments
-from . import _autograd, _composite, _frozen, _narrow, _packed, _tracing
+from . import _autograd, _composite, _narrow, _packed, _tracing
 from ._call import Call, Inputs
+from ._frozen import Frozen, freeze
 from ._modules import not_a_tensor, parameters_of, states_of
 
 
@@ -27,7 +28,7 @@ class Recurrent(nn.RNNBase):
 
     # Of the class, so that a module of torch's needs only another class to become one of ours.
     recompute: bool | int = False
-    _frozen: _frozen.Frozen | None = None
+    _frozen: Frozen | None = None
     _narrows_under_autocast = True
     _torchs: type[nn.RNNBase]  # whose place it takes
 
@@ -111,7 +112,7 @@ class Recurrent(nn.RNNBase):
             The engine has no kernel for the layer as it is: `proj_size`, a dtype that it computes
             in float32, or parameters that are no plain tensors (sharded, fake, on ``meta``).
         """
-        self._frozen = _frozen.freeze(self._call(), self._parameters_in_order())
+        self._frozen = freeze(self._call(), self._parameters_in_order())
 
     def unfreeze(self) -> None:
         """Read the parameters anew at each call again."""
@@ -143,11 +144,8 @@ class Recurrent(nn.RNNBase):
     ) -> tuple[Tensor, Any, Tensor | None]:
         inputs = Inputs(x, lengths, resets, states, masks, self._parameters_in_order())
         call = self._call(len(inputs.states), len(inputs.masks), cells)
-        packed = None
-        if self._frozen is not None:
-            serving = self._frozen.serving(call, inputs)
-            if serving is not None:
-                self._frozen, packed = serving, serving.packed
+        frozen = self._frozen
+        packed = None if frozen is None else self._packed_for(frozen, call, inputs)
         if _narrow.applies(inputs):
             results = _narrow.layer(call, inputs, self._narrows_under_autocast, packed)
         else:
@@ -155,6 +153,13 @@ class Recurrent(nn.RNNBase):
         if not cells:
             return results[0], results[1] if len(results) == 2 else results[1:], None
         return results[0], results[1:-1], self._all_cells(results[-1], inputs)
+
+    def _packed_for(self, frozen: Frozen, call: Call, inputs: Inputs) -> Any:
+        """The weights that `freeze` keeps, where they serve this call."""
+        serving = frozen.serving(call, inputs)
+        if serving is not None and serving is not frozen:
+            self._frozen = serving
+        return None if serving is None else serving.packed
 
     def _all_cells(self, cells: Tensor, inputs: Inputs) -> Tensor:
         """The caller's form of (1, L, D, T, B, H)."""
