@@ -218,7 +218,7 @@ void run_all(bool quick, const std::string& only) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  emulation::use_device(16, 227 << 10, true, 1.7);
+  emulation::use_device(18, 227 << 10, true, 1.7);
   bool list = false, quick = false;
   std::string only;
   for (int i = 1; i < argc; ++i) {
