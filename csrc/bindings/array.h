@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "../core/error.h"
-#include "../core/kernel_table.h"
 #include "../core/problem.h"
 #include "../cpu/memory.h"
 #include "common.h"

@@ -7,8 +7,8 @@
 #include <new>
 #include <optional>
 
-#include "../core/cpuid.h"
-#include "../core/dispatch.h"
+#include "../cpu/cpuid.h"
+#include "../cpu/dispatch.h"
 #include "../core/validate.h"
 #include "../cpu/engine.h"
 #include "../cpu/memory.h"

@@ -11,8 +11,6 @@
 
 namespace fastrnn {
 
-struct KernelEntry;
-
 constexpr int kMaxRank = 8;
 constexpr int kHost = -1;
 

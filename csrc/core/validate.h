@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "kernel_table.h"
+#include "limits.h"
 #include "problem.h"
 
 namespace fastrnn {

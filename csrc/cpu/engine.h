@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "../core/kernel_table.h"
-#include "../core/plan.h"
+#include "kernel_table.h"
+#include "plan.h"
 #include "../core/problem.h"
 #include "../core/validate.h"
 #include "memory.h"

@@ -1,57 +1,27 @@
-// The floating point state of a thread: rounding, and whether subnormal numbers are flushed to
-// zero. Callers may have set it; all members of a team compute under the caller's, so that results
+// Callers may have set the floating point state of their thread (rounding, and whether subnormal
+// numbers are flushed to zero). All members of a team compute under the caller's, so that results
 // do not depend on who computes them.
 #pragma once
 
-#include <stdint.h>
-
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-#endif
+#include "arch.h"
 
 namespace fastrnn {
 
-class FloatState {
- public:
-  static FloatState current() {
-    FloatState state;
-#if defined(__SSE2__)
-    state.bits_ = _mm_getcsr() & ~kRaised;
-#elif defined(__aarch64__)
-    asm volatile("mrs %0, fpcr" : "=r"(state.bits_));
-#endif
-    return state;
-  }
-
-  void set() const {
-#if defined(__SSE2__)
-    _mm_setcsr(static_cast<unsigned>(bits_));
-#elif defined(__aarch64__)
-    asm volatile("msr fpcr, %0" : : "r"(bits_));
-#endif
-  }
-  bool operator!=(const FloatState& other) const { return bits_ != other.bits_; }
-
- private:
-  static constexpr uint64_t kRaised = 0x3f;  // what has happened so far is no setting
-  uint64_t bits_ = 0;
-};
-
-// A thread computes under `state` while it lives, and has its own back afterwards.
+// A thread computes under `settings` while it lives, and has its own back afterwards.
 class FloatScope {
  public:
-  explicit FloatScope(const FloatState& state)
-      : own_(FloatState::current()), changes_(own_ != state) {
-    if (changes_) state.set();
+  explicit FloatScope(uint64_t settings)
+      : own_(arch::float_settings()), changes_(own_ != settings) {
+    if (changes_) arch::set_float_settings(settings);
   }
   ~FloatScope() {
-    if (changes_) own_.set();
+    if (changes_) arch::set_float_settings(own_);
   }
   FloatScope(const FloatScope&) = delete;
   FloatScope& operator=(const FloatScope&) = delete;
 
  private:
-  const FloatState own_;
+  const uint64_t own_;
   const bool changes_;
 };
 

@@ -18,11 +18,7 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-#if defined(FASTRNN_LEVEL_AVX512) || defined(FASTRNN_LEVEL_WIDE)
-constexpr int kAccumulators = 24;  // of 32 registers
-#else
-constexpr int kAccumulators = 12;  // of 16 registers
-#endif
+constexpr int kAccumulators = kRegisters / 4 * 3;
 constexpr int kMaxVectors = 4;
 constexpr int kMaxRows = 8;
 

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "../cells/gates.h"
-#include "../core/kernel_table.h"
+#include "kernel_table.h"
 #include "microkernel.h"
 
 namespace fastrnn {

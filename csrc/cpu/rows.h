@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "../core/kernel_table.h"
+#include "kernel_table.h"
 #include "pack.h"
 
 namespace fastrnn {

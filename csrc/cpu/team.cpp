@@ -42,12 +42,6 @@ void at(Point point, int member, int part) {
   if (const Hook hook = hook_of_tests.load(std::memory_order_relaxed)) hook(point, member, part);
 }
 
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 int64_t time_of(clockid_t clock) {
   timespec t{};
   clock_gettime(clock, &t);
@@ -59,7 +53,7 @@ bool clocks_tell() {
   clockid_t mine;
   pthread_getcpuclockid(pthread_self(), &mine);
   const int64_t before = time_of(mine), start = now_ns();
-  while (now_ns() - start < kAwayFor / 10) relax();
+  while (now_ns() - start < kAwayFor / 10) arch::relax();
   return time_of(mine) != before;
 }
 
@@ -100,7 +94,7 @@ struct Part {
 class Crew {
  public:
   Crew(const Job& job, Part* parts)
-      : job_(job), parts_(parts), state_(FloatState::current()), start_(now_ns()) {
+      : job_(job), parts_(parts), state_(arch::float_settings()), start_(now_ns()) {
     parts_[0].owner = Owner::kHere;
     pthread_getcpuclockid(pthread_self(), &parts_[0].clock);
   }
@@ -134,7 +128,7 @@ class Crew {
 
   const Job& job_;
   Part* const parts_;
-  const FloatState state_;  // of the caller, whose arithmetic all members do
+  const uint64_t state_;  // of the caller, whose arithmetic all members do
   const int64_t start_;
   int64_t polled_ = start_, checked_ = start_;  // of the calling thread, as the next two
   int until_poll_ = kTasksPerPoll;
@@ -193,7 +187,7 @@ void Crew::wait_for(int me, int begin, int end, uint64_t tasks) {
       if ((owner == Owner::kMissed || owner == Owner::kAway) && advance(k, me)) {
         spins = 0;
       } else if (spins < kSpins) {
-        relax();
+        arch::relax();
       } else {
         hurry(me);
         sched_yield();

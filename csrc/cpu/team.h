@@ -21,7 +21,7 @@
 
 #include <string>
 
-#include "../core/kernel_table.h"
+#include "kernel_table.h"
 
 namespace fastrnn {
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "../core/dispatch.h"
+#include "dispatch.h"
 #include "../core/error.h"
 #include "../core/validate.h"
 #include "compact.h"

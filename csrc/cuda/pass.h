@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "../core/kernel_table.h"
+#include "../core/limits.h"
 
 namespace fastrnn {
 namespace gpu {

@@ -2,12 +2,18 @@
 // for. Cells and maths are templates over it; only what an instruction set does better than GCC's
 // vector extensions stands in vec_<level>.h.
 //
-// A unit defines FASTRNN_ISA (its namespace, isa_<level>), FASTRNN_VECTOR_BYTES and
-// FASTRNN_LEVEL_<LEVEL>; everything here lives inside that namespace, so that no symbol of one
+// A unit is compiled with FASTRNN_UNIT_LEVEL, the name of a row of levels.def, and that row's
+// flags. Everything here lives inside the level's namespace, isa_<level>, so that no symbol of one
 // level can ever stand in for another level's.
 #pragma once
 
 #include <stdint.h>
+
+#define FASTRNN_PASTE_(a, b) a##b
+#define FASTRNN_PASTE(a, b) FASTRNN_PASTE_(a, b)
+#define FASTRNN_TEXT_(text) #text
+#define FASTRNN_TEXT(text) FASTRNN_TEXT_(text)
+#define FASTRNN_ISA FASTRNN_PASTE(isa_, FASTRNN_UNIT_LEVEL)
 
 #define FASTRNN_INLINE inline __attribute__((always_inline))
 
@@ -17,22 +23,32 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+// Facts of this unit's level, of all rows' as they are read.
+struct LevelFacts {
+  int bytes, registers;
+};
+#define FASTRNN_LEVEL(name, architecture, use, bytes, registers, elements, flags, probe) \
+  constexpr LevelFacts facts_##name = {bytes, registers};
+#include "levels.def"
+#undef FASTRNN_LEVEL
+constexpr int kVectorBytes = FASTRNN_PASTE(facts_, FASTRNN_UNIT_LEVEL).bytes;
+constexpr int kRegisters = FASTRNN_PASTE(facts_, FASTRNN_UNIT_LEVEL).registers;
+
 // The compiler's vector types. (GCC drops vector_size where it depends on a template parameter.)
 template <class T> struct Register;
 template <> struct Register<float> {
-  typedef float Raw __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
-  typedef int32_t Bits __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
-  typedef float Unaligned __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(4), may_alias));
+  typedef float Raw __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t Bits __attribute__((vector_size(kVectorBytes)));
+  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 };
 template <> struct Register<double> {
-  typedef double Raw __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
-  typedef int64_t Bits __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
-  typedef double Unaligned
-      __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(8), may_alias));
+  typedef double Raw __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t Bits __attribute__((vector_size(kVectorBytes)));
+  typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
 };
 
 template <class T> struct Vec {
-  static constexpr int kLanes = FASTRNN_VECTOR_BYTES / sizeof(T);
+  static constexpr int kLanes = kVectorBytes / sizeof(T);
   using Scalar = T;
   using Raw = typename Register<T>::Raw;
   using Bits = typename Register<T>::Bits;
@@ -63,7 +79,8 @@ template <class T> struct Vec {
   static FASTRNN_INLINE Vec from_bits(Bits b) { return Vec(reinterpret_cast<Raw>(b)); }
 };
 
-// What no level need do better than this, and a level's own overload, being no template, replaces.
+// What a level need not do better than this: an overload of its own, being no template, replaces
+// it. (Its header must have fma().)
 
 // The smaller of x and limit; x where it is NaN.
 template <class T> FASTRNN_INLINE Vec<T> at_most(Vec<T> x, Vec<T> limit) {
@@ -72,6 +89,20 @@ template <class T> FASTRNN_INLINE Vec<T> at_most(Vec<T> x, Vec<T> limit) {
 // The larger of x and limit; x where it is NaN.
 template <class T> FASTRNN_INLINE Vec<T> at_least(Vec<T> x, Vec<T> limit) {
   return select(x < limit, limit, x);
+}
+
+// The first n lanes from p, the others 0; nothing past p[n - 1] is read.
+template <class T> FASTRNN_INLINE Vec<T> load_n(const T* p, int64_t n) {
+  typename Vec<T>::Raw r{};
+  for (int i = 0; i < Vec<T>::kLanes; ++i)
+    if (i < n) r[i] = p[i];
+  return r;
+}
+
+// The first n lanes to p; nothing past p[n - 1] is written.
+template <class T> FASTRNN_INLINE void store_n(Vec<T> v, T* p, int64_t n) {
+  for (int i = 0; i < Vec<T>::kLanes; ++i)
+    if (i < n) p[i] = v.raw[i];
 }
 
 // Lane j of vector i and lane i of vector j change places.
@@ -103,10 +134,6 @@ template <class T> FASTRNN_INLINE void load_strip(const T* p, int64_t row, Vec<T
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn
 
-#if defined(FASTRNN_LEVEL_AVX512)
-#include "vec_avx512.h"
-#elif defined(FASTRNN_LEVEL_AVX2)
-#include "vec_avx2.h"
-#else
-#include "vec_generic.h"
-#endif
+// clang-format off: it would put a blank before `.h`.
+#include FASTRNN_TEXT(FASTRNN_PASTE(vec_, FASTRNN_UNIT_LEVEL).h)
+// clang-format on

@@ -1,7 +1,14 @@
 // What vec.h leaves to a level, for AVX-512 (F, BW, DQ, VL).
 #pragma once
 
+// GCC 12 warns of its own header: bug 105593.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 
 namespace fastrnn {
 namespace FASTRNN_ISA {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "check.h"
-#include "core/dispatch.h"
+#include "cpu/dispatch.h"
 #include "cpu/engine.h"
 #include "cpu/processors.h"
 #include "cpu/team.h"

@@ -10,7 +10,7 @@
 
 #include "cell_headers.h"
 #include "check.h"
-#include "core/dispatch.h"
+#include "cpu/dispatch.h"
 #include "cpu/engine.h"
 #include "cpu/team.h"
 

@@ -124,24 +124,23 @@ void stop_everywhere(int parts, int group) {
 
 // Members of a large team compute under the caller's floating point state.
 void share_float_state() {
-#if defined(__SSE2__)
   struct Seen {
-    std::vector<unsigned> state;
+    std::vector<uint64_t> state;
     static Need task(void* self, int part) {
-      static_cast<Seen*>(self)->state[part] = _mm_getcsr() & 0xffc0;
+      static_cast<Seen*>(self)->state[part] = arch::float_settings();
       sleep_ns(1'000'000);  // so that every member gets a part
       return Need::kEnd;
     }
   };
-  const unsigned before = _mm_getcsr(), flushing = (before | 0x8040) & 0xffc0;
-  for (const unsigned wanted : {flushing, before & 0xffc0}) {
-    _mm_setcsr(wanted);
-    Seen seen{std::vector<unsigned>(4)};
+  const uint64_t before = arch::float_settings(), flushing = before | arch::kFlushToZero;
+  for (const uint64_t wanted : {flushing, before}) {
+    arch::set_float_settings(wanted);
+    Seen seen{std::vector<uint64_t>(4)};
     run_job({4, 1, &seen, Seen::task});
-    for (unsigned each : seen.state) EXPECT(each == wanted, "floating point state %x", each);
+    for (uint64_t each : seen.state)
+      EXPECT(each == wanted, "floating point state %llx", static_cast<unsigned long long>(each));
   }
-  _mm_setcsr(before);
-#endif
+  arch::set_float_settings(before);
 }
 
 // A poll that says so ends a job early, and only after a while.

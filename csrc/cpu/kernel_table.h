@@ -10,13 +10,13 @@
 
 #include <stdint.h>
 
+#include "../core/limits.h"
+
 namespace fastrnn {
 
 // What the next task of a part waits for: so many tasks done as this part has done, by the parts
 // that share its rows or by all; see cpu/team.h. kEnd: there is none.
 enum class Need : int { kNothing, kGroup, kTeam, kEnd };
-
-constexpr int kMaxStates = 2;
 
 struct Sequence {
   void* base;  // null: not given

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #include "kernel_table.h"
-#include "problem.h"
+#include "../core/problem.h"
 
 namespace fastrnn {
 

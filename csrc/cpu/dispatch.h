@@ -20,7 +20,8 @@ std::vector<std::string> usable_levels();
 std::string level_in_use();
 void use_level(const std::string& level);
 
-// Throws Error(kValue) for an unknown cell.
+// The kernels of the highest level, at most the one in use, that serves the element type; throws
+// Error(kValue) for an unknown cell.
 const KernelEntry& find_kernel(const std::string& cell, int element_bytes);
 
 }  // namespace fastrnn

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <iterator>
+#include <cstring>
 
+#include "../core/error.h"
 #include "cpuid.h"
-#include "error.h"
 
 namespace fastrnn {
 
@@ -19,15 +19,21 @@ namespace fastrnn {
 
 namespace {
 
-const char* const kLevels[] = {"scalar", "avx2", "wide", "avx512"};
-
-// Index into kLevels, -1 before the first use. No lock: a child of fork() could find it taken.
+// Index into levels(), -1 before the first use. No lock: a child of fork() could find it taken.
 std::atomic<int> current_level{-1};
 
 int index_of(const std::string& level) {
-  for (int i = 0; i < static_cast<int>(std::size(kLevels)); ++i)
-    if (level == kLevels[i]) return i;
+  for (size_t i = 0; i < levels().size(); ++i)
+    if (level == levels()[i].name) return static_cast<int>(i);
   return -1;
+}
+
+bool same(const char* a, const char* b) { return std::strcmp(a, b) == 0; }
+
+bool is_built(const char* level) {
+  for (const KernelEntry* k : all_kernels())
+    if (same(k->level, level)) return true;
+  return false;
 }
 
 // What FASTRNN_ISA says, in small letters and without blanks around it; empty where it says
@@ -49,6 +55,25 @@ std::string join(const std::vector<std::string>& names) {
   return text;
 }
 
+int row_in_use() {
+  if (current_level >= 0) return current_level;
+  const std::vector<std::string> usable = usable_levels();
+  if (usable.empty())
+    throw Error(Fault::kRuntime, "isa", "this build has no level that this processor can run");
+  int level = index_of(usable.back());
+  const std::string cap = cap_of_environment();
+  if (!cap.empty()) {
+    const std::vector<std::string> built = built_levels();
+    if (std::find(built.begin(), built.end(), cap) == built.end())
+      throw Error(Fault::kValue, "isa",
+                  "FASTRNN_ISA must be one of " + join(built) + ", got " + cap);
+    level = index_of(usable.front());
+    for (const std::string& each : usable)
+      if (index_of(each) <= index_of(cap)) level = index_of(each);
+  }
+  return current_level = level;
+}
+
 }  // namespace
 
 const std::vector<const KernelEntry*>& all_kernels() {
@@ -68,21 +93,17 @@ std::vector<std::string> cell_names() {
 }
 
 std::vector<std::string> built_levels() {
-  std::vector<std::string> levels;
-  for (const char* level : kLevels)
-    for (const KernelEntry* k : all_kernels())
-      if (level == std::string(k->level)) {
-        levels.push_back(level);
-        break;
-      }
-  return levels;
+  std::vector<std::string> names;
+  for (const Level& level : levels())
+    if (is_built(level.name)) names.push_back(level.name);
+  return names;
 }
 
 std::vector<std::string> usable_levels() {
-  std::vector<std::string> levels;
-  for (const std::string& level : built_levels())
-    if (cpu_has(level)) levels.push_back(level);
-  return levels;
+  std::vector<std::string> names;
+  for (const Level& level : levels())
+    if (level.usable && is_built(level.name)) names.push_back(level.name);
+  return names;
 }
 
 void use_level(const std::string& level) {
@@ -94,31 +115,16 @@ void use_level(const std::string& level) {
   current_level = index_of(level);
 }
 
-std::string level_in_use() {
-  if (current_level < 0) {
-    const std::vector<std::string> usable = usable_levels();
-    if (usable.empty())
-      throw Error(Fault::kRuntime, "isa", "this build has no level that this processor can run");
-    int level = index_of(usable.back());
-    const std::string cap = cap_of_environment();
-    if (!cap.empty()) {
-      const std::vector<std::string> built = built_levels();
-      if (std::find(built.begin(), built.end(), cap) == built.end())
-        throw Error(Fault::kValue, "isa",
-                    "FASTRNN_ISA must be one of " + join(built) + ", got " + cap);
-      level = index_of(usable.front());
-      for (const std::string& each : usable)
-        if (index_of(each) <= index_of(cap)) level = index_of(each);
-    }
-    current_level = level;
-  }
-  return kLevels[current_level];
-}
+std::string level_in_use() { return levels()[static_cast<size_t>(row_in_use())].name; }
 
 const KernelEntry& find_kernel(const std::string& cell, int element_bytes) {
-  const std::string level = level_in_use();
-  for (const KernelEntry* k : all_kernels())
-    if (cell == k->cell && level == k->level && k->element_bytes == element_bytes) return *k;
+  for (int row = row_in_use(); row >= 0; --row) {
+    const Level& level = levels()[static_cast<size_t>(row)];
+    if (!level.usable) continue;
+    for (const KernelEntry* k : all_kernels())
+      if (k->element_bytes == element_bytes && cell == k->cell && same(k->level, level.name))
+        return *k;
+  }
   throw Error(Fault::kValue, "cell", "cell must be one of " + join(cell_names()) + ", got " + cell);
 }
 

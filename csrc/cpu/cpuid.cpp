@@ -2,34 +2,42 @@
 
 #include <unistd.h>
 
+#include "arch.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
 namespace fastrnn {
 
-#if defined(__x86_64__)
 namespace {
+
+#if defined(__x86_64__)
+#define CPU_HAS(feature) (__builtin_cpu_supports(#feature) != 0)
 
 // clang 14 has no name for it in __builtin_cpu_supports.
 bool has_f16c() {
   unsigned a, b, c, d;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+#endif
+
+// runs_<level>(): its probe.
+#define FASTRNN_LEVEL(name, architecture, use, bytes, registers, elements, flags, probe) \
+  FASTRNN_ON_##architecture(bool runs_##name() { return probe; })
+#include "../simd/levels.def"
+#undef FASTRNN_LEVEL
 
 }  // namespace
-#endif
 
-bool cpu_has(const std::string& level) {
-  if (level == "scalar") return true;
-#if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-  if (level == "avx2" || level == "wide") return avx2;
-  if (level == "avx512")
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#endif
-  return false;
+const std::vector<Level>& levels() {
+  static const std::vector<Level> rows = {
+#define FASTRNN_LEVEL(name, architecture, use, bytes, registers, elements, flags, probe) \
+  FASTRNN_ON_##architecture({#name, runs_##name()}, )
+#include "../simd/levels.def"
+#undef FASTRNN_LEVEL
+  };
+  return rows;
 }
 
 const Caches& caches() {
