@@ -7,9 +7,9 @@
 #include <string>
 #include <utility>
 
-#include "../core/dispatch.h"
-#include "../core/kernel_table.h"
 #include "../core/problem.h"
+#include "../cpu/dispatch.h"
+#include "../cpu/kernel_table.h"
 
 namespace fastrnn {
 
