@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "array.h"
 #include "check.h"
 #include "cpu/dispatch.h"
 #include "cpu/engine.h"
@@ -25,38 +26,6 @@ std::mt19937 rng;
 int64_t between(int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(rng);
 }
-
-// An array on the heap, of exactly its size, so that a step past its end is seen.
-template <class T> struct Array {
-  Shape shape;
-  std::vector<T> values;
-
-  explicit Array(Shape s) : shape(std::move(s)) {
-    size_t n = 1;
-    for (int64_t d : shape) n *= static_cast<size_t>(d);
-    values.resize(n);
-  }
-  Array& random(double scale) {
-    std::normal_distribution<double> normal(0, scale);
-    for (T& v : values) v = static_cast<T>(normal(rng));
-    return *this;
-  }
-  View view() const {
-    View v;
-    v.data = reinterpret_cast<char*>(const_cast<T*>(values.data()));
-    v.itemsize = sizeof(T);
-    v.kind = std::is_floating_point<T>::value ? 'f' : std::is_same<T, uint8_t>::value ? 'b' : 'i';
-    v.given = v.writeable = true;
-    v.rank = shape.size();
-    int64_t stride = sizeof(T);
-    for (int i = v.rank - 1; i >= 0; --i) {
-      v.shape[i] = shape[i];
-      v.strides[i] = stride;
-      stride *= shape[i];
-    }
-    return v;
-  }
-};
 
 struct Case {
   std::string cell;
@@ -81,16 +50,16 @@ template <class T> struct Inputs {
         dy(p.sequence(k.D * k.H)),
         lengths({k.B}),
         resets(flags()) {
-    x.random(1);
-    dy.random(1);
+    x.random(1, &rng);
+    dy.random(1, &rng);
     for (const Parameter& q : parameters_of(spec))
-      parameters.push_back(Array<T>(q.shape).random(1 / std::sqrt(double(k.H))));
+      parameters.push_back(Array<T>(q.shape).random(1 / std::sqrt(double(k.H)), &rng));
     for (int64_t i = 0; i < spec.states; ++i) {
-      initial.push_back(Array<T>(state_shape(spec, p)).random(1));
-      dfinal.push_back(Array<T>(state_shape(spec, p)).random(1));
+      initial.push_back(Array<T>(state_shape(spec, p)).random(1, &rng));
+      dfinal.push_back(Array<T>(state_shape(spec, p)).random(1, &rng));
     }
     for (int64_t l = 0; l + 1 < k.L; ++l)
-      masks.push_back(Array<T>(p.sequence(k.D * k.H)).random(1));
+      masks.push_back(Array<T>(p.sequence(k.D * k.H)).random(1, &rng));
     for (int64_t& n : lengths.values) n = between(0, k.T);
     for (uint8_t& r : resets.values) r = between(0, 3) == 0;
   }
@@ -249,7 +218,7 @@ template <class T> void run_step(Case c) {
     for (int threads = 1; threads <= 3; ++threads) {
       set_num_threads(threads);
       Results<T> found = expected;
-      for (Array<T>& a : found.arrays) a.random(1);
+      for (Array<T>& a : found.arrays) a.random(1, &rng);
       const Weights w(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
       ForwardCall call;
       in.common(&call);
