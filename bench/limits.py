@@ -43,6 +43,14 @@ def cache_sizes() -> list[int]:
     return [sizes[level] for level in (1, 2, 3)]
 
 
+def level() -> str:
+    """The highest level of this machine, which C++ programs are for."""
+    import fastrnn
+
+    highest: str = fastrnn.build_info()["levels_supported"][-1]
+    return highest
+
+
 def compile_program(source: Path, folder: str, *options: str) -> Path:
     """Compile a C++ file against csrc for this very machine; seconds.
 
@@ -56,6 +64,7 @@ def compile_program(source: Path, folder: str, *options: str) -> Path:
         *shlex.split(os.environ.get("CXX", "g++")),
         *("-O3", "-std=c++17", "-march=native", "-ffp-contract=off", "-fno-math-errno"),
         *("-fno-trapping-math", "-pthread", "-I", str(HERE.parent / "csrc"), "-I", str(HERE)),
+        f"-DFASTRNN_UNIT_LEVEL={level()}",
         *(str(source), *options, "-o", str(program)),
     ]
     subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -1,19 +1,6 @@
-// What the suite's C++ programs share: the level that this very compilation is for, and a clock.
+// What the suite's C++ programs share: the cells and maths of the level that FASTRNN_UNIT_LEVEL
+// names, and a clock.
 #pragma once
-
-#if defined(__AVX512F__)
-#define FASTRNN_ISA isa_avx512
-#define FASTRNN_VECTOR_BYTES 64
-#define FASTRNN_LEVEL_AVX512
-#elif defined(__AVX2__)
-#define FASTRNN_ISA isa_avx2
-#define FASTRNN_VECTOR_BYTES 32
-#define FASTRNN_LEVEL_AVX2
-#else
-#define FASTRNN_ISA isa_scalar
-#define FASTRNN_VECTOR_BYTES 16
-#define FASTRNN_LEVEL_SCALAR
-#endif
 
 #include <algorithm>
 #include <chrono>

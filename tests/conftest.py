@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -27,10 +28,24 @@ hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Runs in a shell's background ignore SIGINT, which their processes inherit; tests send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "needs_tools(name, ...): left out where one is missing")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests with tools that few machines have are left out there, which is no skip."""
+
+    def lacks_tools(item: pytest.Item) -> bool:
+        marks = item.iter_markers("needs_tools")
+        return any(shutil.which(tool) is None for mark in marks for tool in mark.args)
+
+    left_out = [item for item in items if lacks_tools(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -54,39 +54,39 @@ def native(threads: int) -> dict[str, Any]:
 def steps_ns() -> dict[str, Any]:
     """What stream.cpp measures: cell -> H -> [inside a long call, a call for one step]."""
     with tempfile.TemporaryDirectory() as folder:
-        units = kernel_units(Path(folder), fastrnn.build_info()["level"])
-        units += [*SOURCES.glob("core/*.cpp"), *SOURCES.glob("cpu/*.cpp")]
+        units = kernel_units(Path(folder))
+        units += [(path, []) for path in SOURCES.glob("core/*.cpp")]
+        units += [(p, []) for p in SOURCES.glob("cpu/*.cpp") if p.name != "kernel.cpp"]
         options = ("-I", folder, "-fopenmp")
+
+        def compile_unit(number: int) -> str:
+            path, definitions = units[number]
+            own = Path(folder) / str(number)  # kernel.cpp is there once for each cell
+            own.mkdir()
+            return str(limits.compile_program(path, str(own), *options, *definitions, "-c"))
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = pool.map(lambda u: limits.compile_program(u, folder, *options, "-c"), units)
-        program = limits.compile_program(HERE / "stream.cpp", folder, *options, *map(str, objects))
+            objects = list(pool.map(compile_unit, range(len(units))))
+        program = limits.compile_program(HERE / "stream.cpp", folder, *options, *objects)
         return limits.run_program(program)
 
 
-def kernel_units(folder: Path, level: str) -> list[Path]:
-    """Write the kernels of RTNeural's cells at one level, as CMake does for all, and their list."""
-    cmake = (SOURCES.parent / "CMakeLists.txt").read_text(encoding="utf-8")
-    (vector_bytes,) = re.findall(rf"^set\(bytes_{level} (\d+)\)$", cmake, re.M)
-    template = (SOURCES / "cpu" / "kernel.cpp.in").read_text(encoding="utf-8")
+def kernel_units(folder: Path) -> list[tuple[Path, list[str]]]:
+    """The kernels of RTNeural's cells, a file and its definitions; writes their list."""
     registry = (SOURCES / "cells" / "registry.h").read_text(encoding="utf-8")
     units, names = [], ""
     for cell, struct, header in re.findall(r"^FASTRNN_CELL\((\w+), (.+), (\S+)\)$", registry, re.M):
         if cell in RTNEURAL_US:
-            text = template
-            for name, value in {
+            defined = {
                 "CELL": cell,
-                "CELL_TYPE": struct,
-                "CELL_HEADER": header,
-                "LEVEL": level,
-                "LEVEL_UPPER": level.upper(),
-                "VECTOR_BYTES": vector_bytes,
+                "STRUCT": struct,
+                "HEADER": f'"cells/{header}"',
                 "ELEMENT": "float",
                 "MATH": "Exact",
-            }.items():
-                text = text.replace(f"@{name}@", value)
-            units.append(folder / f"kernel_{cell}.cpp")
-            units[-1].write_text(text, encoding="utf-8")
-            names += f"FASTRNN_KERNEL({level}, {cell}, float)\n"
+            }
+            definitions = [f"-DFASTRNN_UNIT_{name}={value}" for name, value in defined.items()]
+            units.append((SOURCES / "cpu" / "kernel.cpp", definitions))
+            names += f"FASTRNN_KERNEL({limits.level()}, {cell}, float)\n"
     (folder / "kernel_list.inc").write_text(names, encoding="utf-8")
     return units
 

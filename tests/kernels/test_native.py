@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from builds import LEVELS, run
+from builds import LEVELS, ROOT, run
+from cases import cells
 
 Build = Callable[..., Path]
+REFERENCE = ROOT / "tests" / "data" / "reference.txt"
 
 
 def program(build: Path, name: str) -> str:
@@ -39,6 +41,10 @@ def test_engine_at_every_level(native_build: Build) -> None:
     run([program(native_build("tests"), "test_engine"), "--calls", "60"])
 
 
+def test_stored_results_of_the_reference(native_build: Build) -> None:
+    run([program(native_build("tests"), "test_stored"), str(REFERENCE)])
+
+
 def test_team_on_a_busy_machine(native_build: Build) -> None:
     """A member is stopped at every point of a task; the others go on, and the bits stay."""
     run([program(native_build("tests"), "test_team")])
@@ -61,26 +67,40 @@ def test_team_under_thread_sanitizer(native_build: Build) -> None:
         run([*fixed, *command] if allowed else command)
 
 
+def kernel_list(build: Path) -> str:
+    return (build / "generated" / "kernel_list.inc").read_text(encoding="utf-8")
+
+
 def test_no_symbol_escapes_its_level(native_build: Build) -> None:
     """A weak or global symbol without its level's namespace could stand in for another level's."""
-    units = sorted((native_build("tests") / "CMakeFiles/fastrnn_kernels.dir/generated").glob("*.o"))
-    assert len(units) >= 10
+    build = native_build("tests")
+    kernels = re.findall(r"^FASTRNN_KERNEL\((\w+), (\w+), (\w+)\)$", kernel_list(build), re.M)
+    assert len(kernels) >= 10
     escaped = []
-    for unit in units:
-        level = re.match(r"kernel_([a-z0-9]+)_", unit.name)[1]
+    for level, cell, element in kernels:
+        name = f"{level}_{cell}_{element}"
+        unit = build / f"CMakeFiles/fastrnn_kernel_{name}.dir/csrc/cpu/kernel.cpp.o"
         listing = subprocess.run(
             ["nm", "--defined-only", unit], check=True, stdout=subprocess.PIPE, text=True
         ).stdout
         symbols = [line.split()[-2:] for line in listing.splitlines()]
         assert any(kind in "WTVDRBu" for kind, _ in symbols), unit
         escaped += [
-            f"{unit.name}: {kind} {name}"
-            for kind, name in symbols
-            if not kind.islower() and f"isa_{level}" not in name
+            f"{name}: {kind} {symbol}"
+            for kind, symbol in symbols
+            if not kind.islower() and f"isa_{level}" not in symbol
         ]
         # No static initialisers: they would run this level's code on every processor.
-        escaped += [f"{unit.name}: {name}" for _, name in symbols if "_GLOBAL__sub_I" in name]
+        escaped += [f"{name}: {symbol}" for _, symbol in symbols if "_GLOBAL__sub_I" in symbol]
     assert not escaped, "\n".join(escaped)
+
+
+def test_units_of_a_wheel(tmp_path: Path) -> None:
+    """How many kernels are compiled is what a build from source takes: seconds each. Of a cell:"""
+    preset = ["cmake", "--preset", "release", "-B", str(tmp_path)]
+    run([*preset, "-DFASTRNN_MODULE=OFF", "-DFASTRNN_CUDA=OFF"], cwd=ROOT)
+    units = {"x86_64": 6, "aarch64": 4}.get(platform.machine(), 2)
+    assert kernel_list(tmp_path).count("\n") == len(cells()) * units
 
 
 def test_modules_ask_for_no_streams(native_build: Build) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from builds import ROOT, X86, run
 
-DOCUMENT = ROOT / "docs" / "adding-a-cell.md"
+CELL = ROOT / "docs" / "adding-a-cell.md"
+LEVEL = ROOT / "docs" / "adding-a-level.md"
 PARTS = ["CMakeLists.txt", "CMakePresets.json", "pyproject.toml"]
 PARTS += ["cmake", "csrc", "docs", "python", "tests", "tools"]
 
@@ -26,16 +27,44 @@ def blocks_with_a_path(text: str) -> dict[str, str]:
     return dict(found)
 
 
-def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> None:
-    """Follow docs/adding-a-cell.md in a copy of the sources and run the tests of the new cell."""
+def copy_sources(folder: Path) -> None:
     for part in PARTS:
         source = ROOT / part
         ignore = shutil.ignore_patterns("*.so", "__pycache__")
         if source.is_dir():
-            shutil.copytree(source, tmp_path / part, ignore=ignore)
+            shutil.copytree(source, folder / part, ignore=ignore)
         else:
-            shutil.copy(source, tmp_path / part)
-    blocks = blocks_with_a_path(DOCUMENT.read_text(encoding="utf-8"))
+            shutil.copy(source, folder / part)
+
+
+def run_tests_of_copy(folder: Path, build: Path, keyword: str, *files: str) -> int:
+    """How many tests of a copy of the sources passed, with the module of its build."""
+    (module,) = build.glob("_cpu.*.so")
+    shutil.copy(module, folder / "python" / "fastrnn")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder / "python"),
+        "FASTRNN_EMULATED_BUILD": str(build),
+    }
+    environment.pop("FASTRNN_ISA", None)
+    command = [sys.executable, "-m", "pytest", "-q", "-k", keyword, "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *files],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        pytest.fail(done.stdout[-5000:], False)
+    return int(re.search(r"(\d+) passed", done.stdout)[1])
+
+
+def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> None:
+    """Follow docs/adding-a-cell.md in a copy of the sources and run the tests of the new cell."""
+    copy_sources(tmp_path)
+    blocks = blocks_with_a_path(CELL.read_text(encoding="utf-8"))
     assert list(blocks) == [
         "csrc/cells/janet.h",
         "python/fastrnn/reference/janet.py",
@@ -56,39 +85,60 @@ def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> Non
         targets=("_cpu", "test_cells", "_cuda_emulated"),
     )
     run([str(build / "tests" / "cpp" / "test_cells")])
-    (module,) = build.glob("_cpu.*.so")
-    shutil.copy(module, tmp_path / "python" / "fastrnn")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(tmp_path / "python"),
-        "FASTRNN_EMULATED_BUILD": str(build),
-    }
-    environment.pop("FASTRNN_ISA", None)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-k",
-            "janet and not wide",
-            "-p",
-            "no:cacheprovider",
-            "tests/kernels/test_kernels.py",
-            "tests/unit/test_reference.py",
-            "tests/kernels/test_bits.py",
-            "tests/emulated/test_cuda.py",
-        ],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    passed = run_tests_of_copy(
+        tmp_path,
+        build,
+        "janet and not wide",
+        "tests/kernels/test_kernels.py",
+        "tests/unit/test_reference.py",
+        "tests/kernels/test_bits.py",
+        "tests/emulated/test_cuda.py",
     )
-    if done.returncode:
-        pytest.fail(done.stdout[-5000:], False)
-    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
     assert passed >= 150, f"only {passed} tests ran for the new cell"
+
+
+EXPLAIN_LEVELS = """
+import fastrnn
+for dtype in ("float32", "float64"):
+    print(fastrnn.explain(fastrnn.LSTM(4, 6, dtype=dtype), (3, 2, 4))["level"])
+"""
+
+
+@pytest.mark.skipif(not X86, reason="the document's level is one of x86-64")
+def test_adding_a_level(tmp_path: Path, native_build: Callable[..., Path]) -> None:
+    """Follow docs/adding-a-level.md in a copy of the sources and run the new level's tests."""
+    copy_sources(tmp_path)
+    blocks = blocks_with_a_path(LEVEL.read_text(encoding="utf-8"))
+    header, table = "csrc/simd/vec_fma3.h", "csrc/simd/levels.def"
+    assert list(blocks) == [header, table]
+    (tmp_path / header).write_text(blocks[header], encoding="utf-8")
+    rows = (tmp_path / table).read_text(encoding="utf-8")
+    before, row, after = rows.partition("FASTRNN_LEVEL(avx2,")
+    (tmp_path / table).write_text(before + blocks[table] + row + after, encoding="utf-8")
+    # One cell, so that little has to be built.
+    (tmp_path / "csrc/cells/registry.h").write_text("FASTRNN_CELL(lstm, Lstm, lstm.h)\n", "utf-8")
+
+    build = native_build(
+        "release",
+        "-DFASTRNN_LEVELS=scalar;fma3",
+        "-DFASTRNN_TESTS=ON",
+        "-DFASTRNN_CUDA=OFF",
+        source=tmp_path,
+        targets=("_cpu", "test_math_fma3", "test_engine"),
+    )
+    for command in (["test_math_fma3"], ["test_engine", "--calls", "10"]):
+        run([str(build / "tests" / "cpp" / command[0]), *command[1:]])
+    keyword = "test_against_reference and lstm and fma3"
+    passed = run_tests_of_copy(tmp_path, build, keyword, "tests/kernels/test_kernels.py")
+    assert passed >= 30, f"only {passed} tests ran for the new level"
+    levels = subprocess.run(
+        [sys.executable, "-c", EXPLAIN_LEVELS],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "python"), "FASTRNN_ISA": "fma3"},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.split()
+    assert levels == ["fma3", "scalar"], "a level that serves float32 alone"
 
 
 def python_blocks(path: Path) -> list[str]:

@@ -1,11 +1,13 @@
 """The reference against differences, its own rules for lengths and resets, and torch.nn."""
 
+import runpy
 import warnings
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
+from builds import ROOT
 from fastrnn import reference
 from fastrnn.reference.cell import find, sigmoid
 
@@ -657,3 +659,17 @@ def test_wrong_shapes_are_refused_by_backward(dy_shape, dstate_shape, message):
     _, _, tape = reference.forward("gru", p.x, p.params)
     with pytest.raises(ValueError, match=r"^\[gru\] " + message):
         reference.backward("gru", p.params, tape, np.zeros(dy_shape), np.zeros(dstate_shape))
+
+
+def test_stored_results_are_those_of_the_reference():
+    """`tests/cpp/test_stored.cpp` compares with them; its inputs are exact, the results rounded."""
+    made = runpy.run_path(str(ROOT / "tests" / "data" / "reference_results.py"))
+    stored = made["FILE"].read_text(encoding="utf-8").splitlines()
+    wanted = made["text"]().splitlines()
+    for kept, new in zip(stored, wanted, strict=True):
+        (name, *values), (new_name, *new_values) = (
+            (line.partition(":")[0], *line.partition(":")[2].split()) for line in (kept, new)
+        )
+        assert name == new_name
+        a, b = (np.array(v, float) for v in (values, new_values))
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
