@@ -25,7 +25,7 @@ double tile_gflops(int rows) {
   constexpr int64_t K = 512;
   constexpr int N = kMaxVectors, kCalls = 500;
   std::vector<float> a(rows * K, 0.1f), b(K * N * L, 0.1f), init(N * L), out(rows * N * L);
-  TileArgs<float> args{};
+  TileArgs<float, float> args{};
   for (int r = 0; r < rows; ++r) {
     args.a[r] = a.data() + r * K;
     args.out[r] = out.data() + r * N * L;
@@ -34,7 +34,7 @@ double tile_gflops(int rows) {
   args.b = b.data();
   args.b_step = N * L;
   args.K = K;
-  const Tile<float> tile = Tiles<float, Left::kRows, ~0u>::get(rows, N);
+  const Tile<float, float> tile = Tiles<float, float, Left::kRows, ~0u>::get(rows, N);
   const double time = seconds([&] {
     for (int call = 0; call < kCalls; ++call) tile(args);
   });

@@ -15,7 +15,10 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-template <class Cell, class Math, class T> struct Backward : InPlace {
+// Arrays, weights, h and its gradient are of type Storage; states beside h and theirs, the
+// gradients of the gates, sums and arithmetic of Acc<Storage>.
+template <class Cell, class Math, class Storage> struct Backward : InPlace {
+  using T = Acc<Storage>;
   using V = Vec<T>;
   using Plane = Planes<Cell>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
@@ -24,8 +27,8 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   static constexpr int kRows = kMatrixRows;
   static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time
   static constexpr int kPacked = (kTogether * kRows + L - 1) / L * L;  // their planes
-  using ChainTiles = Tiles<T, Left::kRows, ~0u>;
-  using WeightTiles = Tiles<T, Left::kPacked, 0u>;
+  using ChainTiles = Tiles<T, Storage, Left::kRows, ~0u>;
+  using WeightTiles = Tiles<T, T, Left::kPacked, 0u>;
 
   const BackwardPass& pass;
   const Share& share;
@@ -40,19 +43,23 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   T* right;   // columns of x, then of h: [panel][k][vector][lane]
   int64_t most_k;  // k that right and left have room for
   // The part's own: the rows of a step ...
-  Walk<const T> dy, saved, after[S], x, mask;
-  Walk<T> dx;
-  const T** before[S];
+  Walk<const Storage> dy, saved, x, mask;
+  Walk<Storage> dx;
+  template <class U> using ConstWalk = Walk<const U>;
+  PerState<ConstWalk, Storage> after;
+  PerState<ConstRows, Storage> before;
   int64_t* going;  // [rows] rows whose chain goes on, then those where it starts
   // ... and of all steps of the chunk.
   struct Flat {
-    const T *dgates, *x, *mask, *h;
-    T* dx;
+    const T* dgates;
+    const Storage *x, *mask, *h;
+    Storage* dx;
     int64_t k;  // place among all rows of the chunk
   };
   Flat* flat;
-  T* left;   // [kTogether blocks of kRows rows of dW][k][kRows]
-  T* zeros;  // [zeros_size]
+  T* left;                               // [kTogether blocks of kRows rows of dW][k][kRows]
+  T* zeros;                              // [zeros_size]
+  PerState<Values, Storage> zero_state;  // [H]
   // Where the part is: what comes next; the chunk [chunk_begin, end), `step` the last one taken.
   enum { kBegin, kSteps, kShare, kWeights } next = kBegin;
   int64_t last, end, chunk_begin, step;
@@ -83,14 +90,18 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   static int64_t carve(Backward* self, char* base, int64_t H, int64_t B, int64_t rows,
                        int64_t chunk) {
     Carver c{base};
-    const T** dy = c.take<const T*>(rows);
-    const T** saved = c.take<const T*>(rows);
-    const T** x = c.take<const T*>(rows);
-    const T** mask = c.take<const T*>(rows);
-    T** dx = c.take<T*>(rows);
-    const T **after[S], **before[S];
-    for (int k = 0; k < S; ++k) after[k] = c.take<const T*>(rows);
-    for (int k = 0; k < S; ++k) before[k] = c.take<const T*>(rows);
+    const Storage** dy = c.take<const Storage*>(rows);
+    const Storage** saved = c.take<const Storage*>(rows);
+    const Storage** x = c.take<const Storage*>(rows);
+    const Storage** mask = c.take<const Storage*>(rows);
+    Storage** dx = c.take<Storage*>(rows);
+    PerState<ConstRows, Storage> after, before;
+    PerState<Values, Storage> zero_state;
+    each_state<S>([&](auto k) {
+      c.take_to(rows, &after.at(k));
+      c.take_to(rows, &before.at(k));
+      c.take_to(H, &zero_state.at(k));
+    });
     int64_t* going = c.take<int64_t>(rows);
     Flat* flat = c.take<Flat>(rows * chunk);
     T* left = c.take<T>(kTogether * kRows * chunk * B);
@@ -99,7 +110,8 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
       self->dy.at = dy, self->saved.at = saved, self->x.at = x, self->mask.at = mask;
       self->dx.at = dx, self->going = going, self->flat = flat;
       self->left = left, self->zeros = zeros;
-      for (int k = 0; k < S; ++k) self->after[k].at = after[k], self->before[k] = before[k];
+      self->before = before, self->zero_state = zero_state;
+      each_state<S>([&](auto k) { self->after.at(k).at = after.at(k); });
     }
     return c.used;
   }
@@ -122,10 +134,11 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
     char* own = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, own, H, B, rows, p.chunk);
     fill_n(zeros, zeros_size(H), T(0));
+    each_state<S>([&](auto k) { clear_n(zero_state.at(k), H); });
     const int64_t first = share.row_begin;
     dy = {dy.at, p.dy, first}, saved = {saved.at, p.saved, first};
     x = {x.at, p.x, first}, mask = {mask.at, p.mask, first}, dx = {dx.at, p.dx, first};
-    for (int k = 0; k < S; ++k) after[k] = {after[k].at, p.states[k], first};
+    each_state<S>([&](auto k) { after.at(k) = {after.at(k).at, p.states[k.value], first}; });
   }
 
   int64_t unit_part(int member) const {
@@ -207,26 +220,27 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   void seek(int64_t begin, int64_t end, int64_t s) {
     dy.seek(steps, begin, end, s), saved.seek(steps, begin, end, s);
     x.seek(steps, begin, end, s), mask.seek(steps, begin, end, s), dx.seek(steps, begin, end, s);
-    for (int k = 0; k < S; ++k) after[k].seek(steps, begin, end, s);
+    each_state<S>([&](auto k) { after.at(k).seek(steps, begin, end, s); });
   }
 
   // From step s + 1, where `count` rows were active, to step s; returns how many are now.
   int64_t arrive(int64_t s, int64_t count) {
     dy.back(steps, count, s + 1), saved.back(steps, count, s + 1);
     x.back(steps, count, s + 1), mask.back(steps, count, s + 1), dx.back(steps, count, s + 1);
-    for (int k = 0; k < S; ++k) after[k].back(steps, count, s + 1);
+    each_state<S>([&](auto k) { after.at(k).back(steps, count, s + 1); });
     const int64_t active = steps.grow(share.row_begin, share.row_end, count, s);
     seek(count, active, s);
-    for (int k = 0; k < S; ++k) {
-      const int64_t stride = s > pass.begin ? steps.stride(pass.states[k], s - 1) : 0;
+    each_state<S>([&](auto k) {
+      const int64_t stride = s > pass.begin ? steps.stride(pass.states[k.value], s - 1) : 0;
       for (int64_t r = 0; r < active; ++r)
-        before[k][r] = s > pass.begin ? after[k].at[r] - stride
-                                      : steps.template entering<T>(k, share.row_begin + r, zeros);
-    }
+        before.at(k)[r] = s > pass.begin
+                              ? after.at(k).at[r] - stride
+                              : steps.entering(k.value, share.row_begin + r, zero_state.at(k));
+    });
     if (steps.scan.reset)
       for (int64_t r = 0; r < active; ++r)
         if (steps.resets(share.row_begin + r, s))
-          for (int k = 0; k < S; ++k) before[k][r] = zeros;
+          each_state<S>([&](auto k) { before.at(k)[r] = zero_state.at(k); });
     return active;
   }
 
@@ -234,7 +248,7 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   void list_rows(int64_t s, int64_t active, int64_t at, int64_t k) {
     const T* row = dgates_row(s, share.row_begin);
     for (int64_t r = 0; r < active; ++r, row += width)
-      flat[at + r] = {row, x.at[r], mask.at[r], before[0][r], dx.at[r], k + share.row_begin + r};
+      flat[at + r] = {row, x.at[r], mask.at[r], before.h[r], dx.at[r], k + share.row_begin + r};
   }
 
   void take_step(int64_t s, int64_t active) {
@@ -251,7 +265,7 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
     }
     const T* source = dgates_row(s + 1, share.row_begin) + kSplitGates * H;
     T* target = dgates_row(s, share.row_begin);
-    TileArgs<T> args;
+    TileArgs<T, Storage> args;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
     for (int64_t u = unit_begin; u < unit_end;) {
@@ -278,7 +292,7 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
     int64_t units;
     int vectors, panels, chains;
 
-    Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T>* args)
+    Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T, Storage>* args)
         : panels(1), chains(of.chains) {
       units = least((u / kPanel + 1) * kPanel, end) - u;
       // Sums that are not cut have eight vectors or more; this part may hold fewer.
@@ -290,23 +304,26 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
       args->panel_step = kPanel * args->K;
       args->b = of.matrix_at(of.pass.w.w_hh, u, of.H, &args->b_step);
     }
-    Tile<T> tile(int R) const { return ChainTiles::get(R, vectors / panels, panels, chains); }
+    Tile<T, Storage> tile(int R) const {
+      return ChainTiles::get(R, vectors / panels, panels, chains);
+    }
   };
 
   // Where column n of a packed (G*H, N) matrix starts, and its step per k.
-  const T* matrix_at(const void* packed, int64_t n, int64_t N, int64_t* step) const {
+  const Storage* matrix_at(const void* packed, int64_t n, int64_t N, int64_t* step) const {
     const int64_t panel = n / kPanel * kPanel;
     *step = blocks_of(least(kPanel, N - panel), L) * L;
-    return static_cast<const T*>(packed) + panel * G * H + (n - panel);
+    return static_cast<const Storage*>(packed) + panel * G * H + (n - panel);
   }
 
   // The gradient that enters at the last step of a row (or of a piece: none).
   void begin_chain(int64_t position, bool row_ends) {
-    for (int k = 0; k < S; ++k) {
-      const T* given = row_ends ? state_at<T>(pass.dfinal, k, steps.scan.row[position]) : nullptr;
-      if (!given) given = zeros;
-      copy_n(given + unit_begin, unit_end - unit_begin, ds_row(k, position) + unit_begin);
-    }
+    each_state<S>([&](auto k) {
+      const auto* given =
+          row_ends ? steps.template state<Storage>(pass.dfinal, k, position) : nullptr;
+      if (!given) given = zero_state.at(k);
+      widen_n(given + unit_begin, unit_end - unit_begin, ds_row(k.value, position) + unit_begin);
+    });
   }
 
   // The epilogue: `units` units from u on of one row, whose dh through the gates is `chain` ...
@@ -316,45 +333,46 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
     row.saved = saved.at[r] + u;
     row.dy = dy.at[r] + u;
     row.out = target + r * width + u;
-    for (int k = 0; k < S; ++k) {
-      row.before[k] = before[k][r] + u;
-      row.after[k] = after[k].at[r] + u;
-      row.ds[k] = ds_row(k, share.row_begin + r) + u;
-    }
+    each_state<S>([&](auto k) {
+      row.before.at(k) = before.at(k)[r] + u;
+      row.after.at(k) = after.at(k).at[r] + u;
+      row.ds[k.value] = ds_row(k.value, share.row_begin + r) + u;
+    });
     int64_t i = 0;
     for (; i + L <= units; i += L)
       apply_lanes(
-          row, i, chain, [](const T* p) { return V::load(p); }, [](V v, T* p) { v.store(p); });
+          row, i, chain, [](const auto* p) { return load(p); }, [](V v, auto* p) { store(v, p); });
     if (i < units)
       apply_lanes(
-          row, i, chain, [n = units - i](const T* p) { return load_n(p, n); },
-          [n = units - i](V v, T* p) { store_n(v, p, n); });
+          row, i, chain, [n = units - i](const auto* p) { return load_part(p, n); },
+          [n = units - i](V v, auto* p) { store_part(v, p, n); });
   }
 
   struct Row {
-    const T *saved, *dy, *before[S], *after[S];
+    const Storage *saved, *dy;
+    PerState<ConstValues, Storage> before, after;
     T *ds[S], *out;
   };
 
   // ... L of them.
   template <class Load, class Store> FASTRNN_INLINE void apply_lanes(const Row& row, int64_t i,
-                                                                     const T* chain, Load load,
-                                                                     Store store) const {
+                                                                     const T* chain, Load from,
+                                                                     Store to) const {
     Pack<V, Cell::kSaved> kept;
     Pack<V, S> then, now, d;
     Pack<V, G> dgate, dr;
-    for (int k = 0; k < Cell::kSaved; ++k) kept[k] = load(row.saved + k * H + i);
-    for (int k = 0; k < S; ++k) {
-      then[k] = load(row.before[k] + i);
-      now[k] = load(row.after[k] + i);
-      d[k] = load(row.ds[k] + i);
-    }
-    d[0] = V::load(chain + i) + d[0] + load(row.dy + i);
+    for (int k = 0; k < Cell::kSaved; ++k) kept[k] = from(row.saved + k * H + i);
+    each_state<S>([&](auto k) {
+      then[k.value] = from(row.before.at(k) + i);
+      now[k.value] = from(row.after.at(k) + i);
+      d[k.value] = from(row.ds[k.value] + i);
+    });
+    d[0] = V::load(chain + i) + d[0] + from(row.dy + i);
     Cell::backward(math, kept, then, now, d, dgate, dr);
-    for (int k = 0; k < S; ++k) store(d[k], row.ds[k] + i);
+    for (int k = 0; k < S; ++k) to(d[k], row.ds[k] + i);
     for (int g = 0; g < G; ++g) {
-      store(dgate[g], row.out + Plane::of_x(g) * H + i);
-      if (Plane::is_split(g)) store(dr[g], row.out + Plane::of_r(g) * H + i);
+      to(dgate[g], row.out + Plane::of_x(g) * H + i);
+      if (Plane::is_split(g)) to(dr[g], row.out + Plane::of_r(g) * H + i);
     }
   }
 
@@ -366,7 +384,7 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
 
   void input_gradients(int64_t count) {
     if (!pass.dx.base) return;
-    TileArgs<T> args;
+    TileArgs<T, Storage> args;
     args.K = G * H;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
@@ -388,13 +406,12 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   }
 
   void put_dx(const Flat& row, int64_t n0, int64_t columns, T* values) const {
-    T* out = row.dx + n0;
+    Storage* out = row.dx + n0;
     if (row.mask)
-      for (int64_t i = 0; i < columns; ++i) values[i] *= row.mask[n0 + i];
+      for (int64_t i = 0; i < columns; ++i) values[i] *= widen(row.mask[n0 + i]);
     if (pass.accumulate_dx)
-      for (int64_t i = 0; i < columns; ++i) out[i] += values[i];
-    else
-      copy_n<T>(values, columns, out);
+      for (int64_t i = 0; i < columns; ++i) values[i] = widen(out[i]) + values[i];
+    narrow_n(values, columns, out);
   }
 
   // x and h of the part's rows to where all parts read them. A few rows at a time, so that what
@@ -409,16 +426,17 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   }
 
   void pack_right(int64_t begin, int64_t end, int64_t n, T* to, bool masked,
-                  const T* Flat::* values) const {
+                  const Storage* Flat::* values) const {
     for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
       const int64_t columns = least(kPanel, n - n0), step = blocks_of(columns, L) * L;
       for (int64_t f = begin; f < end; ++f) {
-        const T* from = flat[f].*values + n0;
+        const Storage* from = flat[f].*values + n0;
         T* out = to + n0 * most_k + flat[f].k * step;
         if (masked)
-          for (int64_t i = 0; i < columns; ++i) out[i] = from[i] * flat[f].mask[n0 + i];
+          for (int64_t i = 0; i < columns; ++i)
+            out[i] = widen(from[i]) * widen(flat[f].mask[n0 + i]);
         else
-          copy_n(from, columns, out);
+          widen_n(from, columns, out);
         fill_n(out + columns, step - columns, T(0));
       }
     }
@@ -454,9 +472,9 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
          first += kTogether) {
       const int64_t m0 = first * kRows, m1 = least(least(first + kTogether, last) * kRows, width);
       alignas(64) T sums[kPacked] = {};
-      if (!begins) with_biases(m0, m1, [&](T& bias, int64_t i) { sums[i] = bias; });
+      if (!begins) with_biases(m0, m1, [&](Storage& bias, int64_t i) { sums[i] = widen(bias); });
       pack_left(m0, m1 - m0, begin, end, active, sums);
-      with_biases(m0, m1, [&](T& bias, int64_t i) { bias = sums[i]; });
+      with_biases(m0, m1, [&](Storage& bias, int64_t i) { bias = narrow<Storage>(sums[i]); });
       for (int64_t m = m0; m < m1; m += kRows) {
         const T* a = left + (m - m0) * most_k;
         const int64_t stop = least(m + kRows, m1), split = most(m, kSplitGates * H);
@@ -473,29 +491,31 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
                    int64_t N, void* dw) const {
     if (m >= end) return;
     const int R = static_cast<int>(end - m);
-    T* rows[kRows];
-    for (int r = 0; r < R; ++r) rows[r] = static_cast<T*>(dw) + weight_row(m + r) * N;
-    TileArgs<T> args;
+    Storage* rows[kRows];
+    for (int r = 0; r < R; ++r) rows[r] = static_cast<Storage*>(dw) + weight_row(m + r) * N;
+    TileArgs<T, T> args;
     args.K = k;
     args.a[0] = a;
     alignas(64) T acc[kRows * kMaxVectors * L];
     for (int64_t n0 = 0; n0 < N; n0 += kPanel) {
       const int64_t width_n = least(kPanel, N - n0);
       const int n = static_cast<int>(blocks_of(width_n, L));
-      const bool whole = width_n == n * L;
+      const bool in_place = is_same<Storage, T> && width_n == n * L;
       args.b = columns + n0 * most_k;
       args.b_step = n * L;
       for (int r = 0; r < R; ++r) {
-        args.out[r] = whole ? rows[r] + n0 : acc + r * n * L;
+        args.out[r] = acc + r * n * L;
+        if constexpr (is_same<Storage, T>)
+          if (in_place) args.out[r] = rows[r] + n0;
         args.init[r] = begins ? zeros : args.out[r];
-        if (!whole && !begins) {
-          copy_n<T>(rows[r] + n0, width_n, args.out[r]);
+        if (!in_place && !begins) {
+          widen_n(rows[r] + n0, width_n, args.out[r]);
           fill_n(args.out[r] + width_n, n * L - width_n, T(0));
         }
       }
       WeightTiles::get(R, n)(args);
-      if (!whole)
-        for (int r = 0; r < R; ++r) copy_n<T>(args.out[r], width_n, rows[r] + n0);
+      if (!in_place)
+        for (int r = 0; r < R; ++r) narrow_n(args.out[r], width_n, rows[r] + n0);
     }
   }
 
@@ -508,8 +528,8 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
     if (!pass.db_ih) return;
     for (int64_t i = 0; m + i < end; ++i) {
       const int64_t row = weight_row(m + i);
-      if (m + i < G * H) use(static_cast<T*>(pass.db_ih)[row], i);
-      if (m + i >= kSplitGates * H) use(static_cast<T*>(pass.db_hh)[row], i);
+      if (m + i < G * H) use(static_cast<Storage*>(pass.db_ih)[row], i);
+      if (m + i >= kSplitGates * H) use(static_cast<Storage*>(pass.db_hh)[row], i);
     }
   }
 
@@ -520,11 +540,11 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
     if (!pass.dx.base || pass.accumulate_dx || share.unit_member != 0) return;
     for (int64_t p = share.row_begin; p < share.row_end; ++p)
       for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
-        fill_n(row_at<T>(pass.dx, t, steps.scan.row[p]), I, T(0));
+        clear_n(row_at<Storage>(pass.dx, t, steps.scan.row[p]), I);
   }
 
   void initial_gradients() {
-    TileArgs<T> args;
+    TileArgs<T, Storage> args;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
     const int64_t active = steps.grow(share.row_begin, share.row_end, 0, 0);
@@ -550,17 +570,17 @@ template <class Cell, class Math, class T> struct Backward : InPlace {
   }
 
   void put_initial(int64_t position, int64_t u, int64_t units, const T* chain) const {
-    const int64_t b = steps.scan.row[position];
     // A row that starts from zero does not depend on its initial state.
     const bool cut = steps.scan.length[position] > 0 && steps.resets(position, 0);
-    for (int k = 0; k < S; ++k) {
-      T* out = state_at<T>(pass.dinitial, k, b);
-      if (!out) continue;
+    each_state<S>([&](auto k) {
+      auto* out = steps.template state<Storage>(pass.dinitial, k, position);
+      if (!out) return;
+      const T* own = ds_row(k.value, position) + u;
       for (int64_t i = 0; i < units; ++i) {
-        const T own = ds_row(k, position)[u + i];
-        out[u + i] = cut ? T(0) : k == 0 ? chain[i] + own : own;
+        const T sum = k.value == 0 ? chain[i] + own[i] : own[i];
+        narrow_to(cut ? T(0) : sum, out + u + i);
       }
-    }
+    });
   }
 
   static int64_t shared(int64_t I, int64_t H, int64_t rows, int64_t chunk) {

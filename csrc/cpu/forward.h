@@ -13,9 +13,11 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-template <class Cell, class Math, class T> struct Forward : InPlace {
+// Arrays, weights and h are of type Storage; states beside h, sums and arithmetic of Acc<Storage>.
+template <class Cell, class Math, class Storage> struct Forward : InPlace {
+  using T = Acc<Storage>;
   using V = Vec<T>;
-  using P = Packing<Cell, T>;
+  using P = Packing<Cell, Storage>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates, U = P::U;
   static constexpr int kRows = rows_for(U * G);
   // Of the vectors of a gate panel, those whose chain of r starts from a bias of its own.
@@ -24,8 +26,8 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     for (int u = 0; u < U; ++u) mask |= Cell::kSplit << (u * G);
     return mask;
   }
-  using StepTiles = Tiles<T, Left::kRows, split_vectors()>;
-  using ProjectTiles = Tiles<T, Left::kRows, ~0u>;
+  using StepTiles = Tiles<Storage, Storage, Left::kRows, split_vectors()>;
+  using ProjectTiles = Tiles<Storage, Storage, Left::kRows, ~0u>;
 
   const ForwardPass& pass;
   const Share& share;
@@ -33,14 +35,15 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
   const Math math;
   const int64_t H, I, blocks, block_begin, block_end, rows, row_width;
   const int chains;
-  const T** input;  // [flat] row of x for each (step, row) of the chunk
-  int64_t* first;   // [chunk] flat index of a step's first row
-  Walk<const T> x, mask;
-  const T** prev[S];
-  Walk<T> next[S], save;
-  T* zeros;      // [H]
-  T* projected;  // [flat][part's block][gate][lane]
-  T* staged;     // [flat][I], masked input
+  const Storage** input;  // [flat] row of x for each (step, row) of the chunk
+  int64_t* first;         // [chunk] flat index of a step's first row
+  Walk<const Storage> x, mask;
+  PerState<ConstRows, Storage> prev;
+  PerState<Walk, Storage> next;
+  Walk<Storage> save;
+  PerState<Values, Storage> zeros;  // [H]
+  T* projected;                     // [flat][part's block][gate][lane]
+  Storage* staged;                  // [flat][I], masked input
   // Where the part is: the pass ends at `last`, the chunk at `end`.
   int64_t last, end, step, active;
   int64_t chunk_begin;
@@ -50,23 +53,27 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
                        bool masked) {
     Carver c{base};
     const int64_t flat = rows * chunk;
-    const T** input = c.take<const T*>(flat);
+    const Storage** input = c.take<const Storage*>(flat);
     int64_t* first = c.take<int64_t>(chunk);
-    const T** x = c.take<const T*>(rows);
-    const T** mask = c.take<const T*>(rows);
-    T** save = c.take<T*>(rows);
-    const T** prev[S];
-    T** next[S];
-    for (int k = 0; k < S; ++k) prev[k] = c.take<const T*>(rows);
-    for (int k = 0; k < S; ++k) next[k] = c.take<T*>(rows);
-    T* zeros = c.take<T>(H);
+    const Storage** x = c.take<const Storage*>(rows);
+    const Storage** mask = c.take<const Storage*>(rows);
+    Storage** save = c.take<Storage*>(rows);
+    PerState<ConstRows, Storage> prev;
+    PerState<OutRows, Storage> next;
+    PerState<Values, Storage> zeros;
+    each_state<S>([&](auto k) {
+      c.take_to(rows, &prev.at(k));
+      c.take_to(rows, &next.at(k));
+      c.take_to(H, &zeros.at(k));
+    });
     T* projected = c.take<T>(flat * blocks_of(H, L) * G * L);
-    T* staged = c.take<T>(masked ? flat * I : 0);
+    Storage* staged = c.take<Storage>(masked ? flat * I : 0);
     if (self) {
       self->input = input, self->first = first;
       self->x.at = x, self->mask.at = mask, self->save.at = save;
-      for (int k = 0; k < S; ++k) self->prev[k] = prev[k], self->next[k].at = next[k];
-      self->zeros = zeros, self->projected = projected, self->staged = staged;
+      self->prev = prev, self->zeros = zeros;
+      each_state<S>([&](auto k) { self->next.at(k).at = next.at(k); });
+      self->projected = projected, self->staged = staged;
     }
     return c.used;
   }
@@ -87,7 +94,7 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, base, I, H, rows, p.chunk, p.mask.base != nullptr);
     if (has_helpers(s)) projected -= s.unit_member * p.scratch_stride / int64_t{sizeof(T)};
-    fill_n(zeros, H, T(0));
+    each_state<S>([&](auto k) { clear_n(zeros.at(k), H); });
   }
 
   // Parts that share rows own whole panels.
@@ -138,20 +145,20 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     if (pass.states[0].slot) return;
     for (int64_t p = share.row_begin; p < share.row_end; ++p)
       for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
-        fill_n(row_at<T>(pass.states[0], t, steps.scan.row[p]), H, T(0));
+        clear_n(row_at<Storage>(pass.states[0], t, steps.scan.row[p]), H);
   }
 
   void finish_empty_rows() {
     for (int64_t p = share.row_end - 1; p >= share.row_begin && steps.scan.length[p] == 0; --p)
-      for (int k = 0; k < S; ++k) {
-        const T* given = state_at<T>(pass.initial, k, steps.scan.row[p]);
-        finish(k, given ? given : zeros, p);
-      }
+      each_state<S>([&](auto k) {
+        const auto* given = steps.template state<Storage>(pass.initial, k, p);
+        finish(k, given ? given : zeros.at(k), p);
+      });
   }
 
   // The part's units of a final state.
-  void finish(int k, const T* from, int64_t position) const {
-    T* to = state_at<T>(pass.final, k, steps.scan.row[position]);
+  template <class K, class U> void finish(K k, const U* from, int64_t position) const {
+    U* to = steps.template state<Storage>(pass.final, k, position);
     if (!to) return;
     const int64_t u = block_begin * L;
     copy_n(from + u, least(block_end * L, H) - u, to + u);
@@ -162,20 +169,21 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     const int64_t s = pass.begin, p = share.row_begin;
     x = {x.at, pass.x, p}, mask = {mask.at, pass.mask, p}, save = {save.at, pass.saved, p};
     x.seek(steps, 0, active, s), mask.seek(steps, 0, active, s), save.seek(steps, 0, active, s);
-    for (int k = 0; k < S; ++k) {
-      next[k] = {next[k].at, pass.states[k], p};
-      next[k].seek(steps, 0, active, s);
-      for (int64_t r = 0; r < active; ++r) prev[k][r] = steps.template entering<T>(k, p + r, zeros);
-    }
+    each_state<S>([&](auto k) {
+      next.at(k) = {next.at(k).at, pass.states[k.value], p};
+      next.at(k).seek(steps, 0, active, s);
+      for (int64_t r = 0; r < active; ++r)
+        prev.at(k)[r] = steps.entering(k.value, p + r, zeros.at(k));
+    });
     restart(s, active);
   }
 
   // From step s - 1 to step s.
   void go_on(int64_t s, int64_t active) {
-    for (int k = 0; k < S; ++k) {
-      copy_n<const T*>(next[k].at, active, prev[k]);
-      next[k].forth(steps, active, s - 1);
-    }
+    each_state<S>([&](auto k) {
+      for (int64_t r = 0; r < active; ++r) prev.at(k)[r] = next.at(k).at[r];
+      next.at(k).forth(steps, active, s - 1);
+    });
     save.forth(steps, active, s - 1);
     restart(s, active);
   }
@@ -184,7 +192,7 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     if (!steps.scan.reset) return;
     for (int64_t r = 0; r < active; ++r)
       if (steps.resets(share.row_begin + r, s))
-        for (int k = 0; k < S; ++k) prev[k][r] = zeros;
+        each_state<S>([&](auto k) { prev.at(k)[r] = zeros.at(k); });
   }
 
   // The gates of the chunk, as far as they follow from x.
@@ -204,13 +212,13 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     const int64_t first_row = by_rows ? part(flat, share.unit_member, share.unit_members) : 0;
     const int64_t last_row = by_rows ? part(flat, share.unit_member + 1, share.unit_members) : flat;
     const int64_t from = by_rows ? 0 : block_begin, to = by_rows ? blocks : block_end;
-    TileArgs<T> args;
+    TileArgs<Storage, Storage> args;
     args.K = I;
     args.panel_step = I * G * U * L;
     for (int64_t block = from; block < to;) {
       const int panels = panels_at(block, to, flat == 1);
       const int64_t width = least(panels * U, to - block), n = width * G;
-      args.b = static_cast<const T*>(pass.w.w_ih) + block * G * L * I;
+      args.b = static_cast<const Storage*>(pass.w.w_ih) + block * G * L * I;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_x) + block * G * L;
       T* out = projected + (block - from) * G * L;
@@ -233,14 +241,15 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
 
   void stage(int64_t flat, int64_t active) {
     for (int64_t r = 0; r < active; ++r, ++flat) {
-      T* out = staged + flat * I;
-      for (int64_t i = 0; i < I; ++i) out[i] = x.at[r][i] * mask.at[r][i];
+      Storage* out = staged + flat * I;
+      for (int64_t i = 0; i < I; ++i)
+        out[i] = narrow<Storage>(widen(x.at[r][i]) * widen(mask.at[r][i]));
       input[flat] = out;
     }
   }
 
   void take_step(int64_t s, int64_t active, const T* gates) {
-    TileArgs<T> args;
+    TileArgs<Storage, Storage> args;
     args.K = H;
     args.chains = chains;
     args.panel_step = H * G * U * L;
@@ -248,14 +257,14 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
     for (int64_t block = block_begin; block < block_end;) {
       const int panels = panels_at(block, block_end, active == 1 && chains == 1);
       const int64_t width = least(panels * U, block_end - block), n = width * G;
-      args.b = static_cast<const T*>(pass.w.w_hh) + block * G * L * H;
+      args.b = static_cast<const Storage*>(pass.w.w_hh) + block * G * L * H;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_r) + block * G * L;
       const T* projection = gates + (block - block_begin) * G * L;
       for (int64_t done = 0; done < active;) {
         const int R = next_rows(active - done, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = prev[0][done + r];
+          args.a[r] = prev.h[done + r];
           args.init[r] = projection + (done + r) * row_width;
           args.out[r] = acc + r * n * L;
         }
@@ -267,32 +276,32 @@ template <class Cell, class Math, class T> struct Forward : InPlace {
       block += width;
     }
     for (int64_t r = active - 1; r >= 0 && steps.scan.length[share.row_begin + r] == s + 1; --r)
-      for (int k = 0; k < S; ++k) finish(k, next[k].at[r], share.row_begin + r);
+      each_state<S>([&](auto k) { finish(k, next.at(k).at[r], share.row_begin + r); });
   }
 
   // The epilogue: L units of one row. x: projection, r: the chains that h continued.
   FASTRNN_INLINE void apply_cell(int64_t row, int64_t u, const T* x, const T* r) const {
     if (H - u >= L)
       apply_lanes(
-          row, u, x, r, [](const T* p) { return V::load(p); }, [](V v, T* p) { v.store(p); });
+          row, u, x, r, [](const auto* p) { return load(p); }, [](V v, auto* p) { store(v, p); });
     else
       apply_lanes(
-          row, u, x, r, [n = H - u](const T* p) { return load_n(p, n); },
-          [n = H - u](V v, T* p) { store_n(v, p, n); });
+          row, u, x, r, [n = H - u](const auto* p) { return load_part(p, n); },
+          [n = H - u](V v, auto* p) { store_part(v, p, n); });
   }
 
   template <class Load, class Store> FASTRNN_INLINE void apply_lanes(int64_t row, int64_t u,
                                                                      const T* x, const T* r,
-                                                                     Load load, Store store) const {
+                                                                     Load from, Store to) const {
     Pack<V, G> xs, rs;
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;
     load_gates<Cell>(x, r, &xs, &rs);
-    for (int k = 0; k < S; ++k) states[k] = load(prev[k][row] + u);
+    each_state<S>([&](auto k) { states[k.value] = from(prev.at(k)[row] + u); });
     Cell::forward(math, xs, rs, states, saved);
-    for (int k = 0; k < S; ++k) store(states[k], next[k].at[row] + u);
+    each_state<S>([&](auto k) { to(states[k.value], next.at(k).at[row] + u); });
     if (save.at[row])
-      for (int k = 0; k < Cell::kSaved; ++k) store(saved[k], save.at[row] + k * H + u);
+      for (int k = 0; k < Cell::kSaved; ++k) to(saved[k], save.at[row] + k * H + u);
   }
 
   static int64_t scratch(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked) {

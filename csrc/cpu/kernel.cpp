@@ -36,6 +36,7 @@ const KernelEntry FASTRNN_UNIT_NAME = {
     FASTRNN_TEXT(FASTRNN_UNIT_CELL),
     FASTRNN_TEXT(FASTRNN_UNIT_LEVEL),
     sizeof(Element),
+    sizeof(Acc<Element>),
     TheCell::kGates,
     TheCell::kStates,
     TheCell::kSaved,

@@ -119,7 +119,8 @@ struct StepPass {
 struct KernelEntry {
   const char* cell;
   const char* level;
-  int element_bytes;  // 4: float, 8: double
+  int element_bytes;      // 4: float, 8: double
+  int accumulator_bytes;  // of the type of sums, and of packed biases
   int gates, states, saved;
   int lanes;        // elements of a vector
   int panel_units;  // units of a gate panel

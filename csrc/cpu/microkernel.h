@@ -13,7 +13,7 @@
 // is cut into `chains` pieces of k that are added in order; see chains_for().
 #pragma once
 
-#include "../simd/vec.h"
+#include "../simd/storage.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -38,20 +38,23 @@ constexpr int chains_for(int64_t vectors) {
 // How a tile finds a[r][k]: through one pointer a row, or packed as [k][kMatrixRows].
 enum class Left { kRows, kPacked };
 
-template <class T> struct TileArgs {
-  const T* a[kMaxRows];     // kPacked: a[0] only
+// A and B: the storage types of a and b; the accumulators are those of A.
+template <class A, class B> struct TileArgs {
+  using T = Acc<A>;
+  const A* a[kMaxRows];     // kPacked: a[0] only
   const T* init[kMaxRows];  // N vectors each
   T* out[kMaxRows];         // N vectors each
   const T* shared_init;     // N vectors for all rows: the source of the vectors in mask Shared
-  const T* b;
+  const B* b;
   int64_t b_step;  // elements from one k to the next
   int64_t K;
   int64_t panel_step = 0;  // from a panel to the next, where a tile takes two
   int chains = 1;          // pieces of each sum; see above
 };
 
-template <class T, int R, int N, Left kLeft, unsigned Shared>
-__attribute__((noinline)) void tile(const TileArgs<T>& args) {
+template <class A, class B, int R, int N, Left kLeft, unsigned Shared>
+__attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
+  using T = Acc<A>;
   using V = Vec<T>;
   constexpr int L = V::kLanes;
   constexpr int64_t a_step = kLeft == Left::kRows ? 1 : kMatrixRows;
@@ -59,10 +62,10 @@ __attribute__((noinline)) void tile(const TileArgs<T>& args) {
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
       V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + v * L);
 
-  const T* a[R];
+  const A* a[R];
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) a[r] =
       kLeft == Left::kRows ? args.a[r] : args.a[0] + r;
-  const T* b = args.b;
+  const B* b = args.b;
   const int64_t b_step = args.b_step;
   int64_t k = 0;
   for (int chain = 0;; ++chain) {
@@ -71,16 +74,16 @@ __attribute__((noinline)) void tile(const TileArgs<T>& args) {
       // The smaller side is held, the larger one streams through one register.
       if constexpr (N <= R) {
         V w[N];
-        FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = V::load(b + v * L);
+        FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = load(b + v * L);
         FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
-          const V x(a[r][k * a_step]);
+          const V x(widen(a[r][k * a_step]));
           FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
         }
       } else {
         V x[R];
-        FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = V(a[r][k * a_step]);
+        FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = V(widen(a[r][k * a_step]));
         FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
-          const V w = V::load(b + v * L);
+          const V w = load(b + v * L);
           FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
         }
       }
@@ -97,8 +100,9 @@ __attribute__((noinline)) void tile(const TileArgs<T>& args) {
 }
 
 // One row: P panels of N vectors, all pieces of the sums at once.
-template <class T, int N, int P, int kChains, unsigned Shared>
-__attribute__((noinline)) void row_tile(const TileArgs<T>& args) {
+template <class A, class B, int N, int P, int kChains, unsigned Shared>
+__attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
+  using T = Acc<A>;
   using V = Vec<T>;
   constexpr int L = V::kLanes;
   V acc[kChains][P * N];
@@ -106,21 +110,21 @@ __attribute__((noinline)) void row_tile(const TileArgs<T>& args) {
     acc[0][v] = V::load(((Shared >> v % N) & 1 ? args.shared_init : args.init[0]) + v * L);
     FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) acc[c][v] = V(T(0));
   }
-  const T* a = args.a[0];
+  const A* a = args.a[0];
   const int64_t b_step = args.b_step, panel_step = args.panel_step;
   const int64_t piece = args.K / kChains;
   for (int64_t k = 0; k < piece; ++k) FASTRNN_UNROLL for (int c = 0; c < kChains; ++c) {
-      const V x(a[c * piece + k]);
-      const T* b = args.b + (c * piece + k) * b_step;
+      const V x(widen(a[c * piece + k]));
+      const B* b = args.b + (c * piece + k) * b_step;
       FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
-          acc[c][p * N + v] = fma(x, V::load(b + p * panel_step + v * L), acc[c][p * N + v]);
+          acc[c][p * N + v] = fma(x, load(b + p * panel_step + v * L), acc[c][p * N + v]);
     }
   for (int64_t k = kChains * piece; k < args.K; ++k) {
-    const V x(a[k]);
-    const T* b = args.b + k * b_step;
+    const V x(widen(a[k]));
+    const B* b = args.b + k * b_step;
     FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
       V& last = acc[kChains - 1][p * N + v];
-      last = fma(x, V::load(b + p * panel_step + v * L), last);
+      last = fma(x, load(b + p * panel_step + v * L), last);
     }
   }
   FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) FASTRNN_UNROLL for (int v = 0; v < P * N; ++v)
@@ -128,11 +132,11 @@ __attribute__((noinline)) void row_tile(const TileArgs<T>& args) {
   FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) acc[0][v].store(args.out[0] + v * L);
 }
 
-template <class T> using Tile = void (*)(const TileArgs<T>&);
+template <class A, class B> using Tile = void (*)(const TileArgs<A, B>&);
 
 // The tile for R rows and N vectors; for one row, of so many panels and chains.
-template <class T, Left kLeft, unsigned Shared> struct Tiles {
-  static Tile<T> get(int R, int N, int panels = 1, int chains = 1) {
+template <class A, class B, Left kLeft, unsigned Shared> struct Tiles {
+  static Tile<A, B> get(int R, int N, int panels = 1, int chains = 1) {
     switch (N) {
       case 1: return with_vectors<1>(R, panels, chains);
       case 2: return with_vectors<2>(R, panels, chains);
@@ -140,22 +144,22 @@ template <class T, Left kLeft, unsigned Shared> struct Tiles {
       default: return with_vectors<4>(R, panels, chains);
     }
   }
-  template <int N> static Tile<T> with_vectors(int R, int panels, int chains) {
-    static constexpr Tile<T> table[] = {
-        tile<T, min_of(1, rows_for(N)), N, kLeft, Shared>,
-        tile<T, min_of(2, rows_for(N)), N, kLeft, Shared>,
-        tile<T, min_of(3, rows_for(N)), N, kLeft, Shared>,
-        tile<T, min_of(4, rows_for(N)), N, kLeft, Shared>,
-        tile<T, min_of(5, rows_for(N)), N, kLeft, Shared>,
-        tile<T, min_of(6, rows_for(N)), N, kLeft, Shared>,
-        tile<T, min_of(7, rows_for(N)), N, kLeft, Shared>,
-        tile<T, min_of(8, rows_for(N)), N, kLeft, Shared>,
+  template <int N> static Tile<A, B> with_vectors(int R, int panels, int chains) {
+    static constexpr Tile<A, B> table[] = {
+        tile<A, B, min_of(1, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min_of(2, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min_of(3, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min_of(4, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min_of(5, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min_of(6, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min_of(7, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min_of(8, rows_for(N)), N, kLeft, Shared>,
     };
     if (kLeft == Left::kPacked || R > 1) return table[R - 1];
-    if (panels == 2) return row_tile<T, N, 2, 1, Shared>;
-    return chains == 4   ? row_tile<T, N, 1, 4, Shared>
-           : chains == 2 ? row_tile<T, N, 1, 2, Shared>
-                         : row_tile<T, N, 1, 1, Shared>;
+    if (panels == 2) return row_tile<A, B, N, 2, 1, Shared>;
+    return chains == 4   ? row_tile<A, B, N, 1, 4, Shared>
+           : chains == 2 ? row_tile<A, B, N, 1, 2, Shared>
+                         : row_tile<A, B, N, 1, 1, Shared>;
   }
 };
 

@@ -57,7 +57,9 @@ template <class Cell, class T, class V> FASTRNN_INLINE void load_gates(const T* 
   }
 }
 
-template <class Cell, class T> struct Packing {
+// Weights are packed as they are stored; S is their type.
+template <class Cell, class S> struct Packing {
+  using T = Acc<S>;
   static constexpr int L = Vec<T>::kLanes;
   static constexpr int G = Cell::kGates;
   // Unit blocks of a gate panel: as many as fill the tile's four vectors.
@@ -71,12 +73,12 @@ template <class Cell, class T> struct Packing {
   // Members pack panels of their own.
   static void pack_gates(const void* w_, int64_t row, int64_t col, int64_t H, int64_t K, int member,
                          int members, void* out_) {
-    const T* w = static_cast<const T*>(w_);
+    const S* w = static_cast<const S*>(w_);
     const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, U);
     for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
          ++panel) {
       const int64_t first = panel * U, width = least(U, blocks - first), step = width * G * L;
-      T* out = static_cast<T*>(out_) + first * G * L * K;
+      S* out = static_cast<S*>(out_) + first * G * L * K;
       for (int64_t u = 0; u < width; ++u)
         for (int64_t g = 0; g < G; ++g)
           pack_block(w + (g * H + (first + u) * L) * row, row, col, least(L, H - (first + u) * L),
@@ -85,42 +87,39 @@ template <class Cell, class T> struct Packing {
   }
 
   // A block of `units` rows of w becomes one vector per k.
-  static void pack_block(const T* w, int64_t row, int64_t col, int64_t units, int64_t K, T* out,
+  static void pack_block(const S* w, int64_t row, int64_t col, int64_t units, int64_t K, S* out,
                          int64_t step) {
     if (col == 1)
       for (int64_t k = pack_strips(w, row, units, K, out, step); k < K; k += L)
         pack_square(w + k, row, units, least(L, K - k), out + k * step, step);
     else if (row == 1)
-      for (int64_t k = 0; k < K; ++k) load_some(w + k * col, units).store(out + k * step);
+      for (int64_t k = 0; k < K; ++k) store(load_some(w + k * col, units), out + k * step);
     else
       for (int64_t k = 0; k < K; ++k)
         for (int64_t lane = 0; lane < L; ++lane)
-          out[k * step + lane] = lane < units ? w[lane * row + k * col] : T(0);
+          out[k * step + lane] = lane < units ? w[lane * row + k * col] : narrow<S>(T(0));
   }
 
   // As far as whole strips go; how far that is.
-  static int64_t pack_strips(const T* w, int64_t row, int64_t units, int64_t K, T* out,
+  static int64_t pack_strips(const S* w, int64_t row, int64_t units, int64_t K, S* out,
                              int64_t step) {
     int64_t k = 0;
     for (; units == L && k + kStrip<T> <= K; k += kStrip<T>) {
       Vec<T> v[kStrip<T>];
-      load_strip(w + k, row, v);
-      FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i) v[i].store(out + (k + i) * step);
+      Stored<S>::strip(w + k, row, v);
+      FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i) store(v[i], out + (k + i) * step);
     }
     return k;
   }
 
   // What strips leave: at an edge, of rows or of k.
-  static void pack_square(const T* w, int64_t row, int64_t units, int64_t n, T* out, int64_t step) {
+  template <class Out> static void pack_square(const S* w, int64_t row, int64_t units, int64_t n,
+                                               Out* out, int64_t step) {
     Vec<T> v[L];
     for (int64_t lane = 0; lane < L; ++lane)
       v[lane] = lane < units ? load_some(w + lane * row, n) : Vec<T>(T(0));
     transpose(v);
-    for (int64_t k = 0; k < n; ++k) v[k].store(out + k * step);
-  }
-
-  static FASTRNN_INLINE Vec<T> load_some(const T* p, int64_t n) {
-    return n == L ? Vec<T>::load(p) : load_n(p, n);
+    for (int64_t k = 0; k < n; ++k) store(v[k], out + k * step);
   }
 
   // Members pack rows of their own.
@@ -129,15 +128,15 @@ template <class Cell, class T> struct Packing {
     const int first = recurrent ? Planes<Cell>::kSplitGates : 0;
     for (int64_t k = part(G * H, member, members); k < part(G * H, member + 1, members); ++k) {
       const int gate = Planes<Cell>::gate_of(first + static_cast<int>(k / H));
-      const T* from = static_cast<const T*>(w_) + (gate * H + k % H) * row;
+      const S* from = static_cast<const S*>(w_) + (gate * H + k % H) * row;
       for (int64_t n0 = 0; n0 < N; n0 += kMaxVectors * L) {
         const int64_t width = least(kMaxVectors * L, N - n0), step = blocks_of(width, L) * L;
-        T* out = static_cast<T*>(out_) + n0 * G * H + k * step;
+        S* out = static_cast<S*>(out_) + n0 * G * H + k * step;
         if (col == 1)
           for (int64_t n = 0; n < width; ++n) out[n] = from[n0 + n];
         else
           for (int64_t n = 0; n < width; ++n) out[n] = from[(n0 + n) * col];
-        for (int64_t n = width; n < step; ++n) out[n] = T(0);
+        for (int64_t n = width; n < step; ++n) out[n] = narrow<S>(T(0));
       }
     }
   }
@@ -148,24 +147,24 @@ template <class Cell, class T> struct Packing {
     T* bias_r = static_cast<T*>(bias_r_);
     for (int64_t block = 0; block < blocks_of(H, L); ++block)
       for (int g = 0; g < G; ++g, bias_x += L, bias_r += L)
-        pack_bias_of(static_cast<const T*>(b_ih_), ih, static_cast<const T*>(b_hh_), hh, H, block,
+        pack_bias_of(static_cast<const S*>(b_ih_), ih, static_cast<const S*>(b_hh_), hh, H, block,
                      g, bias_x, bias_r);
   }
 
   // What the chains of a block of units start from, in one gate.
-  static void pack_bias_of(const T* b_ih, int64_t ih, const T* b_hh, int64_t hh, int64_t H,
+  static void pack_bias_of(const S* b_ih, int64_t ih, const S* b_hh, int64_t hh, int64_t H,
                            int64_t block, int g, T* bias_x, T* bias_r) {
     const int64_t first = g * H + block * L, units = least(L, H - block * L);
     const Vec<T> x = bias_of(b_ih, ih, first, units), r = bias_of(b_hh, hh, first, units);
     (Planes<Cell>::is_split(g) ? x : x + r).store(bias_x);
     (Planes<Cell>::is_split(g) ? r : Vec<T>(T(0))).store(bias_r);
   }
-  static Vec<T> bias_of(const T* b, int64_t stride, int64_t first, int64_t units) {
+  static Vec<T> bias_of(const S* b, int64_t stride, int64_t first, int64_t units) {
     if (!b) return Vec<T>(T(0));
     if (stride == 1) return load_some(b + first, units);
     T lanes[L];
     for (int64_t lane = 0; lane < L; ++lane)
-      lanes[lane] = lane < units ? b[(first + lane) * stride] : T(0);
+      lanes[lane] = lane < units ? widen(b[(first + lane) * stride]) : T(0);
     return Vec<T>::load(lanes);
   }
 };

@@ -25,6 +25,16 @@ template <class T> FASTRNN_INLINE void fill_n(T* to, int64_t n, T value) {
   for (int64_t i = 0; i < n; ++i) to[i] = value;
 }
 
+// The addresses of rows, to be read or written; and the values of one.
+template <class T> using ConstRows = const T**;
+template <class T> using OutRows = T**;
+template <class T> using Values = T*;
+template <class T> using ConstValues = const T*;
+
+template <class S> FASTRNN_INLINE void clear_n(S* to, int64_t n) {
+  fill_n(to, n, narrow<S>(Acc<S>(0)));
+}
+
 // Where the part of n things begins that one of those who take the steps has.
 FASTRNN_INLINE int64_t step_part(int64_t n, const Share& share, int member) {
   return part(n, member < share.steppers ? member : share.steppers, share.steppers);
@@ -55,6 +65,7 @@ struct Carver {
     used += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
     return p;
   }
+  template <class T> void take_to(int64_t count, T** at) { *at = take<T>(count); }
 };
 
 template <class Pass> struct Steps {
@@ -77,6 +88,12 @@ template <class Pass> struct Steps {
   template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {
     const int64_t place = q.slot ? (s - q.from) / q.slot : time(position, s);
     return row_at<T>(q, place, scan.row[position]);
+  }
+  // State k in an array of states, null where there is none.
+  template <class Storage, int k>
+  FASTRNN_INLINE StateType<Storage, k>* state(const States& states, Index<k>,
+                                              int64_t position) const {
+    return state_at<StateType<Storage, k>>(states, k, scan.row[position]);
   }
   // State k as it enters the window; `zeros` where there is none.
   template <class T>

@@ -11,9 +11,10 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class Cell, class Math, class T> struct Step {
+template <class Cell, class Math, class Storage> struct Step {
+  using T = Acc<Storage>;
   using V = Vec<T>;
-  using P = Packing<Cell, T>;
+  using P = Packing<Cell, Storage>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
   // As many chains side by side as a panel is wide.
   static constexpr int kVectors = P::U * G;
@@ -25,14 +26,19 @@ template <class Cell, class Math, class T> struct Step {
   const Math math;
   const int64_t H;
   const int rows, chains;
-  const T *inputs[kStepRows], *prev[S][kStepRows];
+  template <class U> struct StepRows {
+    const U* at[kStepRows];
+  };
+  StepRows<Storage> inputs;
+  PerState<StepRows, Storage> prev;
 
   explicit Step(const StepPass& p)
       : pass(p), math(), H(p.H), rows(p.rows), chains(chains_for(blocks_of(p.H, L) * G)) {
     for (int r = 0; r < rows; ++r) {
-      inputs[r] = static_cast<const T*>(p.x) + r * p.x_stride;
-      for (int k = 0; k < S; ++k)
-        prev[k][r] = static_cast<const T*>(p.initial[k]) + r * p.initial_stride[k];
+      inputs.at[r] = static_cast<const Storage*>(p.x) + r * p.x_stride;
+      each_state<S>([&](auto k) {
+        set_row(p.initial[k.value], r * p.initial_stride[k.value], &prev.at(k).at[r]);
+      });
     }
   }
 
@@ -48,7 +54,7 @@ template <class Cell, class Math, class T> struct Step {
   void take(int64_t begin, int64_t end) const {
     Sums from_x, sums, piece;
     start(begin, end, &from_x, &sums);
-    multiply(pass.w_ih, pass.ih_row, inputs, 0, pass.I, begin, end, &from_x);
+    multiply(pass.w_ih, pass.ih_row, inputs.at, 0, pass.I, begin, end, &from_x);
     const int vectors = static_cast<int>(end - begin) * G;
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v)
@@ -57,7 +63,7 @@ template <class Cell, class Math, class T> struct Step {
     for (int chain = 0; chain < chains; ++chain) {
       Sums& of_piece = chain == 0 ? sums : piece;
       if (chain > 0) clear(vectors, &piece);
-      multiply(pass.w_hh, pass.hh_row, prev[0], chain * each,
+      multiply(pass.w_hh, pass.hh_row, prev.h.at, chain * each,
                chain + 1 == chains ? H : (chain + 1) * each, begin, end, &of_piece);
       if (chain > 0) add(vectors, piece, &sums);
     }
@@ -72,8 +78,8 @@ template <class Cell, class Math, class T> struct Step {
     for (int64_t block = begin; block < end; ++block)
       for (int g = 0; g < G; ++g) {
         const int64_t v = (block - begin) * G + g;
-        P::pack_bias_of(static_cast<const T*>(pass.b_ih), pass.b_ih_stride,
-                        static_cast<const T*>(pass.b_hh), pass.b_hh_stride, H, block, g,
+        P::pack_bias_of(static_cast<const Storage*>(pass.b_ih), pass.b_ih_stride,
+                        static_cast<const Storage*>(pass.b_hh), pass.b_hh_stride, H, block, g,
                         from_x->at[0][v], from_r->at[0][v]);
         for (int r = 1; r < rows; ++r) {
           copy_n(from_x->at[0][v], L, from_x->at[r][v]);
@@ -93,18 +99,18 @@ template <class Cell, class Math, class T> struct Step {
   }
 
   // Goes on with the chains of blocks [begin, end) over k of [from, to).
-  void multiply(const void* w, int64_t row, const T* const* rows_of, int64_t from, int64_t to,
+  void multiply(const void* w, int64_t row, const Storage* const* rows_of, int64_t from, int64_t to,
                 int64_t begin, int64_t end, Sums* sums) const {
-    const T* a[kStepRows];
+    const Storage* a[kStepRows];
     for (int r = 0; r < rows; ++r) a[r] = rows_of[r] + from;
     const auto at = [&](int64_t v) {
-      return static_cast<const T*>(w) + (v % G * H + (begin + v / G) * L) * row + from;
+      return static_cast<const Storage*>(w) + (v % G * H + (begin + v / G) * L) * row + from;
     };
     const int64_t whole = (least(end, H / L) - begin) * G;  // vectors that have L units
     const int64_t n = to - from, strips = n / kStrip<T> * kStrip<T>;
     for (int64_t v = 0; v < whole;) {
       const bool pair = rows == 1 && v + 2 <= whole;
-      const T* const both[] = {at(v), at(v + pair)};
+      const Storage* const both[] = {at(v), at(v + pair)};
       (pair ? add_strips<1, 2> : kAddStrips[rows - 1])(both, row, a, strips, sums->at[0][v]);
       v += 1 + pair;
     }
@@ -116,9 +122,9 @@ template <class Cell, class Math, class T> struct Step {
 
   // R rows of C vectors; `sums` of the first.
   template <int R, int C>
-  __attribute__((noinline)) static void add_strips(const T* const* w_, int64_t row,
-                                                   const T* const* a_, int64_t n, T* sums) {
-    const T *w[C], *a[R];
+  __attribute__((noinline)) static void add_strips(const Storage* const* w_, int64_t row,
+                                                   const Storage* const* a_, int64_t n, T* sums) {
+    const Storage *w[C], *a[R];
     V acc[R][C];
     FASTRNN_UNROLL for (int c = 0; c < C; ++c) w[c] = w_[c];
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
@@ -128,17 +134,17 @@ template <class Cell, class Math, class T> struct Step {
     for (int64_t k = 0; k < n; k += kStrip<T>) FASTRNN_UNROLL for (int c = 0; c < C; ++c) {
         V columns[kStrip<T>];
         if (k % kLine == 0) bring(w[c] + k + kLine, row);
-        load_strip(w[c] + k, row, columns);
+        Stored<Storage>::strip(w[c] + k, row, columns);
         FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i)
             FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][c] =
-                fma(V(a[r][k + i]), columns[i], acc[r][c]);
+                fma(V(widen(a[r][k + i])), columns[i], acc[r][c]);
       }
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c]
         .store(sums + (r * kVectors + c) * L);
   }
   // The rows' next cache lines: more rows than a processor sees coming by itself.
-  static constexpr int64_t kLine = 64 / sizeof(T);
-  static FASTRNN_INLINE void bring(const T* w, int64_t row) {
+  static constexpr int64_t kLine = 64 / sizeof(Storage);
+  static FASTRNN_INLINE void bring(const Storage* w, int64_t row) {
     for (int lane = 0; lane < L; ++lane) __builtin_prefetch(w + lane * row);
   }
   static constexpr decltype(&add_strips<1, 1>) kAddStrips[kStepRows] = {
@@ -146,13 +152,14 @@ template <class Cell, class Math, class T> struct Step {
       add_strips<5, 1>, add_strips<6, 1>, add_strips<7, 1>, add_strips<8, 1>};
 
   // What strips leave: at an edge, of units or of k.
-  void add_square(const T* w, int64_t row, int64_t units, int64_t n, const T* const* a, int64_t k,
-                  T* sums) const {
+  void add_square(const Storage* w, int64_t row, int64_t units, int64_t n, const Storage* const* a,
+                  int64_t k, T* sums) const {
     alignas(64) T columns[L * L];
     P::pack_square(w, row, units, n, columns, L);
     for (int r = 0; r < rows; ++r, sums += kVectors * L) {
       V sum = V::load(sums);
-      for (int64_t i = 0; i < n; ++i) sum = fma(V(a[r][k + i]), V::load(columns + i * L), sum);
+      for (int64_t i = 0; i < n; ++i)
+        sum = fma(V(widen(a[r][k + i])), V::load(columns + i * L), sum);
       sum.store(sums);
     }
   }
@@ -164,22 +171,18 @@ template <class Cell, class Math, class T> struct Step {
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;
     load_gates<Cell>(x, r, &xs, &rs);
-    for (int k = 0; k < S; ++k) states[k] = P::load_some(prev[k][row] + u, n);
+    each_state<S>([&](auto k) { states[k.value] = load_some(prev.at(k).at[row] + u, n); });
     Cell::forward(math, xs, rs, states, saved);
-    for (int k = 0; k < S; ++k) {
-      store_some(states[k], pass.final[k], pass.final_stride[k], row, u, n);
-      if (k == 0) store_some(states[k], pass.y, pass.y_stride, row, u, n);
-    }
+    const auto put = [&](V v, void* base, int64_t stride, auto type) {
+      if (base) store_some(v, static_cast<decltype(type)*>(base) + row * stride + u, n);
+    };
+    put(states[0], pass.y, pass.y_stride, Storage());
+    put(states[0], pass.final[0], pass.final_stride[0], Storage());
+    if constexpr (S > 1) put(states[1], pass.final[1], pass.final_stride[1], T());
   }
 
-  static FASTRNN_INLINE void store_some(V v, void* base, int64_t stride, int row, int64_t u,
-                                        int64_t n) {
-    if (!base) return;
-    T* to = static_cast<T*>(base) + row * stride + u;
-    if (n == L)
-      v.store(to);
-    else
-      store_n(v, to, n);
+  template <class U> static void set_row(const void* base, int64_t offset, const U** row) {
+    *row = static_cast<const U*>(base) + offset;
   }
 
   static void entry(const StepPass* p, int member, int members) { Step(*p).run(member, members); }

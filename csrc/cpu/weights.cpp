@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <memory>
 
-#include "dispatch.h"
 #include "../core/error.h"
 #include "../core/validate.h"
 #include "compact.h"
+#include "dispatch.h"
 #include "engine.h"
 #include "team.h"
 
@@ -69,7 +69,7 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
   const auto matrix_bytes = [&](int64_t K) {
     return whole_lines((backward ? k.matrix_size(rows, K) : k.gates_size(H, K)) * element);
   };
-  const int64_t bias_bytes = backward ? 0 : whole_lines(k.gates_size(H, 1) * element);
+  const int64_t bias_bytes = backward ? 0 : whole_lines(k.gates_size(H, 1) * k.accumulator_bytes);
 
   int64_t bytes = 0;
   for (int64_t l = 0; l < spec_.layers; ++l)

@@ -1,0 +1,90 @@
+// How arrays hold numbers: as S. Sums, states beside h and all arithmetic are Acc<S>, so that a
+// type of 16 bits is one specialisation of `Stored`, which widens what is loaded and narrows what
+// is stored. float and double are their own.
+#pragma once
+
+#include "vec.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <class S> struct Stored {
+  using Accumulator = S;
+  using V = Vec<S>;
+  static FASTRNN_INLINE S widen(S x) { return x; }
+  static FASTRNN_INLINE S narrow(S x) { return x; }
+  static FASTRNN_INLINE V load(const S* p) { return V::load(p); }
+  static FASTRNN_INLINE V load(const S* p, int64_t n) { return load_n(p, n); }
+  static FASTRNN_INLINE void store(V v, S* p) { v.store(p); }
+  static FASTRNN_INLINE void store(V v, S* p, int64_t n) { store_n(v, p, n); }
+  static FASTRNN_INLINE void strip(const S* p, int64_t row, V (&v)[kStrip<S>]) {
+    load_strip(p, row, v);
+  }
+};
+
+template <class S> using Acc = typename Stored<S>::Accumulator;
+
+template <class S> FASTRNN_INLINE Acc<S> widen(S x) { return Stored<S>::widen(x); }
+template <class S> FASTRNN_INLINE S narrow(Acc<S> x) { return Stored<S>::narrow(x); }
+
+// A vector from p, or to it; `part`: the first n lanes alone; `some`: as many, which may be all.
+template <class S> FASTRNN_INLINE Vec<Acc<S>> load(const S* p) { return Stored<S>::load(p); }
+template <class S> FASTRNN_INLINE void store(Vec<Acc<S>> v, S* p) { Stored<S>::store(v, p); }
+template <class S> FASTRNN_INLINE Vec<Acc<S>> load_part(const S* p, int64_t n) {
+  return Stored<S>::load(p, n);
+}
+template <class S> FASTRNN_INLINE void store_part(Vec<Acc<S>> v, S* p, int64_t n) {
+  Stored<S>::store(v, p, n);
+}
+template <class S> FASTRNN_INLINE Vec<Acc<S>> load_some(const S* p, int64_t n) {
+  return n == Vec<Acc<S>>::kLanes ? load(p) : load_part(p, n);
+}
+template <class S> FASTRNN_INLINE void store_some(Vec<Acc<S>> v, S* p, int64_t n) {
+  if (n == Vec<Acc<S>>::kLanes)
+    store(v, p);
+  else
+    store_part(v, p, n);
+}
+
+template <class A, class B> constexpr bool is_same = false;
+template <class A> constexpr bool is_same<A, A> = true;
+
+template <class S> FASTRNN_INLINE void narrow_to(Acc<S> x, S* to) { *to = narrow<S>(x); }
+template <class S> FASTRNN_INLINE void widen_n(const S* from, int64_t n, Acc<S>* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = widen(from[i]);
+}
+template <class S> FASTRNN_INLINE void narrow_n(const Acc<S>* from, int64_t n, S* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = narrow<S>(from[i]);
+}
+
+template <int k> struct Index {
+  static constexpr int value = k;
+};
+// use(Index<k>) for each of a cell's states.
+template <int S, class Use> FASTRNN_INLINE void each_state(Use use) {
+  static_assert(S == 1 || S == 2, "h, and one state beside it");
+  use(Index<0>{});
+  if constexpr (S > 1) use(Index<1>{});
+}
+
+template <class S, int k> struct StateTypeOf {
+  using Type = Acc<S>;
+};
+template <class S> struct StateTypeOf<S, 0> {
+  using Type = S;
+};
+template <class S, int k> using StateType = typename StateTypeOf<S, k>::Type;
+
+// Something for each state of a cell: h is held as arrays are, a state beside it in full.
+template <template <class> class Of, class S> struct PerState {
+  Of<S> h;
+  Of<Acc<S>> beside;
+
+  FASTRNN_INLINE Of<S>& at(Index<0>) { return h; }
+  FASTRNN_INLINE Of<Acc<S>>& at(Index<1>) { return beside; }
+  FASTRNN_INLINE const Of<S>& at(Index<0>) const { return h; }
+  FASTRNN_INLINE const Of<Acc<S>>& at(Index<1>) const { return beside; }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
