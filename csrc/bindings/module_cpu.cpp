@@ -7,9 +7,9 @@
 #include <new>
 #include <optional>
 
+#include "../core/validate.h"
 #include "../cpu/cpuid.h"
 #include "../cpu/dispatch.h"
-#include "../core/validate.h"
 #include "../cpu/engine.h"
 #include "../cpu/memory.h"
 #include "../cpu/processors.h"

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "kernel_table.h"
-#include "plan.h"
 #include "../core/problem.h"
 #include "../core/validate.h"
+#include "kernel_table.h"
 #include "memory.h"
+#include "plan.h"
 
 namespace fastrnn {
 

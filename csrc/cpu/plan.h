@@ -3,8 +3,8 @@
 
 #include <stdint.h>
 
-#include "kernel_table.h"
 #include "../core/problem.h"
+#include "kernel_table.h"
 
 namespace fastrnn {
 
