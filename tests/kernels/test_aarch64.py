@@ -52,6 +52,6 @@ def test_tiles_stay_in_registers(native_build: Callable[..., Path]) -> None:
         text=True,
     ).stdout
     tiles = re.findall(r"<(\S*4tileI\S*|\S*8row_tileI\S*)>:\n(.*?)\n\n", text, re.DOTALL)
-    assert any("4tileIfLi6ELi4E" in name for name, _ in tiles), "6 rows of 4 vectors"
+    assert any("4tileIffLi6ELi4E" in name for name, _ in tiles), "6 rows of 4 vectors"
     spilled = [n for n, body in tiles if re.search(r"\t(?:ld|st)[rp]\tq.*\[sp", body)]
     assert not spilled
