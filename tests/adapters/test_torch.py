@@ -249,11 +249,18 @@ def test_cells(name: str, bias: bool) -> None:
             torch.testing.assert_close(a, b)
 
 
-def test_torchs_own_inputs() -> None:
-    """What torch's suite runs through its layers, gradients, gradgrad and strides included."""
+@pytest.fixture
+def module_db(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What torch's suite runs. Its import would forbid this process to set torch's flags."""
     pytest.importorskip("expecttest")
+    monkeypatch.setattr(torch.backends, "disable_global_flags", lambda: None)
     from torch.testing._internal.common_modules import module_db
 
+    return module_db
+
+
+def test_torchs_own_inputs(module_db: Any) -> None:
+    """What torch's suite runs through its layers, gradients, gradgrad and strides included."""
     ran = 0
     for info in module_db:
         name = info.module_cls.__name__
@@ -296,11 +303,8 @@ def test_torchs_own_inputs() -> None:
     assert ran == 174
 
 
-def test_torchs_own_bad_inputs() -> None:
+def test_torchs_own_bad_inputs(module_db: Any) -> None:
     """The same classes of error."""
-    pytest.importorskip("expecttest")
-    from torch.testing._internal.common_modules import module_db
-
     ran = 0
     for info in module_db:
         name = info.module_cls.__name__

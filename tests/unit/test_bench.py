@@ -504,7 +504,7 @@ def test_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         shape = [
             {kind = "sequence", T = 5, B = 16, H = 8},
             {kind = "sequence", T = 5, B = 15, H = 8},
-            {kind = "sweep", over = "T", values = [8, 2], B = 3, H = 8},
+            {kind = "sweep", over = "T", values = [400, 2], B = 3, H = 8},
             {kind = "sweep", over = "H", values = [8, 16], T = 3, B = 3},
         ]
         """,
@@ -517,7 +517,7 @@ def test_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     times = gained["ms"]
     assert list(times) == ["fastrnn", "one thread"]
     assert gained["ratios"]["one thread"]["median"] > 0
-    assert [row["shape"]["T"] for row in sweep] == [2, 8]
+    assert [row["shape"]["T"] for row in sweep] == [2, 400]
     assert sweep[0]["ms"]["fastrnn"]["median"] < sweep[1]["ms"]["fastrnn"]["median"]
     assert "least gain" in capsys.readouterr().out
     suite.main(["plot", str(output), str(tmp_path)])
