@@ -151,14 +151,18 @@ def infer(case: Case, data: Data, state: Any = None) -> Any:
     return functional.infer(case.cell, put(data.x), put(data.params), given, **put(data.options))
 
 
-def test_products_of_several_chunks(emulated: ModuleType) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("rnn_tanh", 2, 9, 3, 530),  # a tile of eight rows, and one of one
+        Case("lstm", 2, 3, 3, 132),  # backward, two chunks staged at once
+        Case("lstm", 2, 3, 3, 260),  # and two, and then one more
+    ],
+    ids=lambda case: case.id,
+)
+def test_products_of_several_chunks(emulated: ModuleType, case: Case) -> None:
     """More than 512 values of k, forward and backward, with more rows than a tile."""
     use_plan(emulated, 40)
-    case = Case("rnn_tanh", 2, 9, 3, 530)
-    data = make_data(case)
-    with cuda.mode("grid"):
-        assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
-    case = Case("lstm", 2, 3, 3, 132)
     data = make_data(case)
     with cuda.mode("grid"):
         assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
