@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
+#include "dtype.h"
 #include "error.h"
 
 namespace fastrnn {
@@ -13,14 +13,6 @@ namespace {
 [[noreturn]] void reject(const Spec& spec, Fault fault, const std::string& rule,
                          const std::string& got) {
   throw Error(fault, spec.op, rule + ", got " + got);
-}
-
-void check_dtype(const Spec& spec, const std::string& name, const View& view, bool wide = false) {
-  const char kind = wide ? 'f' : spec.kind;
-  const int64_t bytes = wide ? spec.wide_bytes() : spec.element_bytes;
-  if (view.kind == kind && view.itemsize == bytes && view.native) return;
-  reject(spec, Fault::kType, name + " must be " + dtype_name(kind, bytes) + " in native byte order",
-         dtype_of(view));
 }
 
 // Product of sizes times the element's bytes, or -1 where int64 cannot hold it.
@@ -33,93 +25,178 @@ int64_t bytes_of(const Shape& shape, int64_t itemsize) {
   return bytes;
 }
 
-// The bytes from the lowest to past the highest element.
-struct Extent {
-  const char *low, *high;
+// An array of a call as it is checked; its name is made where a message needs it.
+struct Item {
+  const Spec& spec;
+  Pass pass;
+  const RoleRule& rule;
+  int64_t index;
+  const View& view;
+
+  std::string name() const { return name_of(rule, spec, pass, index); }
+  [[noreturn]] void reject(Fault fault, const std::string& rule_text,
+                           const std::string& got) const {
+    fastrnn::reject(spec, fault, name() + rule_text, got);
+  }
 };
 
-bool is_empty(const View& view) {
-  for (int i = 0; i < view.rank; ++i)
-    if (view.shape[i] == 0) return true;
-  return false;
-}
-
-Extent extent_of(const View& view) {
-  Extent e{view.data, view.data + view.itemsize};
-  for (int i = 0; i < view.rank; ++i) {
-    const int64_t reach = view.strides[i] * (view.shape[i] - 1);
-    (reach < 0 ? e.low : e.high) += reach;
+void check_dtype(const Item& item) {
+  const View& view = item.view;
+  if (item.rule.element == ElementRule::kBool) {
+    if (view.kind != 'b') item.reject(Fault::kType, " must be bool", dtype_of(view));
+    return;
   }
-  return e;
+  if (item.rule.element == ElementRule::kInteger) {
+    if ((view.kind != 'i' && view.kind != 'u') || !view.native)
+      item.reject(Fault::kType, " must be integers in native byte order", dtype_of(view));
+    return;
+  }
+  const int64_t bytes = role_bytes(item.rule, item.spec, item.index);
+  const char kind = bytes == item.spec.element_bytes ? item.spec.kind : 'f';
+  if (view.kind == kind && view.itemsize == bytes && view.native) return;
+  item.reject(Fault::kType, " must be " + dtype_name(kind, bytes) + " in native byte order",
+              dtype_of(view));
 }
 
-// Do two arrays share memory? Arrays whose extents interleave (two halves of the rows of one
-// buffer) are apart if, modulo the common divisor of all outer strides, their inner rows are.
-bool overlap(const View& a, const View& b) {
-  if (is_empty(a) || is_empty(b)) return false;
-  const Extent ea = extent_of(a), eb = extent_of(b);
-  if (ea.high <= eb.low || eb.high <= ea.low) return false;
-  int64_t period = 0;
-  int64_t low[2] = {0, 0}, width[2] = {0, 0};
-  const View* views[2] = {&a, &b};
-  for (int v = 0; v < 2; ++v) {
-    const View& view = *views[v];
-    width[v] = view.itemsize;
-    for (int i = 0; i < view.rank; ++i) {
-      if (view.shape[i] == 1) continue;
-      if (i == view.rank - 1) {
-        const int64_t reach = view.strides[i] * (view.shape[i] - 1);
-        low[v] = std::min<int64_t>(0, reach);
-        width[v] += std::abs(reach);
-      } else {
-        period = std::gcd(period, view.strides[i]);
+// Is given, and has the dtype and this shape.
+void check_values(const Item& item, const Shape& shape) {
+  if (!item.view.given)
+    item.reject(Fault::kValue, " of shape " + to_string(shape) + " is needed", "none");
+  check_dtype(item);
+  if (item.view.rank != shape.size() || shape_of(item.view) != shape)
+    item.reject(Fault::kValue, " must have shape " + to_string(shape),
+                to_string(shape_of(item.view)));
+}
+
+Item x_of(const Spec& spec, const View& x) { return {spec, Pass::kInfer, rule_of(Role::kX), 0, x}; }
+
+// Checks the arrays of one call by the table.
+class Checker {
+ public:
+  Checker(const Spec& spec, const Call& call, const Problem& problem)
+      : spec_(spec), call_(call), problem_(problem) {}
+
+  void inputs() const {
+    for_roles(is_input, [&](const RoleRule& rule, const Views& items) {
+      if (rule.role == Role::kX) return;  // gave the problem
+      check_count(rule, items);
+      if (!items.count) return;
+      const Shapes shapes(*this, rule);
+      for (int64_t i = 0; i < items.count; ++i) {
+        const Item item = item_of(rule, items, i);
+        if (!item.view.given && rule.use(call_.pass) == Use::kOptionalInput) continue;
+        if (rule.role == Role::kLengths && !problem_.batched)
+          item.reject(Fault::kValue, " need a batch: x must have rank 3", "rank 2");
+        check_values(item, shapes[i]);
+        if (rule.layout == Layout::kBlock &&
+            !(has_contiguous_rows(item.view) && is_contiguous(item.view)))
+          item.reject(Fault::kValue, " must be aligned and contiguous", "other strides");
+        check_device(item);
       }
+    });
+  }
+
+  void outputs() const {
+    bool fresh = true;
+    for_roles(is_output, [&](const RoleRule& rule, const Views& items) {
+      check_count(rule, items);
+      for (const View& view : items) fresh &= view.fresh || !view.given;
+    });
+    if (fresh) return;
+    std::vector<Item> before;
+    for_roles(is_output, [&](const RoleRule& rule, const Views& items) {
+      if (!items.count) return;
+      const Shapes shapes(*this, rule);
+      for (int64_t i = 0; i < items.count; ++i) {
+        const Item out = item_of(rule, items, i);
+        if (!out.view.given && rule.use(call_.pass) == Use::kOptionalOutput) continue;
+        if (!out.view.fresh) {
+          check_values(out, shapes[i]);
+          check_output(out, before);
+        }
+        before.push_back(out);
+      }
+    });
+  }
+
+ private:
+  const Spec& spec_;
+  const Call& call_;
+  const Problem& problem_;
+
+  template <class Which, class F> void for_roles(Which which, F f) const {
+    for (int i = 0; i < kRoleCount; ++i)
+      if (which(kRoles[i].use(call_.pass))) f(kRoles[i], items_of(kRoles[i], spec_, call_));
+  }
+  Item item_of(const RoleRule& rule, const Views& items, int64_t i) const {
+    return {spec_, call_.pass, rule, i, items.first[i]};
+  }
+
+  // Of the items of a role: one for all, or each parameter's own.
+  struct Shapes {
+    Shape all;
+    std::vector<Parameter> parameters;
+
+    Shapes(const Checker& checker, const RoleRule& rule) {
+      if (rule.each == Each::kParameter)
+        parameters = parameters_of(checker.spec_);
+      else
+        all = role_shape(rule.role, checker.spec_, checker.problem_);
     }
-  }
-  if (period == 0) return true;
-  const int64_t gap = ((b.data + low[1]) - (a.data + low[0])) % period;
-  const int64_t offset = gap < 0 ? gap + period : gap;
-  return !(offset >= width[0] && offset + width[1] <= period);
-}
+    const Shape& operator[](int64_t i) const {
+      return parameters.empty() ? all : parameters[static_cast<size_t>(i)].shape;
+    }
+  };
 
-// Does every element have an address of its own? Sorted by stride, each dimension must step over
-// all that the smaller ones span.
-bool is_injective(const View& view) {
-  if (is_empty(view)) return true;
-  std::vector<std::pair<int64_t, int64_t>> dims;
-  for (int i = 0; i < view.rank; ++i)
-    if (view.shape[i] > 1) dims.push_back({std::abs(view.strides[i]), view.shape[i]});
-  std::sort(dims.begin(), dims.end());
-  int64_t span = view.itemsize;
-  for (const auto& [stride, count] : dims) {
-    if (stride < span) return false;
-    span += stride * (count - 1);
+  void check_count(const RoleRule& rule, const Views& items) const {
+    if (rule.each == Each::kInnerLayer && call_.has_masks && items.count != spec_.layers - 1)
+      reject(spec_, Fault::kValue,
+             "dropout_masks must be one for each layer but the last (" +
+                 std::to_string(spec_.layers - 1) + ")",
+             std::to_string(items.count));
+    const int64_t parameters = spec_.passes() * spec_.params_per_pass();
+    if (rule.each == Each::kParameter && items.count && items.count != parameters)
+      reject(spec_, Fault::kValue,
+             "there must be " + std::to_string(parameters) +
+                 (rule.role == Role::kParameter ? " parameters" : " gradients"),
+             std::to_string(items.count));
   }
-  return true;
-}
 
-// What a kernel can store to by vectors.
-bool has_whole_rows(const View& view) {
-  if (is_empty(view)) return true;
-  if (reinterpret_cast<uintptr_t>(view.data) % static_cast<uintptr_t>(view.itemsize)) return false;
-  for (int i = 0; i < view.rank; ++i)
-    if (view.shape[i] > 1 && (i == view.rank - 1 ? view.strides[i] != view.itemsize
-                                                 : view.strides[i] % view.itemsize != 0))
-      return false;
-  return true;
-}
+  void check_device(const Item& item) const {
+    const auto place = [](int device) {
+      return device == kHost ? std::string("in host memory") : "on GPU " + std::to_string(device);
+    };
+    const int here = item.view.device, wanted = call_.x.device;
+    if (here == wanted || (item.rule.role == Role::kLengths && here == kHost)) return;
+    item.reject(Fault::kValue, " must be " + place(wanted) + ", as x is",
+                "an array " + place(here));
+  }
+
+  void check_output(const Item& out, const std::vector<Item>& before) const {
+    const View& view = out.view;
+    check_device(out);
+    if (!view.writeable) out.reject(Fault::kValue, " must be writeable", "a read-only array");
+    if (!has_contiguous_rows(view))
+      out.reject(Fault::kValue, " must be aligned and contiguous in its last dimension",
+                 "other strides");
+    if (out.rule.layout == Layout::kBlock && !is_contiguous(view))
+      out.reject(Fault::kValue, " must be contiguous", "other strides");
+    if (!is_injective(view))
+      out.reject(Fault::kValue, " must not overlap itself", "an array whose elements share memory");
+    for (const Item& other : before) check_apart(out, other);
+    for_roles(is_input, [&](const RoleRule& rule, const Views& items) {
+      for (int64_t i = 0; i < items.count; ++i)
+        if (items.first[i].given && items.first[i].device == view.device)
+          check_apart(out, item_of(rule, items, i));
+    });
+  }
+  static void check_apart(const Item& out, const Item& other) {
+    if (overlap(out.view, other.view))
+      out.reject(Fault::kValue, " must not overlap " + other.name(), "arrays that share memory");
+  }
+};
 
 }  // namespace
-
-bool is_contiguous(const View& view) {
-  if (is_empty(view)) return true;
-  int64_t expected = view.itemsize;
-  for (int i = view.rank - 1; i >= 0; --i) {
-    if (view.shape[i] > 1 && view.strides[i] != expected) return false;
-    expected *= view.shape[i];
-  }
-  return true;
-}
 
 void check_spec(const Spec& spec) {
   const auto positive = [&](const char* name, int64_t n) {
@@ -138,30 +215,6 @@ void check_spec(const Spec& spec) {
     reject(spec, Fault::kMemory, "weights must be addressable",
            "input_size " + std::to_string(spec.inputs) + ", hidden_size " +
                std::to_string(spec.units) + ", num_layers " + std::to_string(spec.layers));
-}
-
-void check_values(const Spec& spec, const std::string& name, const View& view, const Shape& shape,
-                  bool wide) {
-  if (!view.given)
-    reject(spec, Fault::kValue, name + " of shape " + to_string(shape) + " is needed", "none");
-  check_dtype(spec, name, view, wide);
-  if (view.rank != shape.size() || shape_of(view) != shape)
-    reject(spec, Fault::kValue, name + " must have shape " + to_string(shape),
-           to_string(shape_of(view)));
-}
-
-void check_block(const Spec& spec, const std::string& name, const View& view, const Shape& shape,
-                 bool wide) {
-  check_values(spec, name, view, shape, wide);
-  if (!has_whole_rows(view) || !is_contiguous(view))
-    reject(spec, Fault::kValue, name + " must be aligned and contiguous", "other strides");
-}
-
-void check_rows(const Spec& spec, const std::string& name, const View& view, const Shape& shape) {
-  check_values(spec, name, view, shape);
-  if (!has_whole_rows(view))
-    reject(spec, Fault::kValue, name + " must be aligned and contiguous in its last dimension",
-           "other strides");
 }
 
 Spec sizes_of(const std::string& cell, int64_t layers, int64_t directions,
@@ -190,8 +243,9 @@ void check_parameters(const Spec& spec, const std::vector<View>& views) {
   if (views.size() != expected.size())
     reject(spec, Fault::kValue, "there must be " + std::to_string(expected.size()) + " parameters",
            std::to_string(views.size()));
+  const RoleRule& rule = rule_of(Role::kParameter);
   for (size_t i = 0; i < expected.size(); ++i)
-    check_values(spec, expected[i].name, views[i], expected[i].shape);
+    check_values({spec, Pass::kInfer, rule, static_cast<int64_t>(i), views[i]}, expected[i].shape);
 }
 
 void check_sizes(const Spec& spec, int64_t T, int64_t B) {
@@ -209,7 +263,7 @@ void check_sizes(const Spec& spec, int64_t T, int64_t B) {
 
 Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t recompute) {
   if (!x.given) reject(spec, Fault::kType, "x must be an array", "none");
-  check_dtype(spec, "x", x);
+  check_dtype(x_of(spec, x));
   if (x.rank != 2 && x.rank != 3)
     reject(spec, Fault::kRank,
            std::string("x must have shape ") + (batch_first ? "(B, T, I)" : "(T, B, I)") +
@@ -222,8 +276,8 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t r
   p.batched = x.rank == 3;
   p.batch_first = batch_first;
   p.recompute = recompute;
-  p.T = x.shape[p.batched && batch_first ? 1 : 0];
-  p.B = p.batched ? x.shape[batch_first ? 0 : 1] : 1;
+  p.T = x.shape[p.time_axis()];
+  p.B = p.batched ? x.shape[p.batch_axis()] : 1;
   if (x.shape[x.rank - 1] != spec.inputs)
     reject(spec, Fault::kValue,
            "x must have " + std::to_string(spec.inputs) + " features in its last dimension",
@@ -232,19 +286,7 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t r
   return p;
 }
 
-void check_lengths(const Spec& spec, const Problem& problem, const View& lengths) {
-  if (!lengths.given) return;
-  if (!problem.batched)
-    reject(spec, Fault::kValue, "lengths need a batch: x must have rank 3", "rank 2");
-  if ((lengths.kind != 'i' && lengths.kind != 'u') || !lengths.native)
-    reject(spec, Fault::kType, "lengths must be integers in native byte order", dtype_of(lengths));
-  if (lengths.rank != 1 || lengths.shape[0] != problem.B)
-    reject(spec, Fault::kValue, "lengths must have shape " + to_string({problem.B}),
-           to_string(shape_of(lengths)));
-}
-
 void read_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all) {
-  check_lengths(spec, problem, lengths);
   std::fill_n(all, problem.B, problem.T);
   if (!lengths.given) return;
   for (int64_t b = 0; b < problem.B; ++b) {
@@ -261,144 +303,12 @@ void read_lengths(const Spec& spec, const Problem& problem, const View& lengths,
   }
 }
 
-int check_device(const Spec& spec, const std::vector<Named>& arrays) {
-  const auto place = [](int device) {
-    return device == kHost ? std::string("in host memory") : "on GPU " + std::to_string(device);
-  };
-  const Named* first = nullptr;
-  for (const Named& array : arrays) {
-    if (!array.view->given) continue;
-    if (!first) first = &array;
-    if (array.view->device != first->view->device)
-      reject(spec, Fault::kValue,
-             array.name + " must be " + place(first->view->device) + ", as " + first->name + " is",
-             "an array " + place(array.view->device));
-  }
-  return first ? first->view->device : kHost;
-}
-
-void check_resets(const Spec& spec, const Problem& problem, const View& resets) {
-  if (!resets.given) return;
-  if (resets.kind != 'b') reject(spec, Fault::kType, "resets must be bool", dtype_of(resets));
-  Shape shape = problem.sequence(1);
-  shape.pop_back();
-  if (resets.rank != shape.size() || shape_of(resets) != shape)
-    reject(spec, Fault::kValue, "resets must have shape " + to_string(shape),
-           to_string(shape_of(resets)));
-}
-
-void check_outputs(const Spec& spec, const std::vector<Output>& outputs,
-                   const std::vector<Named>& inputs) {
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const Output& out = outputs[i];
-    if (out.view->fresh) continue;
-    check_values(spec, out.name, *out.view, out.shape, out.wide);
-    if (!out.view->writeable)
-      reject(spec, Fault::kValue, out.name + " must be writeable", "a read-only array");
-    if (!has_whole_rows(*out.view))
-      reject(spec, Fault::kValue,
-             out.name + " must be aligned and contiguous in its last dimension", "other strides");
-    if (out.contiguous && !is_contiguous(*out.view))
-      reject(spec, Fault::kValue, out.name + " must be contiguous", "other strides");
-    if (!is_injective(*out.view))
-      reject(spec, Fault::kValue, out.name + " must not overlap itself",
-             "an array whose elements share memory");
-    for (size_t j = 0; j < i; ++j)
-      if (overlap(*out.view, *outputs[j].view))
-        reject(spec, Fault::kValue, out.name + " must not overlap " + outputs[j].name,
-               "arrays that share memory");
-    for (const Named& in : inputs)
-      if (in.view->given && overlap(*out.view, *in.view))
-        reject(spec, Fault::kValue, out.name + " must not overlap " + in.name,
-               "arrays that share memory");
-  }
-}
-
-namespace {
-
-// Names of the states' arrays, for messages.
-const char* const kInitial[kMaxStates] = {"h0", "c0"};
-const char* const kFinal[kMaxStates] = {"hn", "cn"};
-const char* const kInitialGradient[kMaxStates] = {"dh0", "dc0"};
-const char* const kFinalGradient[kMaxStates] = {"dhn", "dcn"};
-
-}  // namespace
-
-Problem check_inputs(const Spec& spec, const CallInputs& call) {
-  const Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
-  const Shape state = state_shape(spec, p);
-  for (int k = 0; k < spec.states; ++k)
-    if (call.initial[k].given) check_values(spec, kInitial[k], call.initial[k], state, k > 0);
-  check_resets(spec, p, call.resets);
-  if (call.has_masks && static_cast<int64_t>(call.masks.size()) != spec.layers - 1)
-    throw Error(Fault::kValue, spec.op,
-                "dropout_masks must be one for each layer but the last (" +
-                    std::to_string(spec.layers - 1) + "), got " +
-                    std::to_string(call.masks.size()));
-  for (size_t l = 0; l < call.masks.size(); ++l)
-    check_values(spec, "dropout mask " + std::to_string(l), call.masks[l], y_shape(spec, p));
-  return p;
-}
-
-std::vector<Named> named_inputs(const Spec& spec, const CallInputs& call) {
-  std::vector<Named> in = {{"x", &call.x}, {"lengths", &call.lengths}, {"resets", &call.resets}};
-  for (int k = 0; k < spec.states; ++k) in.push_back({kInitial[k], &call.initial[k]});
-  for (const View& mask : call.masks) in.push_back({"a dropout mask", &mask});
-  return in;
-}
-
-void check_forward(const Spec& spec, const Problem& p, const ForwardCall& call) {
-  bool fresh = call.y.fresh;
-  for (const View* v : {&call.tape.inner, &call.tape.states, &call.tape.saved})
-    fresh &= !call.keep_tape || v->fresh;
-  for (int k = 0; k < spec.states; ++k) fresh &= call.final[k].fresh || !call.final[k].given;
-  if (fresh) return;
-  std::vector<Output> out = {{"y", &call.y, y_shape(spec, p)}};
-  for (int k = 0; k < spec.states; ++k)
-    if (call.final[k].given)
-      out.push_back({kFinal[k], &call.final[k], state_shape(spec, p), false, k > 0});
-  if (call.keep_tape) {
-    const TapeShapes shapes = tape_shapes(spec, p);
-    out.push_back({"tape inner", &call.tape.inner, shapes.inner, true});
-    out.push_back({"tape states", &call.tape.states, shapes.states, true, true});
-    out.push_back({"tape saved", &call.tape.saved, shapes.saved, true});
-  }
-  check_outputs(spec, out, named_inputs(spec, call));
-}
-
-void check_backward(const Spec& spec, const Problem& p, const BackwardCall& call) {
-  const TapeShapes shapes = tape_shapes(spec, p);
-  check_values(spec, "y of the tape", call.y, y_shape(spec, p));
-  check_block(spec, "tape inner", call.tape.inner, shapes.inner);
-  check_block(spec, "tape states", call.tape.states, shapes.states, true);
-  check_block(spec, "tape saved", call.tape.saved, shapes.saved);
-  check_values(spec, "dy", call.dy, y_shape(spec, p));
-  for (int k = 0; k < spec.states; ++k)
-    if (call.dfinal[k].given)
-      check_values(spec, kFinalGradient[k], call.dfinal[k], state_shape(spec, p), k > 0);
-  const int64_t count = spec.layers * spec.directions * spec.params_per_pass();
-  if (!call.dparameters.empty() && static_cast<int64_t>(call.dparameters.size()) != count)
-    throw Error(Fault::kValue, spec.op,
-                "there must be " + std::to_string(count) + " gradients, got " +
-                    std::to_string(call.dparameters.size()));
-  bool fresh = call.dx.fresh || !call.dx.given;
-  for (int k = 0; k < spec.states; ++k) fresh &= call.dinitial[k].fresh;
-  for (const View& v : call.dparameters) fresh &= v.fresh;
-  if (fresh) return;
-
-  std::vector<Named> in = named_inputs(spec, call);
-  for (const View* v : {&call.y, &call.tape.inner, &call.tape.states, &call.tape.saved, &call.dy})
-    in.push_back({"the tape or dy", v});
-  std::vector<Output> out;
-  if (call.dx.given) out.push_back({"dx", &call.dx, p.sequence(spec.inputs)});
-  for (int k = 0; k < spec.states; ++k) {
-    in.push_back({kFinalGradient[k], &call.dfinal[k]});
-    out.push_back({kInitialGradient[k], &call.dinitial[k], state_shape(spec, p), false, k > 0});
-  }
-  const std::vector<Parameter> parameters = parameters_of(spec);
-  for (size_t i = 0; i < call.dparameters.size(); ++i)
-    out.push_back({"d" + parameters[i].name, &call.dparameters[i], parameters[i].shape, true});
-  check_outputs(spec, out, in);
+Problem validate(const Spec& spec, const Call& call) {
+  const Problem problem = check_input(spec, call.x, call.batch_first, call.recompute);
+  const Checker checker(spec, call, problem);
+  checker.inputs();
+  checker.outputs();
+  return problem;
 }
 
 }  // namespace fastrnn

@@ -1,0 +1,150 @@
+// A call: its arrays, each in a role, and the table of roles that says what each of them must be.
+// Checks (validate.h), result shapes and bindings read the table, so that one more array of a call
+// is one more row here.
+#pragma once
+
+#include <stdint.h>
+
+#include <string>
+#include <vector>
+
+#include "array.h"
+#include "limits.h"
+#include "problem.h"
+
+namespace fastrnn {
+
+enum class Pass { kInfer, kForward, kBackward };  // kForward keeps a tape, kInfer does not
+
+// The arrays of a call. Those of a state are h's and, where the cell has one, the cell state's.
+struct Call {
+  Pass pass = Pass::kInfer;
+  bool batch_first = false;
+  int64_t recompute = 0;   // Problem::recompute of the tape
+  bool has_masks = false;  // then there is one for each layer but the last
+
+  View x, initial[kMaxStates], lengths, resets;
+  std::vector<View> masks;
+  std::vector<View> parameters;  // where an engine has not packed them before
+  View y, final[kMaxStates];
+  View inner, states, saved;  // the tape, with y
+  View dy, dfinal[kMaxStates];
+  View dx, dinitial[kMaxStates];
+  std::vector<View> dparameters;
+
+  bool backward() const { return pass == Pass::kBackward; }
+  bool keep_tape() const { return pass == Pass::kForward; }
+};
+
+enum class Role : uint8_t {
+  kX,
+  kInitial,
+  kLengths,
+  kResets,
+  kMask,
+  kParameter,
+  kY,
+  kFinal,
+  kInner,
+  kStates,
+  kSaved,
+  kDy,
+  kFinalGradient,
+  kInputGradient,
+  kInitialGradient,
+  kParameterGradient
+};
+
+// How often a role stands in a call.
+enum class Each : uint8_t { kCall, kState, kInnerLayer, kParameter };
+// What its elements are: storage, the layer's dtype; accumulator, at least float32; state, storage
+// for h and accumulator for the cell state.
+enum class ElementRule : uint8_t { kStorage, kAccumulator, kState, kInteger, kBool };
+// A block is in C order without gaps, rows are contiguous in the last dimension.
+enum class Layout : uint8_t { kAny, kBlock };
+enum class Use : uint8_t { kNone, kInput, kOptionalInput, kOutput, kOptionalOutput };
+
+constexpr bool is_input(Use use) { return use == Use::kInput || use == Use::kOptionalInput; }
+constexpr bool is_output(Use use) { return use == Use::kOutput || use == Use::kOptionalOutput; }
+
+struct Views {
+  const View* first;
+  int64_t count;
+  const View* begin() const { return first; }
+  const View* end() const { return first + count; }
+};
+inline Views views_of(const View& view) { return {&view, 1}; }
+inline Views views_of(const View (&views)[kMaxStates]) { return {views, kMaxStates}; }
+inline Views views_of(const std::vector<View>& views) {
+  return {views.data(), static_cast<int64_t>(views.size())};
+}
+
+struct RoleRule {
+  Role role;
+  // For messages: of each state, or else in forward and in backward where that has another; "{}"
+  // stands for a layer or for a parameter's own name.
+  const char* names[kMaxStates];
+  Each each;
+  ElementRule element;
+  Layout layout;
+  Use infer, forward, backward;
+  Views (*views)(const Call& call);
+
+  Use use(Pass pass) const {
+    return pass == Pass::kInfer ? infer : pass == Pass::kForward ? forward : backward;
+  }
+};
+// In the order in which they are checked: inputs, then outputs.
+extern const RoleRule kRoles[];
+extern const int kRoleCount;
+
+// The items of a role in a call of this layer: of states, those that the cell has.
+inline Views items_of(const RoleRule& rule, const Spec& spec, const Call& call) {
+  Views all = rule.views(call);
+  if (rule.each == Each::kState) all.count = spec.states;
+  return all;
+}
+std::string name_of(const RoleRule& rule, const Spec& spec, Pass pass, int64_t item);
+
+// The shape of an array in a role; H is that of the layers, as a Size. Of parameters and their
+// gradients see parameters_of().
+//
+// The tape: inner holds the outputs of the layers below the last, states the cell state after each
+// step; with recompute, after scan steps k - 1, 2k - 1 ... and the last, and saved is empty.
+template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, const Size& H,
+                                                  const BasicProblem<Size>& p) {
+  const Size L = spec.layers, D = spec.directions;
+  switch (role) {
+    case Role::kX:
+    case Role::kInputGradient: return p.sequence(spec.inputs);
+    case Role::kLengths: return {p.B};
+    case Role::kResets: {
+      BasicShape<Size> shape = p.sequence(Size(1));
+      shape.pop_back();
+      return shape;
+    }
+    case Role::kY:
+    case Role::kDy:
+    case Role::kMask: return p.sequence(D * H);
+    case Role::kInitial:
+    case Role::kFinal:
+    case Role::kFinalGradient:
+    case Role::kInitialGradient:
+      return p.batched ? BasicShape<Size>{L * D, p.B, H} : BasicShape<Size>{L * D, H};
+    case Role::kInner: return {spec.layers - 1, p.T, p.B, D * H};
+    case Role::kStates: return {spec.states - 1, L, D, p.kept_steps(), p.B, H};
+    case Role::kSaved: return {L, D, p.recompute ? Size(0) : p.T, p.B, spec.saved, H};
+    case Role::kParameter:
+    case Role::kParameterGradient: break;
+  }
+  return {};
+}
+inline Shape role_shape(Role role, const Spec& spec, const Problem& p) {
+  return role_shape(role, spec, spec.units, p);
+}
+
+// Bytes of an element in a role: item 0 of a state is h.
+int64_t role_bytes(const RoleRule& rule, const Spec& spec, int64_t item);
+const RoleRule& rule_of(Role role);
+
+}  // namespace fastrnn

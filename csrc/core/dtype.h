@@ -1,0 +1,28 @@
+// The types that elements may have, and their names.
+#pragma once
+
+#include <stdint.h>
+
+#include <string>
+
+#include "array.h"
+
+namespace fastrnn {
+
+// A type that layers are made of. An engine may serve some of them alone.
+struct Dtype {
+  const char* name;
+  char kind;  // as View has it
+  int bytes;
+};
+constexpr Dtype kDtypes[] = {
+    {"float32", 'f', 4}, {"float64", 'f', 8}, {"float16", 'f', 2}, {"bfloat16", 'B', 2}};
+
+// Null for a name of none of them.
+const Dtype* find_dtype(const std::string& name);
+
+// Names of any type, for messages: "float32", "bfloat16", "int64 in foreign byte order".
+std::string dtype_name(char kind, int64_t itemsize);
+std::string dtype_of(const View& view);
+
+}  // namespace fastrnn

@@ -1,0 +1,338 @@
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "planes.h"
+#include "program.h"
+
+namespace fastrnn {
+
+bool recomputes(const Spec& spec, const Problem& problem) {
+  return problem.recompute > 0 && (spec.saved > 0 || spec.states > 1);
+}
+
+int64_t window_steps(const Problem& problem, int64_t at_least) {
+  const int64_t all = std::max<int64_t>(1, problem.T), k = problem.recompute;
+  return k >= all ? all : std::min(all, ceil_div(at_least, k) * k);
+}
+
+namespace {
+
+class Builder {
+ public:
+  Builder(const Spec& spec, const Problem& problem, const Call& call, const Lowering& lowering,
+          std::pmr::memory_resource* memory)
+      : spec_(spec), p_(problem), call_(call), lowering_(lowering), program_(memory) {}
+
+  Program build() {
+    if (lowering_.products && (p_.T == 0 || p_.B == 0))
+      pass_through();
+    else if (call_.backward())
+      backward();
+    else
+      forward();
+    return std::move(program_);
+  }
+
+ private:
+  const Spec& spec_;
+  const Problem& p_;
+  const Call& call_;
+  const Lowering& lowering_;
+  Program program_;
+
+  // ---- buffers: each is made where it is first asked for ----
+
+  int add(const Buffer& buffer) {
+    const auto& all = program_.buffers;
+    for (size_t i = 0; i < all.size(); ++i)
+      if (same(all[i], buffer)) return static_cast<int>(i);
+    program_.buffers.push_back(buffer);
+    return static_cast<int>(program_.buffers.size()) - 1;
+  }
+  static bool same(const Buffer& a, const Buffer& b) {
+    if (a.item != b.item || !a.scratch != !b.scratch) return false;
+    return a.scratch ? std::strcmp(a.scratch, b.scratch) == 0 && a.shape == b.shape
+                     : a.role == b.role;
+  }
+  int scratch(const char* name, int64_t item, const Shape& shape, bool as_x = false,
+              bool accumulator = false) {
+    return add({name, Role::kX, item, shape, accumulator, as_x});
+  }
+  int array(Role role, int64_t item = 0) {
+    const RoleRule& rule = rule_of(role);
+    if (rule.each == Each::kParameter)
+      return add({nullptr, role, item, parameter_shape(item), false, false});
+    const bool as_x = role == Role::kX || role == Role::kInputGradient || role == Role::kY ||
+                      role == Role::kDy || role == Role::kMask;
+    const bool accumulator = role_bytes(rule, spec_, item) != spec_.element_bytes;
+    // Of the tape's outputs, a layer's part.
+    const Shape shape = role == Role::kInner ? Shape{p_.T, p_.B, spec_.layer_outputs()}
+                                             : role_shape(role, spec_, p_);
+    return add({nullptr, role, item, shape, accumulator, as_x});
+  }
+  Shape parameter_shape(int64_t item) const {
+    const int64_t each = spec_.params_per_pass(), rows = spec_.gates * spec_.units;
+    const int64_t layer = item / each / spec_.directions;
+    switch (item % each) {
+      case kWeightIh: return {rows, spec_.layer_inputs(layer)};
+      case kWeightHh: return {rows, spec_.units};
+      default: return {rows};
+    }
+  }
+  int64_t parameter(int64_t layer, int64_t direction, int which) const {
+    return (layer * spec_.directions + direction) * spec_.params_per_pass() + which;
+  }
+
+  bool is_last(int64_t layer) const { return layer + 1 == spec_.layers; }
+  bool masked(int64_t layer) const { return layer > 0 && call_.has_masks; }
+  int output(int64_t layer) {
+    if (is_last(layer)) return array(Role::kY);
+    if (call_.pass != Pass::kInfer) return array(Role::kInner, layer);
+    return scratch("output", layer % 2, {p_.T, p_.B, spec_.layer_outputs()});
+  }
+  int input(int64_t layer) { return layer == 0 ? array(Role::kX) : output(layer - 1); }
+  int mask(int64_t layer) { return masked(layer) ? array(Role::kMask, layer - 1) : kNoBuffer; }
+
+  // What a layer reads, masked: where products are ops of their own.
+  int masked_input(int64_t layer) {
+    if (!masked(layer)) return input(layer);
+    const int to = scratch("masked input", 0, {p_.T, p_.B, spec_.layer_outputs()});
+    op(Copy{CopyRule::kRows, input(layer), to, mask(layer), 0, p_.T, 0, 0, 0});
+    return to;
+  }
+
+  // ---- ops ----
+
+  void op(const Op& op) { program_.ops.push_back(op); }
+
+  Matrix rows(int buffer, int64_t first, int64_t count) const {
+    const Shape& shape = program_.buffers[static_cast<size_t>(buffer)].shape;
+    return {buffer, first, count, 0, shape[shape.size() - 1]};
+  }
+  Matrix whole(int buffer) const {
+    const Shape& shape = program_.buffers[static_cast<size_t>(buffer)].shape;
+    int64_t count = 1;
+    for (int i = 0; i + 1 < shape.size(); ++i) count *= shape[i];
+    return rows(buffer, 0, count);
+  }
+  Matrix columns(Matrix m, int64_t first, int64_t count) const {
+    m.column = first, m.columns = count;
+    return m;
+  }
+
+  // The times of scan steps of a direction.
+  int64_t first_time(int64_t direction, int64_t begin, int64_t end) const {
+    return direction ? p_.T - end : begin;
+  }
+
+  // Rows of a layer's input at the times of a window, time first and neighbours. Where lengths are
+  // given they are a copy: what is past them may be anything, and 0 times NaN is NaN.
+  Matrix input_rows(int64_t layer, int buffer, int64_t direction, int64_t begin, int64_t end) {
+    const int64_t n = end - begin, t = first_time(direction, begin, end);
+    if (!batch_first(layer) && !call_.lengths.given) return rows(buffer, t * p_.B, n * p_.B);
+    const int64_t width = spec_.layer_inputs(layer);
+    const int to = scratch("input rows", 2 * (layer > 0) + direction, {window(), p_.B, width});
+    op(Copy{CopyRule::kRunning, buffer, to, kNoBuffer, t, t + n, 0, layer, direction});
+    return rows(to, 0, n * p_.B);
+  }
+  // Is a layer's input laid out with the batch first?
+  bool batch_first(int64_t layer) const { return layer == 0 && p_.batched && p_.batch_first; }
+
+  Gemm gate_product(int64_t layer, int64_t direction, const Matrix& input, const Matrix& gates) {
+    const int w_ih = array(Role::kParameter, parameter(layer, direction, kWeightIh));
+    return {gates, input, whole(w_ih), false, true, false};
+  }
+
+  Recurrence recurrence(int64_t layer, int direction, int64_t begin, int64_t end) {
+    return {layer,       direction,     begin,     end,       input(layer),
+            mask(layer), output(layer), kNoBuffer, kNoBuffer, kNoBuffer};
+  }
+  Scan scan(int64_t layer, int direction, int64_t begin, int64_t end) {
+    return {recurrence(layer, direction, begin, end), false, {kNoBuffer, kNoBuffer}, kNoBuffer};
+  }
+
+  // ---- forward ----
+
+  void forward() {
+    for (int64_t l = 0; l < spec_.layers; ++l) {
+      Scan s = scan(l, kAllDirections, 0, lowering_.products ? p_.T : lowering_.steps);
+      if (call_.keep_tape()) {
+        if (spec_.states > 1) s.states = array(Role::kStates, l);
+        if (spec_.saved > 0 && !p_.recompute) s.saved = array(Role::kSaved, l);
+      }
+      if (lowering_.products) {
+        const int below = masked_input(l);
+        const bool as_x = batch_first(l);
+        const int64_t GH = spec_.gates * spec_.units;
+        const Shape shape = as_x ? Shape{p_.B, p_.T, GH} : Shape{p_.T, p_.B, GH};
+        for (int d = 0; d < spec_.directions; ++d) {
+          s.gates[d] = scratch("gates", d, shape, as_x);
+          op(gate_product(l, d, whole(below), whole(s.gates[d])));
+        }
+        op(s);
+      } else {
+        for (s.direction = 0; s.direction < spec_.directions; ++s.direction) op(s);
+      }
+    }
+  }
+
+  // ---- backward ----
+
+  int64_t window() const {
+    return std::max<int64_t>(1, recomputes(spec_, p_) ? lowering_.window : p_.T);
+  }
+
+  // Calls f(begin, end) for each window of steps, the last first.
+  template <class F> void for_windows(F f) const {
+    const int64_t n = window(), steps = lowering_.steps;
+    for (int64_t begin = steps > 0 ? (steps - 1) / n * n : 0; begin >= 0; begin -= n)
+      f(begin, std::min(begin + n, steps));
+  }
+
+  void backward() {
+    int dy = array(Role::kDy);
+    for (int64_t l = spec_.layers - 1; l >= 0; --l) {
+      const int dx = input_gradient(l);
+      if (lowering_.products)
+        back_with_products(l, dy, dx);
+      else
+        back(l, dy, dx);
+      dy = dx;
+    }
+  }
+
+  int input_gradient(int64_t layer) {
+    if (layer > 0)
+      return scratch("gradient of an output", layer % 2, {p_.T, p_.B, spec_.layer_outputs()});
+    if (!call_.dx.given) return kNoBuffer;
+    if (lowering_.products && batch_first(0))  // products need time first
+      return scratch("dx", 0, {p_.T, p_.B, spec_.inputs});
+    return array(Role::kInputGradient);
+  }
+
+  // A window of a layer: back through it, and the scan before that where it is recomputed. Both
+  // have the states and saved values of the tape, or those that the scan computes again.
+  std::pair<Scan, ScanBackward> window_of(int64_t layer, int direction, int64_t begin, int64_t end,
+                                          int dy) {
+    Recurrence r = recurrence(layer, direction, begin, end);
+    const int64_t D = lowering_.products ? spec_.directions : 1, n = window(), H = spec_.units;
+    const bool again = recomputes(spec_, p_);
+    if (spec_.states > 1) {
+      const int tape = array(Role::kStates, layer);
+      r.states = again ? scratch("states of a window", 0, {spec_.states - 1, 1, D, n, p_.B, H},
+                                 false, true)
+                       : tape;
+      r.checkpoints = again ? tape : kNoBuffer;
+    }
+    if (spec_.saved > 0)
+      r.saved = again ? scratch("saved of a window", 0, {1, D, n, p_.B, spec_.saved, H})
+                      : array(Role::kSaved, layer);
+    const bool first = end >= lowering_.steps;
+    return {{r, true, {kNoBuffer, kNoBuffer}, kNoBuffer},
+            {r, dy, kNoBuffer, false, {kNoBuffer, kNoBuffer}, first}};
+  }
+
+  // Scans that do all of it: one direction after the other.
+  void back(int64_t layer, int dy, int dx) {
+    for (int d = 0; d < spec_.directions; ++d)
+      for_windows([&](int64_t begin, int64_t end) {
+        auto [again, s] = window_of(layer, d, begin, end, dy);
+        s.dx = dx, s.accumulate_dx = d > 0;
+        if (recomputes(spec_, p_)) {
+          again.window_output = scratch("output of a window", 0, {window(), p_.B, spec_.units});
+          op(again);
+        }
+        op(s);
+      });
+  }
+
+  void back_with_products(int64_t layer, int dy, int dx) {
+    const int below = masked_input(layer);
+    const bool parameters = !call_.dparameters.empty(), both = spec_.directions > 1;
+    const bool windows = window() < p_.T;
+    // Windows of the two directions come in opposite orders, so neither is the first everywhere.
+    if (dx != kNoBuffer && both && windows)
+      op(Copy{CopyRule::kWhole, kNoBuffer, dx, kNoBuffer, 0, 0, 0, 0, 0});
+    for_windows([&](int64_t begin, int64_t end) {
+      auto [again, s] = window_of(layer, kAllDirections, begin, end, dy);
+      const int64_t rows_of_window = (end - begin) * p_.B, GH = spec_.gates * spec_.units;
+      Matrix x[2];
+      for (int d = 0; d < spec_.directions; ++d) {
+        if (parameters || recomputes(spec_, p_)) x[d] = input_rows(layer, below, d, begin, end);
+        const int planes = plane_count(static_cast<int>(spec_.gates), spec_.split_gates);
+        s.dgates[d] = scratch("gradient of the gates", d, {window(), p_.B, planes * spec_.units});
+        if (!recomputes(spec_, p_)) continue;
+        again.gates[d] = scratch("gates", d, {window(), p_.B, GH});
+        op(gate_product(layer, d, x[d], rows(again.gates[d], 0, rows_of_window)));
+      }
+      if (recomputes(spec_, p_)) op(again);
+      op(s);
+      for (int d = 0; d < spec_.directions; ++d) {
+        const Matrix dgates = rows(s.dgates[d], 0, rows_of_window);
+        if (dx != kNoBuffer) {
+          const int w_ih = array(Role::kParameter, parameter(layer, d, kWeightIh));
+          const Matrix to = rows(dx, first_time(d, begin, end) * p_.B, rows_of_window);
+          op(Gemm{to, columns(dgates, 0, GH), whole(w_ih), false, false, both && (d || windows)});
+        }
+        if (parameters) add_to_parameters(s, d, dgates, x[d]);
+      }
+    });
+    if (layer > 0 && masked(layer))
+      op(Copy{CopyRule::kRows, dx, dx, mask(layer), 0, p_.T, 0, 0, 0});
+    if (layer == 0 && dx != kNoBuffer && program_.buffers[static_cast<size_t>(dx)].scratch)
+      op(Copy{CopyRule::kRows, dx, array(Role::kInputGradient), kNoBuffer, 0, p_.T, 0, 0, 0});
+  }
+
+  // What a window adds to the gradients of the weights of a pass; the biases' are the scan's.
+  void add_to_parameters(const ScanBackward& s, int direction, const Matrix& dgates,
+                         const Matrix& x) {
+    const int64_t H = spec_.units, G = spec_.gates, n = s.end - s.begin;
+    const auto gradient = [&](int which) {
+      return array(Role::kParameterGradient, parameter(s.layer, direction, which));
+    };
+    op(Gemm{whole(gradient(kWeightIh)), columns(dgates, 0, G * H), x, true, false, !s.first});
+    const int before = scratch("output before", 0, {window(), p_.B, H});
+    const int64_t t = first_time(direction, s.begin, s.end);
+    op(Copy{CopyRule::kBefore, s.output, before, kNoBuffer, t, t + n, 0, s.layer, direction});
+    const Matrix h = rows(before, 0, n * p_.B);
+    // Neighbouring gates whose planes are neighbours are one product.
+    for (int64_t g = 0; g < G;) {
+      const int64_t plane = recurrent_plane_of(g);
+      int64_t end = g + 1;
+      while (end < G && recurrent_plane_of(end) == plane + end - g) ++end;
+      const Matrix to = rows(gradient(kWeightHh), g * H, (end - g) * H);
+      op(Gemm{to, columns(dgates, plane * H, (end - g) * H), h, true, false, !s.first});
+      g = end;
+    }
+  }
+  int64_t recurrent_plane_of(int64_t gate) const {
+    return recurrent_plane(static_cast<int>(spec_.gates), spec_.split_gates,
+                           static_cast<int>(gate));
+  }
+
+  // ---- no steps or no rows: states go on as they came, and gradients of parameters are zero ----
+
+  void pass_through() {
+    const auto states = [&](Role from, Role to, const View* given, const View* wanted) {
+      for (int64_t k = 0; k < spec_.states; ++k)
+        if (wanted[k].given)
+          op(Copy{CopyRule::kWhole, given[k].given ? array(from, k) : kNoBuffer, array(to, k),
+                  kNoBuffer, 0, 0, 0, 0, 0});
+    };
+    if (!call_.backward()) return states(Role::kInitial, Role::kFinal, call_.initial, call_.final);
+    states(Role::kFinalGradient, Role::kInitialGradient, call_.dfinal, call_.dinitial);
+    for (int64_t i = 0; i < static_cast<int64_t>(call_.dparameters.size()); ++i)
+      op(Copy{CopyRule::kWhole, kNoBuffer, array(Role::kParameterGradient, i), kNoBuffer, 0, 0, 0,
+              0, 0});
+  }
+};
+
+}  // namespace
+
+Program lower(const Spec& spec, const Problem& problem, const Call& call, const Lowering& lowering,
+              std::pmr::memory_resource* memory) {
+  return Builder(spec, problem, call, lowering, memory).build();
+}
+
+}  // namespace fastrnn

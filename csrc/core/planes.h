@@ -1,0 +1,28 @@
+// The planes of the gradient of a step as the GPU's engine keeps them: a row for each step of
+// dgates holds the gates' x parts in the order of the weights, then the r parts of split gates.
+//
+// A gate is split where the product with h is not simply added to that with x (the GRU's n: r
+// multiplies the former alone), so that the two have gradients of their own. x parts in the order
+// of the weights make dx and dW_ih one product each with the parameters as they lie. (The CPU packs
+// weights anyway and orders planes so that r parts are neighbours too: cpu/pack.h.)
+#pragma once
+
+namespace fastrnn {
+
+constexpr bool is_split(unsigned split_gates, int gate) { return (split_gates >> gate) & 1u; }
+
+// The plane of a gate's r part; of a gate that is not split, its one plane.
+constexpr int recurrent_plane(int gates, unsigned split_gates, int gate) {
+  if (!is_split(split_gates, gate)) return gate;
+  int plane = gates;
+  for (int i = 0; i < gate; ++i) plane += is_split(split_gates, i);
+  return plane;
+}
+
+constexpr int plane_count(int gates, unsigned split_gates) {
+  int n = gates;
+  for (int g = 0; g < gates; ++g) n += is_split(split_gates, g);
+  return n;
+}
+
+}  // namespace fastrnn
