@@ -112,7 +112,7 @@ MUTANTS = [
     ("cpu/forward.h", "if (s > pass.begin) go_on(s, active);",
      "if (s > chunk_begin) go_on(s, active);", BITS),
     # backward
-    ("cpu/backward.h", "if (pass.dw_ih) pack_right(count);", "", KERNELS),
+    ("cpu/backward.h", "if (pass.dw_ih) pack_b(count);", "", KERNELS),
     ("cpu/backward.h", "V::load(chain + i) + d[0] +", "V::load(chain + i) +", KERNELS),
     ("cpu/backward.h", "if (pass.accumulate_dx)", "if (false)", KERNELS),
     ("cpu/backward.h", "values[i] *= widen(row.mask[n0 + i]);", ";", KERNELS),

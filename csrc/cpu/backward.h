@@ -26,9 +26,9 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   static constexpr int kPanel = kMaxVectors * L;  // columns of a matrix panel
   static constexpr int kRows = kMatrixRows;
   static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time
-  static constexpr int kPacked = (kTogether * kRows + L - 1) / L * L;  // their planes
-  using ChainTiles = Tiles<T, Storage, Left::kRows, ~0u>;
-  using WeightTiles = Tiles<T, T, Left::kPacked, 0u>;
+  static constexpr int kPackedRows = (kTogether * kRows + L - 1) / L * L;  // their planes
+  using ChainTiles = Tiles<T, Storage, LhsLayout::kRows, ~0u>;
+  using WeightTiles = Tiles<T, T, LhsLayout::kPacked, 0u>;
 
   const BackwardPass& pass;
   const Share& share;
@@ -38,10 +38,10 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   const int chains;
 
   // Shared by all parts.
-  T* dgates;  // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
-  T* ds[S];   // [B][H] gradient of the states on its way to the step before
-  T* right;   // columns of x, then of h: [panel][k][vector][lane]
-  int64_t most_k;  // k that right and left have room for
+  T* dgates;    // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
+  T* ds[S];     // [B][H] gradient of the states on its way to the step before
+  T* packed_b;  // columns of x, then of h: [panel][k][vector][lane]
+  int64_t max_k;  // k that packed_b and packed_a have room for
   // The part's own: the rows of a step ...
   Walk<const Storage> dy, saved, x, mask;
   Walk<Storage> dx;
@@ -57,7 +57,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     int64_t k;  // place among all rows of the chunk
   };
   Flat* flat;
-  T* left;                               // [kTogether blocks of kRows rows of dW][k][kRows]
+  T* packed_a;                           // [kTogether blocks of kRows rows of dW][k][kRows]
   T* zeros;                              // [zeros_size]
   PerState<Values, Storage> zero_state;  // [H]
   // Where the part is: what comes next; the chunk [chunk_begin, end), `step` the last one taken.
@@ -67,21 +67,21 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   int64_t entering;          // of all at `end`
   int64_t count, all_count;  // rows of the chunk's steps, of the part and of all
 
-  static int64_t right_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
+  static int64_t packed_b_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
 
   // A panel, or whole vectors of a row.
-  static int64_t zeros_size(int64_t H) { return most(kPanel, blocks_of(H, L) * L); }
+  static int64_t zeros_size(int64_t H) { return max(kPanel, blocks_of(H, L) * L); }
 
   static int64_t carve_shared(Backward* self, char* base, int64_t I, int64_t H, int64_t B,
                               int64_t chunk) {
     Carver c{base};
-    // pack_left() reads whole vectors: room for some past the end.
-    T* dgates = c.take<T>((chunk + 1) * B * kPlanes * H + kPacked);
+    // pack_a() reads whole vectors: room for some past the end.
+    T* dgates = c.take<T>((chunk + 1) * B * kPlanes * H + kPackedRows);
     T* ds[S];
     for (int k = 0; k < S; ++k) ds[k] = c.take<T>(B * H);
-    T* right = c.take<T>(right_size(I, chunk * B) + right_size(H, chunk * B));
+    T* packed_b = c.take<T>(packed_b_size(I, chunk * B) + packed_b_size(H, chunk * B));
     if (self) {
-      self->dgates = dgates, self->right = right;
+      self->dgates = dgates, self->packed_b = packed_b;
       for (int k = 0; k < S; ++k) self->ds[k] = ds[k];
     }
     return c.used;
@@ -104,12 +104,12 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     });
     int64_t* going = c.take<int64_t>(rows);
     Flat* flat = c.take<Flat>(rows * chunk);
-    T* left = c.take<T>(kTogether * kRows * chunk * B);
+    T* packed_a = c.take<T>(kTogether * kRows * chunk * B);
     T* zeros = c.take<T>(zeros_size(H));
     if (self) {
       self->dy.at = dy, self->saved.at = saved, self->x.at = x, self->mask.at = mask;
       self->dx.at = dx, self->going = going, self->flat = flat;
-      self->left = left, self->zeros = zeros;
+      self->packed_a = packed_a, self->zeros = zeros;
       self->before = before, self->zero_state = zero_state;
       each_state<S>([&](auto k) { self->after.at(k).at = after.at(k); });
     }
@@ -129,7 +129,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
         unit_begin(unit_part(s.unit_member)),
         unit_end(unit_part(s.unit_member + 1)),
         chains(chains_for(blocks_of(p.H, L))),
-        most_k(p.chunk * p.scan->B) {
+        max_k(p.chunk * p.scan->B) {
     carve_shared(this, static_cast<char*>(p.shared), I, H, B, p.chunk);
     char* own = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, own, H, B, rows, p.chunk);
@@ -142,7 +142,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   }
 
   int64_t unit_part(int member) const {
-    return least(step_part(blocks_of(H, L), share, member) * L, H);
+    return min(step_part(blocks_of(H, L), share, member) * L, H);
   }
 
   // Row of the ring for a position at step s.
@@ -176,11 +176,11 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     active = is_last ? 0 : steps.grow(share.row_begin, share.row_end, 0, pass.end);
     seek(0, active, pass.end);
     all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
-    step = end = most(pass.begin, least(pass.end, last));
+    step = end = max(pass.begin, min(pass.end, last));
   }
 
   void start_chunk() {
-    chunk_begin = most(pass.begin, end - pass.chunk);
+    chunk_begin = max(pass.begin, end - pass.chunk);
     entering = all;
     count = all_count = 0;
   }
@@ -196,7 +196,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   Need share_rows() {
     input_gradients(count);
-    if (pass.dw_ih) pack_right(count);
+    if (pass.dw_ih) pack_b(count);
     next = kWeights;
     return Need::kTeam;  // what all parts read is written
   }
@@ -294,7 +294,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
     Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T, Storage>* args)
         : panels(1), chains(of.chains) {
-      units = least((u / kPanel + 1) * kPanel, end) - u;
+      units = min((u / kPanel + 1) * kPanel, end) - u;
       // Sums that are not cut have eight vectors or more; this part may hold fewer.
       if (one_row && chains == 1 && u % kPanel == 0 && u + 2 * kPanel <= end) panels = 2;
       units *= panels;
@@ -312,7 +312,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   // Where column n of a packed (G*H, N) matrix starts, and its step per k.
   const Storage* matrix_at(const void* packed, int64_t n, int64_t N, int64_t* step) const {
     const int64_t panel = n / kPanel * kPanel;
-    *step = blocks_of(least(kPanel, N - panel), L) * L;
+    *step = blocks_of(min(kPanel, N - panel), L) * L;
     return static_cast<const Storage*>(packed) + panel * G * H + (n - panel);
   }
 
@@ -390,7 +390,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     alignas(64) T acc[kRows * kMaxVectors * L];
     const int64_t end = flat_part(count, share.unit_member + 1);
     for (int64_t n0 = 0; n0 < I; n0 += kPanel) {
-      const int64_t columns = least(kPanel, I - n0);
+      const int64_t columns = min(kPanel, I - n0);
       const int N = static_cast<int>(blocks_of(columns, L));
       args.b = matrix_at(pass.w.w_ih, n0, I, &args.b_step);
       for (int64_t f = flat_part(count, share.unit_member); f < end;) {
@@ -416,22 +416,22 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   // x and h of the part's rows to where all parts read them. A few rows at a time, so that what
   // is written goes on for more than a piece of a row.
-  void pack_right(int64_t count) const {
+  void pack_b(int64_t count) const {
     const int64_t last = flat_part(count, share.unit_member + 1);
     for (int64_t f = flat_part(count, share.unit_member); f < last; f += kTogether) {
-      const int64_t end = least(f + kTogether, last);
-      pack_right(f, end, I, right, pass.mask.base != nullptr, &Flat::x);
-      pack_right(f, end, H, right + right_size(I, most_k), false, &Flat::h);
+      const int64_t end = min(f + kTogether, last);
+      pack_b(f, end, I, packed_b, pass.mask.base != nullptr, &Flat::x);
+      pack_b(f, end, H, packed_b + packed_b_size(I, max_k), false, &Flat::h);
     }
   }
 
-  void pack_right(int64_t begin, int64_t end, int64_t n, T* to, bool masked,
-                  const Storage* Flat::* values) const {
+  void pack_b(int64_t begin, int64_t end, int64_t n, T* to, bool masked,
+              const Storage* Flat::* values) const {
     for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
-      const int64_t columns = least(kPanel, n - n0), step = blocks_of(columns, L) * L;
+      const int64_t columns = min(kPanel, n - n0), step = blocks_of(columns, L) * L;
       for (int64_t f = begin; f < end; ++f) {
         const Storage* from = flat[f].*values + n0;
-        T* out = to + n0 * most_k + flat[f].k * step;
+        T* out = to + n0 * max_k + flat[f].k * step;
         if (masked)
           for (int64_t i = 0; i < columns; ++i)
             out[i] = widen(from[i]) * widen(flat[f].mask[n0 + i]);
@@ -444,24 +444,24 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   // Planes [m, m + n) of the dgates of steps [begin, end) and all rows, `active` of them at `end`;
   // adds them up for the biases on the way.
-  void pack_left(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
-                 T (&sums)[kPacked]) const {
-    V total[kPacked / L];
-    for (int v = 0; v < kPacked / L; ++v) total[v] = V::load(sums + v * L);
-    T* to = left;
+  void pack_a(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
+              T (&sums)[kPackedRows]) const {
+    V total[kPackedRows / L];
+    for (int v = 0; v < kPackedRows / L; ++v) total[v] = V::load(sums + v * L);
+    T* to = packed_a;
     for (int64_t s = end - 1; s >= begin; --s) {
       active = steps.grow(0, B, active, s);
       const T* from = dgates_row(s, 0) + m;
       for (int64_t p = 0; p < active; ++p, from += width, to += kRows) {
         // Lanes past n sum what is not asked for, and cost nothing.
-        for (int v = 0; v < kPacked / L; ++v) total[v] = total[v] + V::load(from + v * L);
+        for (int v = 0; v < kPackedRows / L; ++v) total[v] = total[v] + V::load(from + v * L);
         int64_t i = 0;
         for (; i + kRows <= n; i += kRows)
-          for (int r = 0; r < kRows; ++r) to[i * most_k + r] = from[i + r];
-        for (int r = 0; i + r < n; ++r) to[i * most_k + r] = from[i + r];
+          for (int r = 0; r < kRows; ++r) to[i * max_k + r] = from[i + r];
+        for (int r = 0; i + r < n; ++r) to[i * max_k + r] = from[i + r];
       }
     }
-    for (int v = 0; v < kPacked / L; ++v) total[v].store(sums + v * L);
+    for (int v = 0; v < kPackedRows / L; ++v) total[v].store(sums + v * L);
   }
 
   // begins: the sums start here, from zero, and not from where the chunk after left them.
@@ -470,17 +470,17 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     const int64_t last = part(row_blocks, share.member + 1, share.members);
     for (int64_t first = part(row_blocks, share.member, share.members); first < last;
          first += kTogether) {
-      const int64_t m0 = first * kRows, m1 = least(least(first + kTogether, last) * kRows, width);
-      alignas(64) T sums[kPacked] = {};
+      const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, width);
+      alignas(64) T sums[kPackedRows] = {};
       if (!begins) with_biases(m0, m1, [&](Storage& bias, int64_t i) { sums[i] = widen(bias); });
-      pack_left(m0, m1 - m0, begin, end, active, sums);
+      pack_a(m0, m1 - m0, begin, end, active, sums);
       with_biases(m0, m1, [&](Storage& bias, int64_t i) { bias = narrow<Storage>(sums[i]); });
       for (int64_t m = m0; m < m1; m += kRows) {
-        const T* a = left + (m - m0) * most_k;
-        const int64_t stop = least(m + kRows, m1), split = most(m, kSplitGates * H);
+        const T* a = packed_a + (m - m0) * max_k;
+        const int64_t stop = min(m + kRows, m1), split = max(m, kSplitGates * H);
         // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
-        weight_rows(a, m, least(stop, G * H), k, begins, right, I, pass.dw_ih);
-        weight_rows(a + (split - m), split, stop, k, begins, right + right_size(I, most_k), H,
+        weight_rows(a, m, min(stop, G * H), k, begins, packed_b, I, pass.dw_ih);
+        weight_rows(a + (split - m), split, stop, k, begins, packed_b + packed_b_size(I, max_k), H,
                     pass.dw_hh);
       }
     }
@@ -498,10 +498,10 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     args.a[0] = a;
     alignas(64) T acc[kRows * kMaxVectors * L];
     for (int64_t n0 = 0; n0 < N; n0 += kPanel) {
-      const int64_t width_n = least(kPanel, N - n0);
+      const int64_t width_n = min(kPanel, N - n0);
       const int n = static_cast<int>(blocks_of(width_n, L));
       const bool in_place = is_same<Storage, T> && width_n == n * L;
-      args.b = columns + n0 * most_k;
+      args.b = columns + n0 * max_k;
       args.b_step = n * L;
       for (int r = 0; r < R; ++r) {
         args.out[r] = acc + r * n * L;

@@ -26,8 +26,8 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     for (int u = 0; u < U; ++u) mask |= Cell::kSplit << (u * G);
     return mask;
   }
-  using StepTiles = Tiles<Storage, Storage, Left::kRows, split_vectors()>;
-  using ProjectTiles = Tiles<Storage, Storage, Left::kRows, ~0u>;
+  using StepTiles = Tiles<Storage, Storage, LhsLayout::kRows, split_vectors()>;
+  using ProjectTiles = Tiles<Storage, Storage, LhsLayout::kRows, ~0u>;
 
   const ForwardPass& pass;
   const Share& share;
@@ -100,7 +100,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
   // Parts that share rows own whole panels.
   int64_t panel_part(int member) const {
     const int64_t panels = blocks_of(blocks, U);
-    return least(step_part(panels, share, member) * U, blocks);
+    return min(step_part(panels, share, member) * U, blocks);
   }
 
   // A step where its units are shared; else all steps of a chunk, with their projection, which is a
@@ -110,7 +110,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     if (step == last) return Need::kEnd;
     if (step == end) {
       chunk_begin = step;
-      end = least(step + pass.chunk, last);
+      end = min(step + pass.chunk, last);
       project();
       if (has_helpers(share)) return Need::kGroup;
     }
@@ -126,7 +126,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     if (share.unit_member == 0) clear_past_ends();
     finish_empty_rows();
     // The same for all parts, so that they have as many tasks.
-    last = steps.scan.B ? least(steps.scan.length[0], pass.end) : 0;
+    last = steps.scan.B ? min(steps.scan.length[0], pass.end) : 0;
     step = end = pass.begin < last ? pass.begin : last;
     active = steps.shrink(share.row_begin, rows, pass.begin);
     enter(active);
@@ -161,7 +161,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     U* to = steps.template state<Storage>(pass.final, k, position);
     if (!to) return;
     const int64_t u = block_begin * L;
-    copy_n(from + u, least(block_end * L, H) - u, to + u);
+    copy_n(from + u, min(block_end * L, H) - u, to + u);
   }
 
   // Rows of the window's first step.
@@ -217,7 +217,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     args.panel_step = I * G * U * L;
     for (int64_t block = from; block < to;) {
       const int panels = panels_at(block, to, flat == 1);
-      const int64_t width = least(panels * U, to - block), n = width * G;
+      const int64_t width = min(panels * U, to - block), n = width * G;
       args.b = static_cast<const Storage*>(pass.w.w_ih) + block * G * L * I;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_x) + block * G * L;
@@ -256,7 +256,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     alignas(64) T acc[kRows * U * G * L];
     for (int64_t block = block_begin; block < block_end;) {
       const int panels = panels_at(block, block_end, active == 1 && chains == 1);
-      const int64_t width = least(panels * U, block_end - block), n = width * G;
+      const int64_t width = min(panels * U, block_end - block), n = width * G;
       args.b = static_cast<const Storage*>(pass.w.w_hh) + block * G * L * H;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_r) + block * G * L;
