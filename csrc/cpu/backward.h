@@ -31,7 +31,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   using WeightTiles = Tiles<T, T, LhsLayout::kPacked, 0u>;
 
   const BackwardPass& pass;
-  const Share& share;
+  const ThreadWork& work;
   const Steps<BackwardPass> steps;
   const Math math;
   const int64_t H, I, B, width, rows, unit_begin, unit_end;
@@ -61,7 +61,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   T* zeros;                              // [zeros_size]
   PerState<Values, Storage> zero_state;  // [H]
   // Where the part is: what comes next; the chunk [chunk_begin, end), `step` the last one taken.
-  enum { kBegin, kSteps, kShare, kWeights } next = kBegin;
+  enum { kBegin, kSteps, kInputGradients, kWeights } next = kBegin;
   int64_t last, end, chunk_begin, step;
   int64_t active, all;       // rows at `step`: of the part, of all
   int64_t entering;          // of all at `end`
@@ -116,9 +116,9 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     return c.used;
   }
 
-  Backward(const BackwardPass& p, const Share& s)
+  Backward(const BackwardPass& p, const ThreadWork& s)
       : pass(p),
-        share(s),
+        work(s),
         steps(p),
         math(),
         H(p.H),
@@ -135,14 +135,14 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     carve(this, own, H, B, rows, p.chunk);
     fill_n(zeros, zeros_size(H), T(0));
     each_state<S>([&](auto k) { clear_n(zero_state.at(k), H); });
-    const int64_t first = share.row_begin;
+    const int64_t first = work.row_begin;
     dy = {dy.at, p.dy, first}, saved = {saved.at, p.saved, first};
     x = {x.at, p.x, first}, mask = {mask.at, p.mask, first}, dx = {dx.at, p.dx, first};
     each_state<S>([&](auto k) { after.at(k) = {after.at(k).at, p.states[k.value], first}; });
   }
 
   int64_t unit_part(int member) const {
-    return min(step_part(blocks_of(H, L), share, member) * L, H);
+    return min(recurrence_part(blocks_of(H, L), work, member) * L, H);
   }
 
   // Row of the ring for a position at step s.
@@ -157,15 +157,15 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     switch (next) {
       case kBegin: begin(); break;
       case kSteps: break;
-      case kShare: return share_rows();
+      case kInputGradients: return take_input_gradients();
       case kWeights: return add_weights();
     }
     if (end == pass.begin) return finish();
     if (step == end) start_chunk();
-    const int64_t stop = share.steppers > 1 ? step - 1 : chunk_begin;
+    const int64_t stop = work.recurrence_threads > 1 ? step - 1 : chunk_begin;
     while (step > stop) step_back();
-    if (step == chunk_begin) next = kShare;
-    return share.unit_members > 1 ? Need::kGroup : Need::kNothing;
+    if (step == chunk_begin) next = kInputGradients;
+    return work.unit_members > 1 ? Need::kGroup : Need::kNothing;
   }
 
   void begin() {
@@ -173,7 +173,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     last = B ? steps.scan.length[0] : 0;  // of all parts, which meet at each chunk
     const bool is_last = pass.end >= last;
     if (is_last) clear_past_ends();
-    active = is_last ? 0 : steps.grow(share.row_begin, share.row_end, 0, pass.end);
+    active = is_last ? 0 : steps.grow(work.row_begin, work.row_end, 0, pass.end);
     seek(0, active, pass.end);
     all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
     step = end = max(pass.begin, min(pass.end, last));
@@ -194,7 +194,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     take_step(step, active);
   }
 
-  Need share_rows() {
+  Need take_input_gradients() {
     input_gradients(count);
     if (pass.dw_ih) pack_b(count);
     next = kWeights;
@@ -228,33 +228,33 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     dy.back(steps, count, s + 1), saved.back(steps, count, s + 1);
     x.back(steps, count, s + 1), mask.back(steps, count, s + 1), dx.back(steps, count, s + 1);
     each_state<S>([&](auto k) { after.at(k).back(steps, count, s + 1); });
-    const int64_t active = steps.grow(share.row_begin, share.row_end, count, s);
+    const int64_t active = steps.grow(work.row_begin, work.row_end, count, s);
     seek(count, active, s);
     each_state<S>([&](auto k) {
       const int64_t stride = s > pass.begin ? steps.stride(pass.states[k.value], s - 1) : 0;
       for (int64_t r = 0; r < active; ++r)
         before.at(k)[r] = s > pass.begin
                               ? after.at(k).at[r] - stride
-                              : steps.entering(k.value, share.row_begin + r, zero_state.at(k));
+                              : steps.entering(k.value, work.row_begin + r, zero_state.at(k));
     });
     if (steps.scan.reset)
       for (int64_t r = 0; r < active; ++r)
-        if (steps.resets(share.row_begin + r, s))
+        if (steps.resets(work.row_begin + r, s))
           each_state<S>([&](auto k) { before.at(k)[r] = zero_state.at(k); });
     return active;
   }
 
   // Notes the rows of step s from place `at` on; k: the place of its first row among all parts'.
   void list_rows(int64_t s, int64_t active, int64_t at, int64_t k) {
-    const T* row = dgates_row(s, share.row_begin);
+    const T* row = dgates_row(s, work.row_begin);
     for (int64_t r = 0; r < active; ++r, row += width)
-      flat[at + r] = {row, x.at[r], mask.at[r], before.h[r], dx.at[r], k + share.row_begin + r};
+      flat[at + r] = {row, x.at[r], mask.at[r], before.h[r], dx.at[r], k + work.row_begin + r};
   }
 
   void take_step(int64_t s, int64_t active) {
     int64_t n = 0, starting = active;
     for (int64_t r = 0; r < active; ++r) {
-      const int64_t position = share.row_begin + r;
+      const int64_t position = work.row_begin + r;
       const bool ends = steps.scan.length[position] == s + 1;
       if (ends || steps.resets(position, s + 1)) {
         begin_chain(position, ends);
@@ -263,8 +263,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
         going[n++] = r;
       }
     }
-    const T* source = dgates_row(s + 1, share.row_begin) + kSplitGates * H;
-    T* target = dgates_row(s, share.row_begin);
+    const T* source = dgates_row(s + 1, work.row_begin) + kSplitGates * H;
+    T* target = dgates_row(s, work.row_begin);
     TileArgs<T, Storage> args;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
@@ -336,7 +336,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     each_state<S>([&](auto k) {
       row.before.at(k) = before.at(k)[r] + u;
       row.after.at(k) = after.at(k).at[r] + u;
-      row.ds[k.value] = ds_row(k.value, share.row_begin + r) + u;
+      row.ds[k.value] = ds_row(k.value, work.row_begin + r) + u;
     });
     int64_t i = 0;
     for (; i + L <= units; i += L)
@@ -379,7 +379,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   // ---- per chunk ---------------------------------------------------------------------------
 
   int64_t flat_part(int64_t count, int member) const {
-    return part(count, member, share.unit_members);
+    return part(count, member, work.unit_members);
   }
 
   void input_gradients(int64_t count) {
@@ -388,12 +388,12 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     args.K = G * H;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
-    const int64_t end = flat_part(count, share.unit_member + 1);
+    const int64_t end = flat_part(count, work.unit_member + 1);
     for (int64_t n0 = 0; n0 < I; n0 += kPanel) {
       const int64_t columns = min(kPanel, I - n0);
       const int N = static_cast<int>(blocks_of(columns, L));
       args.b = matrix_at(pass.w.w_ih, n0, I, &args.b_step);
-      for (int64_t f = flat_part(count, share.unit_member); f < end;) {
+      for (int64_t f = flat_part(count, work.unit_member); f < end;) {
         const int R = next_rows(end - f, kRows);
         for (int r = 0; r < R; ++r) {
           args.a[r] = flat[f + r].dgates;
@@ -417,8 +417,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   // x and h of the part's rows to where all parts read them. A few rows at a time, so that what
   // is written goes on for more than a piece of a row.
   void pack_b(int64_t count) const {
-    const int64_t last = flat_part(count, share.unit_member + 1);
-    for (int64_t f = flat_part(count, share.unit_member); f < last; f += kTogether) {
+    const int64_t last = flat_part(count, work.unit_member + 1);
+    for (int64_t f = flat_part(count, work.unit_member); f < last; f += kTogether) {
       const int64_t end = min(f + kTogether, last);
       pack_b(f, end, I, packed_b, pass.mask.base != nullptr, &Flat::x);
       pack_b(f, end, H, packed_b + packed_b_size(I, max_k), false, &Flat::h);
@@ -467,8 +467,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   // begins: the sums start here, from zero, and not from where the chunk after left them.
   void weight_gradients(int64_t begin, int64_t end, int64_t active, int64_t k, bool begins) const {
     const int64_t row_blocks = blocks_of(width, kRows);
-    const int64_t last = part(row_blocks, share.member + 1, share.members);
-    for (int64_t first = part(row_blocks, share.member, share.members); first < last;
+    const int64_t last = part(row_blocks, work.member + 1, work.members);
+    for (int64_t first = part(row_blocks, work.member, work.members); first < last;
          first += kTogether) {
       const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, width);
       alignas(64) T sums[kPackedRows] = {};
@@ -537,8 +537,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   // Gradients past a row's last step are zero.
   void clear_past_ends() {
-    if (!pass.dx.base || pass.accumulate_dx || share.unit_member != 0) return;
-    for (int64_t p = share.row_begin; p < share.row_end; ++p)
+    if (!pass.dx.base || pass.accumulate_dx || work.unit_member != 0) return;
+    for (int64_t p = work.row_begin; p < work.row_end; ++p)
       for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
         clear_n(row_at<Storage>(pass.dx, t, steps.scan.row[p]), I);
   }
@@ -547,8 +547,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     TileArgs<T, Storage> args;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
-    const int64_t active = steps.grow(share.row_begin, share.row_end, 0, 0);
-    const T* source = dgates_row(0, share.row_begin) + kSplitGates * H;
+    const int64_t active = steps.grow(work.row_begin, work.row_end, 0, 0);
+    const T* source = dgates_row(0, work.row_begin) + kSplitGates * H;
     for (int64_t u = unit_begin; u < unit_end;) {
       const Chain chain(*this, u, unit_end, active == 1, &args);
       for (int64_t r0 = 0; r0 < active;) {
@@ -559,9 +559,9 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
         }
         chain.tile(R)(args);
         for (int r = 0; r < R; ++r, ++r0)
-          put_initial(share.row_begin + r0, u, chain.units, args.out[r]);
+          put_initial(work.row_begin + r0, u, chain.units, args.out[r]);
       }
-      for (int64_t p = share.row_begin + active; p < share.row_end; ++p) {
+      for (int64_t p = work.row_begin + active; p < work.row_end; ++p) {
         begin_chain(p, true);
         put_initial(p, u, chain.units, zeros);
       }

@@ -93,14 +93,14 @@ struct Team {
     if (lease->members() < plan.threads()) plan = make_plan(lease->members());
   }
 
-  Share share(const Rows& rows, int part) const {
-    Share s{};
+  ThreadWork share(const Rows& rows, int part) const {
+    ThreadWork s{};
     s.member = part;
     s.members = plan.threads();
     const int group = part / plan.unit_members;
     s.unit_members = plan.unit_members;
     s.unit_member = part % plan.unit_members;
-    s.steppers = plan.steppers;
+    s.recurrence_threads = plan.recurrence_threads;
     s.row_begin = rows.begin_of(group, plan.row_groups);
     s.row_end = rows.begin_of(group + 1, plan.row_groups);
     return s;
@@ -307,7 +307,7 @@ struct BackwardNeeds {
 
 // How far a part is: its pass, and within it the kernel's own object.
 struct Cursor {
-  Share share;
+  ThreadWork share;
   void* state;
   size_t pass = 0;
   int first = 1;  // 1 where the next task is the first of a pass or window

@@ -35,12 +35,15 @@ template <class S> FASTRNN_INLINE void clear_n(S* to, int64_t n) {
   fill_n(to, n, narrow<S>(Acc<S>(0)));
 }
 
-// Where the part of n things begins that one of those who take the steps has.
-FASTRNN_INLINE int64_t step_part(int64_t n, const Share& share, int member) {
-  return part(n, member < share.steppers ? member : share.steppers, share.steppers);
+// Where one recurrence thread's part of n things begins; empty for the threads that only help.
+FASTRNN_INLINE int64_t recurrence_part(int64_t n, const ThreadWork& work, int member) {
+  return part(n, member < work.recurrence_threads ? member : work.recurrence_threads,
+              work.recurrence_threads);
 }
-// Does one member take the steps, while the others wait to share the rest?
-FASTRNN_INLINE bool has_helpers(const Share& share) { return share.steppers < share.unit_members; }
+// Does the first thread run the recurrence alone, while the others only help with the products?
+FASTRNN_INLINE bool has_helpers(const ThreadWork& work) {
+  return work.recurrence_threads < work.unit_members;
+}
 
 // A driver's object lives in the caller's memory from task to task.
 struct Place {
@@ -50,9 +53,9 @@ struct InPlace {
   static void* operator new(size_t, Place place) { return place.at; }
 };
 template <class Driver, class Pass>
-Need next_task(const Pass* pass, const Share* share, void* state, int first) {
+Need next_task(const Pass* pass, const ThreadWork* work, void* state, int first) {
   Driver* driver = static_cast<Driver*>(state);
-  if (first) new (Place{state}) Driver(*pass, *share);
+  if (first) new (Place{state}) Driver(*pass, *work);
   return driver->task();
 }
 
