@@ -79,7 +79,7 @@ MUTANTS = [
     ("cpu/rows.h", "scan.length[begin + count - 1] <= s",
      "scan.length[begin + count - 1] < s", KERNELS),
     ("cpu/rows.h", "position, pass.begin - 1)", "position, pass.begin)", BITS),
-    ("cpu/rows.h", "(s + 1 - q.from) % q.slot", "(s - q.from) % q.slot", BITS),
+    ("cpu/rows.h", "(s + 1 - q.first_step) % q.steps_per_row", "(s - q.first_step) % q.steps_per_row", BITS),
     # tiles and packing
     ("cpu/microkernel.h", "args.shared_init : args.init[r]",
      "args.init[r] : args.shared_init", KERNELS),
@@ -109,8 +109,8 @@ MUTANTS = [
     ("cpu/forward.h", "if (has_helpers(work)) return Need::kGroup;",
      "if (has_helpers(work)) return Need::kNothing;", BITS),
     ("cpu/forward.h", "    finish_empty_rows();\n", "", KERNELS),
-    ("cpu/forward.h", "if (s > pass.begin) go_on(s, active);",
-     "if (s > chunk_begin) go_on(s, active);", BITS),
+    ("cpu/forward.h", "if (s > pass.begin) advance_to(s, active);",
+     "if (s > chunk_begin) advance_to(s, active);", BITS),
     # backward
     ("cpu/backward.h", "if (pass.dw_ih) pack_b(count);", "", KERNELS),
     ("cpu/backward.h", "V::load(chain + i) + d[0] +", "V::load(chain + i) +", KERNELS),
@@ -144,7 +144,7 @@ MUTANTS = [
     ("cpu/engine.cpp", "lengths[a] > lengths[b]", "lengths[a] < lengths[b]", KERNELS),
     ("cpu/engine.cpp", "dy = dx;", "", KERNELS),
     ("cpu/engine.cpp", "pass.mask = layers.mask[l];", "", KERNELS),
-    ("cpu/engine.cpp", "back.saved.from = back.begin;", "back.saved.from = 0;", BITS),
+    ("cpu/engine.cpp", "back.saved.first_step = back.begin;", "back.saved.first_step = 0;", BITS),
     ("cpu/engine.cpp", "at->anew = recompute;", "at->anew = false;", BITS),
     ("cpu/memory.cpp", "if (kept && size_of(kept) == bytes)", "if (kept)", MEMORY),
 ]  # fmt: skip

@@ -17,7 +17,7 @@ namespace FASTRNN_ISA {
 
 // Arrays, weights, h and its gradient are of type Storage; states beside h and theirs, the
 // gradients of the gates, sums and arithmetic of Acc<Storage>.
-template <class Cell, class Math, class Storage> struct Backward : InPlace {
+template <class Cell, class Math, class Storage> struct Backward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
   using Plane = Planes<Cell>;
@@ -43,10 +43,10 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   T* packed_b;  // columns of x, then of h: [panel][k][vector][lane]
   int64_t max_k;  // k that packed_b and packed_a have room for
   // The part's own: the rows of a step ...
-  Walk<const Storage> dy, saved, x, mask;
-  Walk<Storage> dx;
-  template <class U> using ConstWalk = Walk<const U>;
-  PerState<ConstWalk, Storage> after;
+  RowCursor<const Storage> dy, saved, x, mask;
+  RowCursor<Storage> dx;
+  template <class U> using ConstRowCursor = RowCursor<const U>;
+  PerState<ConstRowCursor, Storage> after;
   PerState<ConstRows, Storage> before;
   int64_t* going;  // [rows] rows whose chain goes on, then those where it starts
   // ... and of all steps of the chunk.
@@ -187,7 +187,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   void step_back() {
     --step;
-    active = arrive(step, active);
+    active = retreat_to(step, active);
     all = steps.grow(0, B, all, step);
     list_rows(step, active, count, all_count);
     count += active, all_count += all;
@@ -224,10 +224,11 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   }
 
   // From step s + 1, where `count` rows were active, to step s; returns how many are now.
-  int64_t arrive(int64_t s, int64_t count) {
-    dy.back(steps, count, s + 1), saved.back(steps, count, s + 1);
-    x.back(steps, count, s + 1), mask.back(steps, count, s + 1), dx.back(steps, count, s + 1);
-    each_state<S>([&](auto k) { after.at(k).back(steps, count, s + 1); });
+  int64_t retreat_to(int64_t s, int64_t count) {
+    dy.retreat(steps, count, s + 1), saved.retreat(steps, count, s + 1);
+    x.retreat(steps, count, s + 1), mask.retreat(steps, count, s + 1),
+        dx.retreat(steps, count, s + 1);
+    each_state<S>([&](auto k) { after.at(k).retreat(steps, count, s + 1); });
     const int64_t active = steps.grow(work.row_begin, work.row_end, count, s);
     seek(count, active, s);
     each_state<S>([&](auto k) {

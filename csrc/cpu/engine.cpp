@@ -190,7 +190,7 @@ struct Tape {
     const int64_t passes = s.layers * s.directions;
     const int64_t plane = p.kept_steps() * p.B * s.units;
     Sequence q = dense(states + ((k - 1) * passes + pass) * plane * s.element_bytes, p, s.units);
-    q.slot = p.recompute;
+    q.steps_per_row = p.recompute;
     return q;
   }
   Sequence save(const Spec& s, const Problem& p, int64_t pass) const {
@@ -400,9 +400,9 @@ struct BackwardJob {
     if (!recompute) return;
     ForwardPass& again = at->both.again;
     again.begin = back.begin, again.end = back.end;
-    again.saved.from = back.saved.from = back.begin;
-    for (Sequence& q : again.states) q.from = back.begin;
-    for (int k = 1; k < kMaxStates; ++k) back.states[k].from = back.begin;
+    again.saved.first_step = back.saved.first_step = back.begin;
+    for (Sequence& q : again.states) q.first_step = back.begin;
+    for (int k = 1; k < kMaxStates; ++k) back.states[k].first_step = back.begin;
   }
 };
 

@@ -14,7 +14,7 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 // Arrays, weights and h are of type Storage; states beside h, sums and arithmetic of Acc<Storage>.
-template <class Cell, class Math, class Storage> struct Forward : InPlace {
+template <class Cell, class Math, class Storage> struct Forward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
   using P = Packing<Cell, Storage>;
@@ -37,10 +37,10 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
   const int chains;
   const Storage** input;  // [flat] row of x for each (step, row) of the chunk
   int64_t* first;         // [chunk] flat index of a step's first row
-  Walk<const Storage> x, mask;
+  RowCursor<const Storage> x, mask;
   PerState<ConstRows, Storage> prev;
-  PerState<Walk, Storage> next;
-  Walk<Storage> save;
+  PerState<RowCursor, Storage> next;
+  RowCursor<Storage> save;
   PerState<Values, Storage> zeros;  // [H]
   T* projected;                     // [flat][part's block][gate][lane]
   Storage* staged;                  // [flat][I], masked input
@@ -135,14 +135,14 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
   void take_steps(int64_t stop) {
     for (int64_t s = step; s < stop; ++s) {
       active = steps.shrink(work.row_begin, active, s);
-      if (s > pass.begin) go_on(s, active);
+      if (s > pass.begin) advance_to(s, active);
       take_step(s, active, projected + first[s - chunk_begin] * row_width);
     }
   }
 
   // Output past a row's last step is zero; a window that is made anew holds no such rows.
   void clear_past_ends() {
-    if (pass.states[0].slot) return;
+    if (pass.states[0].steps_per_row) return;
     for (int64_t p = work.row_begin; p < work.row_end; ++p)
       for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
         clear_n(row_at<Storage>(pass.states[0], t, steps.scan.row[p]), H);
@@ -179,12 +179,12 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
   }
 
   // From step s - 1 to step s.
-  void go_on(int64_t s, int64_t active) {
+  void advance_to(int64_t s, int64_t active) {
     each_state<S>([&](auto k) {
       for (int64_t r = 0; r < active; ++r) prev.at(k)[r] = next.at(k).at[r];
-      next.at(k).forth(steps, active, s - 1);
+      next.at(k).advance(steps, active, s - 1);
     });
-    save.forth(steps, active, s - 1);
+    save.advance(steps, active, s - 1);
     restart(s, active);
   }
 
@@ -204,8 +204,8 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
       copy_n(x.at, n, input + flat);
       if (pass.mask.base) stage(flat, n);
       flat += n;
-      x.forth(steps, n, s);
-      mask.forth(steps, n, s);
+      x.advance(steps, n, s);
+      mask.advance(steps, n, s);
     }
     // The part's own units of every row; or, where one takes the steps, all units of some rows.
     const bool by_rows = has_helpers(work);

@@ -21,8 +21,9 @@ enum class Need : int { kNothing, kGroup, kTeam, kEnd };
 struct Sequence {
   void* base;  // null: not given
   int64_t t_stride, b_stride;
-  // 0: a row for each time t. Else a row for so many scan steps, the first of them step `from`.
-  int64_t slot, from;
+  // 0: the array has a row for each time t. Else it has one row for so many scan steps, of which
+  // `first_step` is the first.
+  int64_t steps_per_row, first_step;
 };
 
 struct States {
