@@ -34,7 +34,7 @@ double tile_gflops(int rows) {
   args.b = b.data();
   args.b_step = N * L;
   args.K = K;
-  const Tile<float, float> tile = Tiles<float, float, Left::kRows, ~0u>::get(rows, N);
+  const Tile<float, float> tile = Tiles<float, float, LhsLayout::kRows, ~0u>::get(rows, N);
   const double time = seconds([&] {
     for (int call = 0; call < kCalls; ++call) tile(args);
   });

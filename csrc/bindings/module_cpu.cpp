@@ -289,7 +289,7 @@ py::dict plan_dict(const Usage& usage) {
   d["threads"] = usage.plan.threads();
   d["row_groups"] = usage.plan.row_groups;
   d["unit_members"] = usage.plan.unit_members;
-  d["steppers"] = usage.plan.steppers;
+  d["recurrence_threads"] = usage.plan.recurrence_threads;
   d["chunk_steps"] = usage.plan.chunk;
   d["workspace_bytes"] = usage.workspace;
   d["model_microseconds"] = usage.plan.microseconds;

@@ -17,7 +17,7 @@ namespace FASTRNN_ISA {
 
 // Arrays, weights, h and its gradient are of type Storage; states beside h and theirs, the
 // gradients of the gates, sums and arithmetic of Acc<Storage>.
-template <class Cell, class Math, class Storage> struct Backward : InPlace {
+template <class Cell, class Math, class Storage> struct Backward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
   using Plane = Planes<Cell>;
@@ -26,27 +26,27 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   static constexpr int kPanel = kMaxVectors * L;  // columns of a matrix panel
   static constexpr int kRows = kMatrixRows;
   static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time
-  static constexpr int kPacked = (kTogether * kRows + L - 1) / L * L;  // their planes
-  using ChainTiles = Tiles<T, Storage, Left::kRows, ~0u>;
-  using WeightTiles = Tiles<T, T, Left::kPacked, 0u>;
+  static constexpr int kPackedRows = (kTogether * kRows + L - 1) / L * L;  // their planes
+  using ChainTiles = Tiles<T, Storage, LhsLayout::kRows, ~0u>;
+  using WeightTiles = Tiles<T, T, LhsLayout::kPacked, 0u>;
 
   const BackwardPass& pass;
-  const Share& share;
+  const ThreadWork& work;
   const Steps<BackwardPass> steps;
   const Math math;
   const int64_t H, I, B, width, rows, unit_begin, unit_end;
   const int chains;
 
   // Shared by all parts.
-  T* dgates;  // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
-  T* ds[S];   // [B][H] gradient of the states on its way to the step before
-  T* right;   // columns of x, then of h: [panel][k][vector][lane]
-  int64_t most_k;  // k that right and left have room for
+  T* dgates;    // [chunk + 1][B][planes][H]: a ring of steps, so that the one after the chunk stays
+  T* ds[S];     // [B][H] gradient of the states on its way to the step before
+  T* packed_b;  // columns of x, then of h: [panel][k][vector][lane]
+  int64_t max_k;  // k that packed_b and packed_a have room for
   // The part's own: the rows of a step ...
-  Walk<const Storage> dy, saved, x, mask;
-  Walk<Storage> dx;
-  template <class U> using ConstWalk = Walk<const U>;
-  PerState<ConstWalk, Storage> after;
+  RowCursor<const Storage> dy, saved, x, mask;
+  RowCursor<Storage> dx;
+  template <class U> using ConstRowCursor = RowCursor<const U>;
+  PerState<ConstRowCursor, Storage> after;
   PerState<ConstRows, Storage> before;
   int64_t* going;  // [rows] rows whose chain goes on, then those where it starts
   // ... and of all steps of the chunk.
@@ -57,31 +57,31 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     int64_t k;  // place among all rows of the chunk
   };
   Flat* flat;
-  T* left;                               // [kTogether blocks of kRows rows of dW][k][kRows]
+  T* packed_a;                           // [kTogether blocks of kRows rows of dW][k][kRows]
   T* zeros;                              // [zeros_size]
   PerState<Values, Storage> zero_state;  // [H]
   // Where the part is: what comes next; the chunk [chunk_begin, end), `step` the last one taken.
-  enum { kBegin, kSteps, kShare, kWeights } next = kBegin;
+  enum { kBegin, kSteps, kInputGradients, kWeights } next = kBegin;
   int64_t last, end, chunk_begin, step;
   int64_t active, all;       // rows at `step`: of the part, of all
   int64_t entering;          // of all at `end`
   int64_t count, all_count;  // rows of the chunk's steps, of the part and of all
 
-  static int64_t right_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
+  static int64_t packed_b_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
 
   // A panel, or whole vectors of a row.
-  static int64_t zeros_size(int64_t H) { return most(kPanel, blocks_of(H, L) * L); }
+  static int64_t zeros_size(int64_t H) { return max(kPanel, blocks_of(H, L) * L); }
 
   static int64_t carve_shared(Backward* self, char* base, int64_t I, int64_t H, int64_t B,
                               int64_t chunk) {
     Carver c{base};
-    // pack_left() reads whole vectors: room for some past the end.
-    T* dgates = c.take<T>((chunk + 1) * B * kPlanes * H + kPacked);
+    // pack_a() reads whole vectors: room for some past the end.
+    T* dgates = c.take<T>((chunk + 1) * B * kPlanes * H + kPackedRows);
     T* ds[S];
     for (int k = 0; k < S; ++k) ds[k] = c.take<T>(B * H);
-    T* right = c.take<T>(right_size(I, chunk * B) + right_size(H, chunk * B));
+    T* packed_b = c.take<T>(packed_b_size(I, chunk * B) + packed_b_size(H, chunk * B));
     if (self) {
-      self->dgates = dgates, self->right = right;
+      self->dgates = dgates, self->packed_b = packed_b;
       for (int k = 0; k < S; ++k) self->ds[k] = ds[k];
     }
     return c.used;
@@ -104,21 +104,21 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     });
     int64_t* going = c.take<int64_t>(rows);
     Flat* flat = c.take<Flat>(rows * chunk);
-    T* left = c.take<T>(kTogether * kRows * chunk * B);
+    T* packed_a = c.take<T>(kTogether * kRows * chunk * B);
     T* zeros = c.take<T>(zeros_size(H));
     if (self) {
       self->dy.at = dy, self->saved.at = saved, self->x.at = x, self->mask.at = mask;
       self->dx.at = dx, self->going = going, self->flat = flat;
-      self->left = left, self->zeros = zeros;
+      self->packed_a = packed_a, self->zeros = zeros;
       self->before = before, self->zero_state = zero_state;
       each_state<S>([&](auto k) { self->after.at(k).at = after.at(k); });
     }
     return c.used;
   }
 
-  Backward(const BackwardPass& p, const Share& s)
+  Backward(const BackwardPass& p, const ThreadWork& s)
       : pass(p),
-        share(s),
+        work(s),
         steps(p),
         math(),
         H(p.H),
@@ -129,20 +129,20 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
         unit_begin(unit_part(s.unit_member)),
         unit_end(unit_part(s.unit_member + 1)),
         chains(chains_for(blocks_of(p.H, L))),
-        most_k(p.chunk * p.scan->B) {
+        max_k(p.chunk * p.scan->B) {
     carve_shared(this, static_cast<char*>(p.shared), I, H, B, p.chunk);
     char* own = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
     carve(this, own, H, B, rows, p.chunk);
     fill_n(zeros, zeros_size(H), T(0));
     each_state<S>([&](auto k) { clear_n(zero_state.at(k), H); });
-    const int64_t first = share.row_begin;
+    const int64_t first = work.row_begin;
     dy = {dy.at, p.dy, first}, saved = {saved.at, p.saved, first};
     x = {x.at, p.x, first}, mask = {mask.at, p.mask, first}, dx = {dx.at, p.dx, first};
     each_state<S>([&](auto k) { after.at(k) = {after.at(k).at, p.states[k.value], first}; });
   }
 
   int64_t unit_part(int member) const {
-    return least(step_part(blocks_of(H, L), share, member) * L, H);
+    return min(recurrence_part(blocks_of(H, L), work, member) * L, H);
   }
 
   // Row of the ring for a position at step s.
@@ -157,15 +157,15 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     switch (next) {
       case kBegin: begin(); break;
       case kSteps: break;
-      case kShare: return share_rows();
+      case kInputGradients: return take_input_gradients();
       case kWeights: return add_weights();
     }
     if (end == pass.begin) return finish();
     if (step == end) start_chunk();
-    const int64_t stop = share.steppers > 1 ? step - 1 : chunk_begin;
+    const int64_t stop = work.recurrence_threads > 1 ? step - 1 : chunk_begin;
     while (step > stop) step_back();
-    if (step == chunk_begin) next = kShare;
-    return share.unit_members > 1 ? Need::kGroup : Need::kNothing;
+    if (step == chunk_begin) next = kInputGradients;
+    return work.unit_members > 1 ? Need::kGroup : Need::kNothing;
   }
 
   void begin() {
@@ -173,30 +173,30 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     last = B ? steps.scan.length[0] : 0;  // of all parts, which meet at each chunk
     const bool is_last = pass.end >= last;
     if (is_last) clear_past_ends();
-    active = is_last ? 0 : steps.grow(share.row_begin, share.row_end, 0, pass.end);
+    active = is_last ? 0 : steps.grow(work.row_begin, work.row_end, 0, pass.end);
     seek(0, active, pass.end);
     all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
-    step = end = most(pass.begin, least(pass.end, last));
+    step = end = max(pass.begin, min(pass.end, last));
   }
 
   void start_chunk() {
-    chunk_begin = most(pass.begin, end - pass.chunk);
+    chunk_begin = max(pass.begin, end - pass.chunk);
     entering = all;
     count = all_count = 0;
   }
 
   void step_back() {
     --step;
-    active = arrive(step, active);
+    active = retreat_to(step, active);
     all = steps.grow(0, B, all, step);
     list_rows(step, active, count, all_count);
     count += active, all_count += all;
     take_step(step, active);
   }
 
-  Need share_rows() {
+  Need take_input_gradients() {
     input_gradients(count);
-    if (pass.dw_ih) pack_right(count);
+    if (pass.dw_ih) pack_b(count);
     next = kWeights;
     return Need::kTeam;  // what all parts read is written
   }
@@ -224,37 +224,38 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   }
 
   // From step s + 1, where `count` rows were active, to step s; returns how many are now.
-  int64_t arrive(int64_t s, int64_t count) {
-    dy.back(steps, count, s + 1), saved.back(steps, count, s + 1);
-    x.back(steps, count, s + 1), mask.back(steps, count, s + 1), dx.back(steps, count, s + 1);
-    each_state<S>([&](auto k) { after.at(k).back(steps, count, s + 1); });
-    const int64_t active = steps.grow(share.row_begin, share.row_end, count, s);
+  int64_t retreat_to(int64_t s, int64_t count) {
+    dy.retreat(steps, count, s + 1), saved.retreat(steps, count, s + 1);
+    x.retreat(steps, count, s + 1), mask.retreat(steps, count, s + 1),
+        dx.retreat(steps, count, s + 1);
+    each_state<S>([&](auto k) { after.at(k).retreat(steps, count, s + 1); });
+    const int64_t active = steps.grow(work.row_begin, work.row_end, count, s);
     seek(count, active, s);
     each_state<S>([&](auto k) {
       const int64_t stride = s > pass.begin ? steps.stride(pass.states[k.value], s - 1) : 0;
       for (int64_t r = 0; r < active; ++r)
         before.at(k)[r] = s > pass.begin
                               ? after.at(k).at[r] - stride
-                              : steps.entering(k.value, share.row_begin + r, zero_state.at(k));
+                              : steps.entering(k.value, work.row_begin + r, zero_state.at(k));
     });
     if (steps.scan.reset)
       for (int64_t r = 0; r < active; ++r)
-        if (steps.resets(share.row_begin + r, s))
+        if (steps.resets(work.row_begin + r, s))
           each_state<S>([&](auto k) { before.at(k)[r] = zero_state.at(k); });
     return active;
   }
 
   // Notes the rows of step s from place `at` on; k: the place of its first row among all parts'.
   void list_rows(int64_t s, int64_t active, int64_t at, int64_t k) {
-    const T* row = dgates_row(s, share.row_begin);
+    const T* row = dgates_row(s, work.row_begin);
     for (int64_t r = 0; r < active; ++r, row += width)
-      flat[at + r] = {row, x.at[r], mask.at[r], before.h[r], dx.at[r], k + share.row_begin + r};
+      flat[at + r] = {row, x.at[r], mask.at[r], before.h[r], dx.at[r], k + work.row_begin + r};
   }
 
   void take_step(int64_t s, int64_t active) {
     int64_t n = 0, starting = active;
     for (int64_t r = 0; r < active; ++r) {
-      const int64_t position = share.row_begin + r;
+      const int64_t position = work.row_begin + r;
       const bool ends = steps.scan.length[position] == s + 1;
       if (ends || steps.resets(position, s + 1)) {
         begin_chain(position, ends);
@@ -263,8 +264,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
         going[n++] = r;
       }
     }
-    const T* source = dgates_row(s + 1, share.row_begin) + kSplitGates * H;
-    T* target = dgates_row(s, share.row_begin);
+    const T* source = dgates_row(s + 1, work.row_begin) + kSplitGates * H;
+    T* target = dgates_row(s, work.row_begin);
     TileArgs<T, Storage> args;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
@@ -294,7 +295,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
     Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T, Storage>* args)
         : panels(1), chains(of.chains) {
-      units = least((u / kPanel + 1) * kPanel, end) - u;
+      units = min((u / kPanel + 1) * kPanel, end) - u;
       // Sums that are not cut have eight vectors or more; this part may hold fewer.
       if (one_row && chains == 1 && u % kPanel == 0 && u + 2 * kPanel <= end) panels = 2;
       units *= panels;
@@ -312,7 +313,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   // Where column n of a packed (G*H, N) matrix starts, and its step per k.
   const Storage* matrix_at(const void* packed, int64_t n, int64_t N, int64_t* step) const {
     const int64_t panel = n / kPanel * kPanel;
-    *step = blocks_of(least(kPanel, N - panel), L) * L;
+    *step = blocks_of(min(kPanel, N - panel), L) * L;
     return static_cast<const Storage*>(packed) + panel * G * H + (n - panel);
   }
 
@@ -336,7 +337,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     each_state<S>([&](auto k) {
       row.before.at(k) = before.at(k)[r] + u;
       row.after.at(k) = after.at(k).at[r] + u;
-      row.ds[k.value] = ds_row(k.value, share.row_begin + r) + u;
+      row.ds[k.value] = ds_row(k.value, work.row_begin + r) + u;
     });
     int64_t i = 0;
     for (; i + L <= units; i += L)
@@ -379,7 +380,7 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
   // ---- per chunk ---------------------------------------------------------------------------
 
   int64_t flat_part(int64_t count, int member) const {
-    return part(count, member, share.unit_members);
+    return part(count, member, work.unit_members);
   }
 
   void input_gradients(int64_t count) {
@@ -388,12 +389,12 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     args.K = G * H;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
-    const int64_t end = flat_part(count, share.unit_member + 1);
+    const int64_t end = flat_part(count, work.unit_member + 1);
     for (int64_t n0 = 0; n0 < I; n0 += kPanel) {
-      const int64_t columns = least(kPanel, I - n0);
+      const int64_t columns = min(kPanel, I - n0);
       const int N = static_cast<int>(blocks_of(columns, L));
       args.b = matrix_at(pass.w.w_ih, n0, I, &args.b_step);
-      for (int64_t f = flat_part(count, share.unit_member); f < end;) {
+      for (int64_t f = flat_part(count, work.unit_member); f < end;) {
         const int R = next_rows(end - f, kRows);
         for (int r = 0; r < R; ++r) {
           args.a[r] = flat[f + r].dgates;
@@ -416,22 +417,22 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   // x and h of the part's rows to where all parts read them. A few rows at a time, so that what
   // is written goes on for more than a piece of a row.
-  void pack_right(int64_t count) const {
-    const int64_t last = flat_part(count, share.unit_member + 1);
-    for (int64_t f = flat_part(count, share.unit_member); f < last; f += kTogether) {
-      const int64_t end = least(f + kTogether, last);
-      pack_right(f, end, I, right, pass.mask.base != nullptr, &Flat::x);
-      pack_right(f, end, H, right + right_size(I, most_k), false, &Flat::h);
+  void pack_b(int64_t count) const {
+    const int64_t last = flat_part(count, work.unit_member + 1);
+    for (int64_t f = flat_part(count, work.unit_member); f < last; f += kTogether) {
+      const int64_t end = min(f + kTogether, last);
+      pack_b(f, end, I, packed_b, pass.mask.base != nullptr, &Flat::x);
+      pack_b(f, end, H, packed_b + packed_b_size(I, max_k), false, &Flat::h);
     }
   }
 
-  void pack_right(int64_t begin, int64_t end, int64_t n, T* to, bool masked,
-                  const Storage* Flat::* values) const {
+  void pack_b(int64_t begin, int64_t end, int64_t n, T* to, bool masked,
+              const Storage* Flat::* values) const {
     for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
-      const int64_t columns = least(kPanel, n - n0), step = blocks_of(columns, L) * L;
+      const int64_t columns = min(kPanel, n - n0), step = blocks_of(columns, L) * L;
       for (int64_t f = begin; f < end; ++f) {
         const Storage* from = flat[f].*values + n0;
-        T* out = to + n0 * most_k + flat[f].k * step;
+        T* out = to + n0 * max_k + flat[f].k * step;
         if (masked)
           for (int64_t i = 0; i < columns; ++i)
             out[i] = widen(from[i]) * widen(flat[f].mask[n0 + i]);
@@ -444,43 +445,43 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   // Planes [m, m + n) of the dgates of steps [begin, end) and all rows, `active` of them at `end`;
   // adds them up for the biases on the way.
-  void pack_left(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
-                 T (&sums)[kPacked]) const {
-    V total[kPacked / L];
-    for (int v = 0; v < kPacked / L; ++v) total[v] = V::load(sums + v * L);
-    T* to = left;
+  void pack_a(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
+              T (&sums)[kPackedRows]) const {
+    V total[kPackedRows / L];
+    for (int v = 0; v < kPackedRows / L; ++v) total[v] = V::load(sums + v * L);
+    T* to = packed_a;
     for (int64_t s = end - 1; s >= begin; --s) {
       active = steps.grow(0, B, active, s);
       const T* from = dgates_row(s, 0) + m;
       for (int64_t p = 0; p < active; ++p, from += width, to += kRows) {
         // Lanes past n sum what is not asked for, and cost nothing.
-        for (int v = 0; v < kPacked / L; ++v) total[v] = total[v] + V::load(from + v * L);
+        for (int v = 0; v < kPackedRows / L; ++v) total[v] = total[v] + V::load(from + v * L);
         int64_t i = 0;
         for (; i + kRows <= n; i += kRows)
-          for (int r = 0; r < kRows; ++r) to[i * most_k + r] = from[i + r];
-        for (int r = 0; i + r < n; ++r) to[i * most_k + r] = from[i + r];
+          for (int r = 0; r < kRows; ++r) to[i * max_k + r] = from[i + r];
+        for (int r = 0; i + r < n; ++r) to[i * max_k + r] = from[i + r];
       }
     }
-    for (int v = 0; v < kPacked / L; ++v) total[v].store(sums + v * L);
+    for (int v = 0; v < kPackedRows / L; ++v) total[v].store(sums + v * L);
   }
 
   // begins: the sums start here, from zero, and not from where the chunk after left them.
   void weight_gradients(int64_t begin, int64_t end, int64_t active, int64_t k, bool begins) const {
     const int64_t row_blocks = blocks_of(width, kRows);
-    const int64_t last = part(row_blocks, share.member + 1, share.members);
-    for (int64_t first = part(row_blocks, share.member, share.members); first < last;
+    const int64_t last = part(row_blocks, work.member + 1, work.members);
+    for (int64_t first = part(row_blocks, work.member, work.members); first < last;
          first += kTogether) {
-      const int64_t m0 = first * kRows, m1 = least(least(first + kTogether, last) * kRows, width);
-      alignas(64) T sums[kPacked] = {};
+      const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, width);
+      alignas(64) T sums[kPackedRows] = {};
       if (!begins) with_biases(m0, m1, [&](Storage& bias, int64_t i) { sums[i] = widen(bias); });
-      pack_left(m0, m1 - m0, begin, end, active, sums);
+      pack_a(m0, m1 - m0, begin, end, active, sums);
       with_biases(m0, m1, [&](Storage& bias, int64_t i) { bias = narrow<Storage>(sums[i]); });
       for (int64_t m = m0; m < m1; m += kRows) {
-        const T* a = left + (m - m0) * most_k;
-        const int64_t stop = least(m + kRows, m1), split = most(m, kSplitGates * H);
+        const T* a = packed_a + (m - m0) * max_k;
+        const int64_t stop = min(m + kRows, m1), split = max(m, kSplitGates * H);
         // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
-        weight_rows(a, m, least(stop, G * H), k, begins, right, I, pass.dw_ih);
-        weight_rows(a + (split - m), split, stop, k, begins, right + right_size(I, most_k), H,
+        weight_rows(a, m, min(stop, G * H), k, begins, packed_b, I, pass.dw_ih);
+        weight_rows(a + (split - m), split, stop, k, begins, packed_b + packed_b_size(I, max_k), H,
                     pass.dw_hh);
       }
     }
@@ -498,10 +499,10 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     args.a[0] = a;
     alignas(64) T acc[kRows * kMaxVectors * L];
     for (int64_t n0 = 0; n0 < N; n0 += kPanel) {
-      const int64_t width_n = least(kPanel, N - n0);
+      const int64_t width_n = min(kPanel, N - n0);
       const int n = static_cast<int>(blocks_of(width_n, L));
       const bool in_place = is_same<Storage, T> && width_n == n * L;
-      args.b = columns + n0 * most_k;
+      args.b = columns + n0 * max_k;
       args.b_step = n * L;
       for (int r = 0; r < R; ++r) {
         args.out[r] = acc + r * n * L;
@@ -537,8 +538,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
 
   // Gradients past a row's last step are zero.
   void clear_past_ends() {
-    if (!pass.dx.base || pass.accumulate_dx || share.unit_member != 0) return;
-    for (int64_t p = share.row_begin; p < share.row_end; ++p)
+    if (!pass.dx.base || pass.accumulate_dx || work.unit_member != 0) return;
+    for (int64_t p = work.row_begin; p < work.row_end; ++p)
       for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
         clear_n(row_at<Storage>(pass.dx, t, steps.scan.row[p]), I);
   }
@@ -547,8 +548,8 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
     TileArgs<T, Storage> args;
     args.shared_init = zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
-    const int64_t active = steps.grow(share.row_begin, share.row_end, 0, 0);
-    const T* source = dgates_row(0, share.row_begin) + kSplitGates * H;
+    const int64_t active = steps.grow(work.row_begin, work.row_end, 0, 0);
+    const T* source = dgates_row(0, work.row_begin) + kSplitGates * H;
     for (int64_t u = unit_begin; u < unit_end;) {
       const Chain chain(*this, u, unit_end, active == 1, &args);
       for (int64_t r0 = 0; r0 < active;) {
@@ -559,9 +560,9 @@ template <class Cell, class Math, class Storage> struct Backward : InPlace {
         }
         chain.tile(R)(args);
         for (int r = 0; r < R; ++r, ++r0)
-          put_initial(share.row_begin + r0, u, chain.units, args.out[r]);
+          put_initial(work.row_begin + r0, u, chain.units, args.out[r]);
       }
-      for (int64_t p = share.row_begin + active; p < share.row_end; ++p) {
+      for (int64_t p = work.row_begin + active; p < work.row_end; ++p) {
         begin_chain(p, true);
         put_initial(p, u, chain.units, zeros);
       }

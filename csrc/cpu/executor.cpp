@@ -93,14 +93,14 @@ struct Team {
     if (lease->members() < plan.threads()) plan = make_plan(lease->members());
   }
 
-  Share share(const Rows& rows, int part) const {
-    Share s{};
+  ThreadWork share(const Rows& rows, int part) const {
+    ThreadWork s{};
     s.member = part;
     s.members = plan.threads();
     const int group = part / plan.unit_members;
     s.unit_members = plan.unit_members;
     s.unit_member = part % plan.unit_members;
-    s.steppers = plan.steppers;
+    s.recurrence_threads = plan.recurrence_threads;
     s.row_begin = rows.begin_of(group, plan.row_groups);
     s.row_end = rows.begin_of(group + 1, plan.row_groups);
     return s;
@@ -190,7 +190,7 @@ struct Tape {
     const int64_t passes = s.layers * s.directions;
     const int64_t plane = p.kept_steps() * p.B * s.units;
     Sequence q = dense(states + ((k - 1) * passes + pass) * plane * s.element_bytes, p, s.units);
-    q.slot = p.recompute;
+    q.steps_per_row = p.recompute;
     return q;
   }
   Sequence save(const Spec& s, const Problem& p, int64_t pass) const {
@@ -307,7 +307,7 @@ struct BackwardNeeds {
 
 // How far a part is: its pass, and within it the kernel's own object.
 struct Cursor {
-  Share share;
+  ThreadWork share;
   void* state;
   size_t pass = 0;
   int first = 1;  // 1 where the next task is the first of a pass or window
@@ -400,9 +400,9 @@ struct BackwardJob {
     if (!recompute) return;
     ForwardPass& again = at->both.again;
     again.begin = back.begin, again.end = back.end;
-    again.saved.from = back.saved.from = back.begin;
-    for (Sequence& q : again.states) q.from = back.begin;
-    for (int k = 1; k < kMaxStates; ++k) back.states[k].from = back.begin;
+    again.saved.first_step = back.saved.first_step = back.begin;
+    for (Sequence& q : again.states) q.first_step = back.begin;
+    for (int k = 1; k < kMaxStates; ++k) back.states[k].first_step = back.begin;
   }
 };
 

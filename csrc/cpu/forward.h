@@ -14,7 +14,7 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 // Arrays, weights and h are of type Storage; states beside h, sums and arithmetic of Acc<Storage>.
-template <class Cell, class Math, class Storage> struct Forward : InPlace {
+template <class Cell, class Math, class Storage> struct Forward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
   using P = Packing<Cell, Storage>;
@@ -26,21 +26,21 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     for (int u = 0; u < U; ++u) mask |= Cell::kSplit << (u * G);
     return mask;
   }
-  using StepTiles = Tiles<Storage, Storage, Left::kRows, split_vectors()>;
-  using ProjectTiles = Tiles<Storage, Storage, Left::kRows, ~0u>;
+  using StepTiles = Tiles<Storage, Storage, LhsLayout::kRows, split_vectors()>;
+  using ProjectTiles = Tiles<Storage, Storage, LhsLayout::kRows, ~0u>;
 
   const ForwardPass& pass;
-  const Share& share;
+  const ThreadWork& work;
   const Steps<ForwardPass> steps;
   const Math math;
   const int64_t H, I, blocks, block_begin, block_end, rows, row_width;
   const int chains;
   const Storage** input;  // [flat] row of x for each (step, row) of the chunk
   int64_t* first;         // [chunk] flat index of a step's first row
-  Walk<const Storage> x, mask;
+  RowCursor<const Storage> x, mask;
   PerState<ConstRows, Storage> prev;
-  PerState<Walk, Storage> next;
-  Walk<Storage> save;
+  PerState<RowCursor, Storage> next;
+  RowCursor<Storage> save;
   PerState<Values, Storage> zeros;  // [H]
   T* projected;                     // [flat][part's block][gate][lane]
   Storage* staged;                  // [flat][I], masked input
@@ -78,9 +78,9 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     return c.used;
   }
 
-  Forward(const ForwardPass& p, const Share& s)
+  Forward(const ForwardPass& p, const ThreadWork& s)
       : pass(p),
-        share(s),
+        work(s),
         steps(p),
         math(),
         H(p.H),
@@ -100,7 +100,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
   // Parts that share rows own whole panels.
   int64_t panel_part(int member) const {
     const int64_t panels = blocks_of(blocks, U);
-    return least(step_part(panels, share, member) * U, blocks);
+    return min(recurrence_part(panels, work, member) * U, blocks);
   }
 
   // A step where its units are shared; else all steps of a chunk, with their projection, which is a
@@ -110,46 +110,46 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     if (step == last) return Need::kEnd;
     if (step == end) {
       chunk_begin = step;
-      end = least(step + pass.chunk, last);
+      end = min(step + pass.chunk, last);
       project();
-      if (has_helpers(share)) return Need::kGroup;
+      if (has_helpers(work)) return Need::kGroup;
     }
-    const int64_t stop = share.steppers > 1 ? step + 1 : end;
-    if (share.unit_member < share.steppers) take_steps(stop);
+    const int64_t stop = work.recurrence_threads > 1 ? step + 1 : end;
+    if (work.unit_member < work.recurrence_threads) take_steps(stop);
     step = stop;
     if (step == last) return Need::kEnd;
-    return share.unit_members > 1 ? Need::kGroup : Need::kNothing;
+    return work.unit_members > 1 ? Need::kGroup : Need::kNothing;
   }
 
   void begin() {
     begun = true;
-    if (share.unit_member == 0) clear_past_ends();
+    if (work.unit_member == 0) clear_past_ends();
     finish_empty_rows();
     // The same for all parts, so that they have as many tasks.
-    last = steps.scan.B ? least(steps.scan.length[0], pass.end) : 0;
+    last = steps.scan.B ? min(steps.scan.length[0], pass.end) : 0;
     step = end = pass.begin < last ? pass.begin : last;
-    active = steps.shrink(share.row_begin, rows, pass.begin);
+    active = steps.shrink(work.row_begin, rows, pass.begin);
     enter(active);
   }
 
   void take_steps(int64_t stop) {
     for (int64_t s = step; s < stop; ++s) {
-      active = steps.shrink(share.row_begin, active, s);
-      if (s > pass.begin) go_on(s, active);
+      active = steps.shrink(work.row_begin, active, s);
+      if (s > pass.begin) advance_to(s, active);
       take_step(s, active, projected + first[s - chunk_begin] * row_width);
     }
   }
 
   // Output past a row's last step is zero; a window that is made anew holds no such rows.
   void clear_past_ends() {
-    if (pass.states[0].slot) return;
-    for (int64_t p = share.row_begin; p < share.row_end; ++p)
+    if (pass.states[0].steps_per_row) return;
+    for (int64_t p = work.row_begin; p < work.row_end; ++p)
       for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
         clear_n(row_at<Storage>(pass.states[0], t, steps.scan.row[p]), H);
   }
 
   void finish_empty_rows() {
-    for (int64_t p = share.row_end - 1; p >= share.row_begin && steps.scan.length[p] == 0; --p)
+    for (int64_t p = work.row_end - 1; p >= work.row_begin && steps.scan.length[p] == 0; --p)
       each_state<S>([&](auto k) {
         const auto* given = steps.template state<Storage>(pass.initial, k, p);
         finish(k, given ? given : zeros.at(k), p);
@@ -161,12 +161,12 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     U* to = steps.template state<Storage>(pass.final, k, position);
     if (!to) return;
     const int64_t u = block_begin * L;
-    copy_n(from + u, least(block_end * L, H) - u, to + u);
+    copy_n(from + u, min(block_end * L, H) - u, to + u);
   }
 
   // Rows of the window's first step.
   void enter(int64_t active) {
-    const int64_t s = pass.begin, p = share.row_begin;
+    const int64_t s = pass.begin, p = work.row_begin;
     x = {x.at, pass.x, p}, mask = {mask.at, pass.mask, p}, save = {save.at, pass.saved, p};
     x.seek(steps, 0, active, s), mask.seek(steps, 0, active, s), save.seek(steps, 0, active, s);
     each_state<S>([&](auto k) {
@@ -179,19 +179,19 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
   }
 
   // From step s - 1 to step s.
-  void go_on(int64_t s, int64_t active) {
+  void advance_to(int64_t s, int64_t active) {
     each_state<S>([&](auto k) {
       for (int64_t r = 0; r < active; ++r) prev.at(k)[r] = next.at(k).at[r];
-      next.at(k).forth(steps, active, s - 1);
+      next.at(k).advance(steps, active, s - 1);
     });
-    save.forth(steps, active, s - 1);
+    save.advance(steps, active, s - 1);
     restart(s, active);
   }
 
   void restart(int64_t s, int64_t active) {
     if (!steps.scan.reset) return;
     for (int64_t r = 0; r < active; ++r)
-      if (steps.resets(share.row_begin + r, s))
+      if (steps.resets(work.row_begin + r, s))
         each_state<S>([&](auto k) { prev.at(k)[r] = zeros.at(k); });
   }
 
@@ -200,24 +200,24 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     int64_t flat = 0, n = active;
     for (int64_t s = chunk_begin; s < end; ++s) {
       first[s - chunk_begin] = flat;
-      n = steps.shrink(share.row_begin, n, s);
+      n = steps.shrink(work.row_begin, n, s);
       copy_n(x.at, n, input + flat);
       if (pass.mask.base) stage(flat, n);
       flat += n;
-      x.forth(steps, n, s);
-      mask.forth(steps, n, s);
+      x.advance(steps, n, s);
+      mask.advance(steps, n, s);
     }
     // The part's own units of every row; or, where one takes the steps, all units of some rows.
-    const bool by_rows = has_helpers(share);
-    const int64_t first_row = by_rows ? part(flat, share.unit_member, share.unit_members) : 0;
-    const int64_t last_row = by_rows ? part(flat, share.unit_member + 1, share.unit_members) : flat;
+    const bool by_rows = has_helpers(work);
+    const int64_t first_row = by_rows ? part(flat, work.unit_member, work.unit_members) : 0;
+    const int64_t last_row = by_rows ? part(flat, work.unit_member + 1, work.unit_members) : flat;
     const int64_t from = by_rows ? 0 : block_begin, to = by_rows ? blocks : block_end;
     TileArgs<Storage, Storage> args;
     args.K = I;
     args.panel_step = I * G * U * L;
     for (int64_t block = from; block < to;) {
       const int panels = panels_at(block, to, flat == 1);
-      const int64_t width = least(panels * U, to - block), n = width * G;
+      const int64_t width = min(panels * U, to - block), n = width * G;
       args.b = static_cast<const Storage*>(pass.w.w_ih) + block * G * L * I;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_x) + block * G * L;
@@ -256,7 +256,7 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
     alignas(64) T acc[kRows * U * G * L];
     for (int64_t block = block_begin; block < block_end;) {
       const int panels = panels_at(block, block_end, active == 1 && chains == 1);
-      const int64_t width = least(panels * U, block_end - block), n = width * G;
+      const int64_t width = min(panels * U, block_end - block), n = width * G;
       args.b = static_cast<const Storage*>(pass.w.w_hh) + block * G * L * H;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w.bias_r) + block * G * L;
@@ -275,8 +275,8 @@ template <class Cell, class Math, class Storage> struct Forward : InPlace {
       }
       block += width;
     }
-    for (int64_t r = active - 1; r >= 0 && steps.scan.length[share.row_begin + r] == s + 1; --r)
-      each_state<S>([&](auto k) { finish(k, next.at(k).at[r], share.row_begin + r); });
+    for (int64_t r = active - 1; r >= 0 && steps.scan.length[work.row_begin + r] == s + 1; --r)
+      each_state<S>([&](auto k) { finish(k, next.at(k).at[r], work.row_begin + r); });
   }
 
   // The epilogue: L units of one row. x: projection, r: the chains that h continued.

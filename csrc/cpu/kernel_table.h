@@ -21,8 +21,9 @@ enum class Need : int { kNothing, kGroup, kTeam, kEnd };
 struct Sequence {
   void* base;  // null: not given
   int64_t t_stride, b_stride;
-  // 0: a row for each time t. Else a row for so many scan steps, the first of them step `from`.
-  int64_t slot, from;
+  // 0: the array has a row for each time t. Else it has one row for so many scan steps, of which
+  // `first_step` is the first.
+  int64_t steps_per_row, first_step;
 };
 
 struct States {
@@ -49,12 +50,15 @@ struct MatrixPanels {
   const void *w_ih, *w_hh;
 };
 
-// One part of a call: the work of one member of the team, whoever does it.
-struct Share {
+// What one part of a call does: the rows and units that one thread of the team is to compute. (On a
+// busy machine another thread may do it in its place; see cpu/team.h.)
+struct ThreadWork {
   int member, members;
   int64_t row_begin, row_end;     // positions
-  int unit_member, unit_members;  // place among the parts that share these rows
-  int steppers;                   // of them: all take steps, each its units; or the first alone
+  int unit_member, unit_members;  // which of the parts that share these rows this is
+  // How many of those run the recurrence: all of them, each for its own units; or the first alone,
+  // while the others help with the products outside the recurrence.
+  int recurrence_threads;
 };
 
 struct ForwardPass {
@@ -130,8 +134,8 @@ struct KernelEntry {
   // Does the next task of a part, whose progress through the pass is kept in `state`, of so many
   // bytes; made there where `first` is not 0. Returns what the task after it needs.
   int64_t forward_state, backward_state;
-  Need (*forward)(const ForwardPass*, const Share*, void* state, int first);
-  Need (*backward)(const BackwardPass*, const Share*, void* state, int first);
+  Need (*forward)(const ForwardPass*, const ThreadWork*, void* state, int first);
+  Need (*backward)(const BackwardPass*, const ThreadWork*, void* state, int first);
   // Each of `members` does its part; they need not meet.
   void (*step)(const StepPass*, int member, int members);
   // Elements that a packed w_ih or w_hh takes: gate panels over K, matrix panels over (K, N).

@@ -22,9 +22,11 @@ constexpr int kAccumulators = kRegisters / 4 * 3;
 constexpr int kMaxVectors = 4;
 constexpr int kMaxRows = 8;
 
-constexpr int min_of(int a, int b) { return a < b ? a : b; }
+FASTRNN_INLINE constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+FASTRNN_INLINE constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+
 // Rows of the largest tile with n vectors that fits the registers.
-constexpr int rows_for(int n) { return min_of(kAccumulators / n, kMaxRows); }
+constexpr int rows_for(int n) { return static_cast<int>(min(kAccumulators / n, kMaxRows)); }
 constexpr int kMatrixRows = rows_for(kMaxVectors);
 
 // Pieces that the sums of a product are cut into when a row of it has so many vectors: two FMA
@@ -35,8 +37,9 @@ constexpr int chains_for(int64_t vectors) {
   return vectors >= kBusyChains ? 1 : vectors > 2 ? 2 : 4;
 }
 
-// How a tile finds a[r][k]: through one pointer a row, or packed as [k][kMatrixRows].
-enum class Left { kRows, kPacked };
+// The layout of the left-hand side a: row-major through one pointer a row, or packed as
+// [k][kMatrixRows], which puts the values of one k side by side.
+enum class LhsLayout { kRows, kPacked };
 
 // A and B: the storage types of a and b; the accumulators are those of A.
 template <class A, class B> struct TileArgs {
@@ -52,19 +55,19 @@ template <class A, class B> struct TileArgs {
   int chains = 1;          // pieces of each sum; see above
 };
 
-template <class A, class B, int R, int N, Left kLeft, unsigned Shared>
+template <class A, class B, int R, int N, LhsLayout kLhs, unsigned Shared>
 __attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
   using T = Acc<A>;
   using V = Vec<T>;
   constexpr int L = V::kLanes;
-  constexpr int64_t a_step = kLeft == Left::kRows ? 1 : kMatrixRows;
+  constexpr int64_t a_step = kLhs == LhsLayout::kRows ? 1 : kMatrixRows;
   V acc[R][N];
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
       V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + v * L);
 
   const A* a[R];
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) a[r] =
-      kLeft == Left::kRows ? args.a[r] : args.a[0] + r;
+      kLhs == LhsLayout::kRows ? args.a[r] : args.a[0] + r;
   const B* b = args.b;
   const int64_t b_step = args.b_step;
   int64_t k = 0;
@@ -135,7 +138,7 @@ __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
 template <class A, class B> using Tile = void (*)(const TileArgs<A, B>&);
 
 // The tile for R rows and N vectors; for one row, of so many panels and chains.
-template <class A, class B, Left kLeft, unsigned Shared> struct Tiles {
+template <class A, class B, LhsLayout kLhs, unsigned Shared> struct Tiles {
   static Tile<A, B> get(int R, int N, int panels = 1, int chains = 1) {
     switch (N) {
       case 1: return with_vectors<1>(R, panels, chains);
@@ -146,16 +149,16 @@ template <class A, class B, Left kLeft, unsigned Shared> struct Tiles {
   }
   template <int N> static Tile<A, B> with_vectors(int R, int panels, int chains) {
     static constexpr Tile<A, B> table[] = {
-        tile<A, B, min_of(1, rows_for(N)), N, kLeft, Shared>,
-        tile<A, B, min_of(2, rows_for(N)), N, kLeft, Shared>,
-        tile<A, B, min_of(3, rows_for(N)), N, kLeft, Shared>,
-        tile<A, B, min_of(4, rows_for(N)), N, kLeft, Shared>,
-        tile<A, B, min_of(5, rows_for(N)), N, kLeft, Shared>,
-        tile<A, B, min_of(6, rows_for(N)), N, kLeft, Shared>,
-        tile<A, B, min_of(7, rows_for(N)), N, kLeft, Shared>,
-        tile<A, B, min_of(8, rows_for(N)), N, kLeft, Shared>,
+        tile<A, B, min(1, rows_for(N)), N, kLhs, Shared>,
+        tile<A, B, min(2, rows_for(N)), N, kLhs, Shared>,
+        tile<A, B, min(3, rows_for(N)), N, kLhs, Shared>,
+        tile<A, B, min(4, rows_for(N)), N, kLhs, Shared>,
+        tile<A, B, min(5, rows_for(N)), N, kLhs, Shared>,
+        tile<A, B, min(6, rows_for(N)), N, kLhs, Shared>,
+        tile<A, B, min(7, rows_for(N)), N, kLhs, Shared>,
+        tile<A, B, min(8, rows_for(N)), N, kLhs, Shared>,
     };
-    if (kLeft == Left::kPacked || R > 1) return table[R - 1];
+    if (kLhs == LhsLayout::kPacked || R > 1) return table[R - 1];
     if (panels == 2) return row_tile<A, B, N, 2, 1, Shared>;
     return chains == 4   ? row_tile<A, B, N, 1, 4, Shared>
            : chains == 2 ? row_tile<A, B, N, 1, 2, Shared>
@@ -163,11 +166,11 @@ template <class A, class B, Left kLeft, unsigned Shared> struct Tiles {
   }
 };
 
-// Rows of the next tile when `left` remain and a tile takes at most `most`: as even as possible,
-// since a last tile of one row would leave most of the FMA units idle.
-FASTRNN_INLINE int next_rows(int64_t left, int most) {
-  const int64_t tiles = (left + most - 1) / most;
-  return static_cast<int>((left + tiles - 1) / tiles);
+// Rows of the next tile when `remaining` are to be done and a tile takes at most `max_rows`: as
+// even as possible, since a last tile of one row would leave most of the FMA units idle.
+FASTRNN_INLINE int next_rows(int64_t remaining, int max_rows) {
+  const int64_t tiles = (remaining + max_rows - 1) / max_rows;
+  return static_cast<int>((remaining + tiles - 1) / tiles);
 }
 
 }  // namespace FASTRNN_ISA

@@ -13,8 +13,6 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 FASTRNN_INLINE int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
-FASTRNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-FASTRNN_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 // Where a member's part of n things begins, as even as possible.
 FASTRNN_INLINE int64_t part(int64_t n, int member, int members) { return n * member / members; }
 
@@ -77,12 +75,12 @@ template <class Cell, class S> struct Packing {
     const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, U);
     for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
          ++panel) {
-      const int64_t first = panel * U, width = least(U, blocks - first), step = width * G * L;
+      const int64_t first = panel * U, width = min(U, blocks - first), step = width * G * L;
       S* out = static_cast<S*>(out_) + first * G * L * K;
       for (int64_t u = 0; u < width; ++u)
         for (int64_t g = 0; g < G; ++g)
-          pack_block(w + (g * H + (first + u) * L) * row, row, col, least(L, H - (first + u) * L),
-                     K, out + (u * G + g) * L, step);
+          pack_block(w + (g * H + (first + u) * L) * row, row, col, min(L, H - (first + u) * L), K,
+                     out + (u * G + g) * L, step);
     }
   }
 
@@ -91,7 +89,7 @@ template <class Cell, class S> struct Packing {
                          int64_t step) {
     if (col == 1)
       for (int64_t k = pack_strips(w, row, units, K, out, step); k < K; k += L)
-        pack_square(w + k, row, units, least(L, K - k), out + k * step, step);
+        pack_square(w + k, row, units, min(L, K - k), out + k * step, step);
     else if (row == 1)
       for (int64_t k = 0; k < K; ++k) store(load_some(w + k * col, units), out + k * step);
     else
@@ -130,7 +128,7 @@ template <class Cell, class S> struct Packing {
       const int gate = Planes<Cell>::gate_of(first + static_cast<int>(k / H));
       const S* from = static_cast<const S*>(w_) + (gate * H + k % H) * row;
       for (int64_t n0 = 0; n0 < N; n0 += kMaxVectors * L) {
-        const int64_t width = least(kMaxVectors * L, N - n0), step = blocks_of(width, L) * L;
+        const int64_t width = min(kMaxVectors * L, N - n0), step = blocks_of(width, L) * L;
         S* out = static_cast<S*>(out_) + n0 * G * H + k * step;
         if (col == 1)
           for (int64_t n = 0; n < width; ++n) out[n] = from[n0 + n];
@@ -154,7 +152,7 @@ template <class Cell, class S> struct Packing {
   // What the chains of a block of units start from, in one gate.
   static void pack_bias_of(const S* b_ih, int64_t ih, const S* b_hh, int64_t hh, int64_t H,
                            int64_t block, int g, T* bias_x, T* bias_r) {
-    const int64_t first = g * H + block * L, units = least(L, H - block * L);
+    const int64_t first = g * H + block * L, units = min(L, H - block * L);
     const Vec<T> x = bias_of(b_ih, ih, first, units), r = bias_of(b_hh, hh, first, units);
     (Planes<Cell>::is_split(g) ? x : x + r).store(bias_x);
     (Planes<Cell>::is_split(g) ? r : Vec<T>(T(0))).store(bias_r);

@@ -37,10 +37,11 @@ struct StepCost {
   double total() const { return product + cell + exchange + cost::kStepOverhead; }
 };
 
-// One step of one stepper: `rows` rows, its part of the units; `planes` values of a unit go into
-// the product, those of other steppers from where they have written them.
-StepCost step_cost(const KernelEntry& k, double H, double rows, int steppers, double planes) {
-  const double units = ceil_div(ceil_div(H, k.lanes), steppers) * k.lanes;
+// One step of one recurrence thread: `rows` rows and its part of the units. `planes` values of each
+// unit go into the product; those of other threads are read from where these have written them.
+StepCost step_cost(const KernelEntry& k, double H, double rows, int recurrence_threads,
+                   double planes) {
+  const double units = ceil_div(ceil_div(H, k.lanes), recurrence_threads) * k.lanes;
   const double weights = k.gates * units * H;
   const double bytes = weights * k.element_bytes;
   const double tiles = ceil_div(rows, k.tile_rows);
@@ -52,7 +53,7 @@ StepCost step_cost(const KernelEntry& k, double H, double rows, int steppers, do
   c.product = std::max(c.arithmetic / tiles, first) +
               (tiles - 1) * std::max(c.arithmetic / tiles, std::min(first, next));
   c.cell = rows * units / k.lanes * cost::kCellPerVector;
-  if (steppers > 1)
+  if (recurrence_threads > 1)
     c.exchange =
         cost::kMeeting + rows * planes * (H - units) * k.element_bytes / cost::kBytesOfOthers;
   return c;
@@ -73,17 +74,18 @@ Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_
   const double panels = ceil_div(H, k.panel_units);
   Plan best{};
   double best_cycles = -1;
-  const auto consider = [&](int row_groups, int unit_members, int steppers) {
+  const auto consider = [&](int row_groups, int unit_members, int recurrence_threads) {
     const bool team = row_groups * unit_members > 1;
     const double rows = ceil_div(active, row_groups);
-    const StepCost step = step_cost(k, H, rows, steppers, planes);
+    const StepCost step = step_cost(k, H, rows, recurrence_threads, planes);
     const double spread = rows * k.gates * H * (backward ? 2 * I + H : I) / unit_members /
                           (cost::kFmasPerCycle * k.lanes);
     const double cycles = p.T * (step.total() + spread) + (team ? cost::kTeamStart : 0);
     if (best_cycles >= 0 && cycles >= best_cycles) return;
     best_cycles = cycles;
     best.regime = regime_of(step);
-    best.row_groups = row_groups, best.unit_members = unit_members, best.steppers = steppers;
+    best.row_groups = row_groups, best.unit_members = unit_members,
+    best.recurrence_threads = recurrence_threads;
     best.microseconds = cycles * spec.layers * spec.directions / cost::kCyclesPerMicrosecond;
   };
   consider(1, 1, 1);
@@ -106,7 +108,7 @@ Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int6
                   int threads) {
   Plan plan = best_split(k, spec, p, total_steps, threads, false);
   // The projected gates of a chunk are written once and read once: half of L2 keeps them there.
-  const int64_t row = (spec.units + k.lanes) * k.gates * k.element_bytes / plan.steppers;
+  const int64_t row = (spec.units + k.lanes) * k.gates * k.element_bytes / plan.recurrence_threads;
   const int64_t rows = std::max<int64_t>(1, p.B / plan.row_groups);
   plan.chunk = clamp(caches().l2 / 2 / (rows * row), 1, std::max<int64_t>(1, p.T));
   return plan;

@@ -9,11 +9,12 @@
 namespace fastrnn {
 
 struct Plan {
-  const char* regime;   // what bounds a step: "arithmetic", "weight bandwidth" or "latency"
-  int row_groups;       // the batch is split this many ways, and these never meet
-  int unit_members;     // so many parts share the rows of a group
-  int steppers;         // of them, who take the steps: all, each its units, and meet after each
-                        // step; or one, and the others share what is not a step
+  const char* regime;  // what bounds a step: "arithmetic", "weight bandwidth" or "latency"
+  int row_groups;      // the batch is split this many ways, and these never wait for each other
+  int unit_members;    // so many parts share the rows of a group
+  // How many of those run the recurrence: all, each for its own units, with a barrier after each
+  // step; or one, while the others help with the products outside the recurrence.
+  int recurrence_threads;
   int64_t chunk;        // steps whose gates are held at once
   double microseconds;  // what the model expects, at 3 GHz
   bool worth_a_team;    // would more threads be considered?

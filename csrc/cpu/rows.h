@@ -1,5 +1,5 @@
-// Where the rows of a step are: pointers to (t, b) rows, carried from step to step, and the rules
-// of lengths, directions and resets. The only place that knows what a scan step is in time.
+// Where the rows of a step are: pointers to (t, b) rows, which cursors move from step to step, and
+// the rules of lengths, directions and resets. Nothing else knows which time a scan step is.
 #pragma once
 
 #include <stddef.h>
@@ -35,24 +35,28 @@ template <class S> FASTRNN_INLINE void clear_n(S* to, int64_t n) {
   fill_n(to, n, narrow<S>(Acc<S>(0)));
 }
 
-// Where the part of n things begins that one of those who take the steps has.
-FASTRNN_INLINE int64_t step_part(int64_t n, const Share& share, int member) {
-  return part(n, member < share.steppers ? member : share.steppers, share.steppers);
+// Where one recurrence thread's part of n things begins; empty for the threads that only help.
+FASTRNN_INLINE int64_t recurrence_part(int64_t n, const ThreadWork& work, int member) {
+  return part(n, member < work.recurrence_threads ? member : work.recurrence_threads,
+              work.recurrence_threads);
 }
-// Does one member take the steps, while the others wait to share the rest?
-FASTRNN_INLINE bool has_helpers(const Share& share) { return share.steppers < share.unit_members; }
+// Does the first thread run the recurrence alone, while the others only help with the products?
+FASTRNN_INLINE bool has_helpers(const ThreadWork& work) {
+  return work.recurrence_threads < work.unit_members;
+}
 
-// A driver's object lives in the caller's memory from task to task.
-struct Place {
-  void* at;
+// A driver's object lives in the caller's memory from task to task: placement new, which the C++
+// library would otherwise bring.
+struct CallerMemory {
+  void* address;
 };
-struct InPlace {
-  static void* operator new(size_t, Place place) { return place.at; }
+struct InCallerMemory {
+  static void* operator new(size_t, CallerMemory memory) { return memory.address; }
 };
 template <class Driver, class Pass>
-Need next_task(const Pass* pass, const Share* share, void* state, int first) {
+Need next_task(const Pass* pass, const ThreadWork* work, void* state, int first) {
   Driver* driver = static_cast<Driver*>(state);
-  if (first) new (Place{state}) Driver(*pass, *share);
+  if (first) new (CallerMemory{state}) Driver(*pass, *work);
   return driver->task();
 }
 
@@ -86,8 +90,8 @@ template <class Pass> struct Steps {
   }
   // Where a sequence holds step s of the row at a position.
   template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {
-    const int64_t place = q.slot ? (s - q.from) / q.slot : time(position, s);
-    return row_at<T>(q, place, scan.row[position]);
+    const int64_t t = q.steps_per_row ? (s - q.first_step) / q.steps_per_row : time(position, s);
+    return row_at<T>(q, t, scan.row[position]);
   }
   // State k in an array of states, null where there is none.
   template <class Storage, int k>
@@ -102,10 +106,10 @@ template <class Pass> struct Steps {
     const T* given = state_at<const T>(pass.initial, k, scan.row[position]);
     return given ? given : zeros;
   }
-  // From there to the row of step s + 1.
+  // Elements from the row of step s to that of step s + 1.
   FASTRNN_INLINE int64_t stride(const Sequence& q, int64_t s) const {
-    if (q.slot > 1) return (s + 1 - q.from) % q.slot ? 0 : q.t_stride;
-    if (q.slot == 1) return q.t_stride;
+    if (q.steps_per_row > 1) return (s + 1 - q.first_step) % q.steps_per_row ? 0 : q.t_stride;
+    if (q.steps_per_row == 1) return q.t_stride;
     return pass.reverse ? -q.t_stride : q.t_stride;
   }
   // Rows of [begin, end) that are active at step s, given a count that was right at a step before
@@ -121,9 +125,10 @@ template <class Pass> struct Steps {
   }
 };
 
-// The rows of a sequence at one step, for rows [0, count) from position `first` on. Moving costs an
-// addition a row, where finding a row anew costs a multiplication and three loads.
-template <class T> struct Walk {
+// The addresses of a sequence's rows at one step, of `count` positions from `first` on. To go from
+// step to step costs an addition for each row, where to find a row from nothing costs a
+// multiplication and three loads.
+template <class T> struct RowCursor {
   T** at;
   Sequence sequence;
   int64_t first;
@@ -134,10 +139,12 @@ template <class T> struct Walk {
     else
       for (int64_t r = begin; r < end; ++r) at[r] = nullptr;
   }
-  template <class Pass> FASTRNN_INLINE void forth(const Steps<Pass>& steps, int64_t n, int64_t s) {
+  template <class Pass>
+  FASTRNN_INLINE void advance(const Steps<Pass>& steps, int64_t n, int64_t s) {
     move(n, steps.stride(sequence, s));
   }
-  template <class Pass> FASTRNN_INLINE void back(const Steps<Pass>& steps, int64_t n, int64_t s) {
+  template <class Pass>
+  FASTRNN_INLINE void retreat(const Steps<Pass>& steps, int64_t n, int64_t s) {
     move(n, -steps.stride(sequence, s - 1));
   }
   FASTRNN_INLINE void move(int64_t n, int64_t stride) {

@@ -47,7 +47,7 @@ template <class Cell, class Math, class Storage> struct Step {
     const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, P::U);
     for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
          ++panel)
-      take(panel * P::U, least((panel + 1) * P::U, blocks));
+      take(panel * P::U, min((panel + 1) * P::U, blocks));
   }
 
   // The units of blocks [begin, end).
@@ -106,7 +106,7 @@ template <class Cell, class Math, class Storage> struct Step {
     const auto at = [&](int64_t v) {
       return static_cast<const Storage*>(w) + (v % G * H + (begin + v / G) * L) * row + from;
     };
-    const int64_t whole = (least(end, H / L) - begin) * G;  // vectors that have L units
+    const int64_t whole = (min(end, H / L) - begin) * G;  // vectors that have L units
     const int64_t n = to - from, strips = n / kStrip<T> * kStrip<T>;
     for (int64_t v = 0; v < whole;) {
       const bool pair = rows == 1 && v + 2 <= whole;
@@ -116,7 +116,7 @@ template <class Cell, class Math, class Storage> struct Step {
     }
     for (int64_t v = 0; v < (end - begin) * G; ++v)
       for (int64_t k = v < whole ? strips : 0; k < n; k += L)
-        add_square(at(v) + k, row, least(L, H - (begin + v / G) * L), least(L, n - k), a, k,
+        add_square(at(v) + k, row, min(L, H - (begin + v / G) * L), min(L, n - k), a, k,
                    sums->at[0][v]);
   }
 
@@ -166,7 +166,7 @@ template <class Cell, class Math, class Storage> struct Step {
 
   // L units of one row. x: the chains before h, r: after it; G vectors each.
   void apply_cell(int row, int64_t u, const T* x, const T* r) const {
-    const int64_t n = least(L, H - u);
+    const int64_t n = min(L, H - u);
     Pack<V, G> xs, rs;
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;

@@ -89,7 +89,7 @@ def test_calls_are_cut_in_every_way() -> None:
         layer = fastrnn.Recurrent(case.cell, case.I, case.H, dtype=case.dtype)
         for call in ("forward", "backward"):
             plan = fastrnn.explain(layer, (case.T, case.B, case.I))[call]
-            ways.add((plan["row_groups"], plan["unit_members"], plan["steppers"]))
+            ways.add((plan["row_groups"], plan["unit_members"], plan["recurrence_threads"]))
     assert {(2, 1, 1), (1, 2, 2), (1, 2, 1)} <= ways
 
 
