@@ -111,7 +111,7 @@ template <class Source> void states_of(const Source& source, const char* name, p
 }
 
 // What both directions are given.
-template <class Source> void inputs_of(const Source& source, CallInputs& call, py::handle x,
+template <class Source> void inputs_of(const Source& source, Call& call, py::handle x,
                                        py::handle state, py::handle lengths, py::handle resets,
                                        py::handle masks, bool batch_first, int64_t recompute,
                                        Kept& kept) {
@@ -126,12 +126,13 @@ template <class Source> void inputs_of(const Source& source, CallInputs& call, p
 }
 
 // The tape's three arrays.
-template <class Source> TapeViews tape_of(const Source& source, py::handle tape, Kept& kept) {
+template <class Source>
+void tape_of(const Source& source, py::handle tape, Call& call, Kept& kept) {
   const std::vector<View> arrays = views_of(source, "arrays of the tape", tape, kept);
   if (arrays.size() != 3)
     throw Error(Fault::kValue, source.spec.op,
                 "a tape must hold 3 arrays, got " + std::to_string(arrays.size()));
-  return {arrays[0], arrays[1], arrays[2]};
+  call.inner = arrays[0], call.states = arrays[1], call.saved = arrays[2];
 }
 
 }  // namespace fastrnn

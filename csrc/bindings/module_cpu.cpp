@@ -7,6 +7,7 @@
 #include <new>
 #include <optional>
 
+#include "../core/dtype.h"
 #include "../core/validate.h"
 #include "../cpu/cpuid.h"
 #include "../cpu/dispatch.h"
@@ -121,7 +122,7 @@ std::unique_ptr<PyWeights> pack_new(const std::string& cell, int64_t layers, int
 py::tuple output_shape(const PyWeights& w, py::handle x, bool batch_first) {
   const Spec& spec = w.spec();
   const Problem p = check_input(spec, view_of(w.caller(), "x", x), batch_first);
-  return tuple_of(y_shape(spec, p));
+  return tuple_of(role_shape(Role::kY, spec, p));
 }
 
 void require_packed(const Weights& w, bool backward) {
@@ -130,14 +131,14 @@ void require_packed(const Weights& w, bool backward) {
 }
 
 // Arguments of both forward calls; makes y where no `out` is given.
-Problem prepare(const PyWeights& w, ForwardCall& call, py::handle x, py::handle state,
-                py::handle lengths, py::handle resets, py::handle masks, bool batch_first,
-                int64_t recompute, py::object* out, Kept& kept) {
+Problem prepare(const PyWeights& w, Call& call, py::handle x, py::handle state, py::handle lengths,
+                py::handle resets, py::handle masks, bool batch_first, int64_t recompute,
+                py::object* out, Kept& kept) {
   const Spec& spec = w.spec();
   inputs_of(w.caller(), call, x, state, lengths, resets, masks, batch_first, recompute, kept);
   const Problem p = check_input(spec, call.x, batch_first, recompute);
   if (out->is_none())
-    *out = make_result(w.caller(), y_shape(spec, p), &call.y);
+    *out = make_result(w.caller(), role_shape(Role::kY, spec, p), &call.y);
   else
     call.y = view_of(w.caller(), "out", *out);
   return p;
@@ -145,7 +146,7 @@ Problem prepare(const PyWeights& w, ForwardCall& call, py::handle x, py::handle 
 
 // Results for one array of each state: the array, or a tuple of them.
 py::object make_states(const Caller& caller, const Problem& p, View (&views)[kMaxStates]) {
-  const Shape shape = state_shape(caller.spec, p);
+  const Shape shape = role_shape(Role::kFinal, caller.spec, p);
   if (caller.spec.states == 1) return make_result(caller, shape, &views[0]);
   py::tuple arrays(static_cast<size_t>(caller.spec.states));
   for (size_t k = 0; k < arrays.size(); ++k) arrays[k] = make_result(caller, shape, &views[k]);
@@ -165,12 +166,12 @@ View with_one(const View& view) {
 }
 
 // Forward from the parameters, which are packed first unless it is a step that needs no packing.
-void run_new(const New& made, const ForwardCall& call, const Problem& p) {
+void run_new(const New& made, const Call& call, const Problem& p) {
   PyWeights& w = *made.weights;
   const bool steps = takes_step(w.spec(), made.parameters, call);
   if (!steps) pack_views(w, made.parameters, false);
   run_engine(w.spec(), work(w.spec(), p.T * p.B),
-             [&] { steps ? step(w, made.parameters, call) : forward(w, call); });
+             [&] { steps ? step(w, made.parameters, call) : run(w, call); });
 }
 
 // One step of one layer: x (B, I) or (I,), states (B, H) or (H,); the states after it.
@@ -179,7 +180,7 @@ py::tuple step_new(const std::string& cell, py::tuple parameters, py::handle x, 
   const New made(cell, 1, 1, parameters);
   const PyWeights& w = *made.weights;
   const Spec& spec = w.spec();
-  ForwardCall call;
+  Call call;
   Kept kept;
   inputs_of(w.caller(), call, x, state, py::none(), py::none(), py::none(), false, 0, kept);
   call.x = with_one(call.x);
@@ -202,12 +203,12 @@ py::tuple run_infer(const PyWeights& w, py::handle x, py::handle state, py::hand
                     py::handle resets, py::handle masks, bool batch_first, py::object out,
                     int threads) {
   require_packed(w, false);
-  ForwardCall call;
+  Call call;
   Kept kept;
   const Problem p = prepare(w, call, x, state, lengths, resets, masks, batch_first, 0, &out, kept);
   const py::object final = make_states(w.caller(), p, call.final);
   const TeamLimit limit(threads);
-  run_engine(w.spec(), work(w.spec(), p.T * p.B), [&] { forward(w, call); });
+  run_engine(w.spec(), work(w.spec(), p.T * p.B), [&] { run(w, call); });
   return py::make_tuple(out, final);
 }
 
@@ -217,7 +218,7 @@ py::tuple infer_new(const std::string& cell, int64_t layers, int64_t directions,
                     py::handle resets, py::handle masks, bool batch_first, int threads) {
   const New made(cell, layers, directions, parameters);
   const PyWeights& w = *made.weights;
-  ForwardCall call;
+  Call call;
   Kept kept;
   py::object y = py::none();
   const Problem p = prepare(w, call, x, state, lengths, resets, masks, batch_first, 0, &y, kept);
@@ -233,19 +234,19 @@ py::tuple run_forward(const PyWeights& w, py::handle x, py::handle state, py::ha
                       py::object out, int threads) {
   const Spec& spec = w.spec();
   require_packed(w, false);
-  ForwardCall call;
+  Call call;
   Kept kept;
   const Problem p =
       prepare(w, call, x, state, lengths, resets, masks, batch_first, recompute, &out, kept);
   const Caller caller = w.caller();
   const py::object final = make_states(caller, p, call.final);
-  call.keep_tape = true;
-  const TapeShapes shapes = tape_shapes(spec, p);
-  const py::tuple tape = py::make_tuple(make_result(caller, shapes.inner, &call.tape.inner),
-                                        make_result(caller, shapes.states, &call.tape.states),
-                                        make_result(caller, shapes.saved, &call.tape.saved));
+  call.pass = Pass::kForward;
+  const auto shape = [&](Role role) { return role_shape(role, spec, p); };
+  const py::tuple tape = py::make_tuple(make_result(caller, shape(Role::kInner), &call.inner),
+                                        make_result(caller, shape(Role::kStates), &call.states),
+                                        make_result(caller, shape(Role::kSaved), &call.saved));
   const TeamLimit limit(threads);
-  run_engine(spec, work(spec, p.T * p.B), [&] { forward(w, call); });
+  run_engine(spec, work(spec, p.T * p.B), [&] { run(w, call); });
   return py::make_tuple(out, final, tape);
 }
 
@@ -259,12 +260,13 @@ py::tuple run_backward(const PyWeights& w, py::handle x, py::handle state, py::h
   const Caller caller = w.caller();
   require_packed(w, true);
   if (recompute) require_packed(w, false);
-  BackwardCall call;
+  Call call;
+  call.pass = Pass::kBackward;
   Kept kept;
   inputs_of(caller, call, x, state, lengths, resets, masks, batch_first, recompute, kept);
   const Problem p = check_input(spec, call.x, batch_first, recompute);
   call.y = view_of(caller, "y of the tape", y);
-  call.tape = tape_of(caller, tape, kept);
+  tape_of(caller, tape, call, kept);
   call.dy = view_of(caller, "dy", dy);
   states_of(caller, "dstate", dstate, call.dfinal, kept);
   py::object dx = py::none(), grads = py::none();
@@ -279,7 +281,7 @@ py::tuple run_backward(const PyWeights& w, py::handle x, py::handle state, py::h
     grads = all;
   }
   const TeamLimit limit(threads);
-  run_engine(spec, 2 * work(spec, p.T * p.B), [&] { backward(w, call); });
+  run_engine(spec, 2 * work(spec, p.T * p.B), [&] { run(w, call); });
   return py::make_tuple(dx, dinitial, grads);
 }
 
@@ -311,13 +313,9 @@ py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recompute) {
   check_sizes(spec, T, B);
   Problem p;
   p.T = T, p.B = B, p.recompute = recompute;
-  const TapeShapes tape = tape_shapes(spec, p);
   int64_t tape_bytes = 0;
-  for (const Shape* shape : {&tape.inner, &tape.states, &tape.saved}) {
-    int64_t bytes = spec.element_bytes;
-    for (int64_t n : *shape) bytes *= n;
-    tape_bytes += bytes;
-  }
+  for (const Role role : {Role::kInner, Role::kStates, Role::kSaved})
+    tape_bytes += role_bytes(rule_of(role), spec, 0) * elements_of(role_shape(role, spec, p));
   py::dict d, tile;
   d["cell"] = spec.op;
   d["dtype"] = spec.element_bytes == 4 ? "float32" : "float64";
@@ -326,9 +324,9 @@ py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recompute) {
   tile["rows"] = k.tile_rows;
   tile["panel_units"] = k.panel_units;
   d["tile"] = tile;
-  d["forward"] = plan_dict(forward_usage(w, p, false));
-  d["forward_with_tape"] = plan_dict(forward_usage(w, p, true));
-  d["backward"] = plan_dict(backward_usage(w, p));
+  d["forward"] = plan_dict(usage(w, p, Pass::kInfer));
+  d["forward_with_tape"] = plan_dict(usage(w, p, Pass::kForward));
+  d["backward"] = plan_dict(usage(w, p, Pass::kBackward));
   d["available"] = available_dict();
   d["tape_bytes"] = tape_bytes;
   d["packed_bytes"] = w.bytes();

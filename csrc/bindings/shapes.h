@@ -1,5 +1,5 @@
 // The shapes of results for sizes that are not numbers yet: what a compiler's tensors without
-// values need. The rules are those of core/problem.h.
+// values need. The rules are those of core/call.h.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "../core/problem.h"
+#include "../core/call.h"
 #include "../cpu/dispatch.h"
 #include "../cpu/kernel_table.h"
 
@@ -50,10 +50,10 @@ inline py::tuple result_shapes(const std::string& cell, int64_t layers, int64_t 
   p.T = Symbol(x[p.batched && batch_first ? 1 : 0]);
   p.B = p.batched ? Symbol(x[batch_first ? 0 : 1]) : Symbol(1);
   const Symbol H(std::move(units));
-  const auto tape = tape_shapes(spec, H, p);
+  const auto shape = [&](Role role) { return tuple_of(role_shape(role, spec, H, p)); };
   return py::make_tuple(
-      tuple_of(y_shape(spec, H, p)), tuple_of(state_shape(spec, H, p)),
-      py::make_tuple(tuple_of(tape.inner), tuple_of(tape.states), tuple_of(tape.saved)));
+      shape(Role::kY), shape(Role::kFinal),
+      py::make_tuple(shape(Role::kInner), shape(Role::kStates), shape(Role::kSaved)));
 }
 
 }  // namespace fastrnn

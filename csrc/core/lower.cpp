@@ -226,7 +226,7 @@ class Builder {
       r.checkpoints = again ? tape : kNoBuffer;
     }
     if (spec_.saved > 0)
-      r.saved = again ? scratch("saved of a window", 0, {1, D, n, p_.B, spec_.saved, H})
+      r.saved = again ? scratch("saved of a window", 0, {1, D, n, p_.B, spec_.saved * H})
                       : array(Role::kSaved, layer);
     const bool first = end >= lowering_.steps;
     return {{r, true, {kNoBuffer, kNoBuffer}, kNoBuffer},

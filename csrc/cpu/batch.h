@@ -13,7 +13,7 @@ namespace fastrnn {
 struct Batch {
   List<int64_t> row, length;  // of each position
   int64_t total = 0;          // steps of all rows
-  fastrnn::Scan scan{};
+  RowSteps steps{};
 
   Batch(const Spec& spec, const Problem& p, const Call& call, CallMemory& memory)
       : row(static_cast<size_t>(p.B), memory.lists()),
@@ -22,14 +22,14 @@ struct Batch {
     std::iota(row.begin(), row.end(), 0);
     if (call.lengths.given) sort(memory);
     total = std::accumulate(length.begin(), length.end(), int64_t{0});
-    scan.B = p.B;
-    scan.row = row.data();
-    scan.length = length.data();
+    steps.B = p.B;
+    steps.row = row.data();
+    steps.length = length.data();
     const View& resets = call.resets;
     if (!resets.given || p.T == 0 || p.B == 0) return;
-    scan.reset = reinterpret_cast<const uint8_t*>(resets.data);
-    scan.reset_t = resets.strides[p.time_axis()];
-    scan.reset_b = p.batched ? resets.strides[p.batch_axis()] : 0;
+    steps.reset = reinterpret_cast<const uint8_t*>(resets.data);
+    steps.reset_t = resets.strides[p.time_axis()];
+    steps.reset_b = p.batched ? resets.strides[p.batch_axis()] : 0;
   }
 
   int64_t longest() const { return length.empty() ? 0 : length[0]; }

@@ -1,4 +1,4 @@
-// Memory that lives as long as a call, and offsets into its workspace.
+// Memory that lives as long as a call.
 #pragma once
 
 #include <stdint.h>
@@ -31,19 +31,5 @@ class CallMemory {
   Block large_;
 };
 template <class T> using List = std::pmr::vector<T>;
-
-// Parts of a workspace, one after the other, each on cache lines of its own.
-class Offsets {
- public:
-  int64_t take(int64_t bytes) {
-    const int64_t at = end_;
-    end_ += whole_lines(bytes);
-    return at;
-  }
-  int64_t end() const { return end_; }
-
- private:
-  int64_t end_ = 0;
-};
 
 }  // namespace fastrnn

@@ -51,24 +51,21 @@ class Weights {
   std::atomic<const Panels*> panels_[2] = {{nullptr}, {nullptr}};
 };
 
-// Bytes of memory a call takes for itself, beside its arguments.
+// Runs a call. Throws Error before anything is written. The weights must be packed for the pass,
+// and for backward with recompute in both ways.
+void run(const Weights& weights, const Call& call);
+
+// What packing the parameters and run() do, to the same bits, without packing: for a single step,
+// where that is less work. Does a call ask for such a step, and do the weights lie right?
+bool takes_step(const Spec& spec, const std::vector<View>& parameters, const Call& call);
+void step(const Weights& weights, const std::vector<View>& parameters, const Call& call);
+
+// The plan of a call of this size, all rows of full length, without masks, and the bytes of memory
+// that it takes for itself, beside its arrays.
 struct Usage {
   Plan plan;
   int64_t workspace;
 };
-
-// Both throw Error before anything is written. The weights must be packed for the direction, and
-// for backward with recompute in both.
-void forward(const Weights& weights, const ForwardCall& call);
-void backward(const Weights& weights, const BackwardCall& call);
-
-// What packing the parameters and forward() do, to the same bits, without packing: for a single
-// step, where that is less work. Does a call ask for such a step, and do the weights lie right?
-bool takes_step(const Spec& spec, const std::vector<View>& parameters, const ForwardCall& call);
-void step(const Weights& weights, const std::vector<View>& parameters, const ForwardCall& call);
-
-// The plans of a call of this size, all rows of full length, without masks.
-Usage forward_usage(const Weights& weights, const Problem& problem, bool keep_tape);
-Usage backward_usage(const Weights& weights, const Problem& problem);
+Usage usage(const Weights& weights, const Problem& problem, Pass pass);
 
 }  // namespace fastrnn

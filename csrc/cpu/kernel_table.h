@@ -32,7 +32,7 @@ struct States {
 };
 
 // Which steps each row takes; shared by both directions and all layers.
-struct Scan {
+struct RowSteps {
   int64_t B;
   const int64_t* row;     // [B] position -> row of the batch
   const int64_t* length;  // [B] steps of the row at a position, descending
@@ -62,7 +62,7 @@ struct ThreadWork {
 };
 
 struct ForwardPass {
-  const Scan* scan;
+  const RowSteps* scan;
   int64_t I, H;
   int reverse;
   int64_t begin, end;             // the window: steps [begin, end) of each row
@@ -79,7 +79,7 @@ struct ForwardPass {
 };
 
 struct BackwardPass {
-  const Scan* scan;
+  const RowSteps* scan;
   int64_t I, H;
   int reverse;
   // Windows come last first, the last one up to the longest row's end, all with the same chunk.

@@ -74,7 +74,7 @@ struct Carver {
 
 template <class Pass> struct Steps {
   const Pass& pass;
-  const Scan& scan;
+  const RowSteps& scan;
 
   explicit Steps(const Pass& p) : pass(p), scan(*p.scan) {}
 

@@ -50,7 +50,7 @@ struct StepState {
   }
 };
 
-bool has_contiguous_rows(const View& view) {
+bool has_contiguous_columns(const View& view) {
   return view.shape[1] <= 1 || view.strides[1] == view.itemsize;
 }
 
@@ -76,26 +76,25 @@ int64_t weight_bytes(const Spec& spec, int64_t layer) {
 
 }  // namespace
 
-bool takes_step(const Spec& spec, const std::vector<View>& parameters, const ForwardCall& call) {
+bool takes_step(const Spec& spec, const std::vector<View>& parameters, const Call& call) {
   const View& x = call.x;
   const int rank = x.rank, time = rank == 3 && call.batch_first ? 1 : 0;
   if ((rank != 2 && rank != 3) || x.shape[time] != 1) return false;
   if (rank == 3 && x.shape[1 - time] > kStepRows) return false;
-  if (call.lengths.given || call.resets.given || call.has_masks || call.keep_tape) return false;
+  if (call.lengths.given || call.resets.given || call.has_masks || call.keep_tape()) return false;
   for (size_t i = 0; i < parameters.size(); i += static_cast<size_t>(spec.params_per_pass()))
-    if (!has_contiguous_rows(parameters[i]) || !has_contiguous_rows(parameters[i + 1]))
+    if (!has_contiguous_columns(parameters[i]) || !has_contiguous_columns(parameters[i + 1]))
       return false;
   return true;
 }
 
-void step(const Weights& weights, const std::vector<View>& parameters, const ForwardCall& call) {
+void step(const Weights& weights, const std::vector<View>& parameters, const Call& call) {
   const Spec& spec = weights.spec();
   check_parameters(spec, parameters);
-  const Problem p = check_inputs(spec, call);
-  check_forward(spec, p, call);
+  const Problem p = validate(spec, call);
   if (p.B == 0) return;
   const int64_t element = spec.element_bytes, H = spec.units, width = spec.directions * H;
-  const int batch = !p.batched ? -1 : p.batch_first ? 0 : 1;
+  const int batch = p.batch_axis();
 
   // Zeros for a state that is not given, and what goes from layer to layer.
   const int64_t row = whole_lines(H * element), between = whole_lines(p.B * width * element);

@@ -55,8 +55,8 @@ template <class T> struct Inputs {
     for (const Parameter& q : parameters_of(spec))
       parameters.push_back(Array<T>(q.shape).random(1 / std::sqrt(double(k.H)), &rng));
     for (int64_t i = 0; i < spec.states; ++i) {
-      initial.push_back(Array<T>(state_shape(spec, p)).random(1, &rng));
-      dfinal.push_back(Array<T>(state_shape(spec, p)).random(1, &rng));
+      initial.push_back(Array<T>(role_shape(Role::kInitial, spec, p)).random(1, &rng));
+      dfinal.push_back(Array<T>(role_shape(Role::kInitial, spec, p)).random(1, &rng));
     }
     for (int64_t l = 0; l + 1 < k.L; ++l)
       masks.push_back(Array<T>(p.sequence(k.D * k.H)).random(1, &rng));
@@ -93,30 +93,33 @@ template <class T> struct Results {
     const Spec& spec = in.spec;
     Problem p = in.p;
     p.recompute = recompute;
-    const TapeShapes shapes = tape_shapes(spec, p);
-    Array<T> inner(shapes.inner), states(shapes.states), saved(shapes.saved);
+    const auto shape = [&](Role role) { return role_shape(role, spec, p); };
+    Array<T> inner(shape(Role::kInner)), states(shape(Role::kStates)), saved(shape(Role::kSaved));
     arrays.emplace_back(in.p.sequence(in.c.D * in.c.H));
-    for (int64_t i = 0; i < spec.states; ++i) arrays.emplace_back(state_shape(spec, in.p));
-    ForwardCall f;
+    for (int64_t i = 0; i < spec.states; ++i)
+      arrays.emplace_back(role_shape(Role::kInitial, spec, in.p));
+    Call f;
     in.common(&f);
     f.y = arrays[0].view();
     for (int64_t i = 0; i < spec.states; ++i) f.final[i] = arrays[1 + i].view();
-    f.keep_tape = keep_tape;
+    f.pass = keep_tape ? Pass::kForward : Pass::kInfer;
     f.recompute = recompute;
-    if (keep_tape) f.tape = {inner.view(), states.view(), saved.view()};
+    f.inner = inner.view(), f.states = states.view(), f.saved = saved.view();
     w->pack(in.parameter_views(), false);
-    forward(*w, f);
+    run(*w, f);
     if (!keep_tape) return;
 
     const size_t dx = arrays.size();
     arrays.emplace_back(in.x.shape);
-    for (int64_t i = 0; i < spec.states; ++i) arrays.emplace_back(state_shape(spec, in.p));
+    for (int64_t i = 0; i < spec.states; ++i)
+      arrays.emplace_back(role_shape(Role::kInitial, spec, in.p));
     for (const Array<T>& q : in.parameters) arrays.emplace_back(q.shape);
-    BackwardCall b;
+    Call b;
+    b.pass = Pass::kBackward;
     in.common(&b);
     b.recompute = recompute;
     b.y = arrays[0].view();
-    b.tape = {inner.view(), states.view(), saved.view()};
+    b.inner = inner.view(), b.states = states.view(), b.saved = saved.view();
     b.dy = in.dy.view();
     b.dx = arrays[dx].view();
     for (int64_t i = 0; i < spec.states; ++i) {
@@ -126,7 +129,7 @@ template <class T> struct Results {
     for (size_t i = 0; i < in.parameters.size(); ++i)
       b.dparameters.push_back(arrays[dx + 1 + spec.states + i].view());
     w->pack(in.parameter_views(), true);
-    backward(*w, b);
+    run(*w, b);
   }
 
   bool same_bits(const Results& other, size_t count) const {
@@ -220,7 +223,7 @@ template <class T> void run_step(Case c) {
       Results<T> found = expected;
       for (Array<T>& a : found.arrays) a.random(1, &rng);
       const Weights w(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
-      ForwardCall call;
+      Call call;
       in.common(&call);
       call.y = found.arrays[0].view();
       for (int64_t i = 0; i < in.spec.states; ++i) call.final[i] = found.arrays[1 + i].view();

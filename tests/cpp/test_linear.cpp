@@ -152,18 +152,18 @@ template <class Cell> void compare(const char* cell) {
                   dy.data() + b * D * H + d * H, wanted_dx.data() + b * I, length[b], d == 1);
     }
 
-  const TapeShapes shapes = tape_shapes(spec, p);
+  const auto shape = [&](Role role) { return role_shape(role, spec, p); };
   const auto sized = [](const Shape& shape) {
     size_t n = 1;
     for (int64_t d : shape) n *= static_cast<size_t>(d);
     return Values(n);
   };
-  const Values inner = sized(shapes.inner), states = sized(shapes.states),
-               saved = sized(shapes.saved);
+  const Values inner = sized(shape(Role::kInner)), states = sized(shape(Role::kStates)),
+               saved = sized(shape(Role::kSaved));
   std::vector<Values> final, dinitial;
-  ForwardCall f;
-  BackwardCall back;
-  const Shape state = state_shape(spec, p);
+  Call f, back;
+  f.pass = Pass::kForward, back.pass = Pass::kBackward;
+  const Shape state = shape(Role::kInitial);
   for (int64_t k = 0; k < spec.states; ++k)
     final.push_back(sized(state)), dinitial.push_back(sized(state));
   for (int64_t k = 0; k < spec.states; ++k) {
@@ -176,16 +176,16 @@ template <class Cell> void compare(const char* cell) {
   f.x = back.x = view_of(x, p.sequence(I));
   f.lengths = back.lengths = lengths;
   f.y = back.y = view_of(y, p.sequence(D * H));
-  f.keep_tape = true;
-  f.tape = back.tape = {view_of(inner, shapes.inner), view_of(states, shapes.states),
-                        view_of(saved, shapes.saved)};
+  f.inner = back.inner = view_of(inner, shape(Role::kInner));
+  f.states = back.states = view_of(states, shape(Role::kStates));
+  f.saved = back.saved = view_of(saved, shape(Role::kSaved));
   back.dy = view_of(dy, p.sequence(D * H));
   back.dx = view_of(dx, p.sequence(I));
   back.dparameters = grad_views;
   weights.pack(param_views, false);
   weights.pack(param_views, true);
-  forward(weights, f);
-  backward(weights, back);
+  run(weights, f);
+  run(weights, back);
 
   const auto error = [](const Values& a, const Values& b) {
     double difference = 0, scale = 0;

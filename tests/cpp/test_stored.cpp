@@ -91,16 +91,16 @@ template <class T> void run(const Stored& c, const std::string& name) {
     for (T& v : array.values) v = static_cast<T>(NAN);
     return array.view();
   };
-  const TapeShapes shapes = tape_shapes(spec, p);
-  const Array<T> inner(shapes.inner), kept(shapes.states), saved(shapes.saved);
+  const auto shape = [&](Role role) { return role_shape(role, spec, p); };
+  const Array<T> inner(shape(Role::kInner)), kept(shape(Role::kStates)), saved(shape(Role::kSaved));
 
-  ForwardCall f;
-  BackwardCall b;
+  Call f, b;
+  f.pass = Pass::kForward, b.pass = Pass::kBackward;
   f.x = b.x = x.view();
   f.lengths = b.lengths = lengths.view();
   f.resets = b.resets = resets.view();
-  f.keep_tape = true;
-  f.tape = b.tape = {inner.view(), kept.view(), saved.view()};
+  f.inner = b.inner = inner.view(), f.states = b.states = kept.view();
+  f.saved = b.saved = saved.view();
   f.y = b.y = out("y");
   b.dy = dy.view();
   b.dx = out("dx");
@@ -118,8 +118,8 @@ template <class T> void run(const Stored& c, const std::string& name) {
   }
   w.pack(parameters, false);
   w.pack(parameters, true);
-  forward(w, f);
-  backward(w, b);
+  run(w, f);
+  run(w, b);
   for (const auto& [of, array] : found)
     compare(array, c.at(of), of[0] == 'd', name + " " + c.cell + " " + of);
 }

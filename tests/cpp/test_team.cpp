@@ -215,23 +215,25 @@ std::vector<float> train(const std::string& cell, int64_t T, int64_t B, int64_t 
   std::vector<View> parameters;
   for (const Parameter& q : parameters_of(spec)) parameters.push_back(make(q.shape, 0.2));
   w.pack(parameters, false), w.pack(parameters, true);
-  const TapeShapes tape = tape_shapes(spec, p);
-  ForwardCall f;
+  const auto shape = [&](Role role) { return role_shape(role, spec, p); };
+  Call f;
   f.x = make(p.sequence(20), 1);
   const View dy = make(p.sequence(2 * H), 1);
   const size_t first = arrays.size();
   f.y = make(p.sequence(2 * H), 0);
-  for (int64_t k = 0; k < spec.states; ++k) f.final[k] = make(state_shape(spec, p), 0);
-  f.keep_tape = true;
+  for (int64_t k = 0; k < spec.states; ++k) f.final[k] = make(shape(Role::kInitial), 0);
+  f.pass = Pass::kForward;
   f.recompute = recompute;
-  f.tape = {make(tape.inner, 0), make(tape.states, 0), make(tape.saved, 0)};
-  forward(w, f);
-  BackwardCall b;
-  b.x = f.x, b.y = f.y, b.tape = f.tape, b.dy = dy, b.recompute = recompute;
+  f.inner = make(shape(Role::kInner), 0), f.states = make(shape(Role::kStates), 0);
+  f.saved = make(shape(Role::kSaved), 0);
+  run(w, f);
+  Call b = f;  // the inputs and the tape
+  b.pass = Pass::kBackward;
+  b.dy = dy;
   b.dx = make(p.sequence(20), 0);
-  for (int64_t k = 0; k < spec.states; ++k) b.dinitial[k] = make(state_shape(spec, p), 0);
+  for (int64_t k = 0; k < spec.states; ++k) b.dinitial[k] = make(shape(Role::kInitial), 0);
   for (const Parameter& q : parameters_of(spec)) b.dparameters.push_back(make(q.shape, 0));
-  backward(w, b);
+  run(w, b);
   std::vector<float> all;
   for (size_t i = first; i < arrays.size(); ++i)
     all.insert(all.end(), arrays[i]->values.begin(), arrays[i]->values.end());

@@ -1,0 +1,33 @@
+#include "engine.h"
+
+#include "executor.h"
+
+namespace fastrnn {
+
+void run(const Weights& weights, const Call& call) {
+  const Spec& spec = weights.spec();
+  const KernelEntry& kernel = weights.kernel();
+  CallMemory memory;
+  const Problem p = validate(spec, call);
+  const Batch batch(spec, p, call, memory);
+  const Threads threads(
+      [&](int n) { return plan_pass(kernel, spec, p, call.backward(), batch.total, n); });
+  const int groups = threads.plan.row_groups;
+  const Prepared prepared(kernel, spec, p, call, threads.plan,
+                          {batch.longest(), batch.total, batch.max_rows(groups)}, memory.lists());
+  execute({weights, call, p, batch, threads, prepared}, memory);
+}
+
+Usage usage(const Weights& weights, const Problem& p, Pass pass) {
+  const KernelEntry& kernel = weights.kernel();
+  const Spec& spec = weights.spec();
+  Call call;
+  call.pass = pass;
+  const int64_t total = p.T * p.B;
+  const Plan plan = plan_pass(kernel, spec, p, call.backward(), total, available_threads());
+  const BatchSizes sizes{p.T, total, ceil_div(p.B, plan.row_groups)};
+  const Prepared prepared(kernel, spec, p, call, plan, sizes, std::pmr::get_default_resource());
+  return {plan, prepared.bytes};
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,126 @@
+// The buffers of a program as the kernels walk them: rows of time and batch, each by a pointer.
+#pragma once
+
+#include "../core/program.h"
+#include "call_memory.h"
+#include "compact.h"
+#include "kernel_table.h"
+
+namespace fastrnn {
+
+inline Sequence at_column(Sequence q, int64_t column, int64_t element_bytes) {
+  q.base = static_cast<char*>(q.base) + column * element_bytes;
+  return q;
+}
+
+// Every buffer of a program. An array of the caller's that kernels cannot walk is walked as a copy.
+class Sequences {
+ public:
+  // scratch: where the buffers that the program needs besides are, and their offsets.
+  Sequences(const Spec& spec, const Problem& problem, const Call& call, const Program& program,
+            char* scratch, const List<int64_t>& offsets, CallMemory& memory)
+      : spec_(spec),
+        p_(problem),
+        buffers_(program.buffers),
+        base_(memory.lists()),
+        copies_(memory.lists()) {
+    base_.reserve(buffers_.size());
+    copies_.reserve(buffers_.size());
+    for (size_t i = 0; i < buffers_.size(); ++i)
+      base_.push_back(buffers_[i].scratch ? dense(scratch + offsets[i], buffers_[i].shape)
+                                          : sequence_of(buffers_[i], call));
+  }
+
+  // A buffer whose rows are of time and batch; null where there is none.
+  Sequence operator[](int buffer) const {
+    return buffer == kNoBuffer ? Sequence{} : base_[static_cast<size_t>(buffer)];
+  }
+  // The output of a pass in a layer's.
+  Sequence output(const Recurrence& r) const {
+    return at_column((*this)[r.output], r.direction * spec_.units, spec_.element_bytes);
+  }
+  // State k of a pass in an array of the tape, which with recompute has checkpoints alone.
+  Sequence tape_state(const Recurrence& r, int buffer, int k) const {
+    const int64_t part = (k - 1) * spec_.passes() + pass_of(r);
+    Sequence q = part_of(buffer, part * p_.kept_steps(), spec_.units);
+    q.steps_per_row = p_.recompute;
+    return q;
+  }
+  Sequence tape_saved(const Recurrence& r) const {
+    return part_of(r.saved, pass_of(r) * p_.T, spec_.saved * spec_.units);
+  }
+  // Scratch for the steps of a window alone, found by scan step. part: which of several arrays.
+  Sequence of_window(int buffer, const Recurrence& r, int part = 0) const {
+    if (buffer == kNoBuffer) return {};
+    const Buffer& of = buffers_[static_cast<size_t>(buffer)];
+    Sequence q = part_of(buffer, part ? part * of.shape[3] : 0, spec_.units);
+    q.steps_per_row = 1, q.first_step = r.begin;
+    return q;
+  }
+
+ private:
+  const Spec& spec_;
+  const Problem& p_;
+  const std::pmr::vector<Buffer>& buffers_;
+  List<Sequence> base_;
+  List<Strided> copies_;
+
+  int64_t pass_of(const Recurrence& r) const { return r.layer * spec_.directions + r.direction; }
+
+  // From so many steps on, of B rows of this width.
+  Sequence part_of(int buffer, int64_t steps, int64_t width) const {
+    const bool sums = buffers_[static_cast<size_t>(buffer)].accumulator;
+    const int64_t bytes = sums ? spec_.accumulator_bytes() : spec_.element_bytes;
+    return at_column((*this)[buffer], steps * p_.B * width, bytes);
+  }
+
+  // T x B rows, time first, without gaps.
+  Sequence dense(char* base, const Shape& shape) const {
+    return dense(base, shape[shape.size() - 1]);
+  }
+  Sequence dense(char* base, int64_t width) const { return {base, p_.B * width, width, 0, 0}; }
+
+  Sequence sequence_of(const Buffer& buffer, const Call& call) {
+    const View& view = rule_of(buffer.role).views(call).first[0];
+    switch (buffer.role) {
+      case Role::kInner: {
+        const int64_t width = spec_.layer_outputs();
+        return dense(view.data + buffer.item * p_.T * p_.B * width * view.itemsize, width);
+      }
+      case Role::kStates: return dense(view.data, spec_.units);
+      case Role::kSaved: return dense(view.data, spec_.saved * spec_.units);
+      case Role::kMask: return strided(call.masks[static_cast<size_t>(buffer.item)]);
+      default: return strided(view);
+    }
+  }
+  Sequence strided(const View& view) {
+    const Strided& a = copies_.emplace_back(spec_, view, true);
+    return {a.data(), a.stride(p_.time_axis()), p_.batched ? a.stride(p_.batch_axis()) : 0, 0, 0};
+  }
+};
+
+// Arrays (L * D, B, H), one for each state; those that are not given stay null.
+class StateArrays {
+ public:
+  StateArrays(const Spec& spec, const Problem& p, const View* views)
+      : bytes_(spec.element_bytes), batched_(p.batched) {
+    for (int k = 0; k < spec.states; ++k)
+      if (views[k].given) arrays_[k] = Strided(spec, views[k], true);
+  }
+  States of_pass(int64_t pass) const {
+    States s{};
+    for (int k = 0; k < kMaxStates; ++k) {
+      if (!arrays_[k].data()) continue;
+      s.base[k] = arrays_[k].data() + pass * arrays_[k].stride(0) * bytes_;
+      s.b_stride[k] = batched_ ? arrays_[k].stride(1) : 0;
+    }
+    return s;
+  }
+
+ private:
+  Strided arrays_[kMaxStates];
+  int64_t bytes_;
+  bool batched_;
+};
+
+}  // namespace fastrnn
