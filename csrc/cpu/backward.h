@@ -15,8 +15,8 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-// Arrays, weights, h and its gradient are of type Storage; states beside h and theirs, the
-// gradients of the gates, sums and arithmetic of Acc<Storage>.
+// Arrays, weights, h and its gradient are of type Storage; the cell state and its gradient, the
+// gradients of the gates, sums and arithmetic are Acc<Storage>.
 template <class Cell, class Math, class Storage> struct Backward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;

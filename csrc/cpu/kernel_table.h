@@ -68,7 +68,7 @@ struct ForwardPass {
   int64_t begin, end;             // the window: steps [begin, end) of each row
   Sequence x, mask;               // mask: null, or multiplied into x
   int64_t T;                      // steps of y, the longest row may have fewer
-  Sequence states[kMaxStates];    // out; [0]: h, that is y, or where backward makes it anew; of H
+  Sequence states[kMaxStates];    // out, rows of H; [0]: h, which is y, or where recompute puts it
   Sequence saved;                 // out; rows of [kSaved][H], or null
   Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
   States initial, final;          // where begin = 0; at each row's end
