@@ -83,7 +83,7 @@ struct BackwardPass {
   int64_t I, H;
   int reverse;
   // Windows come last first, the last one up to the longest row's end, all with the same chunk.
-  // What goes from a window to the one before stays in `shared`, and in the arrays of dW and db.
+  // What a window leaves for the one before it stays in `shared` and in the arrays of dW and db.
   int64_t begin, end;
   int64_t T;
   Sequence x, mask;  // as in the forward pass
