@@ -135,8 +135,7 @@ FASTRNN_KERNEL stage_row(const float* rows, int times, float* sink) {
   keep(staged[thread()], sink);
 }
 
-// ---- clusters: empty where the code is for a device without them
-// ---------------------------------
+// ---- clusters: empty where the code is for a device without them --------------------------------
 
 FASTRNN_KERNEL cluster_meetings(int times) {
 #if __CUDA_ARCH__ >= 900
@@ -184,8 +183,7 @@ FASTRNN_KERNEL cluster_chase(int times, float* sink) {
 #endif
 }
 
-// ---- measuring
-// -----------------------------------------------------------------------------------
+// ---- measuring ----------------------------------------------------------------------------------
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());

@@ -46,7 +46,8 @@ def least(call: Callable[[], Any], calls: int, trials: int = 7) -> float:
 def native(threads: int) -> dict[str, Any]:
     """What micro.cpp measures."""
     with tempfile.TemporaryDirectory() as folder:
-        team = [str(SOURCES / "cpu" / f"{name}.cpp") for name in ("load", "processors", "team")]
+        names = ("load", "processors", "team", "thread_count")
+        team = [str(SOURCES / "cpu" / f"{name}.cpp") for name in names]
         program = limits.compile_program(HERE / "micro.cpp", folder, *team, "-fopenmp")
         return limits.run_program(program, threads)
 

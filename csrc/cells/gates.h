@@ -4,17 +4,18 @@
 // templates over a maths policy M and a value type V (a SIMD register in the CPU engine, a float in
 // a CUDA thread, a dual number in a test):
 //
-//   kGates   gates, in the order of the weight rows
-//   kStates  recurrent states; state 0 is h, which is also the output
-//   kSaved   values per unit that forward leaves for backward beside the states themselves
-//   kSplit   bit mask of the gates whose input part x and recurrent part r stay apart; for any
-//   other
-//            gate x holds the sum of both and r is not read (forward) or not written (backward)
+//   kGates   the number of gates, in the order of the rows of the weights
+//   kStates  the number of recurrent states; state 0 is h, which is also the output
+//   kSaved   the number of values per unit that forward saves for backward, in addition to states
+//   kSplit   a bit mask of the gates whose input part x and recurrent part r stay apart. For any
+//            other gate x is the sum of both parts; forward does not read r of such a gate, and
+//            backward does not write dr.
 //
-//   forward (m, x, r, s, save)          s: the states before the step, then after it
+//   forward (m, x, r, s, save)
+//            s is the states before the step on entry, and after it on return.
 //   backward(m, save, s_prev, s, ds, dx, dr)
-//            ds: gradient of the states after the step, then of the states before it, without the
-//            part of h that flows through R (the driver adds that)
+//            ds is the gradient of the states after the step on entry, and of those before it on
+//            return, without what reaches h through R: the driver adds that.
 //
 // C++17 that nvcc takes too; branch-free; every fused product is an explicit fma.
 #pragma once

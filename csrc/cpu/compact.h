@@ -1,10 +1,11 @@
-// The caller's arrays as the kernels can walk them.
+// The caller's arrays as the kernels can read them.
 #pragma once
 
 #include <cstring>
 #include <string>
 
 #include "../core/problem.h"
+#include "kernel_table.h"
 #include "memory.h"
 
 namespace fastrnn {
@@ -40,6 +41,8 @@ class Strided {
 
   char* data() const { return data_; }
   int64_t stride(int dim) const { return strides_[dim]; }  // in elements
+  StridedMatrix matrix() const { return {data_, strides_[0], strides_[1]}; }
+  StridedVector vector() const { return {data_, strides_[0]}; }
 
  private:
   static void copy(const View& view, int dim, const char* from, char** to) {

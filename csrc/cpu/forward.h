@@ -4,7 +4,7 @@
 // k); then each step continues those chains with h, and its epilogue is the cell. Parts that own
 // rows never wait for each other; parts that share rows own units, and a task of theirs is a step,
 // after which they meet; or one of them takes the steps and all project, by rows, into its buffer.
-// A window that backward makes anew is the same pass over fewer steps.
+// The window that backward recomputes is the same pass over fewer steps.
 #pragma once
 
 #include "rows.h"
@@ -13,7 +13,7 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-// Arrays, weights and h are of type Storage; states beside h, sums and arithmetic of Acc<Storage>.
+// Arrays, weights and h are of type Storage; the cell state, sums and arithmetic are Acc<Storage>.
 template <class Cell, class Math, class Storage> struct Forward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
@@ -140,7 +140,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     }
   }
 
-  // Output past a row's last step is zero; a window that is made anew holds no such rows.
+  // Output past a row's last step is zero. (A recomputed window has no such rows.)
   void clear_past_ends() {
     if (pass.states[0].steps_per_row) return;
     for (int64_t p = work.row_begin; p < work.row_end; ++p)

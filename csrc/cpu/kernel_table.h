@@ -40,6 +40,16 @@ struct RowSteps {
   int64_t reset_t, reset_b;
 };
 
+// A parameter where the caller has it; strides in elements.
+struct StridedMatrix {
+  const void* data;
+  int64_t row_stride, col_stride;
+};
+struct StridedVector {
+  const void* data;  // null: not given
+  int64_t stride;
+};
+
 // The weights of one layer in one direction, as KernelEntry::pack_gates and pack_bias make them...
 struct GatePanels {
   const void *w_ih, *w_hh;      // K = I and K = H
@@ -68,7 +78,7 @@ struct ForwardPass {
   int64_t begin, end;             // the window: steps [begin, end) of each row
   Sequence x, mask;               // mask: null, or multiplied into x
   int64_t T;                      // steps of y, the longest row may have fewer
-  Sequence states[kMaxStates];    // out; [0]: h, that is y, or where backward makes it anew; of H
+  Sequence states[kMaxStates];    // out, rows of H; [0]: h, which is y, or where recompute puts it
   Sequence saved;                 // out; rows of [kSaved][H], or null
   Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
   States initial, final;          // where begin = 0; at each row's end
@@ -83,7 +93,7 @@ struct BackwardPass {
   int64_t I, H;
   int reverse;
   // Windows come last first, the last one up to the longest row's end, all with the same chunk.
-  // What goes from a window to the one before stays in `shared`, and in the arrays of dW and db.
+  // What a window leaves for the one before it stays in `shared` and in the arrays of dW and db.
   int64_t begin, end;
   int64_t T;
   Sequence x, mask;  // as in the forward pass
@@ -108,11 +118,9 @@ struct StepPass {
   int64_t I, H;
   int rows;  // at most kStepRows
   const void* x;
-  int64_t x_stride;         // here and below: from row to row
-  const void *w_ih, *w_hh;  // (G*H, I), (G*H, H); rows contiguous
-  int64_t ih_row, hh_row;   // strides of their rows
-  const void *b_ih, *b_hh;  // (G*H) or null
-  int64_t b_ih_stride, b_hh_stride;
+  int64_t x_stride;          // here and below: from row to row
+  StridedMatrix w_ih, w_hh;  // (G*H, I), (G*H, H); col_stride is 1
+  StridedVector b_ih, b_hh;  // (G*H)
   const void* initial[kMaxStates];
   int64_t initial_stride[kMaxStates];
   void *y, *final[kMaxStates];  // out; null where not wanted
@@ -136,20 +144,20 @@ struct KernelEntry {
   int64_t forward_state, backward_state;
   Need (*forward)(const ForwardPass*, const ThreadWork*, void* state, int first);
   Need (*backward)(const BackwardPass*, const ThreadWork*, void* state, int first);
-  // Each of `members` does its part; they need not meet.
+  // Each of `members` does its part; none waits for another.
   void (*step)(const StepPass*, int member, int members);
   // Elements that a packed w_ih or w_hh takes: gate panels over K, matrix panels over (K, N).
   int64_t (*gates_size)(int64_t H, int64_t K);
   int64_t (*matrix_size)(int64_t K, int64_t N);
-  // w: (G*H, K), strides in elements. Each of `members` does its part.
-  void (*pack_gates)(const void* w, int64_t row_stride, int64_t col_stride, int64_t H, int64_t K,
-                     int member, int members, void* out);
-  // recurrent: 0 packs the gates in the order of dx planes, 1 in that of dr planes.
-  void (*pack_matrix)(const void* w, int64_t row_stride, int64_t col_stride, int64_t H, int64_t N,
-                      int recurrent, int member, int members, void* out);
-  // b_ih, b_hh: (G*H) or null.
-  void (*pack_bias)(const void* b_ih, int64_t ih_stride, const void* b_hh, int64_t hh_stride,
-                    int64_t H, void* bias_x, void* bias_r);
+  // w: (G*H, K). Each of `members` does its part.
+  void (*pack_gates)(const StridedMatrix* w, int64_t H, int64_t K, int member, int members,
+                     void* out);
+  // w: (G*H, N). recurrent: 0 packs the gates in the order of dx planes, 1 in that of dr planes.
+  void (*pack_matrix)(const StridedMatrix* w, int64_t H, int64_t N, int recurrent, int member,
+                      int members, void* out);
+  // b_ih, b_hh: (G*H).
+  void (*pack_bias)(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H, void* bias_x,
+                    void* bias_r);
   // Bytes of workspace; rows: of the member, at one step.
   int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked);
   int64_t (*backward_shared)(int64_t I, int64_t H, int64_t B, int64_t chunk);

@@ -69,9 +69,10 @@ template <class Cell, class S> struct Packing {
   static int64_t matrix_size(int64_t K, int64_t N) { return blocks_of(N, L) * L * K; }
 
   // Members pack panels of their own.
-  static void pack_gates(const void* w_, int64_t row, int64_t col, int64_t H, int64_t K, int member,
-                         int members, void* out_) {
-    const S* w = static_cast<const S*>(w_);
+  static void pack_gates(const StridedMatrix* matrix, int64_t H, int64_t K, int member, int members,
+                         void* out_) {
+    const S* w = static_cast<const S*>(matrix->data);
+    const int64_t row = matrix->row_stride, col = matrix->col_stride;
     const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, U);
     for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
          ++panel) {
@@ -121,12 +122,14 @@ template <class Cell, class S> struct Packing {
   }
 
   // Members pack rows of their own.
-  static void pack_matrix(const void* w_, int64_t row, int64_t col, int64_t H, int64_t N,
-                          int recurrent, int member, int members, void* out_) {
+  static void pack_matrix(const StridedMatrix* matrix, int64_t H, int64_t N, int recurrent,
+                          int member, int members, void* out_) {
+    const S* w = static_cast<const S*>(matrix->data);
+    const int64_t col = matrix->col_stride;
     const int first = recurrent ? Planes<Cell>::kSplitGates : 0;
     for (int64_t k = part(G * H, member, members); k < part(G * H, member + 1, members); ++k) {
       const int gate = Planes<Cell>::gate_of(first + static_cast<int>(k / H));
-      const S* from = static_cast<const S*>(w_) + (gate * H + k % H) * row;
+      const S* from = w + (gate * H + k % H) * matrix->row_stride;
       for (int64_t n0 = 0; n0 < N; n0 += kMaxVectors * L) {
         const int64_t width = min(kMaxVectors * L, N - n0), step = blocks_of(width, L) * L;
         S* out = static_cast<S*>(out_) + n0 * G * H + k * step;
@@ -139,30 +142,30 @@ template <class Cell, class S> struct Packing {
     }
   }
 
-  static void pack_bias(const void* b_ih_, int64_t ih, const void* b_hh_, int64_t hh, int64_t H,
+  static void pack_bias(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H,
                         void* bias_x_, void* bias_r_) {
     T* bias_x = static_cast<T*>(bias_x_);
     T* bias_r = static_cast<T*>(bias_r_);
     for (int64_t block = 0; block < blocks_of(H, L); ++block)
       for (int g = 0; g < G; ++g, bias_x += L, bias_r += L)
-        pack_bias_of(static_cast<const S*>(b_ih_), ih, static_cast<const S*>(b_hh_), hh, H, block,
-                     g, bias_x, bias_r);
+        pack_bias_of(*b_ih, *b_hh, H, block, g, bias_x, bias_r);
   }
 
   // What the chains of a block of units start from, in one gate.
-  static void pack_bias_of(const S* b_ih, int64_t ih, const S* b_hh, int64_t hh, int64_t H,
+  static void pack_bias_of(const StridedVector& b_ih, const StridedVector& b_hh, int64_t H,
                            int64_t block, int g, T* bias_x, T* bias_r) {
     const int64_t first = g * H + block * L, units = min(L, H - block * L);
-    const Vec<T> x = bias_of(b_ih, ih, first, units), r = bias_of(b_hh, hh, first, units);
+    const Vec<T> x = bias_of(b_ih, first, units), r = bias_of(b_hh, first, units);
     (Planes<Cell>::is_split(g) ? x : x + r).store(bias_x);
     (Planes<Cell>::is_split(g) ? r : Vec<T>(T(0))).store(bias_r);
   }
-  static Vec<T> bias_of(const S* b, int64_t stride, int64_t first, int64_t units) {
-    if (!b) return Vec<T>(T(0));
-    if (stride == 1) return load_some(b + first, units);
+  static Vec<T> bias_of(const StridedVector& bias, int64_t first, int64_t units) {
+    if (!bias.data) return Vec<T>(T(0));
+    const S* b = static_cast<const S*>(bias.data);
+    if (bias.stride == 1) return load_some(b + first, units);
     T lanes[L];
     for (int64_t lane = 0; lane < L; ++lane)
-      lanes[lane] = lane < units ? widen(b[(first + lane) * stride]) : T(0);
+      lanes[lane] = lane < units ? widen(b[(first + lane) * bias.stride]) : T(0);
     return Vec<T>::load(lanes);
   }
 };

@@ -54,18 +54,13 @@ bool has_contiguous_columns(const View& view) {
   return view.shape[1] <= 1 || view.strides[1] == view.itemsize;
 }
 
-// The parameters of one direction of a layer; `kept`: what lives as long as the pass.
-void set_parameters(const Spec& spec, const View* given, std::vector<Strided>* kept,
+// The parameters of one direction of a layer; `owned` holds the arrays while the pass uses them.
+void set_parameters(const Spec& spec, const View* given, std::vector<Strided>* owned,
                     StepPass* pass) {
-  const auto take = [&](int i, bool rows, const void** data, int64_t* stride) {
-    const Strided& a = kept->emplace_back(spec, given[i], rows);
-    *data = a.data(), *stride = a.stride(0);
-  };
-  take(0, true, &pass->w_ih, &pass->ih_row);
-  take(1, true, &pass->w_hh, &pass->hh_row);
-  if (!spec.bias) return;
-  take(2, false, &pass->b_ih, &pass->b_ih_stride);
-  take(3, false, &pass->b_hh, &pass->b_hh_stride);
+  const auto matrix = [&](int i) { return owned->emplace_back(spec, given[i], true).matrix(); };
+  const auto vector = [&](int i) { return owned->emplace_back(spec, given[i]).vector(); };
+  pass->w_ih = matrix(0), pass->w_hh = matrix(1);
+  if (spec.bias) pass->b_ih = vector(2), pass->b_hh = vector(3);
 }
 
 // Of the weights of a layer.
@@ -112,17 +107,17 @@ void step(const Weights& weights, const std::vector<View>& parameters, const Cal
     final[k] = StepState(spec, p, call.final[k], nullptr);
   }
   StepRows in(x, batch);
-  std::vector<Strided> kept;
+  std::vector<Strided> owned;
   for (int64_t l = 0; l < spec.layers; ++l) {
     const bool last = l + 1 == spec.layers;
     const StepRows out = last ? StepRows(y, batch) : StepRows(inner + l % 2 * between, width);
     StepJob job{&weights.kernel(), {}, spec.directions};
-    kept.clear();
+    owned.clear();
     for (int64_t d = 0; d < spec.directions; ++d) {
       const int64_t index = l * spec.directions + d;
       StepPass& pass = job.passes[d];
       pass.I = spec.layer_inputs(l), pass.H = H, pass.rows = static_cast<int>(p.B);
-      set_parameters(spec, parameters.data() + index * spec.params_per_pass(), &kept, &pass);
+      set_parameters(spec, parameters.data() + index * spec.params_per_pass(), &owned, &pass);
       pass.x = in.base, pass.x_stride = in.stride;
       pass.y = out.base + d * H * element, pass.y_stride = out.stride;
       for (int k = 0; k < spec.states; ++k) {

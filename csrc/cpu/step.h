@@ -54,7 +54,7 @@ template <class Cell, class Math, class Storage> struct Step {
   void take(int64_t begin, int64_t end) const {
     Sums from_x, sums, piece;
     start(begin, end, &from_x, &sums);
-    multiply(pass.w_ih, pass.ih_row, inputs.at, 0, pass.I, begin, end, &from_x);
+    multiply(pass.w_ih, inputs.at, 0, pass.I, begin, end, &from_x);
     const int vectors = static_cast<int>(end - begin) * G;
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v)
@@ -63,8 +63,8 @@ template <class Cell, class Math, class Storage> struct Step {
     for (int chain = 0; chain < chains; ++chain) {
       Sums& of_piece = chain == 0 ? sums : piece;
       if (chain > 0) clear(vectors, &piece);
-      multiply(pass.w_hh, pass.hh_row, prev.h.at, chain * each,
-               chain + 1 == chains ? H : (chain + 1) * each, begin, end, &of_piece);
+      multiply(pass.w_hh, prev.h.at, chain * each, chain + 1 == chains ? H : (chain + 1) * each,
+               begin, end, &of_piece);
       if (chain > 0) add(vectors, piece, &sums);
     }
     for (int r = 0; r < rows; ++r)
@@ -78,9 +78,7 @@ template <class Cell, class Math, class Storage> struct Step {
     for (int64_t block = begin; block < end; ++block)
       for (int g = 0; g < G; ++g) {
         const int64_t v = (block - begin) * G + g;
-        P::pack_bias_of(static_cast<const Storage*>(pass.b_ih), pass.b_ih_stride,
-                        static_cast<const Storage*>(pass.b_hh), pass.b_hh_stride, H, block, g,
-                        from_x->at[0][v], from_r->at[0][v]);
+        P::pack_bias_of(pass.b_ih, pass.b_hh, H, block, g, from_x->at[0][v], from_r->at[0][v]);
         for (int r = 1; r < rows; ++r) {
           copy_n(from_x->at[0][v], L, from_x->at[r][v]);
           copy_n(from_r->at[0][v], L, from_r->at[r][v]);
@@ -99,12 +97,13 @@ template <class Cell, class Math, class Storage> struct Step {
   }
 
   // Goes on with the chains of blocks [begin, end) over k of [from, to).
-  void multiply(const void* w, int64_t row, const Storage* const* rows_of, int64_t from, int64_t to,
+  void multiply(const StridedMatrix& w, const Storage* const* rows_of, int64_t from, int64_t to,
                 int64_t begin, int64_t end, Sums* sums) const {
+    const int64_t row = w.row_stride;
     const Storage* a[kStepRows];
     for (int r = 0; r < rows; ++r) a[r] = rows_of[r] + from;
     const auto at = [&](int64_t v) {
-      return static_cast<const Storage*>(w) + (v % G * H + (begin + v / G) * L) * row + from;
+      return static_cast<const Storage*>(w.data) + (v % G * H + (begin + v / G) * L) * row + from;
     };
     const int64_t whole = (min(end, H / L) - begin) * G;  // vectors that have L units
     const int64_t n = to - from, strips = n / kStrip<T> * kStrip<T>;

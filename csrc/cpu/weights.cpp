@@ -29,13 +29,13 @@ struct PackAll {
   static Need task(void* self, int member) {
     const PackAll& all = *static_cast<PackAll*>(self);
     const int members = all.members;
-    for (const PackOne& m : all.matrices)
+    for (const PackOne& m : all.matrices) {
+      const StridedMatrix w = m.w.matrix();
       if (m.backward)
-        all.kernel->pack_matrix(m.w.data(), m.w.stride(0), m.w.stride(1), all.H, m.K, m.recurrent,
-                                member, members, m.out);
+        all.kernel->pack_matrix(&w, all.H, m.K, m.recurrent, member, members, m.out);
       else
-        all.kernel->pack_gates(m.w.data(), m.w.stride(0), m.w.stride(1), all.H, m.K, member,
-                               members, m.out);
+        all.kernel->pack_gates(&w, all.H, m.K, member, members, m.out);
+    }
     return Need::kEnd;
   }
 };
@@ -98,12 +98,10 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
       }
       char *bias_x = take(bias_bytes), *bias_r = take(bias_bytes);
       made->gates.push_back({ih, hh, bias_x, bias_r});
-      if (spec_.bias) {
-        const Strided b_ih(spec_, given[2]), b_hh(spec_, given[3]);
-        k.pack_bias(b_ih.data(), b_ih.stride(0), b_hh.data(), b_hh.stride(0), H, bias_x, bias_r);
-      } else {
-        k.pack_bias(nullptr, 0, nullptr, 0, H, bias_x, bias_r);
-      }
+      const Strided b_ih = spec_.bias ? Strided(spec_, given[2]) : Strided();
+      const Strided b_hh = spec_.bias ? Strided(spec_, given[3]) : Strided();
+      const StridedVector ih_bias = b_ih.vector(), hh_bias = b_hh.vector();
+      k.pack_bias(&ih_bias, &hh_bias, H, bias_x, bias_r);
     }
   const Lease lease = lease_for_reading(bytes);
   all.members = lease.members();

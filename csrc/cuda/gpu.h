@@ -32,8 +32,7 @@ template <class S> struct alignas(4 * sizeof(S)) Quad {
 namespace fastrnn {
 namespace gpu {
 
-// ---- storage
-// -------------------------------------------------------------------------------------
+// ---- storage ------------------------------------------------------------------------------------
 //
 // Arrays hold S; sums, cell states and all arithmetic are Acc<S>.
 
@@ -54,8 +53,7 @@ template <class S> FASTRNN_DEVICE S narrow(Acc<S> x) { return x; }
 template <> FASTRNN_DEVICE Half narrow<Half>(float x) { return half_from_float(x); }
 template <> FASTRNN_DEVICE Bfloat16 narrow<Bfloat16>(float x) { return bfloat16_from_float(x); }
 
-// ---- the value type of the cells
-// -----------------------------------------------------------------
+// ---- the value type of the cells ----------------------------------------------------------------
 
 template <class T> struct Real {
   T v;
@@ -78,8 +76,7 @@ template <class T> struct Real {
   friend FASTRNN_DEVICE Real sigmoid_of(Real x) { return Real(T(1) / (T(1) + exponential(-x.v))); }
 };
 
-// ---- blocks that meet
-// ----------------------------------------------------------------------------
+// ---- blocks that meet ---------------------------------------------------------------------------
 
 // A group of blocks, all of them resident, that meet again and again. What a block wrote to global
 // memory before meeting, every block of the group may read after it.

@@ -81,8 +81,7 @@ template <class Cell> struct Shape {
   }
 };
 
-// ---- forward
-// -------------------------------------------------------------------------------------
+// ---- forward ------------------------------------------------------------------------------------
 
 template <class Cell, class Math, class S> struct ForwardUnit {
   using A = Acc<S>;
@@ -188,8 +187,7 @@ template <class Cell, class Math, class S> struct ForwardUnit {
   }
 };
 
-// ---- backward
-// ------------------------------------------------------------------------------------
+// ---- backward -----------------------------------------------------------------------------------
 
 template <class Cell, class Math, class S> struct BackwardUnit {
   using A = Acc<S>;

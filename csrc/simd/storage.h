@@ -1,6 +1,6 @@
-// How arrays hold numbers: as S. Sums, states beside h and all arithmetic are Acc<S>, so that a
-// type of 16 bits is one specialisation of `Stored`, which widens what is loaded and narrows what
-// is stored. float and double are their own.
+// The storage type S of arrays, and its accumulator type Acc<S>, in which the cell state, sums and
+// all arithmetic are. A type of 16 bits would be one specialisation of `Stored`, which widens what
+// is loaded and narrows what is stored; float and double are their own accumulator types.
 #pragma once
 
 #include "vec.h"
@@ -27,7 +27,8 @@ template <class S> using Acc = typename Stored<S>::Accumulator;
 template <class S> FASTRNN_INLINE Acc<S> widen(S x) { return Stored<S>::widen(x); }
 template <class S> FASTRNN_INLINE S narrow(Acc<S> x) { return Stored<S>::narrow(x); }
 
-// A vector from p, or to it; `part`: the first n lanes alone; `some`: as many, which may be all.
+// Load a vector from p or store it there: all lanes; with `part` the first n < kLanes lanes; with
+// `some` the first n <= kLanes lanes.
 template <class S> FASTRNN_INLINE Vec<Acc<S>> load(const S* p) { return Stored<S>::load(p); }
 template <class S> FASTRNN_INLINE void store(Vec<Acc<S>> v, S* p) { Stored<S>::store(v, p); }
 template <class S> FASTRNN_INLINE Vec<Acc<S>> load_part(const S* p, int64_t n) {
@@ -62,7 +63,7 @@ template <int k> struct Index {
 };
 // use(Index<k>) for each of a cell's states.
 template <int S, class Use> FASTRNN_INLINE void each_state(Use use) {
-  static_assert(S == 1 || S == 2, "h, and one state beside it");
+  static_assert(S == 1 || S == 2, "h, and at most a cell state");
   use(Index<0>{});
   if constexpr (S > 1) use(Index<1>{});
 }
@@ -75,15 +76,16 @@ template <class S> struct StateTypeOf<S, 0> {
 };
 template <class S, int k> using StateType = typename StateTypeOf<S, k>::Type;
 
-// Something for each state of a cell: h is held as arrays are, a state beside it in full.
+// Something for each state of a cell: h is of the storage type, the cell state (an LSTM's c) of the
+// accumulator type.
 template <template <class> class Of, class S> struct PerState {
   Of<S> h;
-  Of<Acc<S>> beside;
+  Of<Acc<S>> cell_state;
 
   FASTRNN_INLINE Of<S>& at(Index<0>) { return h; }
-  FASTRNN_INLINE Of<Acc<S>>& at(Index<1>) { return beside; }
+  FASTRNN_INLINE Of<Acc<S>>& at(Index<1>) { return cell_state; }
   FASTRNN_INLINE const Of<S>& at(Index<0>) const { return h; }
-  FASTRNN_INLINE const Of<Acc<S>>& at(Index<1>) const { return beside; }
+  FASTRNN_INLINE const Of<Acc<S>>& at(Index<1>) const { return cell_state; }
 };
 
 }  // namespace FASTRNN_ISA

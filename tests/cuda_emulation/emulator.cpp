@@ -63,8 +63,7 @@ struct Unwatched {
 #endif
 };
 
-// ---- one fiber and the way to another
-// ------------------------------------------------------------
+// ---- one fiber and the way to another -----------------------------------------------------------
 
 #if defined(__x86_64__)
 // Saves what a call must keep, on the stack, and goes on where `to` once did the same.
@@ -155,8 +154,7 @@ struct Stacks {
   }
 };
 
-// ---- the launch in progress
-// ----------------------------------------------------------------------
+// ---- the launch in progress ---------------------------------------------------------------------
 
 struct Settings {
   Schedule schedule = Schedule::kForward;

@@ -37,8 +37,7 @@ struct Trapped : std::runtime_error {
 // a block part ways, Trapped where a thread ends it. Shared memory starts as NaNs.
 void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes);
 
-// ---- what gpu_emulated.h calls, on a fiber
-// -------------------------------------------------------
+// ---- what gpu_emulated.h calls, on a fiber ------------------------------------------------------
 
 struct Place {
   int thread, threads, block, blocks;

@@ -1,0 +1,173 @@
+// The weight gradients of a chunk of steps: dW_ih += dgates' x, dW_hh += dgates' h, and those of
+// the biases.
+//
+// Each part owns rows of the weights, and packs its planes of the dgates of all rows (packed_a); x
+// and h are packed once, by the parts that own the rows of the batch (packed_b). Every element of
+// dW is one chain of additions over the steps in backward order and, within a step, over the rows
+// in order of position. It is continued from chunk to chunk in the caller's array, so the size of a
+// chunk changes no bit.
+#pragma once
+
+#include "backward_memory.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <class Cell, class Storage> struct WeightGradients {
+  using T = Acc<Storage>;
+  using V = Vec<T>;
+  using Plane = Planes<Cell>;
+  using Memory = BackwardMemory<Cell, Storage>;
+  using Row = ChunkRow<Storage>;
+  static constexpr int L = V::kLanes, G = Cell::kGates, kSplitGates = Plane::kSplitGates;
+  static constexpr int kPanel = Memory::kPanel, kRows = Memory::kRows;
+  static constexpr int kTogether = Memory::kTogether, kPackedRows = Memory::kPackedRows;
+  using WeightTiles = Tiles<T, T, LhsLayout::kPacked, 0u>;
+
+  const BackwardPass& pass;
+  const ThreadWork& work;
+  const Steps<BackwardPass> steps;
+  const GateGradients<T> dgates;
+  T *const packed_a, *const packed_b;
+  const T* const zeros;
+  const int64_t H, I, B, width;
+  const int64_t max_k;  // that packed_a and packed_b have room for
+
+  WeightGradients(const BackwardPass& p, const ThreadWork& w, const Memory& memory)
+      : pass(p),
+        work(w),
+        steps(p),
+        dgates{memory.dgates, p.chunk + 1, p.scan->B, Plane::kCount * p.H},
+        packed_a(memory.packed_a),
+        packed_b(memory.packed_b),
+        zeros(memory.zeros),
+        H(p.H),
+        I(p.I),
+        B(p.scan->B),
+        width(Plane::kCount * p.H),
+        max_k(p.chunk * p.scan->B) {}
+
+  // x and h of the part's rows to where all parts read them. A few rows at a time, so that what
+  // is written goes on for more than a piece of a row.
+  void pack_b(const Row* rows, int64_t count) const {
+    const int64_t last = part(count, work.unit_member + 1, work.unit_members);
+    for (int64_t f = part(count, work.unit_member, work.unit_members); f < last; f += kTogether) {
+      const Row *begin = rows + f, *end = rows + min(f + kTogether, last);
+      pack_b(begin, end, I, packed_b, pass.mask.base != nullptr, &Row::x);
+      pack_b(begin, end, H, packed_b_of_h(), false, &Row::h);
+    }
+  }
+
+  void pack_b(const Row* begin, const Row* end, int64_t n, T* to, bool masked,
+              const Storage* Row::* values) const {
+    for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
+      const int64_t columns = min(kPanel, n - n0), step = blocks_of(columns, L) * L;
+      for (const Row* row = begin; row < end; ++row) {
+        const Storage* from = row->*values + n0;
+        T* out = to + n0 * max_k + row->k * step;
+        if (masked)
+          for (int64_t i = 0; i < columns; ++i) out[i] = widen(from[i]) * widen(row->mask[n0 + i]);
+        else
+          widen_n(from, columns, out);
+        fill_n(out + columns, step - columns, T(0));
+      }
+    }
+  }
+
+  // Planes [m, m + n) of the dgates of steps [begin, end) and all rows, `active` of them at `end`;
+  // adds them up for the biases on the way.
+  void pack_a(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
+              T (&sums)[kPackedRows]) const {
+    V total[kPackedRows / L];
+    for (int v = 0; v < kPackedRows / L; ++v) total[v] = V::load(sums + v * L);
+    T* to = packed_a;
+    for (int64_t s = end - 1; s >= begin; --s) {
+      active = steps.grow(0, B, active, s);
+      const T* from = dgates.row(s, 0) + m;
+      for (int64_t p = 0; p < active; ++p, from += width, to += kRows) {
+        // Lanes past n sum what is not asked for, and cost nothing.
+        for (int v = 0; v < kPackedRows / L; ++v) total[v] = total[v] + V::load(from + v * L);
+        int64_t i = 0;
+        for (; i + kRows <= n; i += kRows)
+          for (int r = 0; r < kRows; ++r) to[i * max_k + r] = from[i + r];
+        for (int r = 0; i + r < n; ++r) to[i * max_k + r] = from[i + r];
+      }
+    }
+    for (int v = 0; v < kPackedRows / L; ++v) total[v].store(sums + v * L);
+  }
+
+  // Adds steps [begin, end) and all their rows to the gradients: k rows, `active` of them at step
+  // `end`. begins: the sums start here, from zero, and not from where the chunk after left them.
+  void add(int64_t begin, int64_t end, int64_t active, int64_t k, bool begins) const {
+    const int64_t row_blocks = blocks_of(width, kRows);
+    const int64_t last = part(row_blocks, work.member + 1, work.members);
+    for (int64_t first = part(row_blocks, work.member, work.members); first < last;
+         first += kTogether) {
+      const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, width);
+      alignas(64) T sums[kPackedRows] = {};
+      if (!begins) with_biases(m0, m1, [&](Storage& bias, int64_t i) { sums[i] = widen(bias); });
+      pack_a(m0, m1 - m0, begin, end, active, sums);
+      with_biases(m0, m1, [&](Storage& bias, int64_t i) { bias = narrow<Storage>(sums[i]); });
+      for (int64_t m = m0; m < m1; m += kRows) {
+        const T* a = packed_a + (m - m0) * max_k;
+        const int64_t stop = min(m + kRows, m1), split = max(m, kSplitGates * H);
+        // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
+        weight_rows(a, m, min(stop, G * H), k, begins, packed_b, I, pass.dw_ih);
+        weight_rows(a + (split - m), split, stop, k, begins, packed_b_of_h(), H, pass.dw_hh);
+      }
+    }
+  }
+
+  // Rows [m, end) of one row block, packed in a, all columns of x (or h).
+  void weight_rows(const T* a, int64_t m, int64_t end, int64_t k, bool begins, const T* columns,
+                   int64_t N, void* dw) const {
+    if (m >= end) return;
+    const int R = static_cast<int>(end - m);
+    Storage* rows[kRows];
+    for (int r = 0; r < R; ++r) rows[r] = static_cast<Storage*>(dw) + weight_row(m + r) * N;
+    TileArgs<T, T> args;
+    args.K = k;
+    args.a[0] = a;
+    alignas(64) T acc[kRows * kMaxVectors * L];
+    for (int64_t n0 = 0; n0 < N; n0 += kPanel) {
+      const int64_t width_n = min(kPanel, N - n0);
+      const int n = static_cast<int>(blocks_of(width_n, L));
+      const bool in_place = is_same<Storage, T> && width_n == n * L;
+      args.b = columns + n0 * max_k;
+      args.b_step = n * L;
+      for (int r = 0; r < R; ++r) {
+        args.out[r] = acc + r * n * L;
+        if constexpr (is_same<Storage, T>)
+          if (in_place) args.out[r] = rows[r] + n0;
+        args.init[r] = begins ? zeros : args.out[r];
+        if (!in_place && !begins) {
+          widen_n(rows[r] + n0, width_n, args.out[r]);
+          fill_n(args.out[r] + width_n, n * L - width_n, T(0));
+        }
+      }
+      WeightTiles::get(R, n)(args);
+      if (!in_place)
+        for (int r = 0; r < R; ++r) narrow_n(args.out[r], width_n, rows[r] + n0);
+    }
+  }
+
+  int64_t weight_row(int64_t m) const {
+    return Plane::gate_of(static_cast<int>(m / H)) * H + m % H;
+  }
+
+  // use(db, i) for the bias gradients that plane m + i of [m, end) goes to, one or both.
+  template <class Use> void with_biases(int64_t m, int64_t end, Use use) const {
+    if (!pass.db_ih) return;
+    for (int64_t i = 0; m + i < end; ++i) {
+      const int64_t row = weight_row(m + i);
+      if (m + i < G * H) use(static_cast<Storage*>(pass.db_ih)[row], i);
+      if (m + i >= kSplitGates * H) use(static_cast<Storage*>(pass.db_hh)[row], i);
+    }
+  }
+
+ private:
+  T* packed_b_of_h() const { return packed_b + Memory::packed_b_size(I, max_k); }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
