@@ -5,7 +5,7 @@ namespace fastrnn {
 #define FASTRNN_VIEWS(member) [](const Call& call) { return views_of(call.member); }
 
 // clang-format off
-const RoleRule kRoles[] = {
+const RoleRule kRoles[kRoleCount] = {
     // inputs of both passes
     {Role::kX, {"x"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
      Use::kInput, Use::kInput, Use::kInput, FASTRNN_VIEWS(x)},
@@ -44,7 +44,6 @@ const RoleRule kRoles[] = {
 };
 // clang-format on
 #undef FASTRNN_VIEWS
-const int kRoleCount = sizeof kRoles / sizeof kRoles[0];
 
 const RoleRule& rule_of(Role role) { return kRoles[static_cast<int>(role)]; }
 

@@ -54,6 +54,7 @@ enum class Role : uint8_t {
   kInitialGradient,
   kParameterGradient
 };
+constexpr int kRoleCount = static_cast<int>(Role::kParameterGradient) + 1;
 
 // How often a role stands in a call.
 enum class Each : uint8_t { kCall, kState, kInnerLayer, kParameter };
@@ -95,8 +96,7 @@ struct RoleRule {
   }
 };
 // In the order in which they are checked: inputs, then outputs.
-extern const RoleRule kRoles[];
-extern const int kRoleCount;
+extern const RoleRule kRoles[kRoleCount];
 
 // The items of a role in a call of this layer: of states, those that the cell has.
 inline Views items_of(const RoleRule& rule, const Spec& spec, const Call& call) {

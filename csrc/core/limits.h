@@ -1,8 +1,17 @@
-// Sizes that engines and kernels share. Kernels include this: no C++ library.
+// What engines and kernels share of the core. Kernels include this: no C++ library.
 #pragma once
 
 namespace fastrnn {
 
 constexpr int kMaxStates = 2;  // of a cell: h, and what stands beside it
+
+// What a copy of rows (t, b) of a sequence puts in place of some.
+enum class CopyRule : int {
+  kWhole,    // no rows: all of an array as one block, or zeros where there is none to copy
+  kRows,     // nothing
+  kRunning,  // zeros past the length of a row
+  kBefore    // the row of the step before: the initial state before the first, zeros where a
+             // sequence starts and past the length
+};
 
 }  // namespace fastrnn

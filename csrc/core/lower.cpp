@@ -268,6 +268,8 @@ class Builder {
       }
       if (recomputes(spec_, p_)) op(again);
       op(s);
+      Matrix before[2];
+      for (int d = 0; d < spec_.directions && parameters; ++d) before[d] = output_before(s, d);
       for (int d = 0; d < spec_.directions; ++d) {
         const Matrix dgates = rows(s.dgates[d], 0, rows_of_window);
         if (dx != kNoBuffer) {
@@ -275,40 +277,35 @@ class Builder {
           const Matrix to = rows(dx, first_time(d, begin, end) * p_.B, rows_of_window);
           op(Gemm{to, columns(dgates, 0, GH), whole(w_ih), false, false, both && (d || windows)});
         }
-        if (parameters) add_to_parameters(s, d, dgates, x[d]);
+        if (parameters) add_to_weights(s, d, dgates, x[d], before[d]);
       }
     });
     if (layer > 0 && masked(layer))
-      op(Copy{CopyRule::kRows, dx, dx, mask(layer), 0, p_.T, 0, 0, 0});
+      op(Copy{CopyRule::kRows, dx, dx, mask(layer), 0, p_.T, 0, layer, 0});
     if (layer == 0 && dx != kNoBuffer && program_.buffers[static_cast<size_t>(dx)].scratch)
       op(Copy{CopyRule::kRows, dx, array(Role::kInputGradient), kNoBuffer, 0, p_.T, 0, 0, 0});
   }
 
-  // What a window adds to the gradients of the weights of a pass; the biases' are the scan's.
-  void add_to_parameters(const ScanBackward& s, int direction, const Matrix& dgates,
-                         const Matrix& x) {
-    const int64_t H = spec_.units, G = spec_.gates, n = s.end - s.begin;
-    const auto gradient = [&](int which) {
-      return array(Role::kParameterGradient, parameter(s.layer, direction, which));
-    };
-    op(Gemm{whole(gradient(kWeightIh)), columns(dgates, 0, G * H), x, true, false, !s.first});
-    const int before = scratch("output before", 0, {window(), p_.B, H});
-    const int64_t t = first_time(direction, s.begin, s.end);
-    op(Copy{CopyRule::kBefore, s.output, before, kNoBuffer, t, t + n, 0, s.layer, direction});
-    const Matrix h = rows(before, 0, n * p_.B);
-    // Neighbouring gates whose planes are neighbours are one product.
-    for (int64_t g = 0; g < G;) {
-      const int64_t plane = recurrent_plane_of(g);
-      int64_t end = g + 1;
-      while (end < G && recurrent_plane_of(end) == plane + end - g) ++end;
-      const Matrix to = rows(gradient(kWeightHh), g * H, (end - g) * H);
-      op(Gemm{to, columns(dgates, plane * H, (end - g) * H), h, true, false, !s.first});
-      g = end;
-    }
+  // The output before each step of a window, (n * B, H).
+  Matrix output_before(const ScanBackward& s, int direction) {
+    const int64_t n = s.end - s.begin, t = first_time(direction, s.begin, s.end);
+    const int to = scratch("output before", direction, {window(), p_.B, spec_.units});
+    op(Copy{CopyRule::kBefore, s.output, to, kNoBuffer, t, t + n, 0, s.layer, direction});
+    return rows(to, 0, n * p_.B);
   }
-  int64_t recurrent_plane_of(int64_t gate) const {
-    return recurrent_plane(static_cast<int>(spec_.gates), spec_.split_gates,
-                           static_cast<int>(gate));
+
+  // What a window adds to the gradients of the weights of a pass; the biases' are the scan's.
+  void add_to_weights(const ScanBackward& s, int direction, const Matrix& dgates, const Matrix& x,
+                      const Matrix& before) {
+    const int64_t H = spec_.units;
+    const int ih = array(Role::kParameterGradient, parameter(s.layer, direction, kWeightIh));
+    const int hh = array(Role::kParameterGradient, parameter(s.layer, direction, kWeightHh));
+    op(Gemm{whole(ih), columns(dgates, 0, spec_.gates * H), x, true, false, !s.first});
+    for_recurrent_planes(
+        static_cast<int>(spec_.gates), spec_.split_gates, [&](int gate, int plane, int count) {
+          op(Gemm{rows(hh, gate * H, count * H), columns(dgates, plane * H, count * H), before,
+                  true, false, !s.first});
+        });
   }
 
   // ---- no steps or no rows: states go on as they came, and gradients of parameters are zero ----

@@ -25,4 +25,17 @@ constexpr int plane_count(int gates, unsigned split_gates) {
   return n;
 }
 
+// Calls f(gate, plane, count) for neighbouring gates whose r parts are neighbours too.
+template <class F> void for_recurrent_planes(int gates, unsigned split_gates, F f) {
+  for (int gate = 0; gate < gates;) {
+    const int plane = recurrent_plane(gates, split_gates, gate);
+    int count = 1;
+    while (gate + count < gates &&
+           recurrent_plane(gates, split_gates, gate + count) == plane + count)
+      ++count;
+    f(gate, plane, count);
+    gate += count;
+  }
+}
+
 }  // namespace fastrnn

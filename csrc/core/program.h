@@ -37,19 +37,13 @@ struct Gemm {
   bool transpose_a, transpose_b, accumulate;
 };
 
-enum class CopyRule : uint8_t {
-  kWhole,    // all of it as one block, or zeros where `from` is no buffer
-  kRows,     // the rows (t, b) of a sequence, times a mask where there is one
-  kRunning,  // the same; zeros past the length of a row
-  kBefore    // the output h before each step: the initial state before the first, zeros where a
-             // sequence starts and past the length
-};
-// Times [begin, end) of `from` to the rows of `to`, whose first time is `to_begin`.
+// Times [begin, end) of `from` to the rows of `to`, the first to row `to_begin`; times a mask where
+// there is one. kBefore copies outputs of a pass.
 struct Copy {
   CopyRule rule;
   int from, to, mask;
   int64_t begin, end, to_begin;
-  int64_t layer, direction;  // of kBefore
+  int64_t layer, direction;
 };
 
 // Scan steps [begin, end) of a layer, in one direction or all, and what both passes read there.

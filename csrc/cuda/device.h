@@ -84,6 +84,7 @@ void launch(const std::string& op, const Launch& how, void (*kernel)(A...), A...
 int blocks_per_processor(const std::string& op, const void* kernel, int threads, int64_t shared);
 
 void zero(const std::string& op, void* memory, int64_t bytes, void* stream);
+void copy(const std::string& op, void* to, const void* from, int64_t bytes, void* stream);
 
 }  // namespace gpu
 }  // namespace fastrnn

@@ -173,5 +173,10 @@ void zero(const std::string& op, void* memory, int64_t bytes, void* stream) {
                 static_cast<cudaStream_t>(stream));
 }
 
+void copy(const std::string& op, void* to, const void* from, int64_t bytes, void* stream) {
+  FASTRNN_CHECK(op, cudaMemcpyAsync, to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                static_cast<cudaStream_t>(stream));
+}
+
 }  // namespace gpu
 }  // namespace fastrnn

@@ -52,7 +52,7 @@ template <class P> struct Place {
 };
 
 // The lengths of a block's rows, and the largest.
-template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory, const Scan& scan,
+template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory, const RowSteps& scan,
                                                     int row_begin, int rows) {
   for (int i = thread(); i < rows; i += threads())
     memory.lengths[i] = int(length_of(scan, row_begin + i));
@@ -173,12 +173,12 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
     return w_hh + (int64_t(g) * H + k) * H + place.unit_begin;
   });
   const int stride = rows * units;
-  const auto dstate = [&](int k, int i) -> float& {
-    return static_cast<float*>(
-        at.d.dstate[k])[(place.row_begin + i / units) * pass.H + place.unit_begin + i % units];
+  const auto place_of = [&](int i) {
+    return (place.row_begin + i / units) * pass.H + place.unit_begin + i % units;
   };
   for (int i = thread(); i < stride; i += threads())
-    for (int k = 0; k < Cell::kStates; ++k) memory.states[k * stride + i] = dstate(k, i);
+    for (int k = 0; k < Cell::kStates; ++k)
+      memory.states[k * stride + i] = Unit::load_dstate(at, k, place_of(i));
   sync_block("backward: the block is set up");
   const int longest = *memory.longest;
 
@@ -216,7 +216,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
     if (tile_row < kTileRows && first + tile_row < rows)
       for (int k = 0; k < Cell::kStates; ++k) {
         const int i = (first + tile_row) * units + unit;
-        dstate(k, i) = memory.states[k * stride + i];
+        Unit::store_dstate(at, k, place_of(i), memory.states[k * stride + i]);
       }
 }
 

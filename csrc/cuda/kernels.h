@@ -18,8 +18,7 @@ struct KernelSet {
   Storage storage;
   int element_bytes;
   int gates, states, saved;
-  int planes;      // of the gradient of a step: the gates, then the r parts of split ones
-  unsigned split;  // bit mask of the split gates
+  unsigned split_gates;  // see core/planes.h
 
   // Null where the storage type has no grid mode.
   void (*grid_forward)(ForwardPass);
@@ -27,6 +26,7 @@ struct KernelSet {
   const char *grid_forward_name, *grid_backward_name;
   void (*step_forward)(ForwardPass, int64_t);
   void (*step_backward)(BackwardPass, int64_t);
+  void (*copy_rows)(CopyPass);
 };
 
 const std::vector<const KernelSet*>& all_kernel_sets();

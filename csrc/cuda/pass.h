@@ -40,7 +40,7 @@ struct Report {
 };
 
 // The steps of each row; one for all layers and directions.
-struct Scan {
+struct RowSteps {
   int64_t T, B;
   const void* length;     // [B] integers, or null: all T
   int64_t length_stride;  // bytes
@@ -81,7 +81,7 @@ struct ForwardDirection {
 };
 
 struct ForwardPass {
-  Scan scan;
+  RowSteps scan;
   int64_t H;
   int directions;
   int64_t begin, end;  // the window, in scan steps
@@ -103,19 +103,32 @@ struct BackwardDirection {
   const void* entering[kMaxStates];
   Rows dy;      // rows of H of S
   Rows dgates;  // out: rows of [P][H] of S, those of the window alone
-  // (B, H), wide: gradient of the state after the window, then of that before it.
-  void* dstate[kMaxStates];
-  // out, (B, G*H) of S: the gradient of R h at the row's first step, 0 where that starts from zero
-  // or where the window has it not.
-  void* dentry;
+  // (B, H): gradients of the final state, from which a window that ends at T goes back, and, out,
+  // of the initial one, where it begins at 0: [0] of S, the others wide; dfinal: or null for zeros.
+  const void* dfinal[kMaxStates];
+  void* dinitial[kMaxStates];
+  void* dstate[kMaxStates];  // (B, H), wide: what goes from a window, or a step, to the one before
   // Stepwise: dproduct (B, G*H) of S, the gradient of R h at the step after, out; product (B, H)
   // of S, that times R.
   void* dproduct;
   const void* product;
 };
 
+// Rows of a sequence to others: see CopyRule. Its names are those of a pass, whose rules of time it
+// follows.
+struct CopyPass {
+  RowSteps scan;
+  int64_t H;           // elements of a row
+  int64_t begin, end;  // times of `h`; the first goes to `to_begin` of `to`
+  int64_t to_begin;
+  CopyRule rule;
+  int reverse;
+  Rows h, mask, to;        // mask: null, or multiplied into what is copied
+  const void* initial[1];  // (B, H), or null for zeros: of kBefore
+};
+
 struct BackwardPass {
-  Scan scan;
+  RowSteps scan;
   int64_t H;
   int directions;
   int64_t begin, end;

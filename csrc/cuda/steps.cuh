@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cells/gates.h"
+#include "core/planes.h"
 #include "gpu.h"
 
 namespace fastrnn {
@@ -13,7 +14,7 @@ template <class S> FASTRNN_DEVICE S* row_of(const Rows& rows, int64_t t, int64_t
 }
 
 // The length of a row, within 0..T whatever the array holds; the first wrong one is reported.
-FASTRNN_DEVICE int64_t length_of(const Scan& scan, int64_t b) {
+FASTRNN_DEVICE int64_t length_of(const RowSteps& scan, int64_t b) {
   if (!scan.length) return scan.T;
   const char* p = static_cast<const char*>(scan.length) + b * scan.length_stride;
   int64_t n = 0;
@@ -29,7 +30,7 @@ FASTRNN_DEVICE int64_t length_of(const Scan& scan, int64_t b) {
   return n < 0 && !above ? 0 : scan.T;
 }
 
-FASTRNN_DEVICE bool is_reset(const Scan& scan, int64_t t, int64_t b) {
+FASTRNN_DEVICE bool is_reset(const RowSteps& scan, int64_t t, int64_t b) {
   return scan.reset && scan.reset[t * scan.reset_t + b * scan.reset_b] != 0;
 }
 
@@ -65,20 +66,12 @@ template <class P, class D> struct Step {
 template <class Cell> struct Shape {
   static constexpr int G = Cell::kGates, S = Cell::kStates, V = Cell::kSaved;
   static_assert(S <= kMaxStates, "raise kMaxStates");
-  // The planes of the gradient of a step: the gates' x parts in the order of the weights, then the
-  // r parts of split gates.
   static FASTRNN_HOST_DEVICE constexpr bool is_split(int g) { return Cell::kSplit >> g & 1u; }
+  // By the order of core/planes.h.
   static FASTRNN_HOST_DEVICE constexpr int recurrent_plane(int g) {
-    if (!is_split(g)) return g;
-    int plane = G;
-    for (int i = 0; i < g; ++i) plane += is_split(i);
-    return plane;
+    return fastrnn::recurrent_plane(G, Cell::kSplit, g);
   }
-  static FASTRNN_HOST_DEVICE constexpr int planes() {
-    int n = G;
-    for (int g = 0; g < G; ++g) n += is_split(g);
-    return n;
-  }
+  static FASTRNN_HOST_DEVICE constexpr int planes() { return plane_count(G, Cell::kSplit); }
 };
 
 // ---- forward ------------------------------------------------------------------------------------
@@ -167,6 +160,17 @@ template <class Cell, class Math, class S> struct ForwardUnit {
     return from ? static_cast<const A*>(from)[b * at.pass.H + u] : A(0);
   }
 
+  // Stepwise: the states that a window's first step goes on from, to `carry`. A row that begins
+  // later, in reverse, keeps its initial state until then.
+  static FASTRNN_DEVICE void enter(const At& at, int64_t b, int64_t u, int64_t length) {
+    const int64_t i = b * at.pass.H + u, t = at.time(at.pass.begin);
+    const S* h = t < length          ? at.template h_before<S>(t, b, length)
+                 : at.d.initial[0] ? static_cast<const S*>(at.d.initial[0]) + b * at.pass.H
+                                     : nullptr;
+    static_cast<S*>(at.d.carry[0])[i] = h ? h[u] : narrow<S>(A(0));
+    for (int k = 1; k < K::S; ++k) static_cast<A*>(at.d.carry[k])[i] = entering(at, k, b, u);
+  }
+
   // The final state of a row, once all its steps are done.
   static FASTRNN_DEVICE void leave(const At& at, int64_t b, int64_t u, int64_t length,
                                    const A* carry, int64_t carry_stride) {
@@ -223,6 +227,24 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     return in;
   }
 
+  // The gradient of a state where a window ends: of the final one, or what the window after it has
+  // left.
+  static FASTRNN_DEVICE A load_dstate(const At& at, int k, int64_t i) {
+    if (at.pass.end < at.pass.scan.T) return static_cast<const A*>(at.d.dstate[k])[i];
+    const void* given = at.d.dfinal[k];
+    if (!given) return A(0);
+    return k == 0 ? widen(static_cast<const S*>(given)[i]) : static_cast<const A*>(given)[i];
+  }
+  // And where it begins.
+  static FASTRNN_DEVICE void store_dstate(const At& at, int k, int64_t i, A value) {
+    if (at.pass.begin > 0)
+      static_cast<A*>(at.d.dstate[k])[i] = value;
+    else if (k == 0)
+      static_cast<S*>(at.d.dinitial[0])[i] = narrow<S>(value);
+    else
+      static_cast<A*>(at.d.dinitial[k])[i] = value;
+  }
+
   // What a later step's gradients, as R takes them back (sum), do to those of the state between.
   // t: of the later step.
   static FASTRNN_DEVICE void pass_on(const At& at, int64_t t, int64_t b, int64_t length, A sum,
@@ -259,13 +281,11 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     Pack<V, K::G> dx, dr;
     Cell::backward(Math{}, save, before, after, d, dx, dr);
     for (int k = 0; k < K::S; ++k) ds[k * ds_stride] = d[k].v;
-    S* dentry = in.first && at.d.dentry ? static_cast<S*>(at.d.dentry) + b * GH + u : nullptr;
     for (int g = 0; g < K::G; ++g) {
       exchange_store(dgates + g * H, narrow<S>(dx[g].v));
       const S r = narrow<S>(K::is_split(g) ? dr[g].v : dx[g].v);
       if (K::is_split(g)) exchange_store(dgates + K::recurrent_plane(g) * H, r);
       if (dproduct) dproduct[g * H] = r;
-      if (dentry) dentry[g * H] = in.from_zero ? narrow<S>(A(0)) : r;
     }
   }
 

@@ -20,7 +20,7 @@ template <class P, class F> FASTRNN_DEVICE void for_units(const P& pass, F f) {
   }
 }
 
-// Scan step s.
+// Scan step s, or with s = begin - 1 only the states that the window's first step goes on from.
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
     step_forward(FASTRNN_ARGUMENT ForwardPass pass, int64_t s) {
   using Unit = ForwardUnit<Cell, Math, S>;
@@ -28,7 +28,12 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
   constexpr int G = Cell::kGates, kStates = Cell::kStates;
   for_units(pass, [&](const ForwardDirection& d, int64_t b, int64_t u, int64_t i) {
     const typename Unit::At at{pass, d};
-    const int64_t t = at.time(s), length = length_of(pass.scan, b);
+    const int64_t length = length_of(pass.scan, b);
+    if (s < pass.begin) {
+      Unit::enter(at, b, u, length);
+      return;
+    }
+    const int64_t t = at.time(s);
     const typename Unit::Inputs in = Unit::load(at, t, b, u, length);
     Pack<A, G> sums;
     const S* product = static_cast<const S*>(d.product) + b * G * pass.H + u;
@@ -52,12 +57,18 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
     const typename Unit::At at{pass, d};
     const int64_t t = at.time(s), length = length_of(pass.scan, b);
     Pack<A, kStates> ds;
-    for (int k = 0; k < kStates; ++k) ds[k] = static_cast<const A*>(d.dstate[k])[i];
+    const bool last = s + 1 == pass.end;
+    for (int k = 0; k < kStates; ++k)
+      ds[k] = last ? Unit::load_dstate(at, k, i) : static_cast<const A*>(d.dstate[k])[i];
     if (s + 1 < pass.end)
       Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product)[i]), ds.v,
                     1);
     if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), ds.v, 1);
-    for (int k = 0; k < kStates; ++k) static_cast<A*>(d.dstate[k])[i] = ds[k];
+    for (int k = 0; k < kStates; ++k)
+      if (s < pass.begin)
+        Unit::store_dstate(at, k, i, ds[k]);
+      else
+        static_cast<A*>(d.dstate[k])[i] = ds[k];
   });
 }
 

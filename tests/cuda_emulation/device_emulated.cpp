@@ -115,5 +115,10 @@ void zero(const std::string& op, void* memory, int64_t bytes, void*) {
   std::memset(memory, 0, static_cast<size_t>(bytes));
 }
 
+void copy(const std::string& op, void* to, const void* from, int64_t bytes, void*) {
+  maybe_fail(op, "copy");
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
 }  // namespace gpu
 }  // namespace fastrnn

@@ -1,0 +1,199 @@
+#include "executor.h"
+
+#include <algorithm>
+
+#include "../core/planes.h"
+#include "layout.h"
+
+namespace fastrnn {
+namespace gpu {
+
+namespace {
+
+// Steps that backward recomputes at once, at least: enough for the library's products to be large.
+constexpr int64_t kWindow = 64;
+
+Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
+  const Spec& spec = stack.spec;
+  return {
+      spec.op, *stack.kernels, device(index), T, B, spec.units, static_cast<int>(spec.directions),
+      backward};
+}
+
+// Scans in one direction of use: their plan, and the memory that its mode has asked for.
+struct Scans {
+  Plan plan;
+  std::vector<View> memory;
+  int first_array = 0;
+};
+
+class Executor {
+ public:
+  Executor(const Stack& stack, const Call& call, const Problem& problem, const Numbers& numbers,
+           Library& library, void* stream)
+      : stack_(stack),
+        call_(call),
+        p_(problem),
+        numbers_(numbers),
+        library_(library),
+        stream_(stream),
+        program_(lower(stack.spec, problem, call, lowering(stack.spec, problem))) {}
+
+  void run() {
+    const std::vector<View> scratch = allocate();
+    const Arrays arrays(stack_, call_, p_, program_, numbers_, scratch, first_scratch_);
+    arrays_ = &arrays;
+    for (const Op& op : program_.ops) std::visit([this](const auto& o) { execute(o); }, op);
+    flush();
+  }
+
+ private:
+  const Stack& stack_;
+  const Call& call_;
+  const Problem& p_;
+  const Numbers& numbers_;
+  Library& library_;
+  void* stream_;
+  Program program_;
+  Scans scans_[2];  // forward, backward
+  View dstate_;
+  int first_scratch_ = 0;
+  const Arrays* arrays_ = nullptr;
+  Products products_;  // that wait for the next op that is none
+  ColumnSums sums_;
+
+  static Lowering lowering(const Spec& spec, const Problem& p) {
+    const int64_t all = std::max<int64_t>(1, p.T);
+    return {true, p.T, recomputes(spec, p) ? window_steps(p, kWindow) : all};
+  }
+
+  template <class Kind> bool has() const {
+    return std::any_of(program_.ops.begin(), program_.ops.end(),
+                       [](const Op& op) { return std::holds_alternative<Kind>(op); });
+  }
+
+  // All that the program and the modes need, in one call of the library.
+  std::vector<View> allocate() {
+    std::vector<Request> requests;
+    for (const Buffer& b : program_.buffers)
+      if (b.scratch)
+        requests.push_back({b.shape, b.accumulator ? Elements::kAccumulator : Elements::kStorage});
+    const size_t scratch = requests.size();
+    size_t begins[3];
+    const bool wanted[2] = {has<Scan>(), has<ScanBackward>()};
+    for (const int back : {0, 1}) {
+      begins[back] = requests.size();
+      if (!wanted[back]) continue;
+      const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back);
+      scans_[back].plan = plan_pass(work);
+      const Plan& plan = scans_[back].plan;
+      for (const Request& request : plan.mode->memory(work, plan)) requests.push_back(request);
+    }
+    begins[2] = requests.size();
+    const Spec& spec = stack_.spec;
+    if (wanted[1])
+      requests.push_back(
+          {{spec.states, spec.directions, p_.B, spec.units}, Elements::kAccumulator});
+    if (requests.empty()) return {};
+    std::vector<View> made = library_.allocate(requests, &first_scratch_);
+    const auto begin = made.begin();
+    for (const int back : {0, 1}) {
+      scans_[back].memory.assign(begin + static_cast<std::ptrdiff_t>(begins[back]),
+                                 begin + static_cast<std::ptrdiff_t>(begins[back + 1]));
+      scans_[back].first_array = first_scratch_ + static_cast<int>(begins[back]);
+    }
+    if (wanted[1]) dstate_ = made.back();
+    made.resize(scratch);
+    return made;
+  }
+
+  void flush() {
+    if (products_.empty() && sums_.empty()) return;
+    library_.multiply(products_, sums_);
+    products_.clear(), sums_.clear();
+  }
+
+  void execute(const Gemm& g) {
+    products_.push_back({arrays_->operand(g.c), arrays_->operand(g.a), arrays_->operand(g.b),
+                         g.transpose_a, g.transpose_b, g.accumulate});
+  }
+
+  void execute(const Copy& c) {
+    flush();
+    const std::string& op = stack_.spec.op;
+    const Report* report = reports(call_.x.device);
+    if (c.rule == CopyRule::kWhole) {
+      const int64_t bytes = arrays_->bytes(c.to);
+      if (bytes == 0) return;
+      with_reason(op, report, [&] {
+        if (c.from == kNoBuffer)
+          zero(op, arrays_->data(c.to), bytes, stream_);
+        else
+          copy(op, arrays_->data(c.to), arrays_->data(c.from), bytes, stream_);
+      });
+      return;
+    }
+    const int64_t warps = kMostThreads / kLanes, rows = (c.end - c.begin) * p_.B;
+    const int64_t most = 32 * device(call_.x.device).processors;
+    const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, warps), 1, most));
+    with_reason(op, report, [&] {
+      launch(op, {blocks, kMostThreads, 0, false, stream_}, stack_.kernels->copy_rows,
+             arrays_->copy(c));
+    });
+  }
+
+  void execute(const Scan& scan) {
+    flush();
+    const Scans& scans = scans_[0];
+    scans.plan.mode->run(site(scans, scan), arrays_->forward(scan));
+  }
+
+  void execute(const ScanBackward& scan) {
+    flush();
+    const Scans& scans = scans_[1];
+    scans.plan.mode->run(site(scans, scan), arrays_->backward(scan, dstate_));
+    if (stack_.spec.bias && !call_.dparameters.empty()) add_bias_sums(scan);
+  }
+
+  // The gradients of biases: sums over the gradients of the gates, split ones' r parts for b_hh.
+  void add_bias_sums(const ScanBackward& scan) {
+    const Spec& spec = stack_.spec;
+    const int64_t H = spec.units;
+    for (int d = 0; d < spec.directions; ++d) {
+      const int64_t pass = scan.layer * spec.directions + d, each = spec.params_per_pass();
+      const auto add = [&](int which, int gate, int plane, int count) {
+        const Matrix of{scan.dgates[d], 0, (scan.end - scan.begin) * p_.B, plane * H, count * H};
+        sums_.push_back({numbers_.of(Role::kParameterGradient, pass * each + which), gate * H,
+                         arrays_->operand(of), !scan.first});
+      };
+      const int gates = static_cast<int>(spec.gates);
+      add(kBiasIh, 0, 0, gates);
+      for_recurrent_planes(gates, spec.split_gates, [&](int gate, int plane, int count) {
+        add(kBiasHh, gate, plane, count);
+      });
+    }
+  }
+
+  Site site(const Scans& scans, const Recurrence& r) const {
+    Site site{stack_, scans.plan, library_, stream_, p_.B, scans.memory, scans.first_array, {}};
+    const int64_t D = stack_.spec.directions, each = stack_.spec.params_per_pass();
+    for (int64_t d = 0; d < D; ++d)
+      site.w_hh.push_back(numbers_.of(Role::kParameter, (r.layer * D + d) * each + kWeightHh));
+    return site;
+  }
+};
+
+}  // namespace
+
+void execute(const Stack& stack, const Call& call, const Problem& problem, const Numbers& numbers,
+             Library& library, void* stream) {
+  Executor(stack, call, problem, numbers, library, stream).run();
+}
+
+Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
+  const OnDevice here(stack.spec.op, index);
+  return plan_pass(work_of(stack, T, B, index, backward));
+}
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,129 @@
+// The host's side of the grid mode (grid.cuh): one launch for all steps of a window.
+#include <algorithm>
+
+#include "../core/problem.h"
+#include "costs.h"
+#include "layout.h"
+#include "mode.h"
+
+namespace fastrnn {
+namespace gpu {
+
+namespace {
+
+// Whether kernels can count so many steps or rows.
+bool fits_int(int64_t n) { return n < INT32_MAX; }
+
+// k and columns of a unit in the recurrent product.
+Extent extent_of(const Work& w) { return {w.H, w.backward ? w.kernels.gates : 1}; }
+int columns_of(const Work& w, int units) { return units * (w.backward ? 1 : w.kernels.gates); }
+
+int64_t shared_bytes(const Work& w, int units, int rows) {
+  const int kept = w.backward ? w.kernels.states : w.kernels.states - 1;
+  return GridLayout(w.kernels.element_bytes, extent_of(w), columns_of(w, units), kept, rows, units)
+      .bytes;
+}
+
+// A thread for each unit of a tile's rows, a warp for each part of the product, and for each two
+// quads that are staged a thread.
+int threads_of_block(const Work& w, int units, int rows) {
+  const Extent extent = extent_of(w);
+  const int of_tile = rows_of_tile(rows), staged = extent.staged(of_tile) * of_tile;
+  const int64_t warps =
+      ceil_div(columns_of(w, units), kTileColumns) * extent.staged_chunks(of_tile);
+  const int64_t wanted = std::max({int64_t{of_tile} * units, warps * kLanes, ceil_div(staged, 8)});
+  return static_cast<int>(std::min<int64_t>(ceil_div(wanted, kLanes) * kLanes, kMostThreads));
+}
+
+// One step of a group of `blocks` with so many rows.
+double microseconds_of(const Work& w, int units, int rows, int blocks) {
+  const Extent extent = extent_of(w);
+  const double k = extent.size(), columns = columns_of(w, units);
+  const int64_t tiles = ceil_div(rows, kTileRows);
+  const int64_t stagings = ceil_div(extent.size(), extent.staged(rows_of_tile(rows)));
+  const double tile_rows = std::min(rows, kTileRows);
+  const double groups = static_cast<double>(ceil_div(columns_of(w, units), kTileColumns));
+  const double product =
+      std::max(w.microseconds(tile_rows * k * columns, kCosts.fused),
+               w.microseconds(groups * k * (tile_rows * 4 + kTileColumns * w.kernels.element_bytes),
+                              kCosts.shared_bytes));
+  const double of_a_tile = static_cast<double>(stagings) * kCosts.tile + kCosts.slowdown * product;
+  return kCosts.meeting + kCosts.meeting_block * blocks + static_cast<double>(tiles) * of_a_tile;
+}
+
+int64_t counters_of(const Plan& plan) {
+  return int64_t{plan.blocks / plan.grid.blocks_per_group} * kCounterStride;
+}
+
+template <class P>
+void launch_pass(const Site& site, P& pass, void (*kernel)(P), const char* name) {
+  const std::string& op = site.stack.spec.op;
+  const Plan& plan = site.plan;
+  pass.grid = plan.grid;
+  pass.grid.counters = reinterpret_cast<unsigned*>(site.memory[0].data);
+  pass.grid.name = name;
+  with_reason(op, pass.scan.report, [&] {
+    zero(op, pass.grid.counters, 4 * counters_of(plan), site.stream);
+    launch(op, {plan.blocks, plan.threads, plan.shared, true, site.stream}, kernel, pass);
+  });
+}
+
+class GridMode : public Mode {
+ public:
+  const char* name() const override { return "grid"; }
+
+  // The quickest of all ways to share units and rows that fit.
+  Plan plan(const Work& w) const override {
+    Plan best;
+    const void* kernel = w.backward ? reinterpret_cast<const void*>(w.kernels.grid_backward)
+                                    : reinterpret_cast<const void*>(w.kernels.grid_forward);
+    if (!kernel || !w.device.cooperative || !fits_int(w.T) || !fits_int(w.B)) return best;
+    for (int units = 1; units <= std::min<int64_t>(kMostThreads / kTileRows, w.H); ++units) {
+      const int64_t blocks = ceil_div(w.H, units), rows_at_least_1 = std::max<int64_t>(w.B, 1);
+      const int64_t most = w.device.processors / (blocks * w.directions);
+      for (int64_t replicas = std::min(most, rows_at_least_1); replicas >= 1; replicas /= 2) {
+        const int rows = static_cast<int>(ceil_div(rows_at_least_1, replicas));
+        const int64_t shared = shared_bytes(w, units, rows);
+        if (shared > w.device.shared_per_block) continue;
+        const double cost = microseconds_of(w, units, rows, static_cast<int>(blocks));
+        if (best.blocks && cost >= best.microseconds) continue;
+        const int threads = threads_of_block(w, units, rows);
+        if (blocks_per_processor(w.op, kernel, threads, shared) < 1) continue;
+        best.mode = this;
+        best.grid.replicas = static_cast<int>(ceil_div(rows_at_least_1, rows));
+        best.grid.blocks_per_group = static_cast<int>(blocks);
+        best.grid.units = units;
+        best.grid.rows = rows;
+        best.blocks = w.directions * best.grid.replicas * best.grid.blocks_per_group;
+        best.threads = threads;
+        best.shared = shared;
+        best.microseconds = cost;
+      }
+    }
+    return best;
+  }
+
+  // The counters that blocks meet by.
+  std::vector<Request> memory(const Work&, const Plan& plan) const override {
+    return {{{counters_of(plan)}, Elements::kInt32}};
+  }
+
+  void run(const Site& site, ForwardPass pass) const override {
+    const KernelSet& kernels = *site.stack.kernels;
+    launch_pass(site, pass, kernels.grid_forward, kernels.grid_forward_name);
+  }
+  void run(const Site& site, BackwardPass pass) const override {
+    const KernelSet& kernels = *site.stack.kernels;
+    launch_pass(site, pass, kernels.grid_backward, kernels.grid_backward_name);
+  }
+};
+
+}  // namespace
+
+const Mode& grid_mode() {
+  static const GridMode mode;
+  return mode;
+}
+
+}  // namespace gpu
+}  // namespace fastrnn

@@ -1,0 +1,66 @@
+// What the executor asks of the library whose arrays a call brings: memory, and products. The
+// Python module implements it with CuPy, torch or any other library; a compiler could with its own
+// calls.
+//
+// Arrays have numbers: those of the call and those that the library makes.
+#pragma once
+
+#include <stdint.h>
+
+#include <memory>
+#include <vector>
+
+#include "../core/array.h"
+
+namespace fastrnn {
+namespace gpu {
+
+enum class Elements : uint8_t { kStorage, kAccumulator, kInt32 };
+
+struct Request {
+  Shape shape;
+  Elements elements;
+};
+
+// A block of an array that is seen as rows of its last dimension.
+struct Operand {
+  int array;
+  int64_t row, rows, column, columns;
+};
+
+// c = a b, or c += a b. Either factor may be transposed.
+struct Product {
+  Operand c, a, b;
+  bool transpose_a, transpose_b, accumulate;
+};
+
+// Sums over the rows of a block, made in the accumulator type and kept as storage, to `count`
+// elements of a vector from `first` on.
+struct ColumnSum {
+  int vector;
+  int64_t first;
+  Operand of;
+  bool accumulate;
+};
+
+using Products = std::vector<Product>;
+using ColumnSums = std::vector<ColumnSum>;
+
+// Products that are made again and again with the same operands.
+class Repeated {
+ public:
+  virtual ~Repeated() = default;
+  virtual void run() = 0;
+};
+
+class Library {
+ public:
+  virtual ~Library() = default;
+  // New arrays in C order on the call's device. Numbers go on from `*first`.
+  virtual std::vector<View> allocate(const std::vector<Request>& requests, int* first) = 0;
+  virtual void multiply(const Products& products, const ColumnSums& sums) = 0;
+  virtual std::unique_ptr<Repeated> prepare(const Products& products) = 0;
+};
+
+}  // namespace gpu
+}  // namespace fastrnn

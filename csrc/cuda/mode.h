@@ -1,0 +1,81 @@
+// The ways to run a scan on a GPU. Each has a plan, memory and launches of its own; which one runs
+// a pass is chosen by the model of its time among those that accept it.
+#pragma once
+
+#include <stdint.h>
+
+#include <string>
+#include <vector>
+
+#include "device.h"
+#include "device_errors.h"
+#include "library.h"
+#include "stack.h"
+
+namespace fastrnn {
+namespace gpu {
+
+// What a plan depends on.
+struct Work {
+  const std::string& op;
+  const KernelSet& kernels;
+  const Device& device;
+  int64_t T, B, H;
+  int directions;
+  bool backward;
+
+  // Microseconds for an amount, at a rate of one SM in each cycle.
+  double microseconds(double amount, double rate) const {
+    return amount / rate / (device.gigahertz * 1e3);
+  }
+};
+
+class Mode;
+struct Plan {
+  const Mode* mode = nullptr;
+  Grid grid{};  // of the grid mode, without its counters
+  int blocks = 0, threads = 0;
+  int64_t shared = 0;       // bytes of a block
+  double microseconds = 0;  // of one step, as the model has it
+};
+
+// Where a scan runs: its plan, the memory that its mode asked for, and the products of the library.
+struct Site {
+  const Stack& stack;
+  const Plan& plan;
+  Library& library;
+  void* stream;
+  int64_t B;
+  std::vector<View> memory;  // as Mode::memory asked for it
+  int first_array;           // the number of the first of it
+  std::vector<int> w_hh;     // arrays of the scan's recurrent weights, of each direction
+};
+
+class Mode {
+ public:
+  virtual ~Mode() = default;
+  virtual const char* name() const = 0;
+  // A plan, or one without blocks where the mode cannot run the pass.
+  virtual Plan plan(const Work& work) const = 0;
+  // Memory that the scans of a call need; it serves one after the other.
+  virtual std::vector<Request> memory(const Work& work, const Plan& plan) const = 0;
+  virtual void run(const Site& site, ForwardPass pass) const = 0;
+  virtual void run(const Site& site, BackwardPass pass) const = 0;
+};
+
+const Mode& grid_mode();
+const Mode& stepwise_mode();
+// All of them.
+const std::vector<const Mode*>& modes();
+
+// Which mode the tests or a user asked for; null: the best. Throws Error(kValue) for another name
+// than a mode's or "best".
+const Mode* mode_in_use();
+void use_mode(const std::string& name);
+
+// The quickest plan by the models, or that of the mode in use. Throws Error(kNotImplemented) where
+// that mode cannot run the pass. Plans are kept: a device is asked for its occupancy once.
+Plan plan_pass(const Work& work);
+
+}  // namespace gpu
+}  // namespace fastrnn

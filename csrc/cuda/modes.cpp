@@ -1,0 +1,71 @@
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "../core/error.h"
+#include "mode.h"
+
+namespace fastrnn {
+namespace gpu {
+
+namespace {
+
+std::atomic<const Mode*> wanted_mode{nullptr};
+
+Plan quickest(const Work& work) {
+  Plan best;
+  for (const Mode* mode : modes()) {
+    if (wanted_mode && mode != wanted_mode) continue;
+    const Plan plan = mode->plan(work);
+    if (plan.blocks && (!best.blocks || plan.microseconds < best.microseconds)) best = plan;
+  }
+  if (best.blocks) return best;
+  // Only the grid mode refuses.
+  throw Error(Fault::kNotImplemented, work.op,
+              "the grid mode must fit on the device (weights in shared memory, all blocks at once, "
+              "no float64), got H = " +
+                  std::to_string(work.H) + " on " + std::to_string(work.device.processors) +
+                  " SMs with " + std::to_string(work.device.shared_per_block) + " bytes each");
+}
+
+}  // namespace
+
+const std::vector<const Mode*>& modes() {
+  static const std::vector<const Mode*> all = {&grid_mode(), &stepwise_mode()};
+  return all;
+}
+
+const Mode* mode_in_use() { return wanted_mode; }
+
+void use_mode(const std::string& name) {
+  if (name == "best") {
+    wanted_mode = nullptr;
+    return;
+  }
+  for (const Mode* mode : modes())
+    if (name == mode->name()) {
+      wanted_mode = mode;
+      return;
+    }
+  throw Error(Fault::kValue, "cuda", "mode must be best, grid or stepwise, got " + name);
+}
+
+Plan plan_pass(const Work& work) {
+  // Plans depend on T only by whether it can be counted.
+  using Key = std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int, bool, const Mode*>;
+  static std::mutex mutex;
+  static std::map<Key, Plan> kept;
+  constexpr size_t kMaxKept = 4096;
+  const Key key{&work.kernels, work.device.index, work.T < INT32_MAX, work.B,
+                work.H,        work.directions,   work.backward,      wanted_mode};
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = kept.find(key);
+  if (found != kept.end()) return found->second;
+  const Plan plan = quickest(work);
+  if (kept.size() >= kMaxKept) kept.clear();
+  return kept[key] = plan;
+}
+
+}  // namespace gpu
+}  // namespace fastrnn
