@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import functional, layers
+from . import _arrays, layers
 from .functional import State, Tape
 from .module import Module
 
@@ -67,28 +67,28 @@ class _Cell(Module):
         self, tape: Tape, dstate: State
     ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
         """Gradients of x, of the state before and of the parameters."""
-        dy = functional.zeros_like(self._op, tape.y) if isinstance(tape, Tape) else None
+        dy = self._library(tape.y).zeros_like(tape.y) if isinstance(tape, Tape) else None
         dx, dinitial, grads = self._layer.backward(tape, dy, self._with_layer("dstate", dstate))
         return dx[0], _without_time(dinitial), _cell_names(grads)
 
     def _with_time(self, x: Any) -> Any:
-        if not functional.is_array(x):
+        if not _arrays.is_array(x):
             raise TypeError(f"[{self._op}] x must be a NumPy array, got {type(x).__name__}")
         if len(x.shape) not in (1, 2):
             raise ValueError(f"[{self._op}] x must have shape (B, I) or (I,), got {x.shape}")
-        return _one(x)
+        return _arrays.library_of(self._op, x).with_axis(x)
 
     def _with_layer(self, name: str, state: State) -> State:
         """(B, H) becomes (1, B, H): the state of a stack of one layer."""
 
         def one(s: Any) -> Any:
-            if not functional.is_array(s):
+            if not _arrays.is_array(s):
                 return s
             if len(s.shape) not in (1, 2):
                 raise ValueError(
                     f"[{self._op}] {name} must have shape (B, H) or (H,), got {s.shape}"
                 )
-            return _one(s)
+            return _arrays.library_of(self._op, s).with_axis(s)
 
         return tuple(one(s) for s in state) if isinstance(state, (tuple, list)) else one(state)
 
@@ -161,13 +161,6 @@ class RNNCell(_Cell):
 
 def _cell_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removesuffix("_l0"): a for name, a in arrays.items()}
-
-
-def _one(array: Any) -> Any:
-    """One more dimension in front."""
-    if isinstance(array, np.ndarray):  # not of a subclass that has its own idea of an axis
-        array = np.asarray(array)
-    return array[None]
 
 
 def _without_time(state: State) -> State:

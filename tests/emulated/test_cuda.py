@@ -23,8 +23,7 @@ import fastrnn
 import on_gpu
 from builds import ROOT
 from cases import Case, Data, cells, kernel_cases, make_data
-from fastrnn import cuda, functional
-from fastrnn.cuda import _arrays
+from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import Results, put
 from tolerances import assert_gradient, assert_output
 
@@ -316,7 +315,7 @@ def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
 @pytest.fixture
 def library(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Parameters of layers on a GPU are made by the library that pretends to be on one."""
-    monkeypatch.setattr(_arrays, "default_library", lambda op: _arrays._library(fake_gpu))
+    monkeypatch.setattr(_arrays, "cupy_library", lambda op: _arrays._library(fake_gpu))
     return fake_gpu
 
 
@@ -578,7 +577,7 @@ def test_cupy_computes_on_the_device_of_the_arrays() -> None:
     with ExitStack() as device:  # a context, as CuPy's devices are
         left: list[str] = []
         device.callback(left.append, "left")
-        with _arrays._CuPy(fake_gpu).no_grad(SimpleNamespace(device=device)):
+        with _arrays.CuPy(fake_gpu).no_grad(SimpleNamespace(device=device)):
             assert left == []
         assert left == ["left"]
 
@@ -672,6 +671,13 @@ def test_a_tape_of_another_call(emulated: ModuleType) -> None:
         functional.backward("gru", params, tape, y[:2])
     with pytest.raises(TypeError, match="dy must be an array on a GPU"):
         functional.backward("gru", params, tape, data.dy)
+
+
+def test_the_engine_has_the_dtypes_that_are_said_of_it(emulated: ModuleType) -> None:
+    for dtype in _dtypes.OF_ENGINE["cuda"]:
+        assert emulated.Stack("lstm", dtype, 1, 1, 2, 3, True).parameters
+    with pytest.raises(TypeError, match=r"\[lstm\] dtype must be"):
+        emulated.Stack("lstm", "int32", 1, 1, 2, 3, True)
 
 
 # ---- where there is no GPU -----------------------------------------------------------------------
