@@ -109,7 +109,10 @@ class _Cell(Module):
 
 
 class LSTMCell(_Cell):
-    """One LSTM step, that of ``torch.nn.LSTMCell``; returns ``(h, c)``."""
+    """One LSTM step, that of ``torch.nn.LSTMCell``; returns ``(h, c)``.
+
+    The equations and their source are those of `fastrnn.LSTM`.
+    """
 
     def __init__(
         self,
@@ -124,7 +127,10 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One GRU step, that of ``torch.nn.GRUCell``; returns h."""
+    """One GRU step, that of ``torch.nn.GRUCell``; returns h.
+
+    The equations and their source are those of `fastrnn.GRU`.
+    """
 
     def __init__(
         self,
@@ -139,7 +145,10 @@ class GRUCell(_Cell):
 
 
 class RNNCell(_Cell):
-    """One simple step, that of ``torch.nn.RNNCell``; `nonlinearity` is tanh, relu or sigmoid."""
+    """One simple step, that of ``torch.nn.RNNCell``; `nonlinearity` is tanh, relu or sigmoid.
+
+    The equation and its source are those of `fastrnn.RNN`.
+    """
 
     def __init__(
         self,
