@@ -199,9 +199,11 @@ class Recurrent(Module):
             self._draws += 1
         seed = np.random.SeedSequence(base.entropy, spawn_key=(*base.spawn_key, number))
         library = _arrays.library_of(self.cell, x)
+        dtype = self.dtype.name
         draws = library.uniforms(shape, self.num_layers - 1, seed, x)
         try:
-            return [library.astype(draw < keep, self.dtype.name) * scale for draw in draws]
+            masks = (library.astype(draw < keep, dtype) * scale for draw in draws)
+            return [library.astype(mask, dtype) for mask in masks]  # bfloat16 times a float is wide
         except MemoryError:
             raise MemoryError(
                 f"[{self.cell}] memory for the dropout masks must be available, "

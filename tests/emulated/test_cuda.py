@@ -394,12 +394,18 @@ def test_narrow_layers(library: ModuleType) -> None:
             layer.to("cpu")
 
 
-def test_dropout_is_drawn_from_the_seed(library: ModuleType) -> None:
-    x = put(np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_is_drawn_from_the_seed(library: ModuleType, dtype: str) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    x = library.astype(put(x), getattr(library, dtype))
 
     def draws(seed: int) -> list[bytes]:
-        layer = fastrnn.LSTM(3, 8, 3, dropout=0.5, seed=seed, device="cuda")
-        return [layer.forward(x)[0].get().tobytes() for _ in range(2)]
+        layer = fastrnn.LSTM(3, 8, 3, dropout=0.4, seed=seed, device="cuda", dtype=dtype)
+        tapes = [layer.forward(x)[2] for _ in range(2)]
+        for tape in tapes:
+            for mask in tape.masks:
+                assert set(mask.get().ravel()) == {layer.dtype.type(0), layer.dtype.type(1 / 0.6)}
+        return [tape.y.get().tobytes() for tape in tapes]
 
     first = draws(1)
     assert first == draws(1)

@@ -36,8 +36,9 @@ class Library:
         return _dtypes.numpy_dtype(name) if found is None else found
 
     def astype(self, array: Any, dtype: str) -> Any:
-        """A copy of an array in another dtype."""
-        return self.xp.astype(array, self.dtype(dtype))
+        """An array in a dtype; the very array where it has it."""
+        wanted = self.dtype(dtype)
+        return array if array.dtype == wanted else self.xp.astype(array, wanted)
 
     def empty(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
         """A new array on an array's device."""
