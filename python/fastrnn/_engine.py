@@ -146,6 +146,13 @@ def for_array(array: Any) -> Engine:
     return for_device("cpu" if _arrays.is_numpy(array) else "cuda")
 
 
+def usable(device: str) -> Engine | None:
+    """The engine of a device of any name, where there is one that can be used."""
+    if device == "cpu":
+        return _native.engine
+    return None if why_not_available(device) else for_device(device)
+
+
 def why_not_available(device: str) -> str:
     """Why there is no engine for a device; empty where there is one that can be used."""
     if device == "cpu":

@@ -210,7 +210,7 @@ def run_forward(
     y, final, arrays = packed.native.forward(
         x, state, lengths, resets, masks, batch_first, steps, out
     )
-    y = _arrays.library_of(cell, y).read_only(y)
+    y = _arrays.read_only(y)
     # Small, and so copied; x, the state and the masks are kept by reference.
     lengths, resets = _copied(cell, lengths), _copied(cell, resets)
     tape = Tape(

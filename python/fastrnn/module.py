@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -41,7 +41,7 @@ class Module:
 
     def _keep(self, arrays: Mapping[str, Any]) -> None:
         self._arrays = dict(arrays)
-        self._set_writeable(self._arrays.values(), False)
+        _arrays.set_writeable(self._arrays.values(), False)
 
     @property
     def version(self) -> int:
@@ -51,9 +51,7 @@ class Module:
     @property
     def parameters(self) -> Mapping[str, np.ndarray]:
         """Read-only views of the parameters, by name."""
-        return MappingProxyType(
-            {name: self._library(a).read_only(a) for name, a in self._arrays.items()}
-        )
+        return MappingProxyType({name: _arrays.read_only(a) for name, a in self._arrays.items()})
 
     @contextmanager
     def mutable(self) -> Iterator[Mapping[str, np.ndarray]]:
@@ -66,7 +64,7 @@ class Module:
         """
         with self._lock:
             # Read-only at other times, so that no view of them can be made writable.
-            self._set_writeable(self._arrays.values(), True)
+            _arrays.set_writeable(self._arrays.values(), True)
             views = {name: a[...] for name, a in self._arrays.items()}
             self._open += 1
         try:
@@ -74,9 +72,9 @@ class Module:
         finally:
             with self._lock:
                 self._open -= 1
-                self._set_writeable(views.values(), False)
+                _arrays.set_writeable(views.values(), False)
                 if not self._open:
-                    self._set_writeable(self._arrays.values(), False)
+                    _arrays.set_writeable(self._arrays.values(), False)
                 self._version += 1
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -149,7 +147,3 @@ class Module:
 
     def _library(self, array: Any) -> _arrays.Library:
         return _arrays.library_of(self._op, array)
-
-    def _set_writeable(self, arrays: Iterable[Any], writeable: bool) -> None:
-        for array in arrays:
-            _arrays.library_of(self._op, array).set_writeable(array, writeable)

@@ -75,6 +75,8 @@ def test_which_engine_serves() -> None:
     on_gpu = SimpleNamespace(__cuda_array_interface__={})
     assert _engine.for_device("cpu") is _engine.for_array(np.zeros(1)) is _native.engine
     assert _engine.for_device("cuda") is _engine.for_array(on_gpu) is _driver
+    assert _engine.usable("cpu") is _native.engine
+    assert _engine.usable("mps") is None
     assert _engine.why_not_available("cpu") == ""
     assert _engine.why_not_available("mps") == "no engine for this device"
 

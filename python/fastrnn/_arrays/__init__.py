@@ -6,6 +6,7 @@ driver of the CUDA engine need not ask whose an array is. Here alone that is fou
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeGuard
@@ -30,6 +31,8 @@ __all__ = [
     "lengths_on_host",
     "library_of",
     "on_host",
+    "read_only",
+    "set_writeable",
 ]
 
 _CUDA = (2, 13)  # DLPack's types of device: CUDA, and memory that it manages
@@ -76,6 +79,22 @@ def lengths_on_host(lengths: Any) -> np.ndarray | None:
         return None
     found: np.ndarray = lengths.detach().numpy()
     return found
+
+
+def set_writeable(arrays: Iterable[Any], writeable: bool) -> None:
+    """Let arrays be written or not; NumPy's alone have a flag for it."""
+    for array in arrays:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = writeable
+
+
+def read_only(array: Any) -> Any:
+    """A view that cannot be written; the very array where its library has no such views."""
+    if not isinstance(array, np.ndarray):
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def library_of(op: str, array: Any) -> Library:

@@ -1,8 +1,7 @@
 """What is asked of an array library, beside the array API standard.
 
 `array_api_compat` gives one namespace for CuPy and whatever follows the standard. The few things
-that the standard does not have are here, once: streams, names of dtypes, autograd, random numbers,
-arrays that are read-only.
+that the standard does not have are here, once: streams, names of dtypes, autograd, random numbers.
 """
 
 from __future__ import annotations
@@ -124,12 +123,3 @@ class Library:
         return self.xp.asarray(
             np.random.default_rng(seed).random(shape, np.float32), device=like.device
         )
-
-    # ---- read-only arrays ------------------------------------------------------------------------
-
-    def set_writeable(self, array: Any, writeable: bool) -> None:
-        """Let an array be written or not, where the library has a flag for it."""
-
-    def read_only(self, array: Any) -> Any:
-        """A view that cannot be written, where the library has such."""
-        return array

@@ -41,11 +41,3 @@ class NumPy(Library):
         rng = np.random.default_rng(seed)
         for _ in range(count):
             yield rng.random(shape, np.float32)
-
-    def set_writeable(self, array: Any, writeable: bool) -> None:
-        array.flags.writeable = writeable
-
-    def read_only(self, array: Any) -> Any:
-        view = array.view()
-        view.flags.writeable = False
-        return view

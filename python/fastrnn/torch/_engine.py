@@ -59,12 +59,13 @@ def for_device(call: Call, device: torch.device) -> _engine.Engine:
     RuntimeError
         There is none for this device.
     """
-    name = name_for(device)
-    if missing := _engine.why_not_available(name):
+    engine = _engine.usable(name_for(device))
+    if engine is None:
         raise RuntimeError(
-            f"[{call.cell}] tensors must be on a device that has an engine, got {device}: {missing}"
+            f"[{call.cell}] tensors must be on a device that has an engine, "
+            f"got {device}: {missing_for(device)}"
         )
-    return _engine.for_device(name)
+    return engine
 
 
 def computes(dtype: torch.dtype, device: torch.device) -> bool:
