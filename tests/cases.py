@@ -13,7 +13,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import _native
-from fastrnn.cuda._arrays import numpy_dtype
+from fastrnn._dtypes import numpy_dtype
 
 
 @dataclass(frozen=True)

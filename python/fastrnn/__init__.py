@@ -11,17 +11,21 @@ from __future__ import annotations
 # First: in a subinterpreter the engine refuses, and says so, where NumPy may warn or fail.
 from . import _native  # isort: skip
 
+import importlib
 import operator
 import platform
 import reprlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _arguments, cuda, functional, reference, training
+from . import _arguments, functional, reference, training
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
 from .module import Module
+
+if TYPE_CHECKING:
+    from . import cuda
 
 __all__ = [
     "GRU",
@@ -44,6 +48,17 @@ __all__ = [
 ]
 
 __version__ = _native.engine.__version__
+
+
+def __getattr__(name: str) -> Any:
+    """`fastrnn.cuda`, which is loaded when it is first used."""
+    if name == "cuda":
+        return importlib.import_module(".cuda", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def set_num_threads(n: int) -> None:
@@ -91,6 +106,8 @@ def release_memory() -> int:
 
 def build_info() -> dict[str, Any]:
     """What this build has and what of it is in use: the facts that a bug report should hold."""
+    from . import cuda
+
     engine = _native.engine
     return {
         "version": __version__,

@@ -9,8 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from . import _dtypes
-from .cuda import _arrays
+from . import _arrays, _dtypes
+
+
+def cell_name(cell: Any) -> str:
+    """The name of a cell; whether there is one of this name, the engine says."""
+    if not isinstance(cell, str):
+        raise TypeError(f"[cell] cell must be a name, got {type(cell).__name__}")
+    return cell
 
 
 def float_dtype(op: str, dtype: Any) -> np.dtype:
@@ -23,12 +29,12 @@ def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
     names = _dtypes.OF_ENGINE[device]
     name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or dtype
     if isinstance(name, str) and name in names and name in _dtypes.NARROW:
-        return _arrays.numpy_dtype(name)
+        return _dtypes.numpy_dtype(name)
     try:
         found = np.dtype(dtype)
     except (TypeError, ValueError):
         found = np.dtype(object)
-    for known in map(_arrays.numpy_dtype, _dtypes.OF_ENGINE["cpu"]):
+    for known in map(_dtypes.numpy_dtype, _dtypes.WIDE):
         if dtype is not None and found == known:  # np.dtype(None) is float64
             return known
     *others, last = names
@@ -77,6 +83,17 @@ def checkpoint_steps(op: str, recompute: Any) -> int:
     if not 0 <= steps < 2**40:
         raise ValueError(f"[{op}] recompute must be within 0..2**40 steps, got {steps}")
     return steps
+
+
+def lengths_array(cell: str, lengths: Any) -> Any:
+    """Lengths as an array; a list of ints is welcome."""
+    if lengths is None or _arrays.is_array(lengths):
+        return lengths
+    try:
+        array = np.array(lengths)
+    except (ValueError, MemoryError):  # lists in lists, of different lengths
+        raise TypeError(f"[{cell}] lengths must be integers, got nested lists") from None
+    return array.astype(np.int64) if array.shape == (0,) else array
 
 
 def seed_sequence(op: str, seed: Any) -> np.random.SeedSequence:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _arrays
 from .module import Module
 
 _Array = npt.NDArray[Any]
@@ -40,7 +41,7 @@ class _Optimizer:
             raise ValueError(f"[{self._op}] modules must not be empty, got {modules!r}")
         if len({id(m) for m in self.modules}) < len(self.modules):
             raise ValueError(f"[{self._op}] modules must be distinct, got one of them twice")
-        if not all(isinstance(p, np.ndarray) for m in self.modules for p in m.parameters.values()):
+        if not all(_arrays.is_numpy(p) for m in self.modules for p in m.parameters.values()):
             raise TypeError(f"[{self._op}] modules must be on the CPU, got one on a GPU")
         self.lr = lr
         self._step = 0
@@ -142,8 +143,8 @@ class _Optimizer:
         for name, array in given.items():
             if name not in own:
                 raise ValueError(f"[{self._op}] {what} must name known arrays, got {name!r}")
-            if not isinstance(array, np.ndarray) or array.dtype != own[name].dtype:
-                got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            if not _arrays.is_numpy(array) or array.dtype != own[name].dtype:
+                got = array.dtype if _arrays.is_numpy(array) else type(array).__name__
                 raise TypeError(f"[{self._op}] {name} must be {own[name].dtype}, got {got}")
             if array.shape != own[name].shape:
                 raise ValueError(

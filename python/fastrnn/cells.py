@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import functional, layers
+from . import _arrays, layers
 from .functional import State, Tape
 from .module import Module
 
@@ -67,28 +67,28 @@ class _Cell(Module):
         self, tape: Tape, dstate: State
     ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
         """Gradients of x, of the state before and of the parameters."""
-        dy = functional.zeros_like(self._op, tape.y) if isinstance(tape, Tape) else None
+        dy = self._library(tape.y).zeros_like(tape.y) if isinstance(tape, Tape) else None
         dx, dinitial, grads = self._layer.backward(tape, dy, self._with_layer("dstate", dstate))
         return dx[0], _without_time(dinitial), _cell_names(grads)
 
     def _with_time(self, x: Any) -> Any:
-        if not functional.is_array(x):
+        if not _arrays.is_array(x):
             raise TypeError(f"[{self._op}] x must be a NumPy array, got {type(x).__name__}")
         if len(x.shape) not in (1, 2):
             raise ValueError(f"[{self._op}] x must have shape (B, I) or (I,), got {x.shape}")
-        return _one(x)
+        return _arrays.library_of(self._op, x).with_axis(x)
 
     def _with_layer(self, name: str, state: State) -> State:
         """(B, H) becomes (1, B, H): the state of a stack of one layer."""
 
         def one(s: Any) -> Any:
-            if not functional.is_array(s):
+            if not _arrays.is_array(s):
                 return s
             if len(s.shape) not in (1, 2):
                 raise ValueError(
                     f"[{self._op}] {name} must have shape (B, H) or (H,), got {s.shape}"
                 )
-            return _one(s)
+            return _arrays.library_of(self._op, s).with_axis(s)
 
         return tuple(one(s) for s in state) if isinstance(state, (tuple, list)) else one(state)
 
@@ -109,7 +109,10 @@ class _Cell(Module):
 
 
 class LSTMCell(_Cell):
-    """One LSTM step, that of ``torch.nn.LSTMCell``; returns ``(h, c)``."""
+    """One LSTM step, that of ``torch.nn.LSTMCell``; returns ``(h, c)``.
+
+    The equations and their source are those of `fastrnn.LSTM`.
+    """
 
     def __init__(
         self,
@@ -124,7 +127,10 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One GRU step, that of ``torch.nn.GRUCell``; returns h."""
+    """One GRU step, that of ``torch.nn.GRUCell``; returns h.
+
+    The equations and their source are those of `fastrnn.GRU`.
+    """
 
     def __init__(
         self,
@@ -139,7 +145,10 @@ class GRUCell(_Cell):
 
 
 class RNNCell(_Cell):
-    """One simple step, that of ``torch.nn.RNNCell``; `nonlinearity` is tanh, relu or sigmoid."""
+    """One simple step, that of ``torch.nn.RNNCell``; `nonlinearity` is tanh, relu or sigmoid.
+
+    The equation and its source are those of `fastrnn.RNN`.
+    """
 
     def __init__(
         self,
@@ -161,13 +170,6 @@ class RNNCell(_Cell):
 
 def _cell_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removesuffix("_l0"): a for name, a in arrays.items()}
-
-
-def _one(array: Any) -> Any:
-    """One more dimension in front."""
-    if isinstance(array, np.ndarray):  # not of a subclass that has its own idea of an axis
-        array = np.asarray(array)
-    return array[None]
 
 
 def _without_time(state: State) -> State:

@@ -3,7 +3,8 @@
 Sizes follow from the parameters, a mapping with torch's names (``weight_ih_l0``,
 ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, the same with ``_l1`` and so on, and with
 ``_reverse`` for the second direction). Every rule about shapes and dtypes is checked in the engine,
-before anything is written.
+before anything is written. The equations of a step stand in the docstrings of `fastrnn.LSTM`,
+`fastrnn.GRU` and `fastrnn.RNN`.
 
 Arrays are NumPy's, or those of any library in a GPU's memory (`fastrnn.cuda`): all arrays of a call
 are in one place, and its results come from there. Only lengths may be NumPy's, or a list, anywhere.
@@ -28,12 +29,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _arguments, _native
-from .cuda import _arrays, _driver
+from . import _arguments, _arrays, _dtypes, _engine
 
 __all__ = ["Packed", "Tape", "backward", "forward", "gru", "infer", "lstm", "pack", "rnn"]
 
@@ -61,11 +61,9 @@ class Packed:
         forward: bool = True,
         backward: bool = False,
     ) -> None:
-        self.cell = _cell_name(cell)
+        self.cell = _arguments.cell_name(cell)
         sizes = _sizes(cell, params)
-        self.native: _native.engine.Weights = _engine_of(params["weight_ih_l0"]).Weights(
-            cell, **sizes
-        )
+        self.native = _engine.for_array(params["weight_ih_l0"]).Weights(cell, *sizes)
         self.names = [name for name, _ in self.native.parameters]
         self.ready = {False: False, True: False}
         uses = ("forward", forward), ("backward", backward)
@@ -84,9 +82,19 @@ def pack(
 ) -> Packed:
     """Pack weights once for many calls; the result stands in for `params` in every call here."""
     packed = Packed(cell, params, forward=forward, backward=backward)
-    if isinstance(packed.native, _driver.Weights):  # which reads the arrays in place
-        packed.native.copy_parameters()
+    _engine.keep(packed.native)
     return packed
+
+
+class Inputs(NamedTuple):
+    """What both directions of a call are given, in the engines' order and in their form."""
+
+    x: Any
+    state: State
+    lengths: Any
+    resets: Any
+    masks: Any
+    batch_first: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +159,7 @@ def infer(
         The workspace cannot be had.
     """
     packed = _packed(cell, params, forward=True)
-    lengths = _lengths_array(cell, lengths)
+    lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
     return packed.native.infer(x, state, lengths, resets, dropout_masks, batch_first, out)
 
@@ -182,22 +190,33 @@ def forward(
         a time: the same gradients, bit for bit, for the time of one more forward pass. The window
         has k steps or more, and memory of its own.
     """
-    steps = _arguments.checkpoint_steps(_cell_name(cell), recompute)
+    steps = _arguments.checkpoint_steps(_arguments.cell_name(cell), recompute)
     packed = _packed(cell, params, forward=True)
-    lengths = _lengths_array(cell, lengths)
-    if isinstance(state, list):
-        state = tuple(state)
-    masks: Any = tuple(dropout_masks) if isinstance(dropout_masks, list) else dropout_masks
+    lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
+    inputs = Inputs(x, state, lengths, resets, dropout_masks, batch_first)
+    return run_forward(packed, inputs, steps, out)
+
+
+def run_forward(
+    packed: Packed, inputs: Inputs, steps: int, out: Any, owner: Any = None, version: int = 0
+) -> tuple[np.ndarray, State, Tape]:
+    """`forward` with arguments that have been checked; the tape is that of an owner."""
+    cell = packed.cell
+    x, state, lengths, resets, masks, batch_first = inputs
+    # What the tape keeps by reference must not be a list, which could change.
+    state = tuple(state) if isinstance(state, list) else state
+    masks = tuple(masks) if isinstance(masks, list) else masks
     y, final, arrays = packed.native.forward(
         x, state, lengths, resets, masks, batch_first, steps, out
     )
-    if isinstance(y, np.ndarray):
-        y = y.view()
-        y.flags.writeable = False
+    y = _arrays.read_only(y)
     # Small, and so copied; x, the state and the masks are kept by reference.
     lengths, resets = _copied(cell, lengths), _copied(cell, resets)
-    return y, final, Tape(cell, x, state, lengths, resets, masks, batch_first, y, arrays, steps)
+    tape = Tape(
+        cell, x, state, lengths, resets, masks, batch_first, y, arrays, steps, owner, version
+    )
+    return y, final, tape
 
 
 def backward(
@@ -234,20 +253,32 @@ def backward(
     ValueError, TypeError, MemoryError
         As `infer`; also for a tape of another cell or size.
     """
-    _cell_name(cell)
+    _arguments.cell_name(cell)
     if not isinstance(tape, Tape):
         raise TypeError(f"[{cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
+    steps = steps_of(cell, tape)
+    packed = _packed(cell, params, backward=True, forward=steps > 0)
+    return run_backward(packed, tape, steps, dy, dstate)
+
+
+def steps_of(cell: str, tape: Tape) -> int:
+    """Steps from one kept state to the next, of a tape that must be of this cell."""
     if not isinstance(tape.cell, str) or tape.cell != cell:
         raise ValueError(f"[{cell}] tape must be of this cell, got one of {tape.cell}")
-    steps = _arguments.checkpoint_steps(cell, tape.recompute)
-    packed = _packed(cell, params, backward=True, forward=steps > 0)
+    return _arguments.checkpoint_steps(cell, tape.recompute)
+
+
+def run_backward(
+    packed: Packed, tape: Tape, steps: int, dy: Any, dstate: State
+) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
+    """`backward` with weights that are packed for it, and the steps of the tape."""
     dx, dinitial, grads = packed.native.backward(
         tape.x,
         tape.state,
         tape.lengths,
         tape.resets,
         tape.masks,
-        _arguments.flag(cell, "batch_first of the tape", tape.batch_first),
+        _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first),
         tape.y,
         tape.arrays,
         steps,
@@ -260,14 +291,14 @@ def backward(
 def lstm(
     x: np.ndarray, params: Mapping[str, np.ndarray] | Packed, state: State = None, **options: Any
 ) -> tuple[np.ndarray, State]:
-    """`infer` with the LSTM; returns ``y, (hn, cn)``."""
+    """`infer` with the LSTM, whose equations `fastrnn.LSTM` gives; returns ``y, (hn, cn)``."""
     return infer("lstm", x, params, state, **options)
 
 
 def gru(
     x: np.ndarray, params: Mapping[str, np.ndarray] | Packed, state: State = None, **options: Any
 ) -> tuple[np.ndarray, State]:
-    """`infer` with the GRU; returns ``y, hn``."""
+    """`infer` with the GRU, whose equations `fastrnn.GRU` gives; returns ``y, hn``."""
     return infer("gru", x, params, state, **options)
 
 
@@ -279,7 +310,7 @@ def rnn(
     nonlinearity: str = "tanh",
     **options: Any,
 ) -> tuple[np.ndarray, State]:
-    """`infer` with the simple layer and this nonlinearity; returns ``y, hn``."""
+    """`infer` with the simple layer and this nonlinearity, see `fastrnn.RNN`; returns ``y, hn``."""
     return infer(f"rnn_{nonlinearity}", x, params, state, **options)
 
 
@@ -291,7 +322,7 @@ def _packed(
     backward: bool = False,
 ) -> Packed:
     if not isinstance(params, Packed):
-        _cell_name(cell)
+        _arguments.cell_name(cell)
         return Packed(cell, params, forward=forward, backward=backward)
     if params.cell != cell:
         raise ValueError(f"[{cell}] weights must be packed for this cell, got {params.cell}")
@@ -301,35 +332,11 @@ def _packed(
     return params
 
 
-def is_array(value: Any) -> bool:
-    """Whether an engine takes this: a NumPy array, or one in a GPU's memory."""
-    return isinstance(value, np.ndarray) or _arrays.is_device_array(value)
-
-
-def zeros_like(cell: str, array: Any) -> Any:
-    """Zeros in the place of an array."""
-    if isinstance(array, np.ndarray):
-        return np.zeros_like(array)
-    return _arrays.library_of(cell, array).xp.zeros_like(array)
-
-
-def _engine_of(array: Any) -> Any:
-    return _native.engine if isinstance(array, np.ndarray) else _driver
-
-
 def _copied(cell: str, array: Any) -> Any:
-    if array is None or isinstance(array, np.ndarray):
-        return None if array is None else array.copy()
-    return _arrays.library_of(cell, array).copy(array)
+    return None if array is None else _arrays.library_of(cell, array).copy(array)
 
 
-def _cell_name(cell: Any) -> str:
-    if not isinstance(cell, str):
-        raise TypeError(f"[cell] cell must be a name, got {type(cell).__name__}")
-    return cell
-
-
-def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> tuple[str, int, int, int, int, bool]:
     """The dtype, L, D, I, H and bias of the parameters; the engine checks the rest."""
 
     if not isinstance(params, Mapping):
@@ -342,7 +349,7 @@ def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if name not in params:
             raise ValueError(f"[{cell}] {name} is needed, got none")
         value = params[name]
-        if not is_array(value):
+        if not _arrays.is_array(value):
             raise TypeError(f"[{cell}] {name} must be a NumPy array, got {type(value).__name__}")
         if len(value.shape) != 2:
             raise ValueError(f"[{cell}] {name} must have rank 2, got shape {tuple(value.shape)}")
@@ -352,14 +359,9 @@ def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     layers = 1
     while f"weight_ih_l{layers}" in params:
         layers += 1
-    return {
-        "dtype": _arrays.dtype_name(w_ih),
-        "layers": layers,
-        "directions": 2 if "weight_ih_l0_reverse" in params else 1,
-        "inputs": w_ih.shape[1],
-        "units": w_hh.shape[1],
-        "bias": "bias_ih_l0" in params,
-    }
+    directions = 2 if "weight_ih_l0_reverse" in params else 1
+    inputs, units = w_ih.shape[1], w_hh.shape[1]
+    return _dtypes.name_of(w_ih), layers, directions, inputs, units, "bias_ih_l0" in params
 
 
 def _in_order(
@@ -372,14 +374,3 @@ def _in_order(
         unknown = next(name for name in params if name not in names)
         raise ValueError(f"[{cell}] parameters must be of {list(names)}, got {unknown!r}")
     return tuple(params[name] for name in names)
-
-
-def _lengths_array(cell: str, lengths: Any) -> Any:
-    """Lengths as an array; a list of ints is welcome."""
-    if lengths is None or is_array(lengths):
-        return lengths
-    try:
-        array = np.array(lengths)
-    except (ValueError, MemoryError):  # lists in lists, of different lengths
-        raise TypeError(f"[{cell}] lengths must be integers, got nested lists") from None
-    return array.astype(np.int64) if array.shape == (0,) else array

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import reprlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from . import _arguments, _native, functional
-from .cuda import _arrays, _driver
-from .functional import Packed, State, Tape
+from . import _arguments, _arrays, _engine, functional
+from .functional import Inputs, Packed, State, Tape
 from .module import Module
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
@@ -76,8 +74,8 @@ class Recurrent(Module):
         seed: Any = None,
         recompute: bool | int = False,
     ) -> None:
-        self.cell = functional._cell_name(cell)
-        self.device = _device(cell, device)
+        self.cell = _arguments.cell_name(cell)
+        self.device = _engine.check_device(cell, device)
         self.dtype = _arguments.layer_dtype(cell, dtype, self.device)
         self.input_size = _arguments.size(cell, "input_size", input_size)
         self.hidden_size = _arguments.size(cell, "hidden_size", hidden_size)
@@ -87,8 +85,7 @@ class Recurrent(Module):
         self.dropout = _probability(cell, dropout)
         self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
         self.recompute = _arguments.checkpoint_steps(cell, recompute)
-        engine: Any = _native.engine if self.device == "cpu" else _driver
-        native = engine.Weights(
+        native = _engine.for_device(self.device).Weights(
             cell,
             self.dtype.name,
             self.num_layers,
@@ -99,7 +96,7 @@ class Recurrent(Module):
         )
         init, drop = _arguments.seed_sequence(cell, seed).spawn(2)
         drawn = _arguments.uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
-        super().__init__(cell, drawn if self.device == "cpu" else _on_gpu(cell, drawn))
+        super().__init__(cell, self._placed(drawn))
         # Dropout masks of the n-th draw come from (this seed, n): nothing is locked while drawing.
         self._drop_seed, self._draws = drop, 0
         # Names the layer in its tapes; copied and pickled along, so that a copy is another owner,
@@ -126,7 +123,7 @@ class Recurrent(Module):
         if entry is None or entry[0] != self._version or self._open:
             entry = self._weights(backward=False)
         if lengths is not None:
-            lengths = functional._lengths_array(self.cell, lengths)
+            lengths = _arguments.lengths_array(self.cell, lengths)
         return entry[1].native.infer(x, state, lengths, resets, None, self.batch_first, out)
 
     def forward(
@@ -143,19 +140,11 @@ class Recurrent(Module):
         y is part of the tape and read-only; x and the state must not change before `backward`.
         """
         version, weights = self._weights(backward=True)
-        y, final, tape = functional.forward(
-            self.cell,
-            x,
-            weights,
-            state,
-            batch_first=self.batch_first,
-            lengths=lengths,
-            resets=resets,
-            dropout_masks=self._draw_masks(x, weights),
-            recompute=self.recompute,
-            out=out,
-        )
-        return y, final, replace(tape, owner=self._owner, version=version)
+        masks = self._draw_masks(x, weights)
+        lengths = _arguments.lengths_array(self.cell, lengths)
+        inputs = Inputs(x, state, lengths, resets, masks, self.batch_first)
+        steps = _arguments.checkpoint_steps(self.cell, self.recompute)
+        return functional.run_forward(weights, inputs, steps, out, self._owner, version)
 
     def backward(
         self, tape: Tape, dy: np.ndarray, dstate: State = None
@@ -184,7 +173,8 @@ class Recurrent(Module):
                 f"[{self.cell}] tape must be as new as the parameters (version {version}), "
                 f"got version {tape.version}"
             )
-        return functional.backward(self.cell, weights, tape, dy, dstate)
+        steps = functional.steps_of(self.cell, tape)
+        return functional.run_backward(weights, tape, steps, dy, dstate)
 
     def _weights(self, backward: bool) -> tuple[int, Packed]:
         """Packed weights of the present version."""
@@ -208,19 +198,13 @@ class Recurrent(Module):
             base, number = self._drop_seed, self._draws
             self._draws += 1
         seed = np.random.SeedSequence(base.entropy, spawn_key=(*base.spawn_key, number))
-        if self.device != "cpu":
-            library = _arrays.library_of(self.cell, x)
-            seeds = (int(s) for s in seed.generate_state(self.num_layers - 1, np.uint64))
-            dtype = library.dtype(self.dtype.name)
-            draws = (library.uniform(shape, each, x) for each in seeds)
-            return [library.xp.astype(draw < keep, dtype) * scale for draw in draws]
-        rng = np.random.default_rng(seed)
+        library = _arrays.library_of(self.cell, x)
+        dtype = self.dtype.name
+        draws = library.uniforms(shape, self.num_layers - 1, seed, x)
         try:
-            return [
-                (rng.random(shape, np.float32) < keep) * self.dtype.type(scale)
-                for _ in range(self.num_layers - 1)
-            ]
-        except (MemoryError, ValueError):
+            masks = (library.astype(draw < keep, dtype) * scale for draw in draws)
+            return [library.astype(mask, dtype) for mask in masks]  # bfloat16 times a float is wide
+        except MemoryError:
             raise MemoryError(
                 f"[{self.cell}] memory for the dropout masks must be available, "
                 f"got none for shape {shape}"
@@ -273,12 +257,16 @@ class Recurrent(Module):
             As the constructor.
         """
         made = copy.copy(self)
-        made.device = _device(self.cell, device)
+        made.device = _engine.check_device(self.cell, device)
         made.dtype = _arguments.layer_dtype(self.cell, self.dtype, made.device)
         made._packed, made._owner = None, object()
-        arrays = {name: _arrays.on_host(a) for name, a in self._arrays.items()}
-        made._keep(arrays if made.device == "cpu" else _on_gpu(self.cell, arrays))
+        made._keep(made._placed({name: _arrays.on_host(a) for name, a in self._arrays.items()}))
         return made
+
+    def _placed(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Arrays of the host on the layer's device."""
+        library = _arrays.default_library(self.cell, self.device)
+        return {name: library.from_host(a) for name, a in arrays.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -345,7 +333,27 @@ class _Named(Recurrent):
 class LSTM(_Named):
     """LSTM layers, those of ``torch.nn.LSTM``: gates i f g o, state ``(h, c)``.
 
-    See `Recurrent` for the parameters and `csrc/cells/lstm.h` for the equations.
+    See `Recurrent` for the parameters.
+
+    Notes
+    -----
+    Products of two vectors are taken element by element::
+
+        i_t = sigmoid(W_ii x_t + b_ii + W_hi h_(t-1) + b_hi)     input gate
+        f_t = sigmoid(W_if x_t + b_if + W_hf h_(t-1) + b_hf)     forget gate
+        g_t =    tanh(W_ig x_t + b_ig + W_hg h_(t-1) + b_hg)     cell gate
+        o_t = sigmoid(W_io x_t + b_io + W_ho h_(t-1) + b_ho)     output gate
+        c_t = f_t c_(t-1) + i_t g_t
+        h_t = o_t tanh(c_t)
+
+    ``weight_ih`` is W_ii, W_if, W_ig and W_io, one below the other; ``weight_hh`` and the biases
+    have the same order.
+
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9 (1997); the
+    forget gate: F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation
+    12 (2000).
     """
 
     _cell = "lstm"
@@ -354,7 +362,25 @@ class LSTM(_Named):
 class GRU(_Named):
     """GRU layers, those of ``torch.nn.GRU``: gates r z n, the reset gate applied after the product.
 
-    See `Recurrent` for the parameters and `csrc/cells/gru.h` for the equations.
+    See `Recurrent` for the parameters.
+
+    Notes
+    -----
+    Products of two vectors are taken element by element::
+
+        r_t = sigmoid(W_ir x_t + b_ir + W_hr h_(t-1) + b_hr)          reset gate
+        z_t = sigmoid(W_iz x_t + b_iz + W_hz h_(t-1) + b_hz)          update gate
+        n_t =    tanh(W_in x_t + b_in + r_t (W_hn h_(t-1) + b_hn))    new gate
+        h_t = (1 - z_t) n_t + z_t h_(t-1)
+
+    ``weight_ih`` is W_ir, W_iz and W_in, one below the other; ``weight_hh`` and the biases have the
+    same order. In the published version of the paper the reset gate stands before the product:
+    W_hn (r_t h_(t-1)).
+
+    References
+    ----------
+    K. Cho et al., Learning phrase representations using RNN encoder-decoder for statistical machine
+    translation, arXiv:1406.1078 (2014), in its first version.
     """
 
     _cell = "gru"
@@ -368,7 +394,17 @@ class RNN(_Named):
     nonlinearity : str
         ``"tanh"``, ``"relu"`` or ``"sigmoid"``; fourth, as in torch.
 
-    See `Recurrent` for the other parameters and `csrc/cells/rnn.h` for the equations.
+    See `Recurrent` for the other parameters.
+
+    Notes
+    -----
+    With `nonlinearity` as act::
+
+        h_t = act(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)
+
+    References
+    ----------
+    J. L. Elman, Finding structure in time, Cognitive Science 14 (1990), whose units are sigmoids.
     """
 
     def __init__(
@@ -422,14 +458,3 @@ def _probability(op: str, p: Any) -> float:
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"[{op}] dropout must be within 0..1, got {p!r}")
     return float(p)
-
-
-def _device(op: str, device: str) -> str:
-    if not isinstance(device, str) or device not in ("cpu", "cuda"):
-        raise ValueError(f"[{op}] device must be 'cpu' or 'cuda', got {reprlib.repr(device)}")
-    return device
-
-
-def _on_gpu(op: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    library = _arrays.default_library(op)
-    return {name: library.xp.asarray(a) for name, a in arrays.items()}

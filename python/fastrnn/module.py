@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .cuda import _arrays
+from . import _arrays, _dtypes
 
 __all__ = ["Module"]
 
@@ -41,8 +41,7 @@ class Module:
 
     def _keep(self, arrays: Mapping[str, Any]) -> None:
         self._arrays = dict(arrays)
-        for array in self._arrays.values():
-            _set_writeable(array, False)
+        _arrays.set_writeable(self._arrays.values(), False)
 
     @property
     def version(self) -> int:
@@ -52,7 +51,7 @@ class Module:
     @property
     def parameters(self) -> Mapping[str, np.ndarray]:
         """Read-only views of the parameters, by name."""
-        return MappingProxyType({name: _read_only(a) for name, a in self._arrays.items()})
+        return MappingProxyType({name: _arrays.read_only(a) for name, a in self._arrays.items()})
 
     @contextmanager
     def mutable(self) -> Iterator[Mapping[str, np.ndarray]]:
@@ -65,8 +64,7 @@ class Module:
         """
         with self._lock:
             # Read-only at other times, so that no view of them can be made writable.
-            for array in self._arrays.values():
-                _set_writeable(array, True)
+            _arrays.set_writeable(self._arrays.values(), True)
             views = {name: a[...] for name, a in self._arrays.items()}
             self._open += 1
         try:
@@ -74,13 +72,14 @@ class Module:
         finally:
             with self._lock:
                 self._open -= 1
-                for array in [*views.values(), *(self._arrays.values() if not self._open else ())]:
-                    _set_writeable(array, False)
+                _arrays.set_writeable(views.values(), False)
+                if not self._open:
+                    _arrays.set_writeable(self._arrays.values(), False)
                 self._version += 1
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the parameters, by name."""
-        return {name: _copy(self._op, a) for name, a in self._arrays.items()}
+        return {name: self._library(a).copy(a) for name, a in self._arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy parameters in.
@@ -112,7 +111,7 @@ class Module:
                 value = np.asarray(_arrays.on_host(state[name]))
             except ValueError:  # lists in lists, of different lengths
                 raise TypeError(f"[{self._op}] {name} must be floats, got nested lists") from None
-            if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+            if not _dtypes.is_float(value.dtype):
                 raise TypeError(f"[{self._op}] {name} must be floats, got {value.dtype}")
             if value.shape != tuple(own.shape):
                 raise ValueError(
@@ -120,7 +119,7 @@ class Module:
                 )
             # A copy, for it may be a view of another parameter; converted here, where it may fail.
             with np.errstate(over="ignore"):
-                loaded[name] = _like(self._op, own, value)
+                loaded[name] = self._library(own).converted(value, own)
         unknown = [name for name in state if name not in self._arrays]
         if unknown:
             raise ValueError(
@@ -144,31 +143,7 @@ class Module:
         self.__dict__.update(state)
         self._lock = threading.Lock()
         # An array that was read-only when it was pickled may come back in memory that stays so.
-        self._keep({name: _copy(self._op, a) for name, a in self._arrays.items()})
+        self._keep(Module.state_dict(self))
 
-
-def _set_writeable(array: Any, writeable: bool) -> None:
-    if isinstance(array, np.ndarray):
-        array.flags.writeable = writeable
-
-
-def _copy(op: str, array: Any) -> Any:
-    if isinstance(array, np.ndarray):
-        return array.copy()
-    return _arrays.library_of(op, array).copy(array)
-
-
-def _like(op: str, own: Any, value: np.ndarray) -> Any:
-    """A copy of values in the dtype and in the place of a parameter."""
-    if isinstance(own, np.ndarray):
-        return value.astype(own.dtype)
-    converted = value.astype(_arrays.host_dtype(own))
-    return _arrays.library_of(op, own).xp.asarray(converted, device=own.device)
-
-
-def _read_only(array: Any) -> Any:
-    if not isinstance(array, np.ndarray):
-        return array
-    view: np.ndarray = array.view()
-    view.flags.writeable = False
-    return view
+    def _library(self, array: Any) -> _arrays.Library:
+        return _arrays.library_of(self._op, array)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arguments
+from . import _arguments, _arrays
 from ._optimizers import SGD, Adam
 from .module import Module
 
@@ -164,7 +164,7 @@ class LinearCrossEntropy(Module):
 
     def _check_h(self, h: _Array) -> None:
         dtype = self.parameters["weight"].dtype
-        if not isinstance(h, np.ndarray):
+        if not _arrays.is_numpy(h):
             raise TypeError(f"[{_HEAD}] h must be a NumPy array, got {type(h).__name__}")
         if h.dtype != dtype:
             raise TypeError(f"[{_HEAD}] h must be {dtype}, got {h.dtype}")
@@ -273,8 +273,8 @@ def clip_grad_norm_(grads: Sequence[Mapping[str, _Array]], max_norm: float) -> f
     arrays = []
     for group in grads:
         for name, g in group.items():
-            if not isinstance(g, np.ndarray) or g.dtype.kind != "f":
-                got = g.dtype if isinstance(g, np.ndarray) else type(g).__name__
+            if not _arrays.is_numpy(g) or g.dtype.kind != "f":
+                got = g.dtype if _arrays.is_numpy(g) else type(g).__name__
                 raise TypeError(f"[{op}] grads must be float arrays, got {got} for {name}")
             if not g.flags.writeable:
                 raise ValueError(f"[{op}] grads must be writable, got a read-only {name}")

@@ -18,6 +18,7 @@ import pytest
 import fastrnn
 from builds import run
 from cases import flat_state
+from fastrnn import _native
 from tolerances import FLOAT64, SECOND_ORDER, assert_gradient, assert_output
 
 torch = pytest.importorskip("torch")
@@ -642,10 +643,8 @@ def test_autocast_gives_torchs_dtypes(name: str) -> None:
 def test_threads_follow_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     engines = fastrnn.get_num_threads()
     used = []
-    native = _engine._native.engine.pack_new
-    monkeypatch.setattr(
-        _engine._native.engine, "pack_new", lambda *a: used.append(a[-1]) or native(*a)
-    )
+    native = _native.engine.pack_new
+    monkeypatch.setattr(_native.engine, "pack_new", lambda *a: used.append(a[-1]) or native(*a))
     before = torch.get_num_threads()
     try:
         for n in (1, 2):
@@ -690,6 +689,20 @@ assert _engine.EXCHANGE == hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
 _engine.EXCHANGE = False
 for a, b in zip(first, results(), strict=True):
     assert torch.equal(a, b)
+"""
+    run([sys.executable, "-c", code])
+
+
+def test_tensors_of_the_host_need_no_cuda_engine() -> None:
+    code = """
+import sys, torch, fastrnn.torch as ft
+layer = ft.LSTM(3, 4)
+y, _ = layer(torch.randn(5, 2, 3))
+y.sum().backward()
+layer.freeze()
+with torch.no_grad():
+    layer(torch.randn(5, 2, 3))
+assert not [name for name in sys.modules if name.startswith("fastrnn.cuda")]
 """
     run([sys.executable, "-c", code])
 

@@ -23,8 +23,7 @@ import fastrnn
 import on_gpu
 from builds import ROOT
 from cases import Case, Data, cells, kernel_cases, make_data
-from fastrnn import cuda, functional
-from fastrnn.cuda import _arrays
+from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import Results, put
 from tolerances import assert_gradient, assert_output
 
@@ -316,7 +315,7 @@ def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
 @pytest.fixture
 def library(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Parameters of layers on a GPU are made by the library that pretends to be on one."""
-    monkeypatch.setattr(_arrays, "default_library", lambda op: _arrays._library(fake_gpu))
+    monkeypatch.setattr(_arrays, "cupy_library", lambda op: _arrays._library(fake_gpu))
     return fake_gpu
 
 
@@ -395,12 +394,18 @@ def test_narrow_layers(library: ModuleType) -> None:
             layer.to("cpu")
 
 
-def test_dropout_is_drawn_from_the_seed(library: ModuleType) -> None:
-    x = put(np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_is_drawn_from_the_seed(library: ModuleType, dtype: str) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    x = library.astype(put(x), getattr(library, dtype))
 
     def draws(seed: int) -> list[bytes]:
-        layer = fastrnn.LSTM(3, 8, 3, dropout=0.5, seed=seed, device="cuda")
-        return [layer.forward(x)[0].get().tobytes() for _ in range(2)]
+        layer = fastrnn.LSTM(3, 8, 3, dropout=0.4, seed=seed, device="cuda", dtype=dtype)
+        tapes = [layer.forward(x)[2] for _ in range(2)]
+        for tape in tapes:
+            for mask in tape.masks:
+                assert set(mask.get().ravel()) == {layer.dtype.type(0), layer.dtype.type(1 / 0.6)}
+        return [tape.y.get().tobytes() for tape in tapes]
 
     first = draws(1)
     assert first == draws(1)
@@ -578,7 +583,7 @@ def test_cupy_computes_on_the_device_of_the_arrays() -> None:
     with ExitStack() as device:  # a context, as CuPy's devices are
         left: list[str] = []
         device.callback(left.append, "left")
-        with _arrays._CuPy(fake_gpu).no_grad(SimpleNamespace(device=device)):
+        with _arrays.CuPy(fake_gpu).no_grad(SimpleNamespace(device=device)):
             assert left == []
         assert left == ["left"]
 
@@ -672,6 +677,13 @@ def test_a_tape_of_another_call(emulated: ModuleType) -> None:
         functional.backward("gru", params, tape, y[:2])
     with pytest.raises(TypeError, match="dy must be an array on a GPU"):
         functional.backward("gru", params, tape, data.dy)
+
+
+def test_the_engine_has_the_dtypes_that_are_said_of_it(emulated: ModuleType) -> None:
+    for dtype in _dtypes.OF_ENGINE["cuda"]:
+        assert emulated.Stack("lstm", dtype, 1, 1, 2, 3, True).parameters
+    with pytest.raises(TypeError, match=r"\[lstm\] dtype must be"):
+        emulated.Stack("lstm", "int32", 1, 1, 2, 3, True)
 
 
 # ---- where there is no GPU -----------------------------------------------------------------------

@@ -19,8 +19,8 @@ torch = pytest.importorskip("torch")
 from torch._subclasses import FakeTensorMode  # noqa: E402
 
 import fastrnn.torch as ft  # noqa: E402
-from fastrnn import cuda  # noqa: E402
-from fastrnn.cuda import _arrays, _driver  # noqa: E402
+from fastrnn import _arrays, cuda  # noqa: E402
+from fastrnn.cuda import _driver  # noqa: E402
 from fastrnn.torch import _autograd, _engine, _narrow  # noqa: E402
 from tolerances import NARROW_GRADIENT, NARROW_OUTPUT, NARROW_ROUNDING  # noqa: E402
 from torch_tags import Tags  # noqa: E402
@@ -40,7 +40,7 @@ def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]
     """torch's CPU tensors are on the emulated GPU, but for those that are tagged."""
     card = Card([], Tags(emulated))
 
-    class Torch(_arrays._Torch):
+    class Torch(_arrays.Torch):
         def index(self, array: Any) -> int:
             return 0
 
@@ -57,7 +57,7 @@ def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]
 
     library = Torch()
     monkeypatch.setattr(_arrays, "is_device_array", card.tags.is_on_gpu)
-    monkeypatch.setattr(_arrays, "library_of", lambda op, array: library)
+    monkeypatch.setattr(_arrays, "gpu_library_of", lambda op, array: library)
     monkeypatch.setattr(_engine, "name_for", lambda device: "cuda")
     emulated.take_host_arrays(True)
     torch.manual_seed(0)

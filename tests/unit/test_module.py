@@ -636,6 +636,27 @@ def test_masks_come_from_the_seed(dropping: fastrnn.LSTM) -> None:
     assert masks_of(other.forward(x)[2]) != drawn[0]
 
 
+def test_masks_are_drawn_as_they_always_were(dropping: fastrnn.LSTM) -> None:
+    """One generator for all masks of a draw: a checkpoint's `random_state` means these numbers."""
+    x = x_for(dropping)
+    dropping.forward(x)
+    kept = dropping.random_state
+    y, _, tape = dropping.forward(x)
+    key = (*kept["spawn_key"], kept["draws"])
+    rng = np.random.default_rng(np.random.SeedSequence(kept["entropy"], spawn_key=key))
+    for mask in tape.masks:
+        drawn = np.where(rng.random(y.shape, f32) < 0.75, f32(1 / 0.75), f32(0))
+        assert mask.tobytes() == drawn.tobytes()
+
+
+def test_no_memory_for_the_masks() -> None:
+    layer = fastrnn.LSTM(4, 6, 2, dropout=0.5)
+    x = np.broadcast_to(f32(0), (2**40, 1, 4))
+    rule = r"^\[lstm\] memory for the dropout masks must be available, got none for shape \("
+    with pytest.raises(MemoryError, match=rule):
+        layer.forward(x)
+
+
 def test_masks_are_scaled(dropping: fastrnn.LSTM) -> None:
     x = np.ones((30, 20, 4), f32)
     y, _, tape = dropping.forward(x)

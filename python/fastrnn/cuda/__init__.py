@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import _arrays, _native
+from .. import _arrays
+from . import _native
 
 __all__ = ["check", "device_count", "devices", "is_available", "mode", "why_not_available"]
 
@@ -50,7 +51,7 @@ def check(array: Any) -> None:
         The stream has failed: the message names the CUDA call and the error, or the kernel that has
         ended itself because some of its blocks never came to a meeting.
     """
-    library = _arrays.library_of("cuda", array)
+    library = _arrays.gpu_library_of("cuda", array)
     _native.require_engine("cuda").check_reports(library.index(array), library.stream(array))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .. import _dtypes, _parameters, _single_step
-from . import _arrays, _native
-from ._arrays import Library
+from .. import _arrays, _dtypes, _parameters, _single_step
+from .._arrays import Library
+from . import _native
 
 # Steps that backward makes anew at a time, at least, where the tape was kept small: enough for the
 # library's products to be large ones.
@@ -184,7 +184,7 @@ class Weights:
             return _Forward(self, library, given, out).run(out, keep)
 
     def _library(self, array: Any) -> Library:
-        return _arrays.library_of(self.cell, array)
+        return _arrays.gpu_library_of(self.cell, array)
 
     def _native(self) -> Any:
         return _native.require_engine(self.cell)

@@ -7,15 +7,12 @@ Tensors go in, and results come out, through DLPack's exchange of C calls, which
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from .. import _dtypes, _native
-from ..cuda import _driver
-from ..cuda import _native as _cuda
+from .. import _dtypes, _engine
 from ._call import Call, Inputs
 
 EXCHANGE = hasattr(Tensor, "__dlpack_c_exchange_api__")
@@ -30,9 +27,7 @@ ERRORS: tuple[tuple[type[Exception], type[Exception]], ...] = (
 
 def raise_as_torch(error: Exception) -> NoReturn:
     """Raise an error of the engine with the class that torch has for it."""
-    engine = _cuda.engine
-    ranks = (_native.engine.RankError, *((engine.RankError,) if engine else ()))
-    if isinstance(error, ranks):
+    if isinstance(error, _engine.rank_errors()):
         raise ValueError(str(error)) from None
     for engines, torchs in ERRORS:
         if isinstance(error, engines):
@@ -47,23 +42,16 @@ _DTYPES = {
 
 
 def name_for(device: torch.device) -> str:
-    """The engine for tensors of a device, "cpu" or "cuda"; empty where there is none.
-
-    The one place that chooses. Whether this build and machine have it, `missing_for` tells.
-    """
-    kind = device.type
-    return "cpu" if kind in ("cpu", "meta") else "cuda" if kind == "cuda" else ""
+    """What the engines call a device; tensors without memory are served as those of the CPU."""
+    return "cpu" if device.type == "meta" else device.type
 
 
 def missing_for(device: torch.device) -> str:
     """Why there is no engine for tensors of a device; empty where there is one."""
-    name = name_for(device)
-    if name == "cuda":
-        return _cuda.why_not_available()
-    return "" if name else "no engine for this device"
+    return _engine.why_not_available(name_for(device))
 
 
-def for_device(call: Call, device: torch.device) -> ModuleType:
+def for_device(call: Call, device: torch.device) -> _engine.Engine:
     """The engine for tensors of a device.
 
     Raises
@@ -71,19 +59,18 @@ def for_device(call: Call, device: torch.device) -> ModuleType:
     RuntimeError
         There is none for this device.
     """
-    if name_for(device) == "cpu":
-        return _native.engine
-    missing = missing_for(device)
-    if missing:
+    engine = _engine.usable(name_for(device))
+    if engine is None:
         raise RuntimeError(
-            f"[{call.cell}] tensors must be on a device that has an engine, got {device}: {missing}"
+            f"[{call.cell}] tensors must be on a device that has an engine, "
+            f"got {device}: {missing_for(device)}"
         )
-    return _driver
+    return engine
 
 
 def computes(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the engine for a device has kernels for a dtype."""
-    return dtype in _DTYPES[name_for(device) or "cpu"]
+    return dtype in _DTYPES.get(name_for(device), _DTYPES["cpu"])
 
 
 def _to_arrays(values: Any) -> Any:
@@ -129,15 +116,13 @@ def pack(
         backward,
         torch.get_num_threads(),
     )
-    if keep and isinstance(packed, _driver.Weights):  # which reads the parameters in place
-        packed.copy_parameters()
-    return packed
+    return _engine.keep(packed) if keep else packed
 
 
-def _arguments(call: Call, inputs: Inputs) -> tuple[Any, ...]:
+def _arguments(call: Call, inputs: Inputs) -> tuple[Any, Any, Any, Any, Any, bool]:
     x, lengths, resets, states, masks, _ = inputs
-    arrays = _to_arrays((x, _state(states), lengths, resets, masks or None))
-    return (*arrays, call.batch_first)
+    given = _to_arrays((x, _state(states), lengths, resets, masks or None))
+    return (*given, call.batch_first)
 
 
 def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:

@@ -1,0 +1,73 @@
+"""torch, which is never imported here: whoever has a tensor has done so.
+
+Its few names that differ from the standard's are here, so that `fastrnn.torch` needs torch alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import numpy as np
+
+from ._library import Library
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether this is torch's."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+class _Names:
+    """torch with the standard's names for what the driver uses."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.modules["torch"], name)
+
+    @staticmethod
+    def permute_dims(array: Any, axes: tuple[int, ...]) -> Any:
+        return array.permute(axes)
+
+    @staticmethod
+    def expand_dims(array: Any, *, axis: int) -> Any:
+        return array.unsqueeze(axis)
+
+    @staticmethod
+    def astype(array: Any, dtype: Any) -> Any:
+        return array.to(dtype)
+
+
+class Torch(Library):
+    """torch."""
+
+    def __init__(self) -> None:
+        super().__init__(_Names())
+
+    def owns(self, array: Any) -> bool:
+        return is_tensor(array)
+
+    def index(self, array: Any) -> int:
+        return int(array.get_device())
+
+    def moved(self, values: np.ndarray, like: Any) -> Any:
+        # From memory that is not pinned, CUDA has read all before the call is back.
+        tensor = sys.modules["torch"].from_numpy(values.astype(np.int64))
+        return tensor.to(like.device, non_blocking=True)
+
+    def stream(self, array: Any) -> int:
+        return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+
+    def no_grad(self, array: Any) -> AbstractContextManager[Any]:
+        torch = sys.modules["torch"]
+        stack = ExitStack()
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast("cuda", enabled=False))
+        return stack
+
+    def uniform(self, shape: Sequence[int], seed: int, like: Any) -> Any:
+        torch = sys.modules["torch"]
+        generator = torch.Generator(like.device).manual_seed(seed % 2**63)
+        return torch.rand(tuple(shape), generator=generator, device=like.device)

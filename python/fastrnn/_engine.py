@@ -1,0 +1,197 @@
+"""What an engine gives to layers, cells and functional calls, and which one serves an array.
+
+There are two: the compiled CPU module, and the driver of the CUDA engine, which is loaded when it
+is first asked for. Nothing else in the package chooses between them.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+from . import _arrays, _dtypes, _native
+
+DEVICES = tuple(_dtypes.OF_ENGINE)
+
+_State = Any  # an array, or a pair of arrays for a cell with two states
+
+
+class PackedWeights(Protocol):
+    """The parameters of a stack of layers, ready for an engine's calls."""
+
+    @property
+    def parameters(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Names and shapes, in torch's order."""
+
+    def pack(self, parameters: tuple[Any, ...], backward: bool, /) -> None:
+        """Take the parameters, for calls in one direction."""
+
+    def output_shape(self, x: Any, batch_first: bool, /) -> tuple[int, ...]:
+        """The shape that y will have, where x is one that the calls take."""
+
+    def explain(self, T: int, B: int, recompute: int, /) -> dict[str, Any]:
+        """The plans of a call of this size; see `fastrnn.explain`."""
+
+    def infer(
+        self,
+        x: Any,
+        state: _State,
+        lengths: Any,
+        resets: Any,
+        masks: Sequence[Any] | None,
+        batch_first: bool,
+        out: Any,
+        threads: int = 0,
+        /,
+    ) -> tuple[Any, _State]:
+        """y (out, if given) and the final state."""
+
+    def forward(
+        self,
+        x: Any,
+        state: _State,
+        lengths: Any,
+        resets: Any,
+        masks: Sequence[Any] | None,
+        batch_first: bool,
+        recompute: int,
+        out: Any,
+        threads: int = 0,
+        /,
+    ) -> tuple[Any, _State, tuple[Any, ...]]:
+        """The same, and the tape's three arrays."""
+
+    def backward(
+        self,
+        x: Any,
+        state: _State,
+        lengths: Any,
+        resets: Any,
+        masks: Sequence[Any] | None,
+        batch_first: bool,
+        y: Any,
+        tape: tuple[Any, ...],
+        recompute: int,
+        dy: Any,
+        dstate: _State,
+        want_dx: bool = True,
+        want_parameters: bool = True,
+        threads: int = 0,
+        /,
+    ) -> tuple[Any, _State, Any]:
+        """dx, the gradient of the initial state, and those of the parameters in their order.
+
+        None in place of the first, and of the last, where they are not wanted.
+        """
+
+
+class Engine(Protocol):
+    """A module with these: all that the engines have in common."""
+
+    @property
+    def Weights(self) -> Callable[[str, str, int, int, int, int, bool], PackedWeights]:
+        """The class: of a cell, a dtype, L, D, I and H, and with biases or without."""
+
+    def pack_new(
+        self,
+        cell: str,
+        layers: int,
+        directions: int,
+        parameters: tuple[Any, ...],
+        forward: bool,
+        backward: bool,
+        threads: int = 0,
+        /,
+    ) -> PackedWeights:
+        """Weights of the sizes that the parameters have, packed for these uses."""
+
+    def infer_new(
+        self,
+        cell: str,
+        layers: int,
+        directions: int,
+        parameters: tuple[Any, ...],
+        x: Any,
+        state: _State,
+        lengths: Any,
+        resets: Any,
+        masks: Sequence[Any] | None,
+        batch_first: bool,
+        threads: int = 0,
+        /,
+    ) -> tuple[Any, _State]:
+        """`PackedWeights.infer` with parameters."""
+
+    def step_new(
+        self,
+        cell: str,
+        parameters: tuple[Any, ...],
+        x: Any,
+        state: _State,
+        threads: int = 0,
+        /,
+    ) -> tuple[Any, ...]:
+        """The states after one step of one layer: x ``(B, I)`` or ``(I,)``, states ``(B, H)``."""
+
+
+def for_device(device: str) -> Engine:
+    """The engine of a device, "cpu" or "cuda"."""
+    return _native.engine if device == "cpu" else _cuda_driver()
+
+
+def for_array(array: Any) -> Engine:
+    """The engine that takes an array."""
+    return for_device("cpu" if _arrays.is_numpy(array) else "cuda")
+
+
+def usable(device: str) -> Engine | None:
+    """The engine of a device of any name, where there is one that can be used."""
+    if device == "cpu":
+        return _native.engine
+    return None if why_not_available(device) else for_device(device)
+
+
+def why_not_available(device: str) -> str:
+    """Why there is no engine for a device; empty where there is one that can be used."""
+    if device == "cpu":
+        return ""
+    if device not in DEVICES:
+        return "no engine for this device"
+    from .cuda import _native as cuda
+
+    return cuda.why_not_available()
+
+
+def check_device(op: str, device: Any) -> str:
+    """A device that a layer may be made for; whether it is there, its engine says."""
+    if not isinstance(device, str) or device not in DEVICES:
+        wanted = " or ".join(map(repr, DEVICES))
+        raise ValueError(f"[{op}] device must be {wanted}, got {reprlib.repr(device)}")
+    return device
+
+
+def keep(weights: PackedWeights) -> PackedWeights:
+    """Weights that stay as they are when the arrays they were packed from change.
+
+    The CPU's are a copy from the start; the CUDA engine's read the arrays in place until then.
+    """
+    copy_parameters = getattr(weights, "copy_parameters", None)
+    if copy_parameters is not None:
+        copy_parameters()
+    return weights
+
+
+def rank_errors() -> tuple[type[Exception], ...]:
+    """What the engines raise for an array of a wrong number of dimensions."""
+    from .cuda import _native as cuda
+
+    return (_native.engine.RankError, *((cuda.engine.RankError,) if cuda.engine else ()))
+
+
+@cache
+def _cuda_driver() -> Engine:
+    from .cuda import _driver
+
+    return _driver
