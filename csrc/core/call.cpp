@@ -2,48 +2,53 @@
 
 namespace fastrnn {
 
-#define FASTRNN_VIEWS(member) [](const Call& call) { return views_of(call.member); }
+namespace {
+
+constexpr Place one(View Call::*member) { return {member, nullptr, nullptr}; }
+constexpr Place states(View (Call::*member)[kMaxStates]) { return {nullptr, member, nullptr}; }
+constexpr Place list(std::vector<View> Call::*member) { return {nullptr, nullptr, member}; }
+
+}  // namespace
 
 // clang-format off
 const RoleRule kRoles[kRoleCount] = {
     // inputs of both passes
     {Role::kX, {"x"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kInput, Use::kInput, Use::kInput, FASTRNN_VIEWS(x)},
+     Use::kInput, Use::kInput, Use::kInput, one(&Call::x), "x"},
     {Role::kInitial, {"h0", "c0"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, FASTRNN_VIEWS(initial)},
+     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, states(&Call::initial), "state"},
     {Role::kLengths, {"lengths"}, Each::kCall, ElementRule::kInteger, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, FASTRNN_VIEWS(lengths)},
+     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, one(&Call::lengths), "lengths"},
     {Role::kResets, {"resets"}, Each::kCall, ElementRule::kBool, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, FASTRNN_VIEWS(resets)},
+     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, one(&Call::resets), "resets"},
     {Role::kMask, {"dropout mask {}"}, Each::kInnerLayer, ElementRule::kStorage, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, FASTRNN_VIEWS(masks)},
+     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, list(&Call::masks), "masks"},
     {Role::kParameter, {"{}"}, Each::kParameter, ElementRule::kStorage, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, FASTRNN_VIEWS(parameters)},
+     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, list(&Call::parameters), nullptr},
     // what forward has made, and the gradients that come in
     {Role::kY, {"y", "y of the tape"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kOutput, Use::kOutput, Use::kInput, FASTRNN_VIEWS(y)},
+     Use::kOutput, Use::kOutput, Use::kInput, one(&Call::y), "y"},
     {Role::kFinal, {"hn", "cn"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kOptionalOutput, Use::kOptionalOutput, Use::kNone, FASTRNN_VIEWS(final)},
+     Use::kOptionalOutput, Use::kOptionalOutput, Use::kNone, states(&Call::final), nullptr},
     {Role::kInner, {"tape inner"}, Each::kCall, ElementRule::kStorage, Layout::kBlock,
-     Use::kNone, Use::kOutput, Use::kInput, FASTRNN_VIEWS(inner)},
+     Use::kNone, Use::kOutput, Use::kInput, one(&Call::inner), "tape"},
     {Role::kStates, {"tape states"}, Each::kCall, ElementRule::kAccumulator, Layout::kBlock,
-     Use::kNone, Use::kOutput, Use::kInput, FASTRNN_VIEWS(states)},
+     Use::kNone, Use::kOutput, Use::kInput, one(&Call::states), "tape"},
     {Role::kSaved, {"tape saved"}, Each::kCall, ElementRule::kStorage, Layout::kBlock,
-     Use::kNone, Use::kOutput, Use::kInput, FASTRNN_VIEWS(saved)},
+     Use::kNone, Use::kOutput, Use::kInput, one(&Call::saved), "tape"},
     {Role::kDy, {"dy"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kInput, FASTRNN_VIEWS(dy)},
+     Use::kNone, Use::kNone, Use::kInput, one(&Call::dy), "dy"},
     {Role::kFinalGradient, {"dhn", "dcn"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kOptionalInput, FASTRNN_VIEWS(dfinal)},
+     Use::kNone, Use::kNone, Use::kOptionalInput, states(&Call::dfinal), "dstate"},
     // what backward makes
     {Role::kInputGradient, {"dx"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kOptionalOutput, FASTRNN_VIEWS(dx)},
+     Use::kNone, Use::kNone, Use::kOptionalOutput, one(&Call::dx), nullptr},
     {Role::kInitialGradient, {"dh0", "dc0"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kOutput, FASTRNN_VIEWS(dinitial)},
+     Use::kNone, Use::kNone, Use::kOutput, states(&Call::dinitial), nullptr},
     {Role::kParameterGradient, {"d{}"}, Each::kParameter, ElementRule::kStorage, Layout::kBlock,
-     Use::kNone, Use::kNone, Use::kOptionalOutput, FASTRNN_VIEWS(dparameters)},
+     Use::kNone, Use::kNone, Use::kOptionalOutput, list(&Call::dparameters), nullptr},
 };
 // clang-format on
-#undef FASTRNN_VIEWS
 
 const RoleRule& rule_of(Role role) { return kRoles[static_cast<int>(role)]; }
 

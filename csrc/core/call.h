@@ -68,17 +68,12 @@ enum class Use : uint8_t { kNone, kInput, kOptionalInput, kOutput, kOptionalOutp
 constexpr bool is_input(Use use) { return use == Use::kInput || use == Use::kOptionalInput; }
 constexpr bool is_output(Use use) { return use == Use::kOutput || use == Use::kOptionalOutput; }
 
-struct Views {
-  const View* first;
-  int64_t count;
-  const View* begin() const { return first; }
-  const View* end() const { return first + count; }
+// Where a call has the arrays of a role: one of these.
+struct Place {
+  View Call::*one;
+  View (Call::*states)[kMaxStates];
+  std::vector<View> Call::*list;
 };
-inline Views views_of(const View& view) { return {&view, 1}; }
-inline Views views_of(const View (&views)[kMaxStates]) { return {views, kMaxStates}; }
-inline Views views_of(const std::vector<View>& views) {
-  return {views.data(), static_cast<int64_t>(views.size())};
-}
 
 struct RoleRule {
   Role role;
@@ -89,7 +84,9 @@ struct RoleRule {
   ElementRule element;
   Layout layout;
   Use infer, forward, backward;
-  Views (*views)(const Call& call);
+  Place place;
+  // Of Python's class Call (bindings/fields.h), the field that has it; null: made for the call.
+  const char* field;
 
   Use use(Pass pass) const {
     return pass == Pass::kInfer ? infer : pass == Pass::kForward ? forward : backward;
@@ -99,10 +96,23 @@ struct RoleRule {
 extern const RoleRule kRoles[kRoleCount];
 
 // The items of a role in a call of this layer: of states, those that the cell has.
+struct Views {
+  const View* first;
+  int64_t count;
+  const View* begin() const { return first; }
+  const View* end() const { return first + count; }
+};
 inline Views items_of(const RoleRule& rule, const Spec& spec, const Call& call) {
-  Views all = rule.views(call);
-  if (rule.each == Each::kState) all.count = spec.states;
-  return all;
+  if (rule.place.one) return {&(call.*rule.place.one), 1};
+  if (rule.place.states) return {call.*rule.place.states, spec.states};
+  const std::vector<View>& list = call.*rule.place.list;
+  return {list.data(), static_cast<int64_t>(list.size())};
+}
+// One of them.
+inline View& item_of(const RoleRule& rule, int64_t item, Call& call) {
+  if (rule.place.one) return call.*rule.place.one;
+  if (rule.place.states) return (call.*rule.place.states)[item];
+  return (call.*rule.place.list)[static_cast<size_t>(item)];
 }
 std::string name_of(const RoleRule& rule, const Spec& spec, Pass pass, int64_t item);
 

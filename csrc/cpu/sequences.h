@@ -81,7 +81,7 @@ class Sequences {
   Sequence dense(char* base, int64_t width) const { return {base, p_.B * width, width, 0, 0}; }
 
   Sequence sequence_of(const Buffer& buffer, const Call& call) {
-    const View& view = rule_of(buffer.role).views(call).first[0];
+    const View& view = items_of(rule_of(buffer.role), spec_, call).first[0];
     switch (buffer.role) {
       case Role::kInner: {
         const int64_t width = spec_.layer_outputs();

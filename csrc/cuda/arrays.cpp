@@ -23,7 +23,8 @@ Arrays::Arrays(const Stack& stack, const Call& call, const Problem& problem, con
 Arrays::Placed Arrays::place(const Buffer& buffer, const Numbers& numbers) const {
   const bool tape =
       buffer.role == Role::kInner || buffer.role == Role::kStates || buffer.role == Role::kSaved;
-  const View* view = rule_of(buffer.role).views(call_).first + (tape ? 0 : buffer.item);
+  const Views items = items_of(rule_of(buffer.role), stack_.spec, call_);
+  const View* view = items.first + (tape ? 0 : buffer.item);
   Placed placed{view->data, numbers.of(buffer.role, tape ? 0 : buffer.item), 0, view};
   if (buffer.role != Role::kInner) return placed;
   placed.row = buffer.item * p_.T * p_.B;

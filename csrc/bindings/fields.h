@@ -1,0 +1,149 @@
+// Python's class Call (python/fastrnn/_engine.py) and the results of a call: a tuple goes in, whose
+// fields are options and then the arrays that the table of roles names; a tuple comes back.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../core/call.h"
+#include "common.h"
+
+namespace fastrnn {
+
+enum Option { kPass, kBatchFirst, kRecompute, kThreads, kWantDx, kWantParameters, kOptions };
+constexpr const char* kOptionNames[kOptions] = {"pass",    "batch_first", "recompute",
+                                                "threads", "want_dx",     "want_parameters"};
+
+// The names of all fields, in their order.
+inline const std::vector<std::string>& field_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all(kOptionNames, kOptionNames + kOptions);
+    for (const RoleRule& rule : kRoles)  // the tape's three arrays are one field
+      if (rule.field && all.back() != rule.field) all.emplace_back(rule.field);
+    return all;
+  }();
+  return names;
+}
+
+// Where the field of a role is; 0 where it has none.
+inline int field_of(Role role) {
+  static const std::vector<int> places = [] {
+    std::vector<int> all;
+    for (const RoleRule& rule : kRoles) {
+      int place = 0;
+      for (size_t i = kOptions; i < field_names().size() && rule.field; ++i)
+        if (field_names()[i] == rule.field) place = static_cast<int>(i);
+      all.push_back(place);
+    }
+    return all;
+  }();
+  return places[static_cast<size_t>(role)];
+}
+
+class Fields {
+ public:
+  Fields(const std::string& op, const py::tuple& values) : values_(values) {
+    if (values.size() != field_names().size())
+      throw Error(Fault::kType, op, "a call must have " + std::to_string(field_names().size()) +
+                                        " fields, got " + std::to_string(values.size()));
+  }
+  py::handle operator[](Role role) const { return at(field_of(role)); }
+  int64_t number(Option option) const {
+    const int64_t n = PyLong_AsLongLong(at(option).ptr());
+    if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
+    return n;
+  }
+  bool flag(Option option) const { return at(option).ptr() == Py_True; }
+
+ private:
+  const py::tuple& values_;
+  py::handle at(int i) const { return PyTuple_GET_ITEM(values_.ptr(), i); }
+};
+
+// A call with the arrays that were given.
+template <class Source> Call read_call(const Source& source, const Fields& fields, Kept& kept) {
+  Call call;
+  call.pass = static_cast<Pass>(fields.number(kPass));
+  call.batch_first = fields.flag(kBatchFirst);
+  call.recompute = fields.number(kRecompute);
+  for (const RoleRule& rule : kRoles) {
+    const Use use = rule.use(call.pass);
+    if (!rule.field || use == Use::kNone) continue;
+    const py::handle object = fields[rule.role];
+    if (rule.layout == Layout::kBlock) {  // of the tape
+      if (rule.role == Role::kInner && is_input(use)) tape_of(source, object, call, kept);
+    } else if (rule.each == Each::kState) {
+      states_of(source, rule.field, object, call.*rule.place.states, kept);
+    } else if (rule.each == Each::kInnerLayer) {
+      call.has_masks = !object.is_none();
+      if (call.has_masks) call.masks = views_of(source, "dropout_masks", object, kept);
+    } else {
+      const char* name = is_output(use)                              ? "out"
+                         : rule.names[1] && call.backward() ? rule.names[1]
+                                                                     : rule.names[0];
+      call.*rule.place.one = view_of(source, name, object);
+    }
+  }
+  return call;
+}
+
+// A result that is to be made.
+struct Wanted {
+  const RoleRule& rule;
+  int64_t item;
+  Shape shape;
+};
+using WantedResults = std::vector<Wanted>;
+
+// The results of a call beside those that were given, in the order of the table.
+inline WantedResults wanted_results(const Spec& spec, const Problem& p, const Fields& fields,
+                                    Call& call) {
+  WantedResults all;
+  all.reserve(8);
+  for (const RoleRule& rule : kRoles) {
+    if (!is_output(rule.use(call.pass))) continue;
+    if (rule.role == Role::kY && call.y.given) continue;
+    if (rule.role == Role::kInputGradient && !fields.flag(kWantDx)) continue;
+    if (rule.each != Each::kParameter) {
+      const int64_t count = rule.each == Each::kState ? spec.states : 1;
+      for (int64_t i = 0; i < count; ++i)
+        all.push_back({rule, i, role_shape(rule.role, spec, p)});
+    } else if (fields.flag(kWantParameters)) {
+      const std::vector<Parameter> parameters = parameters_of(spec);
+      call.dparameters.resize(parameters.size());
+      for (size_t i = 0; i < parameters.size(); ++i)
+        all.push_back({rule, static_cast<int64_t>(i), parameters[i].shape});
+    }
+  }
+  return all;
+}
+
+// (y, final), with the tape, or (dx, dinitial, dparameters): of the objects that were made for what
+// was wanted; None for what was not.
+inline py::tuple tuple_of_results(const Spec& spec, const Fields& fields, const Call& call,
+                                  const std::vector<py::object>& made) {
+  size_t next = 0;
+  const auto take = [&](size_t count) {
+    py::tuple items(count);
+    for (size_t i = 0; i < count; ++i) items[i] = made[next++];
+    return items;
+  };
+  const auto states = [&]() -> py::object {
+    if (spec.states == 1) return made[next++];
+    return take(static_cast<size_t>(spec.states));
+  };
+  if (call.backward()) {
+    const py::object dx = fields.flag(kWantDx) ? made[next++] : py::none();
+    const py::object dinitial = states();
+    const size_t count = call.dparameters.size();
+    return py::make_tuple(dx, dinitial, count ? py::object(take(count)) : py::none());
+  }
+  const py::object y = made.size() > next && call.y.fresh
+                           ? made[next++]
+                           : py::reinterpret_borrow<py::object>(fields[Role::kY]);
+  const py::object final = states();
+  return call.keep_tape() ? py::make_tuple(y, final, take(3)) : py::make_tuple(y, final);
+}
+
+}  // namespace fastrnn
