@@ -43,6 +43,14 @@ def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
     )
 
 
+def rnn_cell(nonlinearity: str) -> str:
+    """The name of the simple cell with this nonlinearity."""
+    choices = ("tanh", "relu", "sigmoid")
+    if not isinstance(nonlinearity, str) or nonlinearity not in choices:
+        raise ValueError(f"[rnn] nonlinearity must be one of {choices}, got {nonlinearity!r}")
+    return f"rnn_{nonlinearity}"
+
+
 def size(op: str, name: str, n: Any) -> int:
     """A size of at least 1."""
     try:
@@ -67,6 +75,15 @@ def flag(op: str, name: str, value: Any) -> bool:
     if number not in (0, 1):
         raise TypeError(f"[{op}] {name} must be True or False, got {reprlib.repr(value)}")
     return number == 1
+
+
+def probability(op: str, p: Any) -> float:
+    """The probability of dropout, within 0..1."""
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.floating)):
+        raise TypeError(f"[{op}] dropout must be a number, got {reprlib.repr(p)}")
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"[{op}] dropout must be within 0..1, got {p!r}")
+    return float(p)
 
 
 def checkpoint_steps(op: str, recompute: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, layers
+from . import _arguments, _arrays, layers
 from .functional import State, Tape
 from .module import Module
 
@@ -160,7 +160,7 @@ class RNNCell(_Cell):
         device: str = "cpu",
         seed: Any = None,
     ) -> None:
-        cell = layers._rnn_cell(nonlinearity)
+        cell = _arguments.rnn_cell(nonlinearity)
         super().__init__(cell, input_size, hidden_size, bias, dtype, device, seed)
         self.nonlinearity = nonlinearity
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,7 +81,7 @@ class Recurrent(Module):
         self.num_layers = _arguments.size(cell, "num_layers", num_layers)
         self.bias = _arguments.flag(cell, "bias", bias)
         self.batch_first = _arguments.flag(cell, "batch_first", batch_first)
-        self.dropout = _probability(cell, dropout)
+        self.dropout = _arguments.probability(cell, dropout)
         self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
         self.recompute = _arguments.checkpoint_steps(cell, recompute)
         native = _engine.for_device(self.device).Weights(
@@ -422,7 +421,7 @@ class RNN(_Named):
         seed: Any = None,
         recompute: bool | int = False,
     ) -> None:
-        self._cell = _rnn_cell(nonlinearity)
+        self._cell = _arguments.rnn_cell(nonlinearity)
         self.nonlinearity = nonlinearity
         super().__init__(
             input_size,
@@ -443,18 +442,3 @@ class RNN(_Named):
         if self.nonlinearity != "tanh":
             options.append(f"nonlinearity={self.nonlinearity!r}")
         return options
-
-
-def _rnn_cell(nonlinearity: str) -> str:
-    choices = ("tanh", "relu", "sigmoid")
-    if not isinstance(nonlinearity, str) or nonlinearity not in choices:
-        raise ValueError(f"[rnn] nonlinearity must be one of {choices}, got {nonlinearity!r}")
-    return f"rnn_{nonlinearity}"
-
-
-def _probability(op: str, p: Any) -> float:
-    if isinstance(p, bool) or not isinstance(p, (int, float, np.floating)):
-        raise TypeError(f"[{op}] dropout must be a number, got {reprlib.repr(p)}")
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"[{op}] dropout must be within 0..1, got {p!r}")
-    return float(p)
