@@ -24,6 +24,13 @@ inline py::tuple tuple_of(const Shape& shape) {
   return result;
 }
 
+// Names and shapes.
+inline py::list list_of(const std::vector<Parameter>& parameters) {
+  py::list all;
+  for (const Parameter& p : parameters) all.append(py::make_tuple(p.name, tuple_of(p.shape)));
+  return all;
+}
+
 // A ValueError of a module's own for wrong ranks, so that adapters can tell them from others.
 inline PyObject*& rank_error() {
   static PyObject* error = nullptr;
@@ -108,21 +115,6 @@ template <class Source> void states_of(const Source& source, const char* name, p
     if (!views[k].given)
       throw Error(Fault::kType, spec.op, std::string(name) + " must hold arrays, got None");
   }
-}
-
-// What both directions are given.
-template <class Source> void inputs_of(const Source& source, Call& call, py::handle x,
-                                       py::handle state, py::handle lengths, py::handle resets,
-                                       py::handle masks, bool batch_first, int64_t recompute,
-                                       Kept& kept) {
-  call.x = view_of(source, "x", x);
-  states_of(source, "state", state, call.initial, kept);
-  call.lengths = view_of(source, "lengths", lengths);
-  call.resets = view_of(source, "resets", resets);
-  call.has_masks = !masks.is_none();
-  if (call.has_masks) call.masks = views_of(source, "dropout_masks", masks, kept);
-  call.batch_first = batch_first;
-  call.recompute = recompute;
 }
 
 // The tape's three arrays.

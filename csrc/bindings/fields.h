@@ -43,10 +43,11 @@ inline int field_of(Role role) {
 
 class Fields {
  public:
-  Fields(const std::string& op, const py::tuple& values) : values_(values) {
+  Fields(const std::string& op, const py::tuple& values) : op_(op), values_(values) {
     if (values.size() != field_names().size())
-      throw Error(Fault::kType, op, "a call must have " + std::to_string(field_names().size()) +
-                                        " fields, got " + std::to_string(values.size()));
+      throw Error(Fault::kType, op,
+                  "a call must have " + std::to_string(field_names().size()) + " fields, got " +
+                      std::to_string(values.size()));
   }
   py::handle operator[](Role role) const { return at(field_of(role)); }
   int64_t number(Option option) const {
@@ -54,9 +55,16 @@ class Fields {
     if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
     return n;
   }
+  Pass pass() const {
+    const int64_t n = number(kPass);
+    if (n < 0 || n > static_cast<int64_t>(Pass::kBackward))
+      throw Error(Fault::kValue, op_, "pass must be 0, 1 or 2, got " + std::to_string(n));
+    return static_cast<Pass>(n);
+  }
   bool flag(Option option) const { return at(option).ptr() == Py_True; }
 
  private:
+  const std::string& op_;
   const py::tuple& values_;
   py::handle at(int i) const { return PyTuple_GET_ITEM(values_.ptr(), i); }
 };
@@ -64,7 +72,7 @@ class Fields {
 // A call with the arrays that were given.
 template <class Source> Call read_call(const Source& source, const Fields& fields, Kept& kept) {
   Call call;
-  call.pass = static_cast<Pass>(fields.number(kPass));
+  call.pass = fields.pass();
   call.batch_first = fields.flag(kBatchFirst);
   call.recompute = fields.number(kRecompute);
   for (const RoleRule& rule : kRoles) {
@@ -79,9 +87,9 @@ template <class Source> Call read_call(const Source& source, const Fields& field
       call.has_masks = !object.is_none();
       if (call.has_masks) call.masks = views_of(source, "dropout_masks", object, kept);
     } else {
-      const char* name = is_output(use)                              ? "out"
+      const char* name = is_output(use)                     ? "out"
                          : rule.names[1] && call.backward() ? rule.names[1]
-                                                                     : rule.names[0];
+                                                            : rule.names[0];
       call.*rule.place.one = view_of(source, name, object);
     }
   }
@@ -107,8 +115,7 @@ inline WantedResults wanted_results(const Spec& spec, const Problem& p, const Fi
     if (rule.role == Role::kInputGradient && !fields.flag(kWantDx)) continue;
     if (rule.each != Each::kParameter) {
       const int64_t count = rule.each == Each::kState ? spec.states : 1;
-      for (int64_t i = 0; i < count; ++i)
-        all.push_back({rule, i, role_shape(rule.role, spec, p)});
+      for (int64_t i = 0; i < count; ++i) all.push_back({rule, i, role_shape(rule.role, spec, p)});
     } else if (fields.flag(kWantParameters)) {
       const std::vector<Parameter> parameters = parameters_of(spec);
       call.dparameters.resize(parameters.size());
@@ -143,7 +150,8 @@ inline py::tuple tuple_of_results(const Spec& spec, const Fields& fields, const 
                            ? made[next++]
                            : py::reinterpret_borrow<py::object>(fields[Role::kY]);
   const py::object final = states();
-  return call.keep_tape() ? py::make_tuple(y, final, take(3)) : py::make_tuple(y, final);
+  if (call.keep_tape()) return py::make_tuple(y, final, take(3));
+  return py::make_tuple(y, final);
 }
 
 }  // namespace fastrnn

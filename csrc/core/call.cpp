@@ -4,9 +4,9 @@ namespace fastrnn {
 
 namespace {
 
-constexpr Place one(View Call::*member) { return {member, nullptr, nullptr}; }
+constexpr Place one(View Call::* member) { return {member, nullptr, nullptr}; }
 constexpr Place states(View (Call::*member)[kMaxStates]) { return {nullptr, member, nullptr}; }
-constexpr Place list(std::vector<View> Call::*member) { return {nullptr, nullptr, member}; }
+constexpr Place list(std::vector<View> Call::* member) { return {nullptr, nullptr, member}; }
 
 }  // namespace
 

@@ -70,9 +70,9 @@ constexpr bool is_output(Use use) { return use == Use::kOutput || use == Use::kO
 
 // Where a call has the arrays of a role: one of these.
 struct Place {
-  View Call::*one;
+  View Call::* one;
   View (Call::*states)[kMaxStates];
-  std::vector<View> Call::*list;
+  std::vector<View> Call::* list;
 };
 
 struct RoleRule {

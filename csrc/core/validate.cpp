@@ -303,12 +303,10 @@ void read_lengths(const Spec& spec, const Problem& problem, const View& lengths,
   }
 }
 
-Problem validate(const Spec& spec, const Call& call) {
-  const Problem problem = check_input(spec, call.x, call.batch_first, call.recompute);
+void check_call(const Spec& spec, const Problem& problem, const Call& call) {
   const Checker checker(spec, call, problem);
   checker.inputs();
   checker.outputs();
-  return problem;
 }
 
 }  // namespace fastrnn

@@ -28,11 +28,11 @@ void check_sizes(const Spec& spec, int64_t T, int64_t B);
 // x gives T and B.
 Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t recompute = 0);
 
-// Everything that the table of roles (call.h) says of a call: inputs first, then outputs, which
-// must be writeable, every element at an address of its own, and apart from each other and from
-// every input. Outputs that were made for the call are not looked at. All arrays must be on x's
-// device, but for lengths, which may be in the host's memory.
-Problem validate(const Spec& spec, const Call& call);
+// Everything that the table of roles (call.h) says of a call, whose x has given the problem: inputs
+// first, then outputs, which must be writeable, every element at an address of its own, and apart
+// from each other and from every input. Outputs that were made for the call are not looked at. All
+// arrays must be on x's device, but for lengths, which may be in the host's memory.
+void check_call(const Spec& spec, const Problem& problem, const Call& call);
 
 // The lengths of all rows, from lengths in the host's memory; without a view all are T. Throws
 // Error where one is outside 0..T.

@@ -4,11 +4,11 @@
 
 namespace fastrnn {
 
-void run(const Weights& weights, const Call& call) {
+void run(const Weights& weights, const Problem& p, const Call& call) {
   const Spec& spec = weights.spec();
   const KernelEntry& kernel = weights.kernel();
   CallMemory memory;
-  const Problem p = validate(spec, call);
+  check_call(spec, p, call);
   const Batch batch(spec, p, call, memory);
   const Threads threads(
       [&](int n) { return plan_pass(kernel, spec, p, call.backward(), batch.total, n); });

@@ -51,14 +51,14 @@ class Weights {
   std::atomic<const Panels*> panels_[2] = {{nullptr}, {nullptr}};
 };
 
-// Runs a call. Throws Error before anything is written. The weights must be packed for the pass,
-// and for backward with recompute in both ways.
-void run(const Weights& weights, const Call& call);
+// Runs a call, whose x has given the problem (check_input). Throws Error before anything is written.
+// The weights must be packed for the pass, and for backward with recompute in both ways.
+void run(const Weights& weights, const Problem& problem, const Call& call);
 
-// What packing the parameters and run() do, to the same bits, without packing: for a single step,
-// where that is less work. Does a call ask for such a step, and do the weights lie right?
-bool takes_step(const Spec& spec, const std::vector<View>& parameters, const Call& call);
-void step(const Weights& weights, const std::vector<View>& parameters, const Call& call);
+// What packing the call's parameters and run() do, to the same bits, without packing: for a single
+// step, where that is less work. Does a call ask for such a step, and do the parameters lie right?
+bool takes_step(const Spec& spec, const Problem& problem, const Call& call);
+void step(const Weights& weights, const Problem& problem, const Call& call);
 
 // The plan of a call of this size, all rows of full length, without masks, and the bytes of memory
 // that it takes for itself, beside its arrays.

@@ -71,22 +71,20 @@ int64_t weight_bytes(const Spec& spec, int64_t layer) {
 
 }  // namespace
 
-bool takes_step(const Spec& spec, const std::vector<View>& parameters, const Call& call) {
-  const View& x = call.x;
-  const int rank = x.rank, time = rank == 3 && call.batch_first ? 1 : 0;
-  if ((rank != 2 && rank != 3) || x.shape[time] != 1) return false;
-  if (rank == 3 && x.shape[1 - time] > kStepRows) return false;
-  if (call.lengths.given || call.resets.given || call.has_masks || call.keep_tape()) return false;
-  for (size_t i = 0; i < parameters.size(); i += static_cast<size_t>(spec.params_per_pass()))
-    if (!has_contiguous_columns(parameters[i]) || !has_contiguous_columns(parameters[i + 1]))
+bool takes_step(const Spec& spec, const Problem& p, const Call& call) {
+  if (p.T != 1 || p.B > kStepRows || call.pass != Pass::kInfer) return false;
+  if (call.lengths.given || call.resets.given || call.has_masks) return false;
+  const auto each = static_cast<size_t>(spec.params_per_pass());
+  for (size_t i = 0; i < call.parameters.size(); i += each)
+    if (!has_contiguous_columns(call.parameters[i + kWeightIh]) ||
+        !has_contiguous_columns(call.parameters[i + kWeightHh]))
       return false;
   return true;
 }
 
-void step(const Weights& weights, const std::vector<View>& parameters, const Call& call) {
+void step(const Weights& weights, const Problem& p, const Call& call) {
   const Spec& spec = weights.spec();
-  check_parameters(spec, parameters);
-  const Problem p = validate(spec, call);
+  check_call(spec, p, call);
   if (p.B == 0) return;
   const int64_t element = spec.element_bytes, H = spec.units, width = spec.directions * H;
   const int batch = p.batch_axis();
@@ -117,7 +115,7 @@ void step(const Weights& weights, const std::vector<View>& parameters, const Cal
       const int64_t index = l * spec.directions + d;
       StepPass& pass = job.passes[d];
       pass.I = spec.layer_inputs(l), pass.H = H, pass.rows = static_cast<int>(p.B);
-      set_parameters(spec, parameters.data() + index * spec.params_per_pass(), &owned, &pass);
+      set_parameters(spec, call.parameters.data() + index * spec.params_per_pass(), &owned, &pass);
       pass.x = in.base, pass.x_stride = in.stride;
       pass.y = out.base + d * H * element, pass.y_stride = out.stride;
       for (int k = 0; k < spec.states; ++k) {

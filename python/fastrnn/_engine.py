@@ -9,13 +9,63 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from . import _arrays, _dtypes, _native
 
 DEVICES = tuple(_dtypes.OF_ENGINE)
 
 _State = Any  # an array, or a pair of arrays for a cell with two states
+
+
+INFER, FORWARD, BACKWARD = 0, 1, 2
+
+
+class Call(NamedTuple):
+    """What an engine is given: options, then arrays, in the order of the engines' table of roles.
+
+    Parameters
+    ----------
+    pass_ : int
+        INFER, which keeps no tape; FORWARD, which does; or BACKWARD.
+    batch_first : bool
+    recompute : int
+        Steps from one kept state of the tape to the next; 0 for a whole tape.
+    threads : int
+        At most so many; 0 for any number.
+    want_dx, want_parameters : bool
+        Which gradients backward makes beside that of the initial state.
+    x : array
+        ``(T, B, I)``, ``(B, T, I)`` or ``(T, I)``.
+    state : array, pair of arrays or None
+        The initial state, ``(L * D, B, H)`` or ``(L * D, H)``.
+    lengths, resets : array or None
+    masks : sequence of arrays or None
+        Of dropout, one for each layer but the last.
+    y : array or None
+        To be written by forward where it is given; of the tape in backward.
+    tape : sequence of three arrays
+        Of backward.
+    dy : array
+    dstate : array, pair of arrays or None
+        Gradient of the final state.
+    """
+
+    pass_: int
+    batch_first: bool
+    recompute: int
+    threads: int
+    want_dx: bool
+    want_parameters: bool
+    x: Any
+    state: _State
+    lengths: Any
+    resets: Any
+    masks: Sequence[Any] | None
+    y: Any = None
+    tape: Sequence[Any] | None = None
+    dy: Any = None
+    dstate: _State = None
 
 
 class PackedWeights(Protocol):
@@ -34,57 +84,18 @@ class PackedWeights(Protocol):
     def explain(self, T: int, B: int, recompute: int, /) -> dict[str, Any]:
         """The plans of a call of this size; see `fastrnn.explain`."""
 
-    def infer(
-        self,
-        x: Any,
-        state: _State,
-        lengths: Any,
-        resets: Any,
-        masks: Sequence[Any] | None,
-        batch_first: bool,
-        out: Any,
-        threads: int = 0,
-        /,
-    ) -> tuple[Any, _State]:
-        """y (out, if given) and the final state."""
+    def copy_parameters(self) -> None:
+        """Stay as they are when the arrays they were packed from change."""
 
-    def forward(
-        self,
-        x: Any,
-        state: _State,
-        lengths: Any,
-        resets: Any,
-        masks: Sequence[Any] | None,
-        batch_first: bool,
-        recompute: int,
-        out: Any,
-        threads: int = 0,
-        /,
-    ) -> tuple[Any, _State, tuple[Any, ...]]:
-        """The same, and the tape's three arrays."""
+    def run(self, call: Call, /) -> tuple[Any, ...]:
+        """y and the final state; with the tape's three arrays; or the gradients.
 
-    def backward(
-        self,
-        x: Any,
-        state: _State,
-        lengths: Any,
-        resets: Any,
-        masks: Sequence[Any] | None,
-        batch_first: bool,
-        y: Any,
-        tape: tuple[Any, ...],
-        recompute: int,
-        dy: Any,
-        dstate: _State,
-        want_dx: bool = True,
-        want_parameters: bool = True,
-        threads: int = 0,
-        /,
-    ) -> tuple[Any, _State, Any]:
-        """dx, the gradient of the initial state, and those of the parameters in their order.
-
+        The gradients are dx, that of the initial state, and those of the parameters in their order;
         None in place of the first, and of the last, where they are not wanted.
         """
+
+    def step(self, x: Any, state: _State, threads: int = 0, /) -> tuple[Any, ...]:
+        """The states after one step of one layer: x ``(B, I)`` or ``(I,)``, states ``(B, H)``."""
 
 
 class Engine(Protocol):
@@ -107,22 +118,10 @@ class Engine(Protocol):
     ) -> PackedWeights:
         """Weights of the sizes that the parameters have, packed for these uses."""
 
-    def infer_new(
-        self,
-        cell: str,
-        layers: int,
-        directions: int,
-        parameters: tuple[Any, ...],
-        x: Any,
-        state: _State,
-        lengths: Any,
-        resets: Any,
-        masks: Sequence[Any] | None,
-        batch_first: bool,
-        threads: int = 0,
-        /,
-    ) -> tuple[Any, _State]:
-        """`PackedWeights.infer` with parameters."""
+    def run_new(
+        self, cell: str, layers: int, directions: int, parameters: tuple[Any, ...], call: Call, /
+    ) -> tuple[Any, ...]:
+        """`PackedWeights.run` with parameters, of a call that keeps no tape."""
 
     def step_new(
         self,
@@ -170,17 +169,6 @@ def check_device(op: str, device: Any) -> str:
         wanted = " or ".join(map(repr, DEVICES))
         raise ValueError(f"[{op}] device must be {wanted}, got {reprlib.repr(device)}")
     return device
-
-
-def keep(weights: PackedWeights) -> PackedWeights:
-    """Weights that stay as they are when the arrays they were packed from change.
-
-    The CPU's are a copy from the start; the CUDA engine's read the arrays in place until then.
-    """
-    copy_parameters = getattr(weights, "copy_parameters", None)
-    if copy_parameters is not None:
-        copy_parameters()
-    return weights
 
 
 def rank_errors() -> tuple[type[Exception], ...]:

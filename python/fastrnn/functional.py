@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _arguments, _arrays, _dtypes, _engine
+from ._engine import BACKWARD, FORWARD, INFER, Call
 
 __all__ = ["Packed", "Tape", "backward", "forward", "gru", "infer", "lstm", "pack", "rnn"]
 
@@ -82,7 +83,7 @@ def pack(
 ) -> Packed:
     """Pack weights once for many calls; the result stands in for `params` in every call here."""
     packed = Packed(cell, params, forward=forward, backward=backward)
-    _engine.keep(packed.native)
+    packed.native.copy_parameters()
     return packed
 
 
@@ -161,7 +162,9 @@ def infer(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
-    return packed.native.infer(x, state, lengths, resets, dropout_masks, batch_first, out)
+    call = Call(INFER, batch_first, 0, 0, False, False, x, state, lengths, resets, dropout_masks, out)
+    y, final = packed.native.run(call)
+    return y, final
 
 
 def forward(
@@ -207,9 +210,10 @@ def run_forward(
     # What the tape keeps by reference must not be a list, which could change.
     state = tuple(state) if isinstance(state, list) else state
     masks = tuple(masks) if isinstance(masks, list) else masks
-    y, final, arrays = packed.native.forward(
-        x, state, lengths, resets, masks, batch_first, steps, out
+    call = Call(
+        FORWARD, batch_first, steps, 0, False, False, x, state, lengths, resets, masks, out
     )
+    y, final, arrays = packed.native.run(call)
     y = _arrays.read_only(y)
     # Small, and so copied; x, the state and the masks are kept by reference.
     lengths, resets = _copied(cell, lengths), _copied(cell, resets)
@@ -272,19 +276,12 @@ def run_backward(
     packed: Packed, tape: Tape, steps: int, dy: Any, dstate: State
 ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
     """`backward` with weights that are packed for it, and the steps of the tape."""
-    dx, dinitial, grads = packed.native.backward(
-        tape.x,
-        tape.state,
-        tape.lengths,
-        tape.resets,
-        tape.masks,
-        _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first),
-        tape.y,
-        tape.arrays,
-        steps,
-        dy,
-        dstate,
+    batch_first = _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first)
+    inputs = (tape.x, tape.state, tape.lengths, tape.resets, tape.masks)
+    call = Call(
+        BACKWARD, batch_first, steps, 0, True, True, *inputs, tape.y, tape.arrays, dy, dstate
     )
+    dx, dinitial, grads = packed.native.run(call)
     return dx, dinitial, dict(zip(packed.names, grads, strict=True))
 
 

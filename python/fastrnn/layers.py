@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _arrays, _engine, functional
+from ._engine import INFER, Call
 from .functional import Inputs, Packed, State, Tape
 from .module import Module
 
@@ -123,7 +124,8 @@ class Recurrent(Module):
             entry = self._weights(backward=False)
         if lengths is not None:
             lengths = _arguments.lengths_array(self.cell, lengths)
-        return entry[1].native.infer(x, state, lengths, resets, None, self.batch_first, out)
+        call = Call(INFER, self.batch_first, 0, 0, False, False, x, state, lengths, resets, None, out)
+        return entry[1].native.run(call)  # type: ignore[return-value]
 
     def forward(
         self,

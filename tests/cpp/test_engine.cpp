@@ -16,6 +16,7 @@
 #include "cpu/engine.h"
 #include "cpu/processors.h"
 #include "cpu/team.h"
+#include "run_call.h"
 
 namespace {
 
@@ -106,7 +107,7 @@ template <class T> struct Results {
     f.recompute = recompute;
     f.inner = inner.view(), f.states = states.view(), f.saved = saved.view();
     w->pack(in.parameter_views(), false);
-    run(*w, f);
+    run_call(*w, f);
     if (!keep_tape) return;
 
     const size_t dx = arrays.size();
@@ -129,7 +130,7 @@ template <class T> struct Results {
     for (size_t i = 0; i < in.parameters.size(); ++i)
       b.dparameters.push_back(arrays[dx + 1 + spec.states + i].view());
     w->pack(in.parameter_views(), true);
-    run(*w, b);
+    run_call(*w, b);
   }
 
   bool same_bits(const Results& other, size_t count) const {
@@ -228,8 +229,10 @@ template <class T> void run_step(Case c) {
       call.y = found.arrays[0].view();
       for (int64_t i = 0; i < in.spec.states; ++i) call.final[i] = found.arrays[1 + i].view();
       const std::string name = name_of(c, level);
-      EXPECT(takes_step(w.spec(), in.parameter_views(), call), "%s: is no step", name.c_str());
-      step(w, in.parameter_views(), call);
+      call.parameters = in.parameter_views();
+      const Problem p = problem_of(w, call);
+      EXPECT(takes_step(w.spec(), p, call), "%s: is no step", name.c_str());
+      step(w, p, call);
       EXPECT(found.same_bits(expected, found.arrays.size()),
              "%s: other bits of a step with %d threads", name.c_str(), threads);
     }

@@ -16,6 +16,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/engine.h"
 #include "cpu/team.h"
+#include "run_call.h"
 
 namespace {
 
@@ -118,8 +119,8 @@ template <class T> void run(const Stored& c, const std::string& name) {
   }
   w.pack(parameters, false);
   w.pack(parameters, true);
-  run(w, f);
-  run(w, b);
+  run_call(w, f);
+  run_call(w, b);
   for (const auto& [of, array] : found)
     compare(array, c.at(of), of[0] == 'd', name + " " + c.cell + " " + of);
 }

@@ -18,6 +18,7 @@
 #include "cpu/load.h"
 #include "cpu/processors.h"
 #include "cpu/team.h"
+#include "run_call.h"
 
 namespace {
 
@@ -226,14 +227,14 @@ std::vector<float> train(const std::string& cell, int64_t T, int64_t B, int64_t 
   f.recompute = recompute;
   f.inner = make(shape(Role::kInner), 0), f.states = make(shape(Role::kStates), 0);
   f.saved = make(shape(Role::kSaved), 0);
-  run(w, f);
+  run_call(w, f);
   Call b = f;  // the inputs and the tape
   b.pass = Pass::kBackward;
   b.dy = dy;
   b.dx = make(p.sequence(20), 0);
   for (int64_t k = 0; k < spec.states; ++k) b.dinitial[k] = make(shape(Role::kInitial), 0);
   for (const Parameter& q : parameters_of(spec)) b.dparameters.push_back(make(q.shape, 0));
-  run(w, b);
+  run_call(w, b);
   std::vector<float> all;
   for (size_t i = first; i < arrays.size(); ++i)
     all.insert(all.end(), arrays[i]->values.begin(), arrays[i]->values.end());

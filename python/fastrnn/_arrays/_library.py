@@ -61,6 +61,30 @@ class Library:
         """A view with one more dimension in front."""
         return array[None]
 
+    # ---- products --------------------------------------------------------------------------------
+
+    def block(self, array: Any, row: int, rows: int, column: int, columns: int) -> Any:
+        """A part of an array in C order, which is seen as rows of its last dimension."""
+        matrix = array if len(array.shape) == 2 else self.xp.reshape(array, (-1, array.shape[-1]))
+        return matrix[row : row + rows, column : column + columns]
+
+    def multiply(self, a: Any, b: Any, out: Any, accumulate: bool) -> None:
+        """A product of matrices, written to `out` or added to it."""
+        if accumulate:
+            out += self.xp.matmul(a, b)
+        else:
+            out[...] = self.xp.matmul(a, b)
+
+    def add_rows(self, block: Any, out: Any, accumulate: bool) -> None:
+        """The sum over the rows of a block, made in at least float32."""
+        dtype = _dtypes.name_of(block)
+        wide = self.dtype(_dtypes.of_cell_state(dtype))
+        sums = self.astype(self.xp.sum(block, axis=0, dtype=wide), dtype)
+        if accumulate:
+            out += sums
+        else:
+            out[...] = sums
+
     # ---- from the host ---------------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray) -> Any:

@@ -52,6 +52,12 @@ class Torch(Library):
     def index(self, array: Any) -> int:
         return int(array.get_device())
 
+    def multiply(self, a: Any, b: Any, out: Any, accumulate: bool) -> None:
+        if accumulate:
+            out.addmm_(a, b)
+        else:
+            sys.modules["torch"].mm(a, b, out=out)
+
     def moved(self, values: np.ndarray, like: Any) -> Any:
         # From memory that is not pinned, CUDA has read all before the call is back.
         tensor = sys.modules["torch"].from_numpy(values.astype(np.int64))

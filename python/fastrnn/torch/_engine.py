@@ -116,13 +116,24 @@ def pack(
         backward,
         torch.get_num_threads(),
     )
-    return _engine.keep(packed) if keep else packed
+    if keep:
+        packed.copy_parameters()
+    return packed
 
 
-def _arguments(call: Call, inputs: Inputs) -> tuple[Any, Any, Any, Any, Any, bool]:
+def _call(
+    pass_: int,
+    call: Call,
+    inputs: Inputs,
+    want: tuple[bool, bool] = (False, False),
+    tape: tuple[Any, ...] = (None, None, None, None),
+) -> _engine.Call:
+    """A call of the engine; `want`: dx and the parameters' gradients; `tape`: y to dstate."""
     x, lengths, resets, states, masks, _ = inputs
     given = _to_arrays((x, _state(states), lengths, resets, masks or None))
-    return (*given, call.batch_first)
+    recompute = 0 if pass_ == _engine.INFER else call.recompute
+    options = (pass_, call.batch_first, recompute, torch.get_num_threads(), *want)
+    return _engine.Call(*options, *given, *_to_arrays(tape))
 
 
 def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
@@ -130,19 +141,15 @@ def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
     if call.cells:
         *results, _, cells, _ = forward(call, inputs)
         return (*results, cells)
-    x, threads = inputs.x, torch.get_num_threads()
     try:
-        engine = for_device(call, x.device)
+        engine = for_device(call, inputs.x.device)
+        arguments = _call(_engine.INFER, call, inputs)
         if packed is not None:
-            y, final = packed.infer(*_arguments(call, inputs), None, threads)
+            y, final = packed.run(arguments)
         else:
-            y, final = engine.infer_new(
-                call.cell,
-                call.layers,
-                call.directions,
-                _to_arrays(inputs.parameters),
-                *_arguments(call, inputs),
-                threads,
+            parameters = _to_arrays(inputs.parameters)
+            y, final = engine.run_new(
+                call.cell, call.layers, call.directions, parameters, arguments
             )
     except Exception as error:
         raise_as_torch(error)
@@ -166,9 +173,7 @@ def forward(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """y, the final states, and the three arrays of the tape."""
     try:
         packed = pack(call, inputs.x.device, inputs.parameters, forward=True)
-        y, final, tape = packed.forward(
-            *_arguments(call, inputs), call.recompute, None, torch.get_num_threads()
-        )
+        y, final, tape = packed.run(_call(_engine.FORWARD, call, inputs))
     except Exception as error:
         raise_as_torch(error)
     return (_to_tensors(y), *_states(_to_tensors(final)), *_to_tensors(tape))
@@ -188,17 +193,9 @@ def backward(
     try:
         recomputes = call.recompute > 0
         packed = pack(call, inputs.x.device, inputs.parameters, forward=recomputes, backward=True)
-        dx, dinitial, dparameters = packed.backward(
-            *_arguments(call, inputs),
-            _to_arrays(y),
-            _to_arrays(tape),
-            call.recompute,
-            _to_arrays(dy),
-            _to_arrays(_state(dfinals)),
-            want_dx,
-            want_parameters,
-            torch.get_num_threads(),
-        )
+        given = (y, tape, dy, _state(dfinals))
+        arguments = _call(_engine.BACKWARD, call, inputs, (want_dx, want_parameters), given)
+        dx, dinitial, dparameters = packed.run(arguments)
     except Exception as error:
         raise_as_torch(error)
     return _to_tensors(dx), _states(_to_tensors(dinitial)), _to_tensors(dparameters)
