@@ -43,9 +43,9 @@ FASTRNN_DEVICE void keep(float sum, float* sink) {
   if (sum == -1.5f) *sink = sum;
 }
 
-FASTRNN_KERNEL meetings(unsigned* counter, int times) {
-  Meeting meeting{counter, unsigned(blocks())};
-  for (int i = 0; i < times; ++i) meeting.meet([] { __trap(); });
+FASTRNN_KERNEL barriers(unsigned* counter, int times) {
+  GroupBarrier barrier{counter, unsigned(blocks())};
+  for (int i = 0; i < times; ++i) barrier.arrive_and_wait([] { __trap(); });
 }
 
 // With arguments as large as those of a pass.
@@ -137,15 +137,15 @@ FASTRNN_KERNEL stage_row(const float* rows, int times, float* sink) {
 
 // ---- clusters: empty where the code is for a device without them --------------------------------
 
-FASTRNN_KERNEL cluster_meetings(int times) {
+FASTRNN_KERNEL cluster_barrier(int times) {
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
   for (int i = 0; i < times; ++i) cluster.sync();
 #endif
 }
 
-// A step's exchange: each block gives a value of each thread to all blocks of its cluster, meets
-// them, and reads what it was given. Two buffers, so that nobody waits twice.
+// A step's exchange: each block gives a value of each thread to all blocks of its cluster,
+// waits for them, and reads what it was given. Two buffers, so that nobody waits twice.
 FASTRNN_KERNEL cluster_exchange(int times, float* sink) {
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
@@ -265,29 +265,29 @@ Line line_through(const std::vector<double>& x, const std::vector<double>& y) {
   return {(sy - slope * sx) / n, slope};
 }
 
-double meeting_of(const Card& c, unsigned* counter, int count) {
+double barrier_of(const Card& c, unsigned* counter, int count) {
   int times = 2000;
   void* arguments[] = {&counter, &times};
   const size_t shared = c.p.sharedMemPerBlockOptin;  // one block on each SM, as in the grid mode
-  MICRO_CHECK(cudaFuncSetAttribute, meetings, cudaFuncAttributeMaxDynamicSharedMemorySize,
+  MICRO_CHECK(cudaFuncSetAttribute, barriers, cudaFuncAttributeMaxDynamicSharedMemorySize,
               static_cast<int>(shared));
   const double us = microseconds([&] {
     MICRO_CHECK(cudaMemsetAsync, counter, 0, sizeof(unsigned), nullptr);
-    MICRO_CHECK(cudaLaunchCooperativeKernel, reinterpret_cast<const void*>(meetings),
+    MICRO_CHECK(cudaLaunchCooperativeKernel, reinterpret_cast<const void*>(barriers),
                 dim3(static_cast<unsigned>(count)), dim3(kBlockThreads), arguments, shared,
                 cudaStream_t{});
   });
   return us / times;
 }
 
-Line measure_meetings(const Card& c) {
+Line measure_barriers(const Card& c) {
   auto* counter = memory_of<unsigned>(1);
   std::vector<double> counts, times;
   const int most = c.p.multiProcessorCount;
   for (int n = 2; n < 2 * most; n *= 2) {
     const int count = std::min(n, most);
-    const double us = meeting_of(c, counter, count);
-    put("meeting_of", us, "us", of_blocks(count));
+    const double us = barrier_of(c, counter, count);
+    put("barrier_of", us, "us", of_blocks(count));
     counts.push_back(count);
     times.push_back(us);
   }
@@ -405,7 +405,7 @@ bool launch_cluster(int count, size_t shared, void (*kernel)(A...), A... argumen
 bool has_clusters(const Card& c) {
   if (c.p.major < 9) return false;
   cudaFuncAttributes attributes;
-  MICRO_CHECK(cudaFuncGetAttributes, &attributes, cluster_meetings);
+  MICRO_CHECK(cudaFuncGetAttributes, &attributes, cluster_barrier);
   return std::min(attributes.ptxVersion, attributes.binaryVersion) >= 90;
 }
 
@@ -413,12 +413,11 @@ void measure_clusters(const Card& c) {
   constexpr int kTimes = 2000;
   for (int count : {2, 4, 8, 16}) {
     const size_t shared = size_t(2) * static_cast<size_t>(count) * kBlockThreads * sizeof(float);
-    if (!launch_cluster(count, 0, cluster_meetings, 1) ||
+    if (!launch_cluster(count, 0, cluster_barrier, 1) ||
         !launch_cluster(count, shared, cluster_exchange, 1, c.sink))
       continue;
-    const double meeting =
-        microseconds([&] { launch_cluster(count, 0, cluster_meetings, kTimes); });
-    put("cluster_meeting", meeting / kTimes, "us", of_blocks(count));
+    const double barrier = microseconds([&] { launch_cluster(count, 0, cluster_barrier, kTimes); });
+    put("cluster_barrier", barrier / kTimes, "us", of_blocks(count));
     const double exchange =
         microseconds([&] { launch_cluster(count, shared, cluster_exchange, kTimes, c.sink); });
     put("cluster_exchange", exchange / kTimes, "us",
@@ -432,15 +431,15 @@ void measure_clusters(const Card& c) {
 void measure() {
   const Card c = card();
   put("l2_latency", l2_nanoseconds(), "ns");
-  const Line meetings_line = measure_meetings(c);
+  const Line barrier_line = measure_barriers(c);
   std::vector<std::pair<const char*, double>> costs;
   // Each is said as soon as it is known: what comes after it may not end.
   const auto cost = [&](const char* name, double value, const char* unit) {
     put(name, value, unit);
     costs.emplace_back(name, value);
   };
-  cost("meeting", meetings_line.at_zero, "us");
-  cost("meeting_block", meetings_line.slope, "us");
+  cost("barrier", barrier_line.at_zero, "us");
+  cost("barrier_per_block", barrier_line.slope, "us");
   put("step", measure_step(), "us");
   put("staging", measure_staging(c), "us");
   cost("launch", measure_launch(), "us");

@@ -96,7 +96,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   void begin() {
     next = kSteps;
-    last = B ? steps.scan.length[0] : 0;  // of all parts, which meet at each chunk
+    last = B ? steps.scan.length[0] : 0;  // of all parts, which wait for each other at each chunk
     const bool is_last = pass.end >= last;
     if (is_last) clear_past_ends();
     active = is_last ? 0 : steps.grow(work.row_begin, work.row_end, 0, pass.end);

@@ -2,8 +2,9 @@
 //
 // Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of
 // k); then each step continues those chains with h, and its epilogue is the cell. Parts that own
-// rows never wait for each other; parts that share rows own units, and a task of theirs is a step,
-// after which they meet; or one of them takes the steps and all project, by rows, into its buffer.
+// rows never wait for each other. Of parts that share rows either each owns units, and a task is a
+// step with a barrier after it; or the first runs the recurrence, and all project into its buffer,
+// each some rows.
 // The window that backward recomputes is the same pass over fewer steps.
 #pragma once
 

@@ -348,10 +348,10 @@ namespace {
 bool can_start(int n) {
   thread_local int pool = 1;  // of the calling thread, at its last parallel region
   if (n > pool) {
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     std::vector<pthread_t> made;
     made.reserve(static_cast<size_t>(n - pool));
-    pthread_mutex_lock(&gate);
+    pthread_mutex_lock(&mutex);
     const auto pass = [](void* at) -> void* {
       pthread_mutex_lock(static_cast<pthread_mutex_t*>(at));
       pthread_mutex_unlock(static_cast<pthread_mutex_t*>(at));
@@ -359,9 +359,9 @@ bool can_start(int n) {
     };
     pthread_t thread;
     while (static_cast<int>(made.size()) < n - pool &&
-           pthread_create(&thread, nullptr, pass, &gate) == 0)
+           pthread_create(&thread, nullptr, pass, &mutex) == 0)
       made.push_back(thread);
-    pthread_mutex_unlock(&gate);
+    pthread_mutex_unlock(&mutex);
     for (pthread_t each : made) pthread_join(each, nullptr);
     if (static_cast<int>(made.size()) < n - pool) return false;
   }

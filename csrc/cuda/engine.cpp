@@ -177,7 +177,7 @@ ForwardPass forward_pass(const Stack& stack, const Call& call, const ForwardArra
   const int64_t GH = spec.gates * a.H, BH = a.B * a.H;
   auto pass = new_pass<ForwardPass>(a, given.begin, given.end);
   pass.state_every = given.every;
-  pass.remake = given.remake;
+  pass.recompute = given.remake;
   const int64_t kept = given.every > 1 ? call.problem.kept_steps() : a.window;
   const bool unbatched = !call.problem.batched;
   const int64_t all = spec.layers * a.D;

@@ -1,9 +1,9 @@
 // The grid mode: one launch for all steps. A block keeps the weights of its units in shared memory
 // and the states of its units between steps; what the blocks of a group exchange at each step are
 // rows of h (forward) or of the gates' gradients (backward), through the arrays that hold them
-// anyway, with one meeting a step.
+// anyway, with one barrier of the group a step.
 //
-// Bound: at small batches the meeting, then the product (product.cuh).
+// Bound: at small batches the barrier, then the product (product.cuh).
 #pragma once
 
 #include "product.cuh"
@@ -33,7 +33,7 @@ template <class S> struct GridMemory {
 template <class P> struct Place {
   const P& pass;
   int direction, row_begin, rows, unit_begin, units;
-  Meeting meeting;
+  GroupBarrier barrier;
 
   FASTRNN_DEVICE explicit Place(const P& p) : pass(p) {
     const Grid& grid = pass.grid;
@@ -44,14 +44,14 @@ template <class P> struct Place {
     rows = left < 0 ? 0 : left < grid.rows ? int(left) : grid.rows;
     unit_begin = member * grid.units;
     units = pass.H - unit_begin < grid.units ? int(pass.H - unit_begin) : grid.units;
-    meeting = {grid.counters + group * kCounterStride, unsigned(grid.blocks_per_group)};
+    barrier = {grid.counters + group * kCounterStride, unsigned(grid.blocks_per_group)};
   }
-  FASTRNN_DEVICE void meet() {
-    meeting.meet([&] { abandon(pass.scan.report, pass.grid.name); });
+  FASTRNN_DEVICE void sync_group() {
+    barrier.arrive_and_wait([&] { abandon(pass.scan.report, pass.grid.name); });
   }
 };
 
-// The lengths of a block's rows, and the largest.
+// The lengths of a block's rows, and the longest.
 template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory, const Scan& scan,
                                                     int row_begin, int rows) {
   for (int i = thread(); i < rows; i += threads())
@@ -92,7 +92,7 @@ FASTRNN_DEVICE void load_columns_of_weights(S* weights, const Extent& extent, in
       [&](int i, S value) { weights[i % columns * size + i / columns] = value; });
 }
 
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     grid_forward(FASTRNN_ARGUMENT ForwardPass pass) {
   using Unit = ForwardUnit<Cell, Math, S>;
   constexpr int G = Cell::kGates;
@@ -146,7 +146,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
         Unit::finish(at, s, t, b0 + tile_row, u, in, biases, sums, memory.states + r * units + unit,
                      carry_stride);
     }
-    if (any && s + 1 < pass.end && !pass.remake) place.meet();
+    if (any && s + 1 < pass.end && !pass.recompute) place.sync_group();
   }
   for (int first = 0; first < rows; first += kTileRows)
     if (tile_row < kTileRows && first + tile_row < rows) {
@@ -156,7 +156,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
     }
 }
 
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     grid_backward(FASTRNN_ARGUMENT BackwardPass pass) {
   using Unit = BackwardUnit<Cell, Math, S>;
   constexpr int G = Cell::kGates;
@@ -209,7 +209,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
       }
       if (mine && steps) Unit::finish(at, t, b, u, in, ds, stride);
     }
-    if (steps && t < longest) place.meet();
+    if (steps && t < longest) place.sync_group();
   }
   // By those who have kept them, so without a barrier.
   for (int first = 0; first < rows; first += kTileRows)

@@ -12,7 +12,7 @@
 namespace fastrnn {
 namespace gpu {
 
-constexpr int kLanes = 32, kMostThreads = 256;
+constexpr int kLanes = 32, kMaxThreads = 256;
 // A warp's part of the recurrent product; rows beyond a tile come in turns.
 constexpr int kTileRows = 8, kTileColumns = 4;
 // Rows that a product of so many is made for.

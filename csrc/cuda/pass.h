@@ -23,7 +23,7 @@ struct Bfloat16 {
   uint16_t bits;
 };
 
-constexpr int kMostDirections = 2;
+constexpr int kMaxDirections = 2;
 
 // Rows at (t, b): at base + t * t_stride + b * b_stride.
 struct Rows {
@@ -88,9 +88,9 @@ struct ForwardPass {
   // 1: the states of every step, at their time. k: those after scan steps k - 1, 2k - 1, ... and
   // the last, in this order.
   int64_t state_every;
-  int remake;  // h is there already: not written, and blocks need not meet
+  int recompute;  // h is there already: it is not written, and blocks need no barrier
   Grid grid;
-  ForwardDirection direction[kMostDirections];
+  ForwardDirection direction[kMaxDirections];
 };
 
 struct BackwardDirection {
@@ -120,7 +120,7 @@ struct BackwardPass {
   int directions;
   int64_t begin, end;
   Grid grid;
-  BackwardDirection direction[kMostDirections];
+  BackwardDirection direction[kMaxDirections];
 };
 
 }  // namespace gpu

@@ -17,8 +17,8 @@ namespace {
 // them on an H200; other cards are taken to be like it. `tile` and `slowdown` are fitted to the
 // times of 104 cases there, which the model then gives within 20 % for nine in ten.
 struct Costs {
-  double meeting = 0.661;          // of a group of blocks
-  double meeting_block = 0.00235;  // for each block of it
+  double barrier = 0.661;              // of a group of blocks, for the group
+  double barrier_per_block = 0.00235;  // and for each of its blocks
   double tile = 2.1;             // latency of a tile: its rows are staged, multiplied, and finished
   double launch = 3.65;          // of a kernel, back to back
   double issue = 32;             // of a step's product and launch, by the thread of Python
@@ -61,7 +61,7 @@ int threads_of_block(const Work& w, int units, int rows) {
   const int64_t warps =
       ceil_div(w.columns(units), kTileColumns) * w.extent().staged_chunks(of_tile);
   const int64_t wanted = std::max({int64_t{of_tile} * units, warps * kLanes, ceil_div(staged, 8)});
-  return static_cast<int>(std::min<int64_t>(ceil_div(wanted, kLanes) * kLanes, kMostThreads));
+  return static_cast<int>(std::min<int64_t>(ceil_div(wanted, kLanes) * kLanes, kMaxThreads));
 }
 
 // One step of a group of `blocks` with so many rows.
@@ -76,7 +76,8 @@ double grid_microseconds(const Work& w, int units, int rows, int blocks) {
                w.cycles(groups * k * (tile_rows * 4 + kTileColumns * w.kernels.element_bytes),
                         kCosts.shared_bytes));
   const double of_a_tile = static_cast<double>(stagings) * kCosts.tile + kCosts.slowdown * product;
-  return kCosts.meeting + kCosts.meeting_block * blocks + static_cast<double>(tiles) * of_a_tile;
+  return kCosts.barrier + kCosts.barrier_per_block * blocks +
+         static_cast<double>(tiles) * of_a_tile;
 }
 
 double step_microseconds(const Work& w) {
@@ -96,7 +97,7 @@ Plan stepwise(const Work& w) {
   plan.mode = Mode::kStepwise;
   const int64_t units = w.sizes.directions * w.sizes.B * w.sizes.H;
   plan.threads =
-      static_cast<int>(std::clamp<int64_t>(ceil_div(units, kLanes) * kLanes, kLanes, kMostThreads));
+      static_cast<int>(std::clamp<int64_t>(ceil_div(units, kLanes) * kLanes, kLanes, kMaxThreads));
   plan.blocks = static_cast<int>(
       std::clamp<int64_t>(ceil_div(units, plan.threads), 1, 32 * w.device.processors));
   plan.microseconds = step_microseconds(w);
@@ -114,7 +115,7 @@ Plan grid(const std::string& op, const Work& w) {
   const void* kernel = grid_kernel(w.kernels, w.backward);
   const Sizes& n = w.sizes;
   if (!kernel || !w.device.cooperative || !fits_int(n.T) || !fits_int(n.B)) return best;
-  for (int units = 1; units <= kMostThreads / kTileRows; ++units) {
+  for (int units = 1; units <= kMaxThreads / kTileRows; ++units) {
     if (units > n.H) break;
     const int64_t blocks = ceil_div(n.H, units);
     const int64_t most = w.device.processors / (blocks * n.directions);
@@ -157,7 +158,7 @@ Plan plan_pass(const std::string& op, const KernelSet& kernels, const Device& de
   using Key = std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int, bool, Mode>;
   static std::mutex mutex;
   static std::map<Key, Plan> kept;
-  constexpr size_t kMostKept = 4096;
+  constexpr size_t kMaxPlans = 4096;
   const Key key{&kernels, device.index,     fits_int(sizes.T), sizes.B,
                 sizes.H,  sizes.directions, backward,          mode};
   const std::lock_guard<std::mutex> lock(mutex);
@@ -176,7 +177,7 @@ Plan plan_pass(const std::string& op, const KernelSet& kernels, const Device& de
                       std::to_string(sizes.H) + " on " + std::to_string(device.processors) +
                       " SMs with " + std::to_string(device.shared_per_block) + " bytes each");
   }
-  if (kept.size() >= kMostKept) kept.clear();
+  if (kept.size() >= kMaxPlans) kept.clear();
   return kept[key] = plan;
 }
 

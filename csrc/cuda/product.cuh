@@ -104,7 +104,7 @@ template <int R, class S, class SegmentOf>
 FASTRNN_DEVICE void stage(const Product<S>& p, int count, int begin, int n, SegmentOf segment_of) {
   constexpr int kQuads = kStaged / 4, kOfRow = kQuads / R;
   const int padded = p.extent.padded(), wide = p.extent.staged(R);
-  copy_in_flight<kQuads / kMostThreads>(
+  copy_in_flight<kQuads / kMaxThreads>(
       kQuads,
       [&](int i) {
         const int r = i / kOfRow, k = begin + 4 * (i % kOfRow);

@@ -144,13 +144,13 @@ template <class Cell, class Math, class S> struct ForwardUnit {
         states[k] = V(in.from_zero ? A(0) : carry[(k - 1) * carry_stride]);
       Pack<V, K::V> save;
       Cell::forward(Math{}, x, r, states, save);
-      if (!at.pass.remake) exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(states[0].v));
+      if (!at.pass.recompute) exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(states[0].v));
       for (int k = 1; k < K::S; ++k) carry[(k - 1) * carry_stride] = states[k].v;
       if (at.d.saved.base) {
         S* saved = row_of<S>(at.d.saved, at.place(t), b) + u;
         for (int i = 0; i < K::V; ++i) saved[i * H] = narrow<S>(save[i].v);
       }
-    } else if (!at.pass.remake) {
+    } else if (!at.pass.recompute) {
       exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(A(0)));
     }
     const int64_t every = at.pass.state_every;

@@ -21,7 +21,7 @@ template <class P, class F> FASTRNN_DEVICE void for_units(const P& pass, F f) {
 }
 
 // Scan step s.
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     step_forward(FASTRNN_ARGUMENT ForwardPass pass, int64_t s) {
   using Unit = ForwardUnit<Cell, Math, S>;
   using A = Acc<S>;
@@ -43,7 +43,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
 }
 
 // Scan step s, or with s = begin - 1 only what the window's first step leaves for the state before.
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     step_backward(FASTRNN_ARGUMENT BackwardPass pass, int64_t s) {
   using Unit = BackwardUnit<Cell, Math, S>;
   using A = Acc<S>;

@@ -8,7 +8,7 @@
 
 #define FASTRNN_DEVICE inline
 #define FASTRNN_KERNEL void
-#define FASTRNN_THREADS(most)
+#define FASTRNN_THREADS(max)
 #define FASTRNN_ARGUMENT const
 #define FASTRNN_UNROLL
 
@@ -28,13 +28,13 @@ FASTRNN_DEVICE float shuffle_xor(float x, int mask, const char* name) {
 FASTRNN_DEVICE void arrive(unsigned* counter, const char* name) {
   emulation::arrive(counter, name);
 }
-FASTRNN_DEVICE unsigned observe(const unsigned* counter, const char* name) {
-  return emulation::observe(counter, name);
+FASTRNN_DEVICE unsigned load_acquire(const unsigned* counter, const char* name) {
+  return emulation::load_acquire(counter, name);
 }
 FASTRNN_DEVICE void pause() { emulation::pause(); }
-// Between two looks everyone else goes as far as they can; fewer than make the emulator say that
-// nobody can go on.
-constexpr unsigned kMostPolls = 64;
+// Between two polls every other thread goes as far as it can. Fewer polls than make the emulator
+// say that no thread can go on.
+constexpr unsigned kMaxPolls = 64;
 
 template <class S> FASTRNN_DEVICE S exchange_load(const S* p) { return *p; }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
