@@ -45,7 +45,7 @@ void check(const std::string& op, const char* call, cudaError_t error) {
 
 struct Known {
   Device device;
-  Report* reports;
+  DeviceError* reports;
 };
 
 // One for each device, made when first asked for and kept for the life of the process.
@@ -87,8 +87,8 @@ const Known& known(int index) {
                   kilohertz * 1e-6};
   const OnDevice here(op, index);
   void* memory = nullptr;
-  FASTRNN_CHECK(op, cudaHostAlloc, &memory, sizeof(Report), cudaHostAllocMapped);
-  made->reports = new (memory) Report{};
+  FASTRNN_CHECK(op, cudaHostAlloc, &memory, sizeof(DeviceError), cudaHostAllocMapped);
+  made->error = new (memory) DeviceError{};
   slot = std::move(made);
   return *slot;
 }
@@ -118,7 +118,7 @@ int current_device() {
 }
 
 const Device& device(int index) { return known(index).device; }
-Report* reports(int index) { return known(index).reports; }
+DeviceError* device_error(int index) { return known(index).reports; }
 
 int device_of(const void* pointer) {
   cudaPointerAttributes attributes;

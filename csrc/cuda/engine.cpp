@@ -54,8 +54,8 @@ struct Arrays {
     return view.given ? block(name, view, shape, wide) : nullptr;
   }
   // Rows of a sequence of this width, direction d of them.
-  Rows rows(const char* name, const View& view, int64_t steps, int64_t width, bool outer,
-            int64_t offset) const {
+  RowView rows(const char* name, const View& view, int64_t steps, int64_t width, bool outer,
+               int64_t offset) const {
     const Problem& p = call.problem;
     const bool swapped = outer && p.batched && p.batch_first, flat = outer && !p.batched;
     const Shape shape = flat      ? Shape{steps, width}
@@ -68,8 +68,8 @@ struct Arrays {
             flat ? 0 : view.strides[swapped ? 0 : 1] / size};
   }
   // Of (parts, steps, B, width) blocks.
-  Rows rows_of_part(char* base, const View& view, int64_t part_index, int64_t steps,
-                    int64_t width) const {
+  RowView rows_of_part(char* base, const View& view, int64_t part_index, int64_t steps,
+                       int64_t width) const {
     return {part(base, view, part_index, steps * B * width), B * width, width};
   }
   // A parameter of a pass; null for a bias that is not there.
@@ -103,7 +103,7 @@ Scan scan_of(const Call& call) {
     scan.reset_t = call.resets.strides[swapped ? 1 : 0];
     scan.reset_b = p.batched ? call.resets.strides[swapped ? 0 : 1] : 0;
   }
-  scan.report = reports(call.device);
+  scan.error = device_error(call.device);
   return scan;
 }
 
@@ -241,7 +241,7 @@ int64_t meeting_bytes(const Plan& plan) {
 
 namespace {
 
-void raise_abandoned(const std::string& op, const Report* report) {
+void raise_abandoned(const std::string& op, const DeviceError* report) {
   const char* name = __atomic_load_n(&report->abandoned, __ATOMIC_ACQUIRE);
   if (!name) return;
   throw Error(Fault::kRuntime, op,
@@ -251,7 +251,7 @@ void raise_abandoned(const std::string& op, const Report* report) {
 }
 
 // Calls of CUDA that fail after a kernel has ended itself fail because of it.
-template <class F> void with_reason(const std::string& op, const Report* report, F calls) {
+template <class F> void with_reason(const std::string& op, const DeviceError* report, F calls) {
   try {
     calls();
   } catch (const Error&) {
@@ -266,7 +266,7 @@ template <class P> void run_grid(const Stack& stack, const Plan& plan, P& pass, 
   pass.grid = plan.grid;
   pass.grid.counters = static_cast<unsigned*>(meeting);
   pass.grid.name = name;
-  with_reason(op, pass.scan.report, [&] {
+  with_reason(op, pass.scan.error, [&] {
     zero(op, meeting, meeting_bytes(plan), stream);
     launch(op, {plan.blocks, plan.threads, plan.shared, true, stream}, kernel, pass);
   });
@@ -281,7 +281,7 @@ template <class P> void run_one_step(const Stack& stack, const Plan& plan, P& pa
     pass.direction[d].product =
         product.given ? product.data + d * B * width * product.itemsize : nullptr;
   const std::string& op = stack.spec.op;
-  with_reason(op, pass.scan.report,
+  with_reason(op, pass.scan.error,
               [&] { launch(op, {plan.blocks, plan.threads, 0, false, stream}, kernel, pass, s); });
 }
 
@@ -307,20 +307,20 @@ void run_step(const Stack& stack, const Plan& plan, BackwardPass pass, int64_t s
 }
 
 void raise_reports(const std::string& op, int index) {
-  Report* report = reports(index);
+  DeviceError* report = device_error(index);
   raise_abandoned(op, report);
   // -1 while a kernel writes the rest: then the next call tells.
   if (__atomic_load_n(&report->code, __ATOMIC_ACQUIRE) != kLengthOutside) return;
   const std::string got =
       std::to_string(report->value) + " for row " + std::to_string(report->row) +
       " (found by a kernel; that call's results " + "are of the nearest length)";
-  __atomic_store_n(&report->code, kNothing, __ATOMIC_RELEASE);
+  __atomic_store_n(&report->code, kNoError, __ATOMIC_RELEASE);
   throw Error(Fault::kValue, op, "lengths must be within 0..T, got " + got);
 }
 
 void synchronize_and_raise(const std::string& op, int index, void* stream) {
   const OnDevice here(op, index);
-  with_reason(op, reports(index), [&] { synchronize(op, stream); });
+  with_reason(op, device_error(index), [&] { synchronize(op, stream); });
   raise_reports(op, index);
 }
 

@@ -68,8 +68,8 @@ template <class S> FASTRNN_DEVICE Quad<S> exchange_load(const Quad<S>* p) {
 }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 
-// Keeps the first of what threads report, for the host to read when it likes: its code last.
-FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
+// Records the first error that a thread finds, its code last, for the host to read at any time.
+FASTRNN_DEVICE void record_error(DeviceError* to, int code, int64_t row, int64_t value) {
   if (atomicCAS(&to->code, 0, -1) != 0) return;
   to->row = row;
   to->value = value;
@@ -79,7 +79,7 @@ FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
 
 // Ends the kernel, and by CUDA's rules all work of this process on the device; says first which
 // kernel it was.
-FASTRNN_DEVICE void abandon(Report* to, const char* name) {
+FASTRNN_DEVICE void abandon(DeviceError* to, const char* name) {
   *const_cast<const char* volatile*>(&to->abandoned) = name;
   __threadfence_system();
   __trap();

@@ -46,29 +46,28 @@ struct Work {
     return amount / rate / (device.gigahertz * 1e3);
   }
   // k and columns of a unit in the recurrent product.
-  Extent extent() const { return {sizes.H, backward ? kernels.gates : 1}; }
+  KDim k_dim() const { return {sizes.H, backward ? kernels.gates : 1}; }
   int columns(int units) const { return units * (backward ? 1 : kernels.gates); }
   int64_t shared(int units, int rows) const {
-    const int kept = backward ? kernels.states : kernels.states - 1;
-    return GridLayout(kernels.element_bytes, extent(), columns(units), kept, rows, units).bytes;
+    const int carried = backward ? kernels.states : kernels.states - 1;
+    return GridLayout(kernels.element_bytes, k_dim(), columns(units), carried, rows, units).bytes;
   }
 };
 
 // A thread for each unit of a tile's rows, a warp for each part of the product, and for each two
 // quads that are staged a thread.
 int threads_of_block(const Work& w, int units, int rows) {
-  const int of_tile = rows_of_tile(rows), staged = w.extent().staged(of_tile) * of_tile;
-  const int64_t warps =
-      ceil_div(w.columns(units), kTileColumns) * w.extent().staged_chunks(of_tile);
+  const int of_tile = rows_of_tile(rows), staged = w.k_dim().staged(of_tile) * of_tile;
+  const int64_t warps = ceil_div(w.columns(units), kTileColumns) * w.k_dim().staged_chunks(of_tile);
   const int64_t wanted = std::max({int64_t{of_tile} * units, warps * kLanes, ceil_div(staged, 8)});
   return static_cast<int>(std::min<int64_t>(ceil_div(wanted, kLanes) * kLanes, kMaxThreads));
 }
 
 // One step of a group of `blocks` with so many rows.
 double grid_microseconds(const Work& w, int units, int rows, int blocks) {
-  const double k = w.extent().size(), columns = w.columns(units);
+  const double k = w.k_dim().size(), columns = w.columns(units);
   const int64_t tiles = ceil_div(rows, kTileRows);
-  const int64_t stagings = ceil_div(w.extent().size(), w.extent().staged(rows_of_tile(rows)));
+  const int64_t stagings = ceil_div(w.k_dim().size(), w.k_dim().staged(rows_of_tile(rows)));
   const double tile_rows = std::min(rows, kTileRows);
   const double groups = static_cast<double>(ceil_div(w.columns(units), kTileColumns));
   const double product =

@@ -35,10 +35,10 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
     for (int g = 0; g < G; ++g) sums[g] = widen(product[g * pass.H]);
     Pack<A, kStates - 1> carry;
     for (int k = 1; k < kStates; ++k) carry[k - 1] = static_cast<const A*>(d.carry[k])[i];
-    Unit::finish(at, s, t, b, u, in, {at, u}, sums, carry.v, 1);
+    Unit::finish(at, {s, t, b, u}, in, {at, u}, sums, {carry.v, 1});
     for (int k = 1; k < kStates; ++k) static_cast<A*>(d.carry[k])[i] = carry[k - 1];
     if (in.runs) static_cast<S*>(d.carry[0])[i] = row_of<const S>(d.h, t, b)[u];
-    if (s + 1 == pass.scan.T) Unit::leave(at, b, u, length, carry.v, 1);
+    if (s + 1 == pass.scan.T) Unit::leave(at, b, u, length, {carry.v, 1});
   });
 }
 
@@ -54,9 +54,9 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
     Pack<A, kStates> ds;
     for (int k = 0; k < kStates; ++k) ds[k] = static_cast<const A*>(d.dstate[k])[i];
     if (s + 1 < pass.end)
-      Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product)[i]), ds.v,
-                    1);
-    if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), ds.v, 1);
+      Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product)[i]),
+                    {ds.v, 1});
+    if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), {ds.v, 1});
     for (int k = 0; k < kStates; ++k) static_cast<A*>(d.dstate[k])[i] = ds[k];
   });
 }

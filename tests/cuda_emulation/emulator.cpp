@@ -129,7 +129,7 @@ struct Barrier {
 
 struct Fiber {
   Context context;
-  Place place;
+  ThreadContext thread;
   Barrier *block_barrier, *warp_barrier;
   int block_size, warp_size;
   const char* at = nullptr;  // where it waits
@@ -349,7 +349,7 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   for (size_t i = 0; i < count; ++i) {
     Fiber& fiber = launch.fibers[i];
     const int b = static_cast<int>(i) / threads, t = static_cast<int>(i) % threads;
-    fiber.place = {t, threads, b, blocks, shared[static_cast<size_t>(b)].get()};
+    fiber.thread = {t, threads, b, blocks, shared[static_cast<size_t>(b)].get()};
     fiber.block_barrier = &block_barriers[static_cast<size_t>(b)];
     fiber.warp_barrier = &warp_barriers[static_cast<size_t>(b * warps + t / kLanes)];
     fiber.block_size = threads;
@@ -381,7 +381,7 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   if (!launch.error.empty()) throw std::runtime_error(launch.error);
 }
 
-const Place& place() { return self().place; }
+const ThreadContext& this_thread() { return self().thread; }
 
 void sync_block(const char* name) {
   const Unwatched unwatched;
@@ -402,7 +402,7 @@ float shuffle_xor(float x, int mask, const char* name) {
   const Unwatched unwatched;
   Fiber& fiber = self();
   Barrier& barrier = *fiber.warp_barrier;
-  const int lane = fiber.place.thread % kLanes;
+  const int lane = fiber.thread.thread % kLanes;
   float* slots = barrier.slots[barrier.round % 2];
   slots[lane] = x;
   wait_at(barrier, fiber.warp_size, name);

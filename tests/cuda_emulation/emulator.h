@@ -39,11 +39,11 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
 
 // ---- what gpu_emulated.h calls, on a fiber ------------------------------------------------------
 
-struct Place {
+struct ThreadContext {
   int thread, threads, block, blocks;
   char* shared;
 };
-const Place& place();
+const ThreadContext& this_thread();
 void sync_block(const char* name);
 float shuffle_xor(float x, int mask, const char* name);
 void arrive(unsigned* counter, const char* name);

@@ -42,21 +42,21 @@ int main() {
     while (load_acquire(&counter, "load_acquire") % (3 * 64) != 0) pause();
   });
   expect("a thread that leaves", "a thread has ended while others of its block wait at", [&] {
-    if (place().thread != 5) sync_block("all");
+    if (this_thread().thread != 5) sync_block("all");
   });
   expect("two barriers", "threads of one block wait at",
-         [&] { sync_block(place().thread < 32 ? "here" : "there"); });
+         [&] { sync_block(this_thread().thread < 32 ? "here" : "there"); });
   expect("a counter that nobody raises", "no thread can go on; they wait at: never", [&] {
     unsigned zero = 0;
     while (load_acquire(&zero, "never") == 0) pause();
   });
   expect("a thread that ends the launch", "a thread has trapped", [&] {
-    if (place().thread == 5) trap();
+    if (this_thread().thread == 5) trap();
     sync_block("all");
   });
   expect("an arrival that is lost", "no thread can go on; they wait at: load_acquire, the end",
          [&] {
-           if (place().thread != 5) return;
+           if (this_thread().thread != 5) return;
            lose_arrival(1);
            unsigned own = 0;
            arrive(&own, "arrive");
@@ -65,11 +65,11 @@ int main() {
          });
   expect("shared memory that nobody wrote", "", [&] {
     float value;
-    std::memcpy(&value, place().shared, sizeof value);
+    std::memcpy(&value, this_thread().shared, sizeof value);
     if (value == value) ++late;
   });
   expect("shuffles", "", [&] {
-    const int lane = place().thread % 32;
+    const int lane = this_thread().thread % 32;
     for (int mask = 16; mask > 0; mask /= 2)
       if (shuffle_xor(float(lane), mask, "shuffle") != float(lane ^ mask)) ++late;
   });

@@ -21,7 +21,7 @@ namespace {
 using namespace fastrnn;
 using namespace fastrnn::gpu;
 
-struct Shape3 {
+struct CaseSizes {
   int64_t T, B, H;
 };
 
@@ -47,7 +47,7 @@ using Results = std::map<std::string, std::vector<float>>;
 // One layer, two directions, lengths and resets; the library's products are loops.
 struct Case {
   Stack stack;
-  Shape3 n;
+  CaseSizes n;
   int64_t G, S, V, P;
   std::vector<Block> parameters, gates;
   std::vector<int64_t> lengths;
@@ -56,7 +56,7 @@ struct Case {
   Block dy;
   Call call;
 
-  Case(const std::string& cell, Shape3 shape)
+  Case(const std::string& cell, CaseSizes shape)
       : stack(make_stack(cell, "float32", 1, 2, 3, shape.H, true)),
         n(shape),
         G(stack.spec.gates),
@@ -199,9 +199,9 @@ void run_all(bool quick, const std::string& only) {
   for (const std::string& cell : cells) {
     // 9 and 10 rows: two tiles. In backward the second shape stages the rows of both in several
     // parts, those of the smaller tile as several chunks each.
-    std::vector<Shape3> shapes = {{4, 9, 5}};
+    std::vector<CaseSizes> shapes = {{4, 9, 5}};
     if (cell == "lstm") shapes.push_back({2, 10, 260});
-    for (const Shape3& shape : shapes) {
+    for (const CaseSizes& shape : shapes) {
       Case one(cell, shape);
       use_mode(Mode::kStepwise);
       const Results wanted = one.run();
