@@ -138,7 +138,8 @@ MUTANTS = [
     ("cpu/team.cpp", "const FloatScope as_the_caller(state_);", "", TEAM),
     ("cpu/team.cpp", "hurry(me);", "", TEAM),
     ("cpu/team.cpp", "if (now - polled_ < kPollAfter) return;", "", TEAM),
-    ("cpu/thread_count.cpp", "at_work.fetch_sub(members_ - left, std::memory_order_relaxed);", "", BUSY),
+    ("cpu/thread_count.cpp", "at_work.fetch_sub(members_ - left, std::memory_order_relaxed);",
+     "", BUSY),
     ("cpu/thread_count.cpp", "if (in_child_of_fork()) return 1;", "", BUSY),
     ("cpu/processors.cpp", "group.resize(slash);", "return least;", BUSY),
     # the engine
