@@ -1,7 +1,7 @@
-// What a kernel asks of the machine: who it is, shared memory, barriers, shuffles, loads and stores
-// that other blocks see, storage types, values for the cells. Kernels (*.cuh) use nothing else of
-// CUDA, so that the same text runs on threads of a GPU under nvcc and, in tests, on fibers of the
-// emulator (tests/cuda_emulation) under any C++17 compiler.
+// What a kernel asks of the machine: its thread and block, shared memory, barriers, shuffles, loads
+// and stores that other blocks see, storage types, values for the cells. Kernels (*.cuh) use
+// nothing else of CUDA, so that the same text runs on threads of a GPU under nvcc and, in tests, on
+// fibers of the emulator (tests/cuda_emulation) under any C++17 compiler.
 //
 // Each primitive that orders memory takes a name. nvcc drops it; the emulator names it in its
 // messages, and a test can take that one primitive away to see that it is missed.

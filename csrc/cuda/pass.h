@@ -1,5 +1,5 @@
-// What a kernel is given: one layer, all its directions, over a window of steps. Plain data, passed
-// by value, for the host and for the device.
+// The arguments of a kernel: one layer, all its directions, over a window of steps. Plain data,
+// passed by value, for the host and for the device.
 //
 // Rows run in lockstep: at scan step s every row is at the time t = s, or T - 1 - s in reverse. A
 // row takes part while t is below its length, so in reverse a short row joins late. Strides are in

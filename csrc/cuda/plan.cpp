@@ -117,9 +117,9 @@ Plan grid(const std::string& op, const Work& w) {
   for (int units = 1; units <= kMaxThreads / kTileRows; ++units) {
     if (units > n.H) break;
     const int64_t blocks = ceil_div(n.H, units);
-    const int64_t most = w.device.processors / (blocks * n.directions);
-    for (int64_t replicas = std::min<int64_t>(most, std::max<int64_t>(n.B, 1)); replicas >= 1;
-         replicas /= 2) {
+    const int64_t max_replicas = w.device.processors / (blocks * n.directions);
+    for (int64_t replicas = std::min<int64_t>(max_replicas, std::max<int64_t>(n.B, 1));
+         replicas >= 1; replicas /= 2) {
       const int rows = static_cast<int>(std::max<int64_t>(ceil_div(n.B, replicas), 1));
       const int64_t shared = w.shared(units, rows);
       if (shared > w.device.shared_per_block) continue;
