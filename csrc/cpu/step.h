@@ -26,11 +26,11 @@ template <class Cell, class Math, class Storage> struct Step {
   const Math math;
   const int64_t H;
   const int rows, chains;
-  template <class U> struct StepRows {
+  template <class U> struct RowPointers {
     const U* at[kStepRows];
   };
-  StepRows<Storage> inputs;
-  PerState<StepRows, Storage> prev;
+  RowPointers<Storage> inputs;
+  PerState<RowPointers, Storage> prev;
 
   explicit Step(const StepPass& p)
       : pass(p), math(), H(p.H), rows(p.rows), chains(chains_for(blocks_of(p.H, L) * G)) {
