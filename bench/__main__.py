@@ -9,7 +9,7 @@
     python -m bench scale [options]        what threads gain, and how cost grows with T and B
     python -m bench load [options]         on a busy machine, and among other threads
     python -m bench programs [NAME ...]    the programs of examples/, whole; fills their README
-    python -m bench.micro                  the parts: tile, packing, gates, meeting, overheads
+    python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
 A ratio is a peer's time divided by fastrnn's: above 1 fastrnn is faster. Each library lives in a
 process of its own; they take turns in short blocks, and ratios are medians over the rounds. Before

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-THREADS = 256  # kMostThreads
+THREADS = 256  # kMaxThreads
 REGISTERS = 65_536  # of an SM, on every architecture since 7.5
 
 # A card of each architecture: SMs, shared memory of a block in KiB, GHz.

@@ -18,8 +18,8 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 REGISTER_BYTES = 256 << 10  # of an SM, on every GPU since 2014
 # The numbers of csrc/cuda/plan.cpp that micro.cu measures.
 COSTS = (
-    "meeting",
-    "meeting_block",
+    "barrier",
+    "barrier_per_block",
     "launch",
     "fused",
     "shared_bytes",
@@ -33,13 +33,13 @@ COSTS = (
 def handoff_us(row: Row, card: Row, micro: Mapping[str, float]) -> float:
     """Microseconds until all who compute a step have what the step before gave.
 
-    None where one SM holds all of R. Else the least of what was measured: two blocks that meet
-    through L2, a cluster that meets, a launch.
+    None where one SM holds all of R. Else the least of what was measured: a barrier of two
+    blocks through L2, the barrier of a cluster, a launch.
     """
     if weight_bytes(row) <= card["device"]["shared_per_block"] + REGISTER_BYTES:
         return 0.0
-    ways = [micro["meeting"] + 2 * micro["meeting_block"], micro["launch"]]
-    return min([*ways, *([micro["cluster_meeting"]] if "cluster_meeting" in micro else [])])
+    ways = [micro["barrier"] + 2 * micro["barrier_per_block"], micro["launch"]]
+    return min([*ways, *([micro["cluster_barrier"]] if "cluster_barrier" in micro else [])])
 
 
 def weight_bytes(row: Row) -> int:

@@ -2,7 +2,7 @@
 
     python -m bench.micro [--threads N] [--json FILE]
 
-From C++: the GEMM tile, the gates' maths, the meeting; a step of a stream (T = B = 1, I = H) inside
+From C++: the GEMM tile, the gates' maths, the barrier; a step of a stream (T = B = 1, I = H) inside
 a long call and as a call of its own, beside RTNeural's. From Python: the tile inside a layer (a
 huge number of inputs and hardly a recurrence), packing, a step of a stream, and what a call costs
 beside its arithmetic.
@@ -146,8 +146,8 @@ def native_lines(found: dict[str, Any]) -> list[str]:
     ]
     for cell, ns in found["gates_ns"].items():
         lines.append(f"{f'gates of {cell}, one vector':44} {ns:8.2f} ns")
-    threads = f"meeting, {found['threads']} threads"
-    lines.append(f"{threads:44} {found['meeting_ns']:8.0f} ns")
+    threads = f"barrier, {found['threads']} threads"
+    lines.append(f"{threads:44} {found['barrier_ns']:8.0f} ns")
     for cell, sizes in found["steps_ns"].items():
         for H, (inside, call) in sizes.items():
             lines.append(
@@ -166,7 +166,7 @@ def main() -> None:
     try:
         found |= {**native(options.threads), "steps_ns": steps_ns()}
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"no tile, gates, meeting, steps: the C++ part cannot be compiled or run: {error}")
+        print(f"no tile, gates, barrier, steps: the C++ part cannot be compiled or run: {error}")
     else:
         print(*native_lines(found), sep="\n")
     found["projection_gflops"] = projection_gflops()

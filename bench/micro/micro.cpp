@@ -2,7 +2,7 @@
 //
 //   tile_gflops   rows -> the tile over four vectors, weights in L2, one core
 //   gates_ns      cell -> forward of one vector of units, results independent of each other
-//   meeting_ns    one meeting of the members of a team
+//   barrier_ns    one barrier of the members of a team
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -63,22 +63,22 @@ template <class Cell> double gates_ns() {
 }
 
 // Parts that do nothing but wait for each other.
-struct Meetings {
+struct Barriers {
   static constexpr int kRounds = 2000;
   std::vector<int> left;
 
   static Need task(void* self, int part) {
-    return --static_cast<Meetings*>(self)->left[static_cast<size_t>(part) * 16] ? Need::kTeam
+    return --static_cast<Barriers*>(self)->left[static_cast<size_t>(part) * 16] ? Need::kTeam
                                                                                 : Need::kEnd;
   }
 };
 
-double meeting_ns(int threads) {
+double barrier_ns(int threads) {
   const double time = seconds([&] {
-    Meetings meetings{std::vector<int>(static_cast<size_t>(threads) * 16, Meetings::kRounds)};
-    run_job({threads, threads, &meetings, Meetings::task});
+    Barriers barriers{std::vector<int>(static_cast<size_t>(threads) * 16, Barriers::kRounds)};
+    run_job({threads, threads, &barriers, Barriers::task});
   });
-  return 1e9 * time / Meetings::kRounds;
+  return 1e9 * time / Barriers::kRounds;
 }
 
 }  // namespace
@@ -91,5 +91,5 @@ int main(int argc, char** argv) {
     std::printf("%s\"%d\": %.2f", rows > 1 ? ", " : "", rows, tile_gflops(rows));
   std::printf("}, \"gates_ns\": {\"rnn_tanh\": %.2f, \"lstm\": %.2f, \"gru\": %.2f}, ",
               gates_ns<Rnn<Tanh>>(), gates_ns<Lstm>(), gates_ns<Gru>());
-  std::printf("\"meeting_ns\": %.1f}\n", threads > 1 ? meeting_ns(threads) : 0.0);
+  std::printf("\"barrier_ns\": %.1f}\n", threads > 1 ? barrier_ns(threads) : 0.0);
 }

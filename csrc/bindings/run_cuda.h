@@ -30,7 +30,7 @@ class GpuCall {
     read(fields);
     const Problem p = check_input(spec_, call_.x, call_.batch_first, call_.recompute);
     const gpu::OnDevice here(spec_.op, call_.x.device);
-    gpu::raise_reports(spec_.op, call_.x.device);
+    gpu::raise_device_errors(spec_.op, call_.x.device);
     const std::vector<py::object> made = make_results(fields, p);
     check_call(spec_, p, call_);
     place_lengths(fields, p);

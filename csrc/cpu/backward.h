@@ -77,8 +77,8 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   T* ds_row(int k, int64_t position) const { return memory.ds[k] + position * H; }
 
-  // What a task does: a step where units are shared, else all steps of a chunk; then dx and x and h
-  // for all; then dW.
+  // A task is one of these: the steps of a chunk, or a single step where parts share rows; dx, with
+  // x and h packed for all parts; the weight gradients.
   Need task() {
     switch (next) {
       case kBegin: begin(); break;
@@ -96,7 +96,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   void begin() {
     next = kSteps;
-    last = B ? steps.scan.length[0] : 0;  // of all parts, which meet at each chunk
+    last = B ? steps.scan.length[0] : 0;  // of all parts, which wait for each other at each chunk
     const bool is_last = pass.end >= last;
     if (is_last) clear_past_ends();
     active = is_last ? 0 : steps.grow(work.row_begin, work.row_end, 0, pass.end);
@@ -124,7 +124,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     input_gradients(count);
     if (pass.dw_ih) weights.pack_b(memory.chunk_rows, count);
     next = kWeights;
-    return Need::kTeam;  // what all parts read is written
+    return Need::kTeam;  // all parts read what all have written
   }
 
   Need add_weights() {
@@ -132,7 +132,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     if (pass.dw_ih) weights.add(chunk_begin, end, entering, all_count, begins);
     end = chunk_begin;
     next = kSteps;
-    return end > pass.begin ? Need::kTeam : finish();  // and read
+    return end > pass.begin ? Need::kTeam : finish();  // no part overwrites it before all have
   }
 
   Need finish() {
@@ -171,7 +171,8 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     return active;
   }
 
-  // Notes the rows of step s from place `at` on; k: the place of its first row among all parts'.
+  // Lists the rows of step s in chunk_rows[at, ...); k: the index of its first row among all
+  // parts'.
   void list_rows(int64_t s, int64_t active, int64_t at, int64_t k) {
     const T* row = dgates.row(s, work.row_begin);
     for (int64_t r = 0; r < active; ++r, row += width)
@@ -214,8 +215,8 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     }
   }
 
-  // dh = dgates R for the units from u on that one tile takes: of u's matrix panel, or of two for a
-  // single row.
+  // dh = dgates R for the units that one tile computes, from u on: those of u's matrix panel, or of
+  // two panels for a single row.
   struct Chain {
     int64_t units;
     int vectors, panels, chains;
@@ -244,7 +245,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     return static_cast<const Storage*>(packed) + panel * G * H + (n - panel);
   }
 
-  // The gradient that enters at the last step of a row (or of a piece: none).
+  // The gradient that enters at the last step of a row. (None enters before a reset.)
   void begin_chain(int64_t position, bool row_ends) {
     each_state<S>([&](auto k) {
       const auto* given =

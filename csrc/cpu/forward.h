@@ -2,8 +2,9 @@
 //
 // Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of
 // k); then each step continues those chains with h, and its epilogue is the cell. Parts that own
-// rows never wait for each other; parts that share rows own units, and a task of theirs is a step,
-// after which they meet; or one of them takes the steps and all project, by rows, into its buffer.
+// rows never wait for each other. Of parts that share rows either each owns units, and a task is a
+// step with a barrier after it; or the first runs the recurrence, and all project into its buffer,
+// each some rows.
 // The window that backward recomputes is the same pass over fewer steps.
 #pragma once
 
@@ -103,8 +104,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     return min(recurrence_part(panels, work, member) * U, blocks);
   }
 
-  // A step where its units are shared; else all steps of a chunk, with their projection, which is a
-  // task of its own where others help with it.
+  // A task is a single step where parts share rows, else all steps of a chunk. The projection of
+  // the chunk belongs to its first task, or is a task of its own where others help with it.
   Need task() {
     if (!begun) begin();
     if (step == last) return Need::kEnd;
@@ -195,7 +196,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
         each_state<S>([&](auto k) { prev.at(k)[r] = zeros.at(k); });
   }
 
-  // The gates of the chunk, as far as they follow from x.
+  // Projects the inputs of the chunk: what the gates get from x and the biases.
   void project() {
     int64_t flat = 0, n = active;
     for (int64_t s = chunk_begin; s < end; ++s) {
@@ -207,7 +208,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       x.advance(steps, n, s);
       mask.advance(steps, n, s);
     }
-    // The part's own units of every row; or, where one takes the steps, all units of some rows.
+    // The part's own units of every row; or all units of some rows, where one part runs the
+    // recurrence.
     const bool by_rows = has_helpers(work);
     const int64_t first_row = by_rows ? part(flat, work.unit_member, work.unit_members) : 0;
     const int64_t last_row = by_rows ? part(flat, work.unit_member + 1, work.unit_members) : flat;
@@ -234,7 +236,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     }
   }
 
-  // Panels that a tile takes at once of blocks [block, end).
+  // How many panels of blocks [block, end) a tile computes at once.
   static int panels_at(int64_t block, int64_t end, bool one_row) {
     return one_row && block + 2 * U <= end ? 2 : 1;
   }

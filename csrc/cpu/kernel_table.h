@@ -14,8 +14,8 @@
 
 namespace fastrnn {
 
-// What the next task of a part waits for: so many tasks done as this part has done, by the parts
-// that share its rows or by all; see cpu/team.h. kEnd: there is none.
+// What the next task of a part waits for: that the parts which share its rows (kGroup), or all
+// parts (kTeam), have done as many tasks as this part; see cpu/team.h. kEnd: there is no next task.
 enum class Need : int { kNothing, kGroup, kTeam, kEnd };
 
 struct Sequence {
@@ -31,7 +31,7 @@ struct States {
   int64_t b_stride[kMaxStates];
 };
 
-// Which steps each row takes; shared by both directions and all layers.
+// Which steps each row takes: its length and its resets. The same for all layers and directions.
 struct RowSteps {
   int64_t B;
   const int64_t* row;     // [B] position -> row of the batch
@@ -139,8 +139,9 @@ struct KernelEntry {
   int tile_rows;    // rows of a gate tile
   int planes;       // gradient planes: gates, split ones twice
 
-  // Does the next task of a part, whose progress through the pass is kept in `state`, of so many
-  // bytes; made there where `first` is not 0. Returns what the task after it needs.
+  // Does the next task of a part and returns what the task after it needs. `state` is memory of the
+  // caller's, of so many bytes, for the part's progress through the pass; `first` is not 0 at the
+  // pass's first task.
   int64_t forward_state, backward_state;
   Need (*forward)(const ForwardPass*, const ThreadWork*, void* state, int first);
   Need (*backward)(const BackwardPass*, const ThreadWork*, void* state, int first);

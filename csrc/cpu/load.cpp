@@ -17,10 +17,10 @@ namespace load {
 
 namespace {
 
-// Each is right by itself; calls that mix an old one with a new one are held back a little more or
-// less than they should be.
+// Atomic one by one, not together: a call that reads an old one with a new one gets a team that is
+// a little smaller or larger than it should be.
 std::atomic<int64_t> until{0}, pause{0};
-std::atomic<int> most{1};
+std::atomic<int> max_members{1};
 
 }  // namespace
 
@@ -30,27 +30,28 @@ int64_t retry_at() {
 }
 
 int allowed(int members) {
-  return retry_at() == 0 ? members : std::min(members, most.load(std::memory_order_relaxed));
+  return retry_at() == 0 ? members : std::min(members, max_members.load(std::memory_order_relaxed));
 }
 
-void report(int members, int late) {
+void record_late(int members, int late) {
   const int64_t now = now_ns(), end = until.load(std::memory_order_relaxed);
   const int left = std::max(1, members - late);
   if (now < end) {  // of the same pause
-    most.store(std::min(left, most.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+    max_members.store(std::min(left, max_members.load(std::memory_order_relaxed)),
+                      std::memory_order_relaxed);
     return;
   }
   const int64_t last = pause.load(std::memory_order_relaxed);
   const bool went_well = now - end > 4 * last;
-  const int64_t next = went_well ? kShortest : std::min(4 * last, kLongest);
-  most.store(left, std::memory_order_relaxed);
+  const int64_t next = went_well ? kMinPause : std::min(4 * last, kMaxPause);
+  max_members.store(left, std::memory_order_relaxed);
   pause.store(next, std::memory_order_relaxed);
   until.store(now + next, std::memory_order_relaxed);
 }
 
 bool seen() { return pause.load(std::memory_order_relaxed) != 0; }
 
-void reset() { until = 0, pause = 0, most = 1; }
+void reset() { until = 0, pause = 0, max_members = 1; }
 
 }  // namespace load
 }  // namespace fastrnn

@@ -86,14 +86,14 @@ char* acquire(int64_t bytes) {
 }
 
 void give_back(char* data, int64_t bytes) {
-  if (!kKeep || bytes > kMostKept) return std::free(data);
+  if (!kKeep || bytes > kMaxKept) return std::free(data);
   // Counted before it is kept, so that threads at once do not each take what is left.
   size_of(data) = bytes;
   kept_bytes += bytes;
   // Others make room in turn: what is never asked for again goes sooner or later.
-  for (int tries = 0; tries < kSlots && kept_bytes > kMostKept; ++tries)
+  for (int tries = 0; tries < kSlots && kept_bytes > kMaxKept; ++tries)
     empty(slots[turn++ % kSlots]);
-  if (kept_bytes <= kMostKept) {
+  if (kept_bytes <= kMaxKept) {
     if (put(data)) return;
     empty(slots[turn++ % kSlots]);
     if (put(data)) return;

@@ -3,7 +3,7 @@
 // A training step asks for the same large blocks again and again: packed weights, workspace, tape,
 // gradients. Fresh from the system each of their pages costs a fault and is cleared; that is more
 // than the arithmetic of a step with one row. So large blocks are kept for the next call, at most
-// kMostKept bytes of them.
+// kMaxKept bytes of them.
 #pragma once
 
 #include <stdint.h>
@@ -44,7 +44,7 @@ class Block {
 
 // Blocks of fewer bytes come from malloc, which is quick about them.
 constexpr int64_t kLargeBlock = int64_t{256} << 10;
-constexpr int64_t kMostKept = int64_t{512} << 20;
+constexpr int64_t kMaxKept = int64_t{512} << 20;
 
 // Gives what the pool keeps back to the system; returns how many bytes.
 int64_t release_memory();

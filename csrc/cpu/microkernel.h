@@ -29,9 +29,9 @@ FASTRNN_INLINE constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : 
 constexpr int rows_for(int n) { return static_cast<int>(min(kAccumulators / n, kMaxRows)); }
 constexpr int kMatrixRows = rows_for(kMaxVectors);
 
-// Pieces that the sums of a product are cut into when a row of it has so many vectors: two FMA
-// units with a latency of four cycles need eight chains. It depends on nothing else, so that a row
-// has the same bits in any batch.
+// How many chains each sum of a product is split into (split-k) when a row of it has so many
+// vectors: two FMA units with a latency of four cycles need eight chains in flight. It depends on
+// nothing else, so that a row has the same bits in any batch.
 constexpr int kBusyChains = 8;
 constexpr int chains_for(int64_t vectors) {
   return vectors >= kBusyChains ? 1 : vectors > 2 ? 2 : 4;
@@ -74,7 +74,7 @@ __attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
   for (int chain = 0;; ++chain) {
     const int64_t end = chain + 1 == args.chains ? args.K : (chain + 1) * (args.K / args.chains);
     for (; k < end; ++k, b += b_step) {
-      // The smaller side is held, the larger one streams through one register.
+      // The smaller operand is held in registers, the larger one streams through one register.
       if constexpr (N <= R) {
         V w[N];
         FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = load(b + v * L);

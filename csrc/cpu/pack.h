@@ -99,7 +99,7 @@ template <class Cell, class S> struct Packing {
           out[k * step + lane] = lane < units ? w[lane * row + k * col] : narrow<S>(T(0));
   }
 
-  // As far as whole strips go; how far that is.
+  // Packs whole strips of columns, and returns how many columns these are.
   static int64_t pack_strips(const S* w, int64_t row, int64_t units, int64_t K, S* out,
                              int64_t step) {
     int64_t k = 0;
@@ -111,7 +111,7 @@ template <class Cell, class S> struct Packing {
     return k;
   }
 
-  // What strips leave: at an edge, of rows or of k.
+  // Packs what strips leave at an edge of the rows or of k.
   template <class Out> static void pack_square(const S* w, int64_t row, int64_t units, int64_t n,
                                                Out* out, int64_t step) {
     Vec<T> v[L];
@@ -151,7 +151,7 @@ template <class Cell, class S> struct Packing {
         pack_bias_of(*b_ih, *b_hh, H, block, g, bias_x, bias_r);
   }
 
-  // What the chains of a block of units start from, in one gate.
+  // The biases from which the chains of a block of units start, for one gate.
   static void pack_bias_of(const StridedVector& b_ih, const StridedVector& b_hh, int64_t H,
                            int64_t block, int g, T* bias_x, T* bias_r) {
     const int64_t first = g * H + block * L, units = min(L, H - block * L);

@@ -14,7 +14,7 @@ constexpr double kFmasPerCycle = 2;
 constexpr double kBytesL1 = 64, kBytesL2 = 32, kBytesL3 = 20, kBytesMemory = 6;
 constexpr double kCellPerVector = 60;  // the cell's maths, a vector of units of one row
 constexpr double kStepOverhead = 120;  // pointers and calls of a step
-constexpr double kMeeting = 300;
+constexpr double kBarrier = 300;
 constexpr double kBytesOfOthers = 0.6;  // what another member has just written: 100 a cache line
 constexpr double kTeamStart = 12000;    // waking a team; under a few of these stay serial
 constexpr double kCyclesPerMicrosecond = 3000;
@@ -55,7 +55,7 @@ StepCost step_cost(const KernelEntry& k, double H, double rows, int recurrence_t
   c.cell = rows * units / k.lanes * cost::kCellPerVector;
   if (recurrence_threads > 1)
     c.exchange =
-        cost::kMeeting + rows * planes * (H - units) * k.element_bytes / cost::kBytesOfOthers;
+        cost::kBarrier + rows * planes * (H - units) * k.element_bytes / cost::kBytesOfOthers;
   return c;
 }
 

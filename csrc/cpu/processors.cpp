@@ -61,15 +61,15 @@ double quota_of_version_1(const std::string& folder) {
                        number(contents(folder + "/cpu.cfs_period_us")));
 }
 
-// The least quota of a group and of all above it.
-double least_quota(const std::string& mount, std::string group,
-                   double (*quota_of)(const std::string&)) {
-  double least = 0;
+// The smallest quota of a group and of all above it.
+double min_quota(const std::string& mount, std::string group,
+                 double (*quota_of)(const std::string&)) {
+  double min = 0;
   for (;;) {
     const double quota = quota_of(mount + group);
-    if (quota > 0 && (least == 0 || quota < least)) least = quota;
+    if (quota > 0 && (min == 0 || quota < min)) min = quota;
     const size_t slash = group.rfind('/');
-    if (slash == std::string::npos) return least;
+    if (slash == std::string::npos) return min;
     group.resize(slash);
   }
 }
@@ -84,7 +84,7 @@ bool lists(std::string_view controllers, std::string_view name) {
 
 int quota_processors(const std::string& root) {
   const std::string groups = contents(root + "/proc/self/cgroup");
-  double least = 0;
+  double min = 0;
   // A line is hierarchy:controllers:/path; version 2 has hierarchy 0 and names no controllers.
   for (std::string_view rest = groups; !rest.empty();) {
     std::string_view line = take_until(rest, '\n');
@@ -95,15 +95,15 @@ int quota_processors(const std::string& root) {
     if (group == "/") group.clear();
     double quota = 0;
     if (controllers.empty()) {
-      quota = least_quota(root + "/sys/fs/cgroup", group, quota_of_version_2);
+      quota = min_quota(root + "/sys/fs/cgroup", group, quota_of_version_2);
     } else if (lists(controllers, "cpu")) {
-      quota = least_quota(root + "/sys/fs/cgroup/" + controllers, group, quota_of_version_1);
+      quota = min_quota(root + "/sys/fs/cgroup/" + controllers, group, quota_of_version_1);
       if (quota == 0)  // where the controllers' own name is no link to the joint hierarchy
-        quota = least_quota(root + "/sys/fs/cgroup/cpu", group, quota_of_version_1);
+        quota = min_quota(root + "/sys/fs/cgroup/cpu", group, quota_of_version_1);
     }
-    if (quota > 0 && (least == 0 || quota < least)) least = quota;
+    if (quota > 0 && (min == 0 || quota < min)) min = quota;
   }
-  return least > 0 ? static_cast<int>(std::ceil(std::min(least, 4096.0))) : 0;
+  return min > 0 ? static_cast<int>(std::ceil(std::min(min, 4096.0))) : 0;
 }
 
 int quota_processors() {

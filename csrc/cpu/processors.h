@@ -13,7 +13,7 @@ int affinity_processors();
 // unused; 0 where there is none. Read once, from the system's own files.
 int quota_processors();
 // The same from files below `root`: version 2 (cpu.max) and version 1 (cpu.cfs_quota_us) of the
-// groups that `root`/proc/self/cgroup names, and of those above them. The least counts.
+// groups that `root`/proc/self/cgroup names, and of those above them. The smallest counts.
 int quota_processors(const std::string& root);
 
 // For tests, whose teams are larger than the machine: from now on so many processors, which are

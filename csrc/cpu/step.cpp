@@ -22,29 +22,29 @@ struct StepJob {
   }
 };
 
-// Rows of the batch: where they are and how far apart, in elements.
-struct StepRows {
+// The rows of the batch: where the first is, and how many elements apart they are.
+struct BatchRows {
   char* base = nullptr;
   int64_t stride = 0;
 
-  StepRows() = default;
-  StepRows(char* b, int64_t s) : base(b), stride(s) {}
+  BatchRows() = default;
+  BatchRows(char* b, int64_t s) : base(b), stride(s) {}
   // dim: of the batch, or -1 where there is one row alone.
-  StepRows(const Strided& a, int dim) : base(a.data()), stride(dim < 0 ? 0 : a.stride(dim)) {}
+  BatchRows(const Strided& a, int dim) : base(a.data()), stride(dim < 0 ? 0 : a.stride(dim)) {}
 };
 
 // An array (L * D, B, H) or (L * D, H) of a state; not given: rows of zeros, or none.
 struct StepState {
   Strided array;
   bool given = false, batched = false;
-  StepRows otherwise;
+  BatchRows otherwise;
 
   StepState() = default;
   StepState(const Spec& spec, const Problem& p, const View& view, char* zeros)
       : given(view.given), batched(p.batched), otherwise(zeros, 0) {
     if (given) array = Strided(spec, view, true);
   }
-  StepRows pass(int64_t index, int64_t element) const {
+  BatchRows pass(int64_t index, int64_t element) const {
     if (!given) return otherwise;
     return {array.data() + index * array.stride(0) * element, batched ? array.stride(1) : 0};
   }
@@ -104,11 +104,11 @@ void step(const Weights& weights, const Problem& p, const Call& call) {
     initial[k] = StepState(spec, p, call.initial[k], memory.data());
     final[k] = StepState(spec, p, call.final[k], nullptr);
   }
-  StepRows in(x, batch);
+  BatchRows in(x, batch);
   std::vector<Strided> owned;
   for (int64_t l = 0; l < spec.layers; ++l) {
     const bool last = l + 1 == spec.layers;
-    const StepRows out = last ? StepRows(y, batch) : StepRows(inner + l % 2 * between, width);
+    const BatchRows out = last ? BatchRows(y, batch) : BatchRows(inner + l % 2 * between, width);
     StepJob job{&weights.kernel(), {}, spec.directions};
     owned.clear();
     for (int64_t d = 0; d < spec.directions; ++d) {
@@ -119,7 +119,7 @@ void step(const Weights& weights, const Problem& p, const Call& call) {
       pass.x = in.base, pass.x_stride = in.stride;
       pass.y = out.base + d * H * element, pass.y_stride = out.stride;
       for (int k = 0; k < spec.states; ++k) {
-        const StepRows from = initial[k].pass(index, element), to = final[k].pass(index, element);
+        const BatchRows from = initial[k].pass(index, element), to = final[k].pass(index, element);
         pass.initial[k] = from.base, pass.initial_stride[k] = from.stride;
         pass.final[k] = to.base, pass.final_stride[k] = to.stride;
       }

@@ -1,5 +1,5 @@
-// One step of one layer for a few rows, from the parameters as they lie: what a call that brings
-// its weights for a single step costs most is to pack them, more than to multiply by them.
+// One step of one layer for a few rows, from parameters that are not packed: for a call that brings
+// its weights for a single step, packing would cost more than the product.
 //
 // Rows of L units become lanes in registers, as in packing, and are multiplied at once: each weight
 // is read once, and nothing is written but the sums. The chains are those of the tile: bias, x in
@@ -26,11 +26,11 @@ template <class Cell, class Math, class Storage> struct Step {
   const Math math;
   const int64_t H;
   const int rows, chains;
-  template <class U> struct StepRows {
+  template <class U> struct RowPointers {
     const U* at[kStepRows];
   };
-  StepRows<Storage> inputs;
-  PerState<StepRows, Storage> prev;
+  RowPointers<Storage> inputs;
+  PerState<RowPointers, Storage> prev;
 
   explicit Step(const StepPass& p)
       : pass(p), math(), H(p.H), rows(p.rows), chains(chains_for(blocks_of(p.H, L) * G)) {
@@ -96,7 +96,7 @@ template <class Cell, class Math, class Storage> struct Step {
         (V::load(sums->at[r][v]) + V::load(piece.at[r][v])).store(sums->at[r][v]);
   }
 
-  // Goes on with the chains of blocks [begin, end) over k of [from, to).
+  // Continues the chains of blocks [begin, end) over k of [from, to).
   void multiply(const StridedMatrix& w, const Storage* const* rows_of, int64_t from, int64_t to,
                 int64_t begin, int64_t end, Sums* sums) const {
     const int64_t row = w.row_stride;
@@ -132,7 +132,7 @@ template <class Cell, class Math, class Storage> struct Step {
     }
     for (int64_t k = 0; k < n; k += kStrip<T>) FASTRNN_UNROLL for (int c = 0; c < C; ++c) {
         V columns[kStrip<T>];
-        if (k % kLine == 0) bring(w[c] + k + kLine, row);
+        if (k % kLine == 0) prefetch(w[c] + k + kLine, row);
         Stored<Storage>::strip(w[c] + k, row, columns);
         FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i)
             FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][c] =
@@ -141,16 +141,16 @@ template <class Cell, class Math, class Storage> struct Step {
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c]
         .store(sums + (r * kVectors + c) * L);
   }
-  // The rows' next cache lines: more rows than a processor sees coming by itself.
+  // Prefetches the rows' next cache lines: a processor follows fewer streams by itself.
   static constexpr int64_t kLine = 64 / sizeof(Storage);
-  static FASTRNN_INLINE void bring(const Storage* w, int64_t row) {
+  static FASTRNN_INLINE void prefetch(const Storage* w, int64_t row) {
     for (int lane = 0; lane < L; ++lane) __builtin_prefetch(w + lane * row);
   }
   static constexpr decltype(&add_strips<1, 1>) kAddStrips[kStepRows] = {
       add_strips<1, 1>, add_strips<2, 1>, add_strips<3, 1>, add_strips<4, 1>,
       add_strips<5, 1>, add_strips<6, 1>, add_strips<7, 1>, add_strips<8, 1>};
 
-  // What strips leave: at an edge, of units or of k.
+  // Adds what strips leave at an edge of the units or of k.
   void add_square(const Storage* w, int64_t row, int64_t units, int64_t n, const Storage* const* a,
                   int64_t k, T* sums) const {
     alignas(64) T columns[L * L];

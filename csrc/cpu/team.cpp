@@ -26,11 +26,11 @@ namespace fastrnn {
 
 namespace {
 
-// ---- a job and its crew --------------------------------------------------------------------
+// ---- a job and the threads that run it ------------------------------------------------------
 
-constexpr int kSpins = 2000;  // of a wait, before one looks who is late: 40 to 100 us
-// So long off a core shows that somebody else has it: a system's own interruptions are shorter, and
-// the slices of a scheduler longer.
+constexpr int kSpins = 2000;  // of a wait before it asks which thread is late: 40 to 100 us
+// A thread that is off its core for so long has been descheduled: interrupts are shorter, and the
+// time slices of a scheduler longer.
 constexpr int64_t kAwayFor = 500'000;  // ns
 constexpr int kTasksPerPoll = 16;
 
@@ -47,7 +47,8 @@ int64_t time_of(clockid_t clock) {
   return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
-// Does a thread's clock go on within some microseconds? On some systems it counts in ticks.
+// Does a thread's processor clock advance within some microseconds? On some systems it counts
+// ticks.
 bool clocks_tell() {
   clockid_t mine;
   pthread_getcpuclockid(pthread_self(), &mine);
@@ -56,7 +57,8 @@ bool clocks_tell() {
   return time_of(mine) != before;
 }
 
-// How far a part is, in one word: tasks done, and what the next one needs.
+// A part's progress in one atomic word: how many of its tasks are done, and what the next one
+// needs.
 struct Progress {
   static constexpr uint64_t kEnded = ~uint64_t{0};
   uint64_t word;
@@ -69,38 +71,39 @@ struct Progress {
 };
 
 enum class Owner : int {
-  kComing,  // has not been seen yet: it may be on its way
-  kMissed,  // others have begun to do without it, and it may still come
+  kComing,  // has not arrived yet: its thread may be starting
+  kMissed,  // has not arrived, and others have begun to do its tasks
   kHere,
-  kAway,  // was late, and stays away for a pause
+  kAway,  // was late, and sleeps until the pause is over
 };
 
 struct Part {
-  // Of whoever does its tasks; nobody else writes here, and few read.
+  // Written by the thread that does its tasks alone, and hardly read by others.
   alignas(64) std::atomic<uint64_t> claimed{0};
   std::atomic<int> carrier{0};
-  // What others wait for.
+  // What other parts wait for.
   alignas(64) std::atomic<uint64_t> done{0};
   std::atomic<Owner> owner{Owner::kComing};
   clockid_t clock = 0;  // processor time of the owner, once it is here
-  // What those who wait for the owner have seen of its clock: its time, and since when.
+  // The owner's clock as the threads that wait for it last saw it, and since when it shows that
+  // time.
   alignas(64) std::atomic<int64_t> seen_clock{-1};
   std::atomic<int64_t> seen_at{0};
 
   Progress progress() const { return {done.load(std::memory_order_acquire)}; }
 };
 
-class Crew {
+class TeamRun {
  public:
-  Crew(const Job& job, Part* parts)
+  TeamRun(const Job& job, Part* parts)
       : job_(job), parts_(parts), state_(arch::float_settings()), start_(now_ns()) {
     parts_[0].owner = Owner::kHere;
     pthread_getcpuclockid(pthread_self(), &parts_[0].clock);
   }
 
   void work(int me);
-  // Those from this number on will not come.
-  void absent(int from) {
+  // The members from this number on have no thread.
+  void mark_missing(int from) {
     for (int k = from; k < job_.parts; ++k) parts_[k].owner = Owner::kMissed;
   }
   void check() const {
@@ -112,22 +115,22 @@ class Crew {
   void wait_for(int me, Progress at);
   void wait_for(int me, int begin, int end, uint64_t tasks);
   bool ready(int part, Progress at) const;
-  bool advance(int part, int me);
-  void hurry(int me);
-  void look_after(int member, int me);
-  void found_late(int member, int me);
-  void send_away();
-  void rest(int me);
+  bool try_next_task(int part, int me);
+  void steal_or_watch(int me);
+  void watch_clock(int member, int me);
+  void mark_late(int member, int me);
+  void dismiss_partner();
+  void sleep_until_retry(int me);
   void poll();
   void end();
   bool ended() const { return ended_.load(std::memory_order_acquire) != 0; }
-  bool off_duty(int member) const {
+  bool is_away(int member) const {
     return parts_[member].owner.load(std::memory_order_relaxed) == Owner::kAway;
   }
 
   const Job& job_;
   Part* const parts_;
-  const uint64_t state_;  // of the caller, whose arithmetic all members do
+  const uint64_t state_;  // the caller's floating point state, under which all members compute
   const int64_t start_;
   int64_t polled_ = start_, checked_ = start_;  // of the calling thread, as the next two
   int until_poll_ = kTasksPerPoll;
@@ -135,18 +138,18 @@ class Crew {
   alignas(64) std::atomic<uint32_t> ended_{0};  // members sleep on it
   std::atomic<int> resting_{0};
   alignas(64) std::atomic<int> parts_ended_{0};
-  std::atomic<int> in_lockstep_{0};  // the member that leaves when the calling thread is back
+  std::atomic<int> in_lockstep_{0};  // the member that leaves once the calling thread is back
 };
 
-void Crew::work(int me) {
+void TeamRun::work(int me) {
   const FloatScope as_the_caller(state_);
   arrive(me);
   while (!ended()) {
-    if (off_duty(me)) {
-      rest(me);
+    if (is_away(me)) {
+      sleep_until_retry(me);
       continue;
     }
-    if (me == 0) send_away();
+    if (me == 0) dismiss_partner();
     const Progress own = parts_[me].progress();
     if (own.ended()) {
       wait_for(me, 0, job_.parts, Progress{Progress::kEnded}.tasks());
@@ -155,46 +158,46 @@ void Crew::work(int me) {
     wait_for(me, own);
     at(Point::kReady, me, me);
     // Another may have taken it, while this thread was away.
-    if (!advance(me, me)) wait_for(me, me, me + 1, own.tasks() + 1);
+    if (!try_next_task(me, me)) wait_for(me, me, me + 1, own.tasks() + 1);
     if (me == 0 && --until_poll_ == 0) poll();
   }
 }
 
-// A member that comes late shows a busy machine, whether or not there is anything left to do.
-void Crew::arrive(int me) {
+// A member that arrives late shows that the machine is busy, whether or not anything is left to do.
+void TeamRun::arrive(int me) {
   at(Point::kArrived, me, me);
   if (me == 0) return;
   Part& own = parts_[me];
   pthread_getcpuclockid(pthread_self(), &own.clock);
   const bool late = now_ns() - start_ > kAwayFor;
-  if (late) load::report(job_.parts, 1);
+  if (late) load::record_late(job_.parts, 1);
   own.owner.store(late ? Owner::kAway : Owner::kHere, std::memory_order_release);
 }
 
-// Until the next task of this member's part can be done.
-void Crew::wait_for(int me, Progress at) {
+// Waits until the next task of this member's part can be done.
+void TeamRun::wait_for(int me, Progress at) {
   const int first = me / job_.group * job_.group;
   if (at.need() == Need::kGroup) wait_for(me, first, first + job_.group, at.tasks());
   if (at.need() == Need::kTeam) wait_for(me, 0, job_.parts, at.tasks());
 }
 
-void Crew::wait_for(int me, int begin, int end, uint64_t tasks) {
+void TeamRun::wait_for(int me, int begin, int end, uint64_t tasks) {
   for (int k = begin; k < end; ++k)
     for (int spins = 0; parts_[k].progress().tasks() < tasks; ++spins) {
-      if (ended() || off_duty(me)) return;
+      if (ended() || is_away(me)) return;
       const Owner owner = parts_[k].owner.load(std::memory_order_relaxed);
-      if ((owner == Owner::kMissed || owner == Owner::kAway) && advance(k, me)) {
+      if ((owner == Owner::kMissed || owner == Owner::kAway) && try_next_task(k, me)) {
         spins = 0;
       } else if (spins < kSpins) {
         arch::relax();
       } else {
-        hurry(me);
+        steal_or_watch(me);
         sched_yield();
       }
     }
 }
 
-bool Crew::ready(int part, Progress at) const {
+bool TeamRun::ready(int part, Progress at) const {
   const int first = part / job_.group * job_.group;
   int begin = 0, end = 0;
   if (at.need() == Need::kGroup) begin = first, end = first + job_.group;
@@ -204,8 +207,8 @@ bool Crew::ready(int part, Progress at) const {
   return true;
 }
 
-// Does the next task of a part, where it can be done and nobody does it.
-bool Crew::advance(int k, int me) {
+// Does the next task of a part if it can be done and no thread has claimed it.
+bool TeamRun::try_next_task(int k, int me) {
   Part& part = parts_[k];
   const Progress from = part.progress();
   uint64_t tasks = from.tasks();
@@ -222,8 +225,9 @@ bool Crew::advance(int k, int me) {
   return true;
 }
 
-// Somebody is late: does what can be done in its place, and finds out who it is.
-void Crew::hurry(int me) {
+// A thread is late: steals a task that can be done in its place, or finds out which thread it is
+// and watches its clock.
+void TeamRun::steal_or_watch(int me) {
   int busy = me;
   for (int k = 0; k < job_.parts && !ended(); ++k) {
     Part& part = parts_[k];
@@ -231,18 +235,18 @@ void Crew::hurry(int me) {
     if (at.ended()) continue;
     if (part.claimed.load(std::memory_order_relaxed) != at.tasks()) {
       if (busy == me) busy = part.carrier.load(std::memory_order_relaxed);
-    } else if (advance(k, me)) {
+    } else if (try_next_task(k, me)) {
       Owner coming = Owner::kComing;
       part.owner.compare_exchange_strong(coming, Owner::kMissed);
-      return look_after(k, me);
+      return watch_clock(k, me);
     }
   }
-  look_after(busy, me);
+  watch_clock(busy, me);
 }
 
-// Is the thread that ought to go on on a core? Its own clock tells, unlike the time that is waited:
-// a task may just be long.
-void Crew::look_after(int member, int me) {
+// Is the thread that the others wait for on a core? Its processor clock tells, and not the time of
+// the wait, since a task may simply be long.
+void TeamRun::watch_clock(int member, int me) {
   Part& part = parts_[member];
   if (member == me || part.owner.load(std::memory_order_acquire) != Owner::kHere) return;
   static const bool told = clocks_tell();
@@ -251,29 +255,29 @@ void Crew::look_after(int member, int me) {
     part.seen_at.store(now, std::memory_order_relaxed);
     part.seen_clock.store(clock, std::memory_order_release);
   } else if (told && now - part.seen_at.load(std::memory_order_relaxed) > kAwayFor) {
-    found_late(member, me);
+    mark_late(member, me);
   }
 }
 
-// A late member leaves after its task, for a pause. The calling thread cannot: where it is the one
-// that is kept from its processor, another member leaves it alone once it is back.
-void Crew::found_late(int member, int me) {
+// A late member leaves the team after its task, for a pause. The calling thread cannot leave: where
+// that is late, another member leaves in its place once it is back.
+void TeamRun::mark_late(int member, int me) {
   Owner here = Owner::kHere;
   int none = 0;
   if (member == 0 ? in_lockstep_.compare_exchange_strong(none, me)
                   : parts_[member].owner.compare_exchange_strong(here, Owner::kAway))
-    load::report(job_.parts, 1);
+    load::record_late(job_.parts, 1);
 }
 
-void Crew::send_away() {
+void TeamRun::dismiss_partner() {
   if (in_lockstep_.load(std::memory_order_relaxed) == 0) return;
   const int member = in_lockstep_.exchange(0);
   Owner here = Owner::kHere;
   parts_[member].owner.compare_exchange_strong(here, Owner::kAway);
 }
 
-// Until the pause is over, or the job.
-void Crew::rest(int me) {
+// Sleeps until the pause or the job is over.
+void TeamRun::sleep_until_retry(int me) {
   resting_.fetch_add(1);
   for (int64_t until; !ended_.load() && (until = load::retry_at()) != 0;) {
     const int64_t left = std::max<int64_t>(1, until - now_ns());
@@ -285,9 +289,9 @@ void Crew::rest(int me) {
   parts_[me].owner.store(Owner::kHere, std::memory_order_release);
 }
 
-void Crew::poll() {
+void TeamRun::poll() {
   const int64_t now = now_ns();
-  // Reading the clock after each step would be felt; after each chunk it is not.
+  // To read the clock after each step would cost time that shows; after each chunk it does not.
   until_poll_ = now - checked_ > kPollAfter / 10 ? 1 : kTasksPerPoll;
   checked_ = now;
   if (now - polled_ < kPollAfter) return;
@@ -298,7 +302,7 @@ void Crew::poll() {
   end();
 }
 
-void Crew::end() {
+void TeamRun::end() {
   ended_.store(1);
   if (resting_.load() > 0)
     syscall(SYS_futex, &ended_, FUTEX_WAKE_PRIVATE, job_.parts, nullptr, nullptr, 0);
@@ -326,11 +330,11 @@ const char* team_backend() { return "std::thread"; }
 
 namespace {
 
-void run_crew(Crew& crew, int n) {
+void run_team(TeamRun& run, int n) {
   std::vector<std::thread> others;
   for (int member = 1; member < n; ++member)
-    others.emplace_back([&crew, member] { crew.work(member); });
-  crew.work(0);
+    others.emplace_back([&run, member] { run.work(member); });
+  run.work(0);
   for (std::thread& other : others) other.join();
 }
 
@@ -342,16 +346,15 @@ const char* team_backend() { return "OpenMP"; }
 
 namespace {
 
-// libgomp ends the process where a thread cannot be made. So threads that its pool does not hold
-// yet are tried first: they are made, wait for each other, and leave their stacks to those that
-// follow.
+// libgomp ends the process if it cannot create a thread. So as many threads as its pool lacks are
+// first created here; they wait for each other, so that all exist at once, and end.
 bool can_start(int n) {
   thread_local int pool = 1;  // of the calling thread, at its last parallel region
   if (n > pool) {
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     std::vector<pthread_t> made;
     made.reserve(static_cast<size_t>(n - pool));
-    pthread_mutex_lock(&gate);
+    pthread_mutex_lock(&mutex);
     const auto pass = [](void* at) -> void* {
       pthread_mutex_lock(static_cast<pthread_mutex_t*>(at));
       pthread_mutex_unlock(static_cast<pthread_mutex_t*>(at));
@@ -359,9 +362,9 @@ bool can_start(int n) {
     };
     pthread_t thread;
     while (static_cast<int>(made.size()) < n - pool &&
-           pthread_create(&thread, nullptr, pass, &gate) == 0)
+           pthread_create(&thread, nullptr, pass, &mutex) == 0)
       made.push_back(thread);
-    pthread_mutex_unlock(&gate);
+    pthread_mutex_unlock(&mutex);
     for (pthread_t each : made) pthread_join(each, nullptr);
     if (static_cast<int>(made.size()) < n - pool) return false;
   }
@@ -369,17 +372,17 @@ bool can_start(int n) {
   return true;
 }
 
-void run_crew(Crew& crew, int n) {
+void run_team(TeamRun& run, int n) {
   if (!can_start(n)) {
-    crew.absent(1);
-    crew.work(0);
+    run.mark_missing(1);
+    run.work(0);
     return;
   }
 #pragma omp parallel num_threads(n)
   {
     const int given = omp_get_num_threads(), member = omp_get_thread_num();
-    if (member == 0 && given < n) crew.absent(given);
-    crew.work(member);
+    if (member == 0 && given < n) run.mark_missing(given);
+    run.work(member);
   }
 }
 
@@ -393,9 +396,9 @@ void run_job(const Job& job) {
   Part few[kFew];
   std::unique_ptr<Part[]> many(job.parts > kFew ? new Part[static_cast<size_t>(job.parts)]
                                                 : nullptr);
-  Crew crew(job, many ? many.get() : few);
-  run_crew(crew, job.parts);
-  crew.check();
+  TeamRun run(job, many ? many.get() : few);
+  run_team(run, job.parts);
+  run.check();
 }
 
 }  // namespace fastrnn

@@ -1,17 +1,18 @@
-// The team of threads, and how it gets along on a busy machine.
+// The team of threads that runs a call, and what it does on a busy machine.
 //
-// A job is cut into parts, one for each member of the team, and a part into tasks, which are done
-// one after the other. A task may need that other parts have done as many tasks before; that is the
-// only way in which parts wait for each other. What a part has come to is in memory, not on the
-// stack of a thread, so whoever claims the next task of a part can do it. A task is claimed by one
-// thread alone, which also ends it: nothing is ever done twice.
+// A job is divided into parts, one for each member of the team, and a part into tasks, which are
+// done one after the other. A task may need that other parts have done as many tasks before it;
+// parts wait for each other in no other way. The state of a part is in memory and not on a thread's
+// stack, so that any thread can claim its next task. One thread alone claims a task and also ends
+// it, so nothing is done twice.
 //
-// Each part has an owner, the member of the same number, and on a quiet machine nobody else touches
-// it. Where other programs want the cores, a member is away for milliseconds, and everybody would
-// wait for it at each task. So those who have waited for some time do the tasks of parts whose
-// owners are not there; a member that is found to have been away while others waited leaves the
-// team for a pause (load.h), and so do teams of later calls. What nobody can take over is a task
-// that its member has begun: the longest wait is that for one member to come back once.
+// Each part has an owner, the member of the same number, and on a quiet machine no other thread
+// touches it. Where other programs run on the cores, a member is descheduled for milliseconds, and
+// all others would wait for it at each task. So a thread that has waited for some time steals the
+// tasks of parts whose owners are absent. A member that was descheduled while others waited leaves
+// the team for a pause (load.h), and later calls have smaller teams until the pause is over. A task
+// that a member has begun cannot be stolen: the longest wait is for one member to be scheduled once
+// more.
 //
 // OpenMP runs the team in the library; std::thread does under FASTRNN_TEAM_STD_THREAD for the
 // sanitizers, which cannot see into libgomp.

@@ -10,10 +10,10 @@
 
 namespace fastrnn {
 
-// Threads that a call may use, and what limits them: of the call's own limit, or the number that
-// was set, no more than processors and than are left by the teams of other threads' calls, and
-// fewer while the machine is busy; 1 inside a parallel region of the caller's, and in a child of
-// fork(), where OpenMP's pool is gone.
+// How many threads a call may use, and what limits them. The call's own limit, or else the number
+// that was set, is reduced to the number of processors, to what the teams of other threads' calls
+// leave of them, and further while the machine is busy. It is 1 inside a parallel region of the
+// caller's, and in a child of fork(), where OpenMP's pool is gone.
 struct Available {
   int threads;
   std::string why;
@@ -21,9 +21,9 @@ struct Available {
 Available available();
 int available_threads();
 
-// Members of a call's team. While it lives, they are taken from what other threads' calls find
-// available. Fewer than asked for where others were quicker; 0: the calling thread alone, for so
-// short a time that others need not know.
+// The members of a call's team. While it lives, other threads' calls find so many threads fewer. It
+// has fewer members than asked for if other calls took theirs first. 0 asks for the calling thread
+// alone, for so short a time that nothing is counted.
 class Lease {
  public:
   explicit Lease(int members);

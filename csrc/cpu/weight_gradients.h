@@ -47,8 +47,8 @@ template <class Cell, class Storage> struct WeightGradients {
         width(Plane::kCount * p.H),
         max_k(p.chunk * p.scan->B) {}
 
-  // x and h of the part's rows to where all parts read them. A few rows at a time, so that what
-  // is written goes on for more than a piece of a row.
+  // Packs x and h of the part's rows for all parts. A few rows at a time, so that the writes to a
+  // panel are contiguous for longer than a piece of one row.
   void pack_b(const Row* rows, int64_t count) const {
     const int64_t last = part(count, work.unit_member + 1, work.unit_members);
     for (int64_t f = part(count, work.unit_member, work.unit_members); f < last; f += kTogether) {
@@ -74,8 +74,8 @@ template <class Cell, class Storage> struct WeightGradients {
     }
   }
 
-  // Planes [m, m + n) of the dgates of steps [begin, end) and all rows, `active` of them at `end`;
-  // adds them up for the biases on the way.
+  // Packs planes [m, m + n) of the dgates of steps [begin, end) and all rows, `active` of them at
+  // step `end`, and adds them up for the biases on the way.
   void pack_a(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
               T (&sums)[kPackedRows]) const {
     V total[kPackedRows / L];
@@ -85,7 +85,7 @@ template <class Cell, class Storage> struct WeightGradients {
       active = steps.grow(0, B, active, s);
       const T* from = dgates.row(s, 0) + m;
       for (int64_t p = 0; p < active; ++p, from += width, to += kRows) {
-        // Lanes past n sum what is not asked for, and cost nothing.
+        // Lanes past n hold sums that nobody reads, and cost nothing.
         for (int v = 0; v < kPackedRows / L; ++v) total[v] = total[v] + V::load(from + v * L);
         int64_t i = 0;
         for (; i + kRows <= n; i += kRows)
@@ -155,7 +155,7 @@ template <class Cell, class Storage> struct WeightGradients {
     return Plane::gate_of(static_cast<int>(m / H)) * H + m % H;
   }
 
-  // use(db, i) for the bias gradients that plane m + i of [m, end) goes to, one or both.
+  // Calls use(db, i) for each bias gradient that plane m + i of [m, end) is added to, one or both.
   template <class Use> void with_biases(int64_t m, int64_t end, Use use) const {
     if (!pass.db_ih) return;
     for (int64_t i = 0; m + i < end; ++i) {

@@ -41,7 +41,7 @@ int64_t Arrays::bytes(int buffer) const {
   return elements_of(buffer_of(buffer).shape) * of(buffer).view->itemsize;
 }
 
-Rows Arrays::rows(int buffer, int64_t column) const {
+RowView Arrays::rows(int buffer, int64_t column) const {
   if (buffer == kNoBuffer) return {};
   const Placed& placed = of(buffer);
   const View& view = *placed.view;
@@ -57,13 +57,13 @@ Rows Arrays::rows(int buffer, int64_t column) const {
 }
 
 // From so many steps on, of B rows of this width.
-Rows Arrays::part(int buffer, int64_t steps, int64_t width) const {
+RowView Arrays::part(int buffer, int64_t steps, int64_t width) const {
   const Placed& placed = of(buffer);
   return {placed.data + steps * p_.B * width * placed.view->itemsize, p_.B * width, width};
 }
 
 // State k of a pass: of the tape (S - 1, L, D, steps, B, H), or of a window, with one layer.
-Rows Arrays::states(int buffer, const Recurrence& r, int64_t d, int k) const {
+RowView Arrays::states(int buffer, const Recurrence& r, int64_t d, int k) const {
   const Shape& shape = buffer_of(buffer).shape;
   const int64_t layers = shape[1], D = shape[2], steps = shape[3];
   const int64_t layer = buffer_of(buffer).scratch ? 0 : r.layer;
@@ -71,7 +71,7 @@ Rows Arrays::states(int buffer, const Recurrence& r, int64_t d, int k) const {
 }
 
 // Likewise (L, D, steps, B, saved * H).
-Rows Arrays::saved(const Recurrence& r, int64_t d) const {
+RowView Arrays::saved(const Recurrence& r, int64_t d) const {
   const Shape& shape = buffer_of(r.saved).shape;
   const int64_t layer = buffer_of(r.saved).scratch ? 0 : r.layer;
   const int64_t width = stack_.spec.saved * stack_.spec.units;
@@ -104,7 +104,7 @@ RowSteps Arrays::steps() const {
     steps.reset_t = call_.resets.strides[p_.time_axis()];
     steps.reset_b = p_.batched ? call_.resets.strides[p_.batch_axis()] : 0;
   }
-  steps.report = reports(call_.x.device);
+  steps.error = device_error(call_.x.device);
   return steps;
 }
 
@@ -128,7 +128,7 @@ void Arrays::fill(const Recurrence& r, int64_t d, const P& pass, D* out) const {
   for (int k = 1; k < stack_.spec.states; ++k) {
     if (r.states != kNoBuffer) out->state[k] = states(r.states, r, d, k);
     if (pass.begin == 0) continue;
-    const Rows kept = states(r.checkpoints, r, d, k);
+    const RowView kept = states(r.checkpoints, r, d, k);
     const int64_t place = pass.begin / p_.recompute - 1;
     out->entering[k] =
         static_cast<char*>(kept.base) + place * kept.t_stride * of(r.checkpoints).view->itemsize;
@@ -139,7 +139,7 @@ void Arrays::fill(const Recurrence& r, int64_t d, const P& pass, D* out) const {
 ForwardPass Arrays::forward(const Scan& scan) const {
   auto pass = begin<ForwardPass>(scan);
   pass.state_every = scan.recompute || !p_.recompute ? 1 : p_.recompute;
-  pass.remake = scan.recompute;
+  pass.recompute = scan.recompute;
   for (int64_t d = 0; d < stack_.spec.directions; ++d) {
     ForwardDirection& out = pass.direction[d];
     fill(scan, d, pass, &out);

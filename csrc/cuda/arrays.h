@@ -27,7 +27,7 @@ class Arrays {
 
   Operand operand(const Matrix& m) const;
   // A buffer's rows of time and batch, from a column on.
-  Rows rows(int buffer, int64_t column = 0) const;
+  RowView rows(int buffer, int64_t column = 0) const;
   int64_t bytes(int buffer) const;
   void* data(int buffer) const { return of(buffer).data; }
 
@@ -61,9 +61,9 @@ class Arrays {
   const void* parameter(const Recurrence& r, int64_t d, int which) const;
   RowSteps steps() const;
   char* state_of_pass(const View& view, const Recurrence& r, int64_t d) const;
-  Rows part(int buffer, int64_t steps, int64_t width) const;
-  Rows states(int buffer, const Recurrence& r, int64_t d, int k) const;
-  Rows saved(const Recurrence& r, int64_t d) const;
+  RowView part(int buffer, int64_t steps, int64_t width) const;
+  RowView states(int buffer, const Recurrence& r, int64_t d, int k) const;
+  RowView saved(const Recurrence& r, int64_t d) const;
   template <class P, class D>
   void fill(const Recurrence& r, int64_t d, const P& pass, D* out) const;
   template <class P> P begin(const Recurrence& r) const;

@@ -9,9 +9,9 @@
 namespace fastrnn {
 namespace gpu {
 
-template <class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     copy_rows(FASTRNN_ARGUMENT CopyPass pass) {
-  const Step<CopyPass, CopyPass> at{pass, pass};
+  const PassView<CopyPass, CopyPass> at{pass, pass};
   const int64_t B = pass.scan.B, rows = (pass.end - pass.begin) * B;
   const int64_t warps = int64_t(blocks()) * (threads() / kLanes);
   for (int64_t row = int64_t(block()) * (threads() / kLanes) + thread() / kLanes; row < rows;

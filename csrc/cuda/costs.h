@@ -8,8 +8,8 @@ namespace gpu {
 // cards are taken to be like it. `tile` and `slowdown` are fitted to the times of 104 cases there,
 // which the model then gives within 20 % for nine in ten.
 struct Costs {
-  double meeting = 0.661;          // of a group of blocks
-  double meeting_block = 0.00235;  // for each block of it
+  double barrier = 0.661;              // of a group of blocks
+  double barrier_per_block = 0.00235;  // for each block of it
   double tile = 2.1;             // latency of a tile: its rows are staged, multiplied, and finished
   double launch = 3.65;          // of a kernel, back to back
   double issue = 32;             // of a step's product and launch, by the thread of Python

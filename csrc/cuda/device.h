@@ -28,7 +28,7 @@ int device_count();
 std::string why_none();
 // Of the calling thread.
 int current_device();
-// Made once for each device, and with it the memory for its reports.
+// Made once for each device, and with it the memory for its error.
 const Device& device(int index);
 // Which device memory belongs to; -1 for memory of the host.
 int device_of(const void* pointer);
@@ -36,8 +36,9 @@ int device_of(const void* pointer);
 // (On a GPU the type alone says it.)
 bool reaches(int32_t dlpack_device, const void* pointer);
 
-// The device's reports, in memory of the host. Read at any time; nothing waits.
-Report* reports(int index);
+// Where kernels of the device record an error, in memory of the host. Read at any time; nothing
+// waits.
+DeviceError* device_error(int index);
 // Waits for a stream (null: the default one of the current device).
 void synchronize(const std::string& op, void* stream);
 

@@ -33,7 +33,7 @@ bool is_for_good(cudaError_t error) {
 
 void check(const std::string& op, const char* call, cudaError_t error) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // what does not stick must not meet the next one who asks
+  cudaGetLastError();  // an error that is not sticky must not reach the next call that asks
   const char* rest = is_for_good(error) ? " (of a kernel before it: this process's CUDA context is "
                                           "lost, which only a new process can replace)"
                                         : "";
@@ -45,7 +45,7 @@ void check(const std::string& op, const char* call, cudaError_t error) {
 
 struct Known {
   Device device;
-  Report* reports;
+  DeviceError* reports;
 };
 
 // One for each device, made when first asked for and kept for the life of the process.
@@ -58,11 +58,11 @@ std::set<std::pair<int, const void*>> raised;
 // with more than this one asks for.
 void raise_limit(const std::string& op, const void* kernel) {
   const int index = current_device();
-  const int64_t most = device(index).shared_per_block;
+  const int64_t max_shared = device(index).shared_per_block;
   const std::lock_guard<std::mutex> lock(mutex);
   if (raised.count({index, kernel})) return;
   FASTRNN_CHECK(op, cudaFuncSetAttribute, kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                static_cast<int>(most));
+                static_cast<int>(max_shared));
   raised.insert({index, kernel});
 }
 
@@ -87,8 +87,8 @@ const Known& known(int index) {
                   kilohertz * 1e-6};
   const OnDevice here(op, index);
   void* memory = nullptr;
-  FASTRNN_CHECK(op, cudaHostAlloc, &memory, sizeof(Report), cudaHostAllocMapped);
-  made->reports = new (memory) Report{};
+  FASTRNN_CHECK(op, cudaHostAlloc, &memory, sizeof(DeviceError), cudaHostAllocMapped);
+  made->error = new (memory) DeviceError{};
   slot = std::move(made);
   return *slot;
 }
@@ -118,7 +118,7 @@ int current_device() {
 }
 
 const Device& device(int index) { return known(index).device; }
-Report* reports(int index) { return known(index).reports; }
+DeviceError* device_error(int index) { return known(index).reports; }
 
 int device_of(const void* pointer) {
   cudaPointerAttributes attributes;

@@ -11,18 +11,18 @@ namespace gpu {
 
 // Throws what a kernel of an earlier call has reported: once, or for a kernel that ended itself,
 // after which the device serves this process no more, always.
-void raise_reports(const std::string& op, int device);
+void raise_device_errors(const std::string& op, int device);
 // That of a kernel that ended itself alone.
-void raise_abandoned(const std::string& op, const Report* report);
+void raise_abandoned(const std::string& op, const DeviceError* error);
 // Waits for a stream and throws what its kernels have reported.
 void synchronize_and_raise(const std::string& op, int device, void* stream);
 
 // Calls of CUDA that fail after a kernel has ended itself fail because of it.
-template <class F> void with_reason(const std::string& op, const Report* report, F calls) {
+template <class F> void with_reason(const std::string& op, const DeviceError* error, F calls) {
   try {
     calls();
   } catch (const Error&) {
-    raise_abandoned(op, report);
+    raise_abandoned(op, error);
     throw;
   }
 }

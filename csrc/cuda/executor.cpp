@@ -121,11 +121,11 @@ class Executor {
   void execute(const Copy& c) {
     flush();
     const std::string& op = stack_.spec.op;
-    const Report* report = reports(call_.x.device);
+    const DeviceError* error = device_error(call_.x.device);
     if (c.rule == CopyRule::kWhole) {
       const int64_t bytes = arrays_->bytes(c.to);
       if (bytes == 0) return;
-      with_reason(op, report, [&] {
+      with_reason(op, error, [&] {
         if (c.from == kNoBuffer)
           zero(op, arrays_->data(c.to), bytes, stream_);
         else
@@ -133,11 +133,11 @@ class Executor {
       });
       return;
     }
-    const int64_t warps = kMostThreads / kLanes, rows = (c.end - c.begin) * p_.B;
+    const int64_t warps = kMaxThreads / kLanes, rows = (c.end - c.begin) * p_.B;
     const int64_t most = 32 * device(call_.x.device).processors;
     const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, warps), 1, most));
-    with_reason(op, report, [&] {
-      launch(op, {blocks, kMostThreads, 0, false, stream_}, stack_.kernels->copy_rows,
+    with_reason(op, error, [&] {
+      launch(op, {blocks, kMaxThreads, 0, false, stream_}, stack_.kernels->copy_rows,
              arrays_->copy(c));
     });
   }

@@ -1,10 +1,10 @@
-// What a kernel asks of the machine: who it is, shared memory, barriers, shuffles, loads and stores
-// that other blocks see, storage types, values for the cells. Kernels (*.cuh) use nothing else of
-// CUDA, so that the same text runs on threads of a GPU under nvcc and, in tests, on fibers of the
-// emulator (tests/cuda_emulation) under any C++17 compiler.
+// What a kernel asks of the machine: its thread and block, shared memory, barriers, shuffles, loads
+// and stores that other blocks see, storage types, values for the cells. Kernels (*.cuh) use
+// nothing else of CUDA, so that the same text runs on threads of a GPU under nvcc and, in tests, on
+// fibers of the emulator (tests/cuda_emulation) under any C++17 compiler.
 //
 // Each primitive that orders memory takes a name. nvcc drops it; the emulator names it in its
-// reports, and a test can take that one primitive away to see that it is missed.
+// messages, and a test can take that one primitive away to see that it is missed.
 #pragma once
 
 #include <stdint.h>
@@ -76,33 +76,34 @@ template <class T> struct Real {
   friend FASTRNN_DEVICE Real sigmoid_of(Real x) { return Real(T(1) / (T(1) + exponential(-x.v))); }
 };
 
-// ---- blocks that meet ---------------------------------------------------------------------------
+// ---- the barrier of a group of blocks -----------------------------------------------------------
 
-// A group of blocks, all of them resident, that meet again and again. What a block wrote to global
-// memory before meeting, every block of the group may read after it.
+// A barrier that a group of resident blocks passes again and again. What a block wrote to global
+// memory before it, every block of the group may read after it: the arrival releases, the wait
+// acquires, and a barrier of the block on either side extends both to all its threads.
 //
-// Each meeting adds one for each block to a counter that starts at 0. Compared by difference, so
-// that it may wrap.
+// Each block adds one to a counter at each arrival, which starts at 0; the counter is compared by
+// difference, so that it may wrap.
 //
-// Who has looked kMostPolls times in vain calls `give_up`, which ends the kernel: a block that
-// never comes would else hold the GPU for ever. Looks are counted and not the time, since they
-// stand still while the GPU is another process's or a debugger's, and slow down as the others do
-// under a sanitizer.
-struct Meeting {
+// A thread that has polled the counter kMaxPolls times calls `give_up`, which ends the kernel: a
+// block that never arrives would otherwise hold the GPU for ever. Polls are counted instead of
+// time, since they stop while another process or a debugger has the GPU, and slow down under a
+// sanitizer as the other blocks do.
+struct GroupBarrier {
   unsigned* counter;
   unsigned blocks;
   unsigned target = 0;
 
-  template <class F> FASTRNN_DEVICE void meet(F give_up) {
-    sync_block("meeting: the block has arrived");
+  template <class F> FASTRNN_DEVICE void arrive_and_wait(F give_up) {
+    sync_block("barrier: the block has arrived");
     if (thread() == 0) {
       target += blocks;
-      arrive(counter, "meeting: release");
-      for (unsigned left = kMostPolls;
-           static_cast<int>(observe(counter, "meeting: acquire") - target) < 0; pause())
+      arrive(counter, "barrier: release");
+      for (unsigned left = kMaxPolls;
+           static_cast<int>(load_acquire(counter, "barrier: acquire") - target) < 0; pause())
         if (--left == 0) give_up();
     }
-    sync_block("meeting: the block may go on");
+    sync_block("barrier: the block may go on");
   }
 };
 

@@ -8,7 +8,7 @@
 
 #define FASTRNN_DEVICE __device__ __forceinline__
 #define FASTRNN_KERNEL __global__ void
-#define FASTRNN_THREADS(most) __launch_bounds__(most, 1)
+#define FASTRNN_THREADS(max) __launch_bounds__(max, 1)
 #define FASTRNN_ARGUMENT const __grid_constant__
 // Whole: arrays indexed by the loop then are registers.
 #define FASTRNN_UNROLL _Pragma("unroll")
@@ -33,20 +33,20 @@ FASTRNN_DEVICE float shuffle_xor(float x, int mask, const char*) {
   return __shfl_xor_sync(0xffffffffu, x, mask);
 }
 
-// Everything that this thread has seen, seen before the count.
+// Releases what this thread has written or observed, then counts.
 FASTRNN_DEVICE void arrive(unsigned* counter, const char*) {
   asm volatile("fence.acq_rel.gpu;\n\tred.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(counter)
                : "memory");
 }
-FASTRNN_DEVICE unsigned observe(const unsigned* counter, const char*) {
+FASTRNN_DEVICE unsigned load_acquire(const unsigned* counter, const char*) {
   unsigned value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
   return value;
 }
 FASTRNN_DEVICE void pause() {
-  // Meetings are short: to spin is quicker than to sleep.
+  // Waits at a barrier are short: to spin is quicker than to sleep.
 }
-constexpr unsigned kMostPolls = 1u << 23;  // a look takes about a microsecond: some seconds
+constexpr unsigned kMaxPolls = 1u << 23;  // a poll takes about a microsecond: some seconds
 
 // Values that other blocks write while this kernel runs: from L2, where they are exchanged, and not
 // through the read-only path.
@@ -68,8 +68,8 @@ template <class S> FASTRNN_DEVICE Quad<S> exchange_load(const Quad<S>* p) {
 }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 
-// Keeps the first of what threads report, for the host to read when it likes: its code last.
-FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
+// Records the first error that a thread finds, its code last, for the host to read at any time.
+FASTRNN_DEVICE void record_error(DeviceError* to, int code, int64_t row, int64_t value) {
   if (atomicCAS(&to->code, 0, -1) != 0) return;
   to->row = row;
   to->value = value;
@@ -79,7 +79,7 @@ FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
 
 // Ends the kernel, and by CUDA's rules all work of this process on the device; says first which
 // kernel it was.
-FASTRNN_DEVICE void abandon(Report* to, const char* name) {
+FASTRNN_DEVICE void abandon(DeviceError* to, const char* name) {
   *const_cast<const char* volatile*>(&to->abandoned) = name;
   __threadfence_system();
   __trap();

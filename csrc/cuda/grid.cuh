@@ -1,9 +1,9 @@
 // The grid mode: one launch for all steps. A block keeps the weights of its units in shared memory
 // and the states of its units between steps; what the blocks of a group exchange at each step are
 // rows of h (forward) or of the gates' gradients (backward), through the arrays that hold them
-// anyway, with one meeting a step.
+// anyway, with one barrier of the group a step.
 //
-// Bound: at small batches the meeting, then the product (product.cuh).
+// Bound: at small batches the barrier, then the product (product.cuh).
 #pragma once
 
 #include "product.cuh"
@@ -30,12 +30,12 @@ template <class S> struct GridMemory {
 };
 
 // Which direction, rows and units are this block's.
-template <class P> struct Place {
+template <class P> struct BlockWork {
   const P& pass;
   int direction, row_begin, rows, unit_begin, units;
-  Meeting meeting;
+  GroupBarrier barrier;
 
-  FASTRNN_DEVICE explicit Place(const P& p) : pass(p) {
+  FASTRNN_DEVICE explicit BlockWork(const P& p) : pass(p) {
     const Grid& grid = pass.grid;
     const int group = block() / grid.blocks_per_group, member = block() % grid.blocks_per_group;
     direction = group / grid.replicas;
@@ -44,16 +44,16 @@ template <class P> struct Place {
     rows = left < 0 ? 0 : left < grid.rows ? int(left) : grid.rows;
     unit_begin = member * grid.units;
     units = pass.H - unit_begin < grid.units ? int(pass.H - unit_begin) : grid.units;
-    meeting = {grid.counters + group * kCounterStride, unsigned(grid.blocks_per_group)};
+    barrier = {grid.counters + group * kCounterStride, unsigned(grid.blocks_per_group)};
   }
-  FASTRNN_DEVICE void meet() {
-    meeting.meet([&] { abandon(pass.scan.report, pass.grid.name); });
+  FASTRNN_DEVICE void sync_group() {
+    barrier.arrive_and_wait([&] { abandon(pass.scan.error, pass.grid.name); });
   }
 };
 
-// The lengths of a block's rows, and the largest.
-template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory, const RowSteps& scan,
-                                                    int row_begin, int rows) {
+// The lengths of a block's rows, and the longest.
+template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory,
+                                                    const RowSteps& scan, int row_begin, int rows) {
   for (int i = thread(); i < rows; i += threads())
     memory.lengths[i] = int(length_of(scan, row_begin + i));
   sync_block("grid: lengths are read");
@@ -68,73 +68,72 @@ template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory,
 
 // Columns of one segment whose k are neighbours in memory: row_of(column) points to them.
 template <class S, class RowOf>
-FASTRNN_DEVICE void load_rows_of_weights(S* weights, const Extent& extent, int columns,
-                                         RowOf row_of) {
-  const int quads = extent.padded() / 4;
+FASTRNN_DEVICE void load_rows_of_weights(S* weights, const KDim& k_dim, int columns, RowOf row_of) {
+  const int quads = k_dim.padded() / 4;
   copy_in_flight<kLoadsInFlight>(
       columns * quads,
-      [&](int i) { return exchange_quad<S>(row_of(i / quads), i % quads * 4, extent.H); },
+      [&](int i) { return exchange_quad<S>(row_of(i / quads), i % quads * 4, k_dim.H); },
       [&](int i, const Quad<S>& quad) { reinterpret_cast<Quad<S>*>(weights)[i] = quad; });
 }
 
 // Columns that are neighbours in memory themselves: row_of(segment, k) points to them.
 template <class S, class RowOf>
-FASTRNN_DEVICE void load_columns_of_weights(S* weights, const Extent& extent, int columns,
+FASTRNN_DEVICE void load_columns_of_weights(S* weights, const KDim& k_dim, int columns,
                                             RowOf row_of) {
-  const int size = extent.size(), padded = extent.padded();
+  const int size = k_dim.size(), padded = k_dim.padded();
   copy_in_flight<kLoadsInFlight>(
       columns * size,
       [&](int i) {
-        const int place = i / columns, segment = place / padded, k = place - segment * padded;
-        return k < extent.H ? exchange_load(row_of(segment, k) + i % columns)
-                            : narrow<S>(Acc<S>(0));
+        const int padded_k = i / columns, segment = padded_k / padded,
+                  k = padded_k - segment * padded;
+        return k < k_dim.H ? exchange_load(row_of(segment, k) + i % columns) : narrow<S>(Acc<S>(0));
       },
       [&](int i, S value) { weights[i % columns * size + i / columns] = value; });
 }
 
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     grid_forward(FASTRNN_ARGUMENT ForwardPass pass) {
   using Unit = ForwardUnit<Cell, Math, S>;
   constexpr int G = Cell::kGates;
-  Place<ForwardPass> place(pass);
-  const typename Unit::At at{pass, pass.direction[place.direction]};
-  const int H = int(pass.H), units = place.units, rows = place.rows;
-  const Extent extent{pass.H, 1};
-  const GridMemory<S> memory(GridLayout(sizeof(S), extent, pass.grid.units * G, Cell::kStates - 1,
+  BlockWork<ForwardPass> work(pass);
+  const typename Unit::At at{pass, pass.direction[work.direction]};
+  const int H = int(pass.H), units = work.units, rows = work.rows;
+  const KDim k_dim{pass.H, 1};
+  const GridMemory<S> memory(GridLayout(sizeof(S), k_dim, pass.grid.units * G, Cell::kStates - 1,
                                         pass.grid.rows, pass.grid.units));
   const int columns = units * G;  // column c: unit c / G, gate c % G
 
-  read_lengths(memory, pass.scan, place.row_begin, rows);
+  read_lengths(memory, pass.scan, work.row_begin, rows);
   const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_rows_of_weights(memory.weights, extent, columns, [&](int c) {
-    return w_hh + (int64_t(c % G) * H + place.unit_begin + c / G) * H;
+  load_rows_of_weights(memory.weights, k_dim, columns, [&](int c) {
+    return w_hh + (int64_t(c % G) * H + work.unit_begin + c / G) * H;
   });
   const int carry_stride = rows * units;
   for (int i = thread(); i < carry_stride; i += threads())
     for (int k = 1; k < Cell::kStates; ++k)
       memory.states[(k - 1) * carry_stride + i] =
-          Unit::entering(at, k, place.row_begin + i / units, place.unit_begin + i % units);
+          Unit::entering(at, k, work.row_begin + i / units, work.unit_begin + i % units);
   sync_block("forward: the block is set up");
   const int longest = *memory.longest;
 
   // This thread's unit, and its row within a tile.
   const int unit = thread() % units, tile_row = thread() / units;
-  const int64_t u = place.unit_begin + unit;
+  const int64_t u = work.unit_begin + unit;
   const typename Unit::Biases biases(at, u);
-  const Product<S> product{extent, memory.weights, columns, memory.staged, memory.sums};
+  const Product<S> product{k_dim, memory.weights, columns, memory.staged, memory.sums};
   for (int64_t s = pass.begin; s < pass.end; ++s) {
     const int64_t t = at.time(s);
     const bool any = t < longest;
     for (int first = 0; first < rows; first += kTileRows) {
       const int count = rows - first < kTileRows ? rows - first : kTileRows;
-      const int64_t b0 = place.row_begin + first;
+      const int64_t b0 = work.row_begin + first;
       const bool mine = tile_row < count;
       const int r = first + (mine ? tile_row : 0);
       typename Unit::Inputs in = {};
       if (mine) in = Unit::load(at, t, b0 + tile_row, u, memory.lengths[r]);
       Pack<float, G> sums = {};
       if (any) {
-        const Sums made = multiply(product, count, [&](int i, int) -> const S* {
+        const PartialSums made = multiply(product, count, [&](int i, int) -> const S* {
           const int length = memory.lengths[first + i];
           return t < length ? at.template h_before<S>(t, b0 + i, length) : nullptr;
         });
@@ -143,80 +142,80 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
           for (int g = 0; g < G; ++g) sums[g] = made(tile_row, unit * G + g);
       }
       if (mine)
-        Unit::finish(at, s, t, b0 + tile_row, u, in, biases, sums, memory.states + r * units + unit,
-                     carry_stride);
+        Unit::finish(at, {s, t, b0 + tile_row, u}, in, biases, sums,
+                     {memory.states + r * units + unit, carry_stride});
     }
-    if (any && s + 1 < pass.end && !pass.remake) place.meet();
+    if (any && s + 1 < pass.end && !pass.recompute) work.sync_group();
   }
   for (int first = 0; first < rows; first += kTileRows)
     if (tile_row < kTileRows && first + tile_row < rows) {
       const int r = first + tile_row;
-      Unit::leave(at, place.row_begin + r, u, memory.lengths[r], memory.states + r * units + unit,
-                  carry_stride);
+      Unit::leave(at, work.row_begin + r, u, memory.lengths[r],
+                  {memory.states + r * units + unit, carry_stride});
     }
 }
 
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     grid_backward(FASTRNN_ARGUMENT BackwardPass pass) {
   using Unit = BackwardUnit<Cell, Math, S>;
   constexpr int G = Cell::kGates;
-  Place<BackwardPass> place(pass);
-  const typename Unit::At at{pass, pass.direction[place.direction]};
-  const int H = int(pass.H), units = place.units, rows = place.rows;
-  const Extent extent{pass.H, G};
-  const GridMemory<S> memory(GridLayout(sizeof(S), extent, pass.grid.units, Cell::kStates,
+  BlockWork<BackwardPass> work(pass);
+  const typename Unit::At at{pass, pass.direction[work.direction]};
+  const int H = int(pass.H), units = work.units, rows = work.rows;
+  const KDim k_dim{pass.H, G};
+  const GridMemory<S> memory(GridLayout(sizeof(S), k_dim, pass.grid.units, Cell::kStates,
                                         pass.grid.rows, pass.grid.units));
 
-  read_lengths(memory, pass.scan, place.row_begin, rows);
+  read_lengths(memory, pass.scan, work.row_begin, rows);
   const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_columns_of_weights(memory.weights, extent, units, [&](int g, int k) {
-    return w_hh + (int64_t(g) * H + k) * H + place.unit_begin;
+  load_columns_of_weights(memory.weights, k_dim, units, [&](int g, int k) {
+    return w_hh + (int64_t(g) * H + k) * H + work.unit_begin;
   });
   const int stride = rows * units;
-  const auto place_of = [&](int i) {
-    return (place.row_begin + i / units) * pass.H + place.unit_begin + i % units;
+  const auto index_of = [&](int i) {
+    return (work.row_begin + i / units) * pass.H + work.unit_begin + i % units;
   };
   for (int i = thread(); i < stride; i += threads())
     for (int k = 0; k < Cell::kStates; ++k)
-      memory.states[k * stride + i] = Unit::load_dstate(at, k, place_of(i));
+      memory.states[k * stride + i] = Unit::load_dstate(at, k, index_of(i));
   sync_block("backward: the block is set up");
   const int longest = *memory.longest;
 
   const int unit = thread() % units, tile_row = thread() / units;
-  const int64_t u = place.unit_begin + unit;
-  const Product<S> product{extent, memory.weights, units, memory.staged, memory.sums};
+  const int64_t u = work.unit_begin + unit;
+  const Product<S> product{k_dim, memory.weights, units, memory.staged, memory.sums};
   // Once more than there are steps: the last time only to pass on what the first step leaves.
   for (int64_t s = pass.end - 1; s >= pass.begin - 1; --s) {
     const int64_t t = at.time(s), later = at.time(s + 1);
     const bool steps = s >= pass.begin, passes = s + 1 < pass.end && later < longest;
     for (int first = 0; first < rows; first += kTileRows) {
       const int count = rows - first < kTileRows ? rows - first : kTileRows;
-      const int64_t b0 = place.row_begin + first, b = b0 + tile_row;
+      const int64_t b0 = work.row_begin + first, b = b0 + tile_row;
       const bool mine = tile_row < count;
       const int r = first + (mine ? tile_row : 0);
-      float* ds = memory.states + r * units + unit;
+      const Carried<float> ds{memory.states + r * units + unit, stride};
       typename Unit::Inputs in = {};
       if (mine && steps) in = Unit::load(at, t, b, u, memory.lengths[r]);
       if (passes) {
-        const Sums made = multiply(product, count, [&](int i, int g) -> const S* {
+        const PartialSums made = multiply(product, count, [&](int i, int g) -> const S* {
           const int length = memory.lengths[first + i];
           if (later >= length || at.starts_from_zero(later, b0 + i, length)) return nullptr;
-          return row_of<const S>(at.d.dgates, at.place(later), b0 + i) +
-                 Shape<Cell>::recurrent_plane(g) * pass.H;
+          return row_of<const S>(at.d.dgates, at.window_time(later), b0 + i) +
+                 CellTraits<Cell>::recurrent_plane(g) * pass.H;
         });
         sync_block("backward: sums are made");
-        if (mine) Unit::pass_on(at, later, b, memory.lengths[r], made(tile_row, unit), ds, stride);
+        if (mine) Unit::pass_on(at, later, b, memory.lengths[r], made(tile_row, unit), ds);
       }
-      if (mine && steps) Unit::finish(at, t, b, u, in, ds, stride);
+      if (mine && steps) Unit::finish(at, t, b, u, in, ds);
     }
-    if (steps && t < longest) place.meet();
+    if (steps && t < longest) work.sync_group();
   }
   // By those who have kept them, so without a barrier.
   for (int first = 0; first < rows; first += kTileRows)
     if (tile_row < kTileRows && first + tile_row < rows)
       for (int k = 0; k < Cell::kStates; ++k) {
         const int i = (first + tile_row) * units + unit;
-        Unit::store_dstate(at, k, place_of(i), memory.states[k * stride + i]);
+        Unit::store_dstate(at, k, index_of(i), memory.states[k * stride + i]);
       }
 }
 

@@ -15,32 +15,31 @@ namespace {
 bool fits_int(int64_t n) { return n < INT32_MAX; }
 
 // k and columns of a unit in the recurrent product.
-Extent extent_of(const Work& w) { return {w.H, w.backward ? w.kernels.gates : 1}; }
+KDim k_dim_of(const Work& w) { return {w.H, w.backward ? w.kernels.gates : 1}; }
 int columns_of(const Work& w, int units) { return units * (w.backward ? 1 : w.kernels.gates); }
 
 int64_t shared_bytes(const Work& w, int units, int rows) {
   const int kept = w.backward ? w.kernels.states : w.kernels.states - 1;
-  return GridLayout(w.kernels.element_bytes, extent_of(w), columns_of(w, units), kept, rows, units)
+  return GridLayout(w.kernels.element_bytes, k_dim_of(w), columns_of(w, units), kept, rows, units)
       .bytes;
 }
 
 // A thread for each unit of a tile's rows, a warp for each part of the product, and for each two
 // quads that are staged a thread.
 int threads_of_block(const Work& w, int units, int rows) {
-  const Extent extent = extent_of(w);
-  const int of_tile = rows_of_tile(rows), staged = extent.staged(of_tile) * of_tile;
-  const int64_t warps =
-      ceil_div(columns_of(w, units), kTileColumns) * extent.staged_chunks(of_tile);
+  const KDim k_dim = k_dim_of(w);
+  const int of_tile = rows_of_tile(rows), staged = k_dim.staged(of_tile) * of_tile;
+  const int64_t warps = ceil_div(columns_of(w, units), kTileColumns) * k_dim.staged_chunks(of_tile);
   const int64_t wanted = std::max({int64_t{of_tile} * units, warps * kLanes, ceil_div(staged, 8)});
-  return static_cast<int>(std::min<int64_t>(ceil_div(wanted, kLanes) * kLanes, kMostThreads));
+  return static_cast<int>(std::min<int64_t>(ceil_div(wanted, kLanes) * kLanes, kMaxThreads));
 }
 
 // One step of a group of `blocks` with so many rows.
 double microseconds_of(const Work& w, int units, int rows, int blocks) {
-  const Extent extent = extent_of(w);
-  const double k = extent.size(), columns = columns_of(w, units);
+  const KDim k_dim = k_dim_of(w);
+  const double k = k_dim.size(), columns = columns_of(w, units);
   const int64_t tiles = ceil_div(rows, kTileRows);
-  const int64_t stagings = ceil_div(extent.size(), extent.staged(rows_of_tile(rows)));
+  const int64_t stagings = ceil_div(k_dim.size(), k_dim.staged(rows_of_tile(rows)));
   const double tile_rows = std::min(rows, kTileRows);
   const double groups = static_cast<double>(ceil_div(columns_of(w, units), kTileColumns));
   const double product =
@@ -48,7 +47,8 @@ double microseconds_of(const Work& w, int units, int rows, int blocks) {
                w.microseconds(groups * k * (tile_rows * 4 + kTileColumns * w.kernels.element_bytes),
                               kCosts.shared_bytes));
   const double of_a_tile = static_cast<double>(stagings) * kCosts.tile + kCosts.slowdown * product;
-  return kCosts.meeting + kCosts.meeting_block * blocks + static_cast<double>(tiles) * of_a_tile;
+  return kCosts.barrier + kCosts.barrier_per_block * blocks +
+         static_cast<double>(tiles) * of_a_tile;
 }
 
 int64_t counters_of(const Plan& plan) {
@@ -62,7 +62,7 @@ void launch_pass(const Site& site, P& pass, void (*kernel)(P), const char* name)
   pass.grid = plan.grid;
   pass.grid.counters = reinterpret_cast<unsigned*>(site.memory[0].data);
   pass.grid.name = name;
-  with_reason(op, pass.scan.report, [&] {
+  with_reason(op, pass.scan.error, [&] {
     zero(op, pass.grid.counters, 4 * counters_of(plan), site.stream);
     launch(op, {plan.blocks, plan.threads, plan.shared, true, site.stream}, kernel, pass);
   });
@@ -78,7 +78,7 @@ class GridMode : public Mode {
     const void* kernel = w.backward ? reinterpret_cast<const void*>(w.kernels.grid_backward)
                                     : reinterpret_cast<const void*>(w.kernels.grid_forward);
     if (!kernel || !w.device.cooperative || !fits_int(w.T) || !fits_int(w.B)) return best;
-    for (int units = 1; units <= std::min<int64_t>(kMostThreads / kTileRows, w.H); ++units) {
+    for (int units = 1; units <= std::min<int64_t>(kMaxThreads / kTileRows, w.H); ++units) {
       const int64_t blocks = ceil_div(w.H, units), rows_at_least_1 = std::max<int64_t>(w.B, 1);
       const int64_t most = w.device.processors / (blocks * w.directions);
       for (int64_t replicas = std::min(most, rows_at_least_1); replicas >= 1; replicas /= 2) {
@@ -103,7 +103,7 @@ class GridMode : public Mode {
     return best;
   }
 
-  // The counters that blocks meet by.
+  // The counters of the barriers of groups.
   std::vector<Request> memory(const Work&, const Plan& plan) const override {
     return {{{counters_of(plan)}, Elements::kInt32}};
   }

@@ -1,11 +1,12 @@
-// What a kernel is given: one layer, all its directions, over a window of steps. Plain data, passed
-// by value, for the host and for the device.
+// The arguments of a kernel: one layer, all its directions, over a window of steps. Plain data,
+// passed by value, for the host and for the device.
 //
 // Rows run in lockstep: at scan step s every row is at the time t = s, or T - 1 - s in reverse. A
 // row takes part while t is below its length, so in reverse a short row joins late. Strides are in
 // elements unless said otherwise. Every array is in device memory.
 //
-// Element types: S is the storage type of the call. "Wide" is float, or double where S is.
+// Element types: S is the storage type of the call; A is its accumulator type, float, or double
+// where S is double. h is of S, the cell state (an LSTM's c) of A.
 #pragma once
 
 #include <stdint.h>
@@ -23,23 +24,24 @@ struct Bfloat16 {
   uint16_t bits;
 };
 
-constexpr int kMostDirections = 2;
+constexpr int kMaxDirections = 2;
 
-// Rows at (t, b): at base + t * t_stride + b * b_stride.
-struct Rows {
+// A strided array of rows: that of (t, b) is at base + t * t_stride + b * b_stride.
+struct RowView {
   void* base;  // null: not given
   int64_t t_stride, b_stride;
 };
 
-// What a kernel found wrong, in memory that the host reads without waiting.
-enum ReportCode : int { kNothing = 0, kLengthOutside = 1 };
-struct Report {
+// What a kernel has found wrong, in memory of the host, who reads it without waiting. The first
+// error stays until the host has raised it.
+enum DeviceErrorCode : int { kNoError = 0, kLengthOutside = 1 };
+struct DeviceError {
   int code;
   int64_t row, value;
   const char* abandoned;  // Grid::name of a kernel that ended itself, and all work with it
 };
 
-// The steps of each row; one for all layers and directions.
+// Which steps each row takes: its length and its resets. The same for all layers and directions.
 struct RowSteps {
   int64_t T, B;
   const void* length;     // [B] integers, or null: all T
@@ -47,7 +49,7 @@ struct RowSteps {
   int length_bytes, length_signed;
   const uint8_t* reset;  // null, or (t, b) != 0 where a new sequence starts
   int64_t reset_t, reset_b;
-  Report* report;
+  DeviceError* error;
 };
 
 // How blocks share the work of the grid mode: D directions times `replicas` groups; a group takes
@@ -63,18 +65,18 @@ constexpr int kCounterStride = 32;
 
 struct ForwardDirection {
   int reverse;
-  const void* w_hh;         // (G*H, H) of S
-  const void *b_ih, *b_hh;  // (G*H) of S, or null
-  Rows x;                   // W x_t: rows of G*H of S; those of the window alone
-  Rows h;                   // out: rows of H of S; of all T
-  Rows state[kMaxStates];   // out, from [1] on: rows of H, wide, or null; see state_every
-  Rows saved;               // out: rows of [kSaved][H] of S, or null; those of the window alone
-  // (B, H): [0] of S, the others wide; or null for zeros. Before the row's first step...
+  const void* w_hh;           // (G*H, H) of S
+  const void *b_ih, *b_hh;    // (G*H) of S, or null
+  RowView x;                  // W x_t: rows of G*H of S; those of the window alone
+  RowView h;                  // out: rows of H of S; of all T
+  RowView state[kMaxStates];  // out, from [1] on: rows of H of A, or null; see state_every
+  RowView saved;              // out: rows of [kSaved][H] of S, or null; those of the window alone
+  // (B, H): [0] of S, the others of A; or null for zeros. Before the row's first step...
   const void* initial[kMaxStates];
   // ... and, from [1] on, before the window's first where begin > 0; there h comes from `h`.
   const void* entering[kMaxStates];
-  void* final[kMaxStates];  // out, (B, H): [0] of S, the others wide; or null
-  // Stepwise: the state to go on with, (B, H), [0] of S and the others wide. [0] is multiplied by
+  void* final[kMaxStates];  // out, (B, H): [0] of S, the others of A; or null
+  // Stepwise: the state to go on with, (B, H), [0] of S and the others of A. [0] is multiplied by
   // R before the step, to give `product`.
   void* carry[kMaxStates];
   const void* product;  // (B, G*H) of S
@@ -88,34 +90,34 @@ struct ForwardPass {
   // 1: the states of every step, at their time. k: those after scan steps k - 1, 2k - 1, ... and
   // the last, in this order.
   int64_t state_every;
-  int remake;  // h is there already: not written, and blocks need not meet
+  int recompute;  // h is there already: it is not written, and blocks need no barrier
   Grid grid;
-  ForwardDirection direction[kMostDirections];
+  ForwardDirection direction[kMaxDirections];
 };
 
 struct BackwardDirection {
   int reverse;
   const void* w_hh;
-  Rows h;                  // as forward left them, all T
-  Rows state[kMaxStates];  // from [1] on; those of the window alone
-  Rows saved;              // likewise
+  RowView h;                  // as forward left them, all T
+  RowView state[kMaxStates];  // from [1] on; those of the window alone
+  RowView saved;              // likewise
   const void* initial[kMaxStates];
   const void* entering[kMaxStates];
-  Rows dy;      // rows of H of S
-  Rows dgates;  // out: rows of [P][H] of S, those of the window alone
-  // (B, H): gradients of the final state, from which a window that ends at T goes back, and, out,
-  // of the initial one, where it begins at 0: [0] of S, the others wide; dfinal: or null for zeros.
+  RowView dy;      // rows of H of S
+  RowView dgates;  // out: rows of [P][H] of S, those of the window alone
+  // (B, H), [0] of S and the others of A: the gradient of the final state, where the window ends at
+  // T, or null for zeros; and, out, of the initial state, where the window begins at 0.
   const void* dfinal[kMaxStates];
   void* dinitial[kMaxStates];
-  void* dstate[kMaxStates];  // (B, H), wide: what goes from a window, or a step, to the one before
+  void* dstate[kMaxStates];  // (B, H) of A: what goes from a window, or a step, to the one before
   // Stepwise: dproduct (B, G*H) of S, the gradient of R h at the step after, out; product (B, H)
   // of S, that times R.
   void* dproduct;
   const void* product;
 };
 
-// Rows of a sequence to others: see CopyRule. Its names are those of a pass, whose rules of time it
-// follows.
+// Rows of a sequence to others: see CopyRule. Its names are those of a pass, since it follows the
+// same rules of time.
 struct CopyPass {
   RowSteps scan;
   int64_t H;           // elements of a row
@@ -123,7 +125,7 @@ struct CopyPass {
   int64_t to_begin;
   CopyRule rule;
   int reverse;
-  Rows h, mask, to;        // mask: null, or multiplied into what is copied
+  RowView h, mask, to;     // mask: null, or multiplied into what is copied
   const void* initial[1];  // (B, H), or null for zeros: of kBefore
 };
 
@@ -133,7 +135,7 @@ struct BackwardPass {
   int directions;
   int64_t begin, end;
   Grid grid;
-  BackwardDirection direction[kMostDirections];
+  BackwardDirection direction[kMaxDirections];
 };
 
 }  // namespace gpu

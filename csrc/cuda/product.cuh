@@ -3,16 +3,16 @@
 //
 //   sums[row][column] = sum over k of rows[row][k] * weights[column][k]
 //
-// A warp takes four columns and up to eight rows; its lanes share out k, four neighbours at a time,
-// and add up by a butterfly that leaves each lane with one of the sums. So a sum is made in the
-// same order whatever the plan: for a row alone or in a batch, in a block with few units or many.
-// Chunks of k have sums of their own, which are added in the order of k, so that warps share out
-// chunks too where there are few columns.
+// A warp takes four columns and up to eight rows; its lanes split k among them, four neighbours at
+// a time, and reduce by a butterfly that leaves each lane with one of the sums. So a sum associates
+// in the same way whatever the plan: for a row alone or in a batch, in a block with few units or
+// many. Chunks of k have partial sums of their own (split-k), which are added in ascending k, so
+// that warps split the chunks too where there are few columns.
 //
-// Rows are staged in shared memory as many values at a time as there is room for: four loads of
-// each thread are on their way at once, so a staging takes little more than one of them. How much
-// is staged at once changes no sum: a chunk of kChunk values is multiplied and added after the
-// other.
+// Rows are staged in shared memory, as many values at a time as there is room for: four loads of
+// each thread are in flight at once, so a staging takes little more than one of them. How much is
+// staged at once changes no sum, because chunks of kChunk values are multiplied and added one after
+// another.
 //
 // Bound: shared memory, 4 * (rows + 4) values for 16 * rows products; from eight rows on 2/3 of the
 // arithmetic's rate.
@@ -48,7 +48,7 @@ FASTRNN_DEVICE float sum_over_lanes(float (&v)[Size]) {
 // The block's columns and where it works. `staged`: [rows][staged(rows)], what a staging brought.
 // `sums`: [slots][rows][columns], one slot for each chunk of a staging.
 template <class S> struct Product {
-  Extent extent;
+  KDim k_dim;
   const S* weights;
   int columns;
   float *staged, *sums;
@@ -58,11 +58,11 @@ template <class S> struct Product {
 template <int R, class S>
 FASTRNN_DEVICE void multiply_tile(const Product<S>& p, int begin, int n, int slot, int column) {
   constexpr int C = kTileColumns;
-  const int lane = thread() % kLanes, wide = p.extent.staged(R), at = slot * kChunk;
+  const int lane = thread() % kLanes, staged_k = p.k_dim.staged(R), at = slot * kChunk;
   const S* w[C];
   for (int c = 0; c < C; ++c)  // past the end: the last column again, whose sum is not kept
     w[c] =
-        p.weights + begin + (column + c < p.columns ? column + c : p.columns - 1) * p.extent.size();
+        p.weights + begin + (column + c < p.columns ? column + c : p.columns - 1) * p.k_dim.size();
   float v[R * C] = {};
   for (int k = at + 4 * lane; k < n && k < at + kChunk; k += 4 * kLanes) {
     Quad<S> q[C];
@@ -70,7 +70,7 @@ FASTRNN_DEVICE void multiply_tile(const Product<S>& p, int begin, int n, int slo
     for (int c = 0; c < C; ++c) q[c] = *reinterpret_cast<const Quad<S>*>(w[c] + k);
     FASTRNN_UNROLL
     for (int r = 0; r < R; ++r) {
-      const Quad<float> x = *reinterpret_cast<const Quad<float>*>(p.staged + r * wide + k);
+      const Quad<float> x = *reinterpret_cast<const Quad<float>*>(p.staged + r * staged_k + k);
       FASTRNN_UNROLL
       for (int i = 0; i < 4 * C; ++i)
         v[r * C + i % C] = fused(x.v[i / C], widen(q[i % C].v[i / C]), v[r * C + i % C]);
@@ -85,8 +85,8 @@ FASTRNN_DEVICE void multiply_tile(const Product<S>& p, int begin, int n, int slo
   }
 }
 
-// The sums of a product: its slots, added in the order of k.
-struct Sums {
+// The sums of a product: the partial sums of its slots, added in ascending k.
+struct PartialSums {
   float* first;
   int rows, columns, slots;
 
@@ -103,31 +103,31 @@ struct Sums {
 template <int R, class S, class SegmentOf>
 FASTRNN_DEVICE void stage(const Product<S>& p, int count, int begin, int n, SegmentOf segment_of) {
   constexpr int kQuads = kStaged / 4, kOfRow = kQuads / R;
-  const int padded = p.extent.padded(), wide = p.extent.staged(R);
-  copy_in_flight<kQuads / kMostThreads>(
+  const int padded = p.k_dim.padded(), staged_k = p.k_dim.staged(R);
+  copy_in_flight<kQuads / kMaxThreads>(
       kQuads,
       [&](int i) {
         const int r = i / kOfRow, k = begin + 4 * (i % kOfRow);
         if (r >= count || k >= begin + n) return exchange_quad<S>(nullptr, 0, 0);
         const int segment = k / padded;
-        return exchange_quad<S>(segment_of(r, segment), k - segment * padded, p.extent.H);
+        return exchange_quad<S>(segment_of(r, segment), k - segment * padded, p.k_dim.H);
       },
       [&](int i, const Quad<S>& q) {
         const int r = i / kOfRow, k = 4 * (i % kOfRow);
         if (k < n)
-          *reinterpret_cast<Quad<float>*>(p.staged + r * wide + k) = {
+          *reinterpret_cast<Quad<float>*>(p.staged + r * staged_k + k) = {
               {widen(q.v[0]), widen(q.v[1]), widen(q.v[2]), widen(q.v[3])}};
       });
 }
 
 template <int R, class S, class SegmentOf>
-FASTRNN_DEVICE Sums multiply_rows(const Product<S>& p, int count, SegmentOf segment_of) {
+FASTRNN_DEVICE PartialSums multiply_rows(const Product<S>& p, int count, SegmentOf segment_of) {
   const int warp = thread() / kLanes, warps = threads() / kLanes;
-  const int size = p.extent.size(), wide = p.extent.staged(R);
+  const int size = p.k_dim.size(), staged_k = p.k_dim.staged(R);
   const int groups = (p.columns + kTileColumns - 1) / kTileColumns;
-  Sums sums{p.sums, R, p.columns, 0};
-  for (int begin = 0; begin < size; begin += wide) {
-    const int n = size - begin < wide ? size - begin : wide;
+  PartialSums sums{p.sums, R, p.columns, 0};
+  for (int begin = 0; begin < size; begin += staged_k) {
+    const int n = size - begin < staged_k ? size - begin : staged_k;
     if (begin > 0) {
       sync_block("product: what was staged is used");
       if (sums.slots > 1)  // into the first slot, from which the next chunk goes on
@@ -147,7 +147,7 @@ FASTRNN_DEVICE Sums multiply_rows(const Product<S>& p, int count, SegmentOf segm
 // segment s of row r, null for zeros. Everyone of the block takes part; the sums may be read after
 // the caller's next sync_block.
 template <class S, class SegmentOf>
-FASTRNN_DEVICE Sums multiply(const Product<S>& p, int count, SegmentOf segment_of) {
+FASTRNN_DEVICE PartialSums multiply(const Product<S>& p, int count, SegmentOf segment_of) {
   switch (rows_of_tile(count)) {
     case 1: return multiply_rows<1>(p, count, segment_of);
     case 4: return multiply_rows<4>(p, count, segment_of);

@@ -9,7 +9,7 @@
 namespace fastrnn {
 namespace gpu {
 
-template <class S> FASTRNN_DEVICE S* row_of(const Rows& rows, int64_t t, int64_t b) {
+template <class S> FASTRNN_DEVICE S* row_of(const RowView& rows, int64_t t, int64_t b) {
   return static_cast<S*>(rows.base) + t * rows.t_stride + b * rows.b_stride;
 }
 
@@ -26,7 +26,7 @@ FASTRNN_DEVICE int64_t length_of(const RowSteps& scan, int64_t b) {
     default: n = *(const int64_t*)p; above = !scan.length_signed && n < 0;
   }
   if (n >= 0 && n <= scan.T) return n;
-  report(scan.report, kLengthOutside, b, n);
+  record_error(scan.error, kLengthOutside, b, n);
   return n < 0 && !above ? 0 : scan.T;
 }
 
@@ -34,14 +34,14 @@ FASTRNN_DEVICE bool is_reset(const RowSteps& scan, int64_t t, int64_t b) {
   return scan.reset && scan.reset[t * scan.reset_t + b * scan.reset_b] != 0;
 }
 
-// A pass in one direction, as seen from a step. P: ForwardPass or BackwardPass.
-template <class P, class D> struct Step {
+// A pass in one direction, with what a step asks of it. P: ForwardPass or BackwardPass.
+template <class P, class D> struct PassView {
   const P& pass;
   const D& d;
 
   FASTRNN_DEVICE int64_t time(int64_t s) const { return d.reverse ? pass.scan.T - 1 - s : s; }
-  // Where arrays of the window alone hold time t.
-  FASTRNN_DEVICE int64_t place(int64_t t) const {
+  // The index of time t in arrays that hold the window alone.
+  FASTRNN_DEVICE int64_t window_time(int64_t t) const {
     return t - (d.reverse ? pass.scan.T - pass.end : pass.begin);
   }
   // Of a row that takes part at t: is it its first step; does it start from zero, whatever came
@@ -63,7 +63,21 @@ template <class P, class D> struct Step {
   }
 };
 
-template <class Cell> struct Shape {
+// Which unit of which row at which step: scan step s is the time t.
+struct UnitIndex {
+  int64_t s, t, b, u;
+};
+
+// The values of a unit that stay with its thread from step to step: forward the cell state,
+// backward the gradients of all states. `stride` apart in shared memory.
+template <class A> struct Carried {
+  A* values;
+  int64_t stride;
+
+  FASTRNN_DEVICE A& operator[](int k) const { return values[k * stride]; }
+};
+
+template <class Cell> struct CellTraits {
   static constexpr int G = Cell::kGates, S = Cell::kStates, V = Cell::kSaved;
   static_assert(S <= kMaxStates, "raise kMaxStates");
   static FASTRNN_HOST_DEVICE constexpr bool is_split(int g) { return Cell::kSplit >> g & 1u; }
@@ -79,8 +93,8 @@ template <class Cell> struct Shape {
 template <class Cell, class Math, class S> struct ForwardUnit {
   using A = Acc<S>;
   using V = Real<A>;
-  using K = Shape<Cell>;
-  using At = Step<ForwardPass, ForwardDirection>;
+  using K = CellTraits<Cell>;
+  using At = PassView<ForwardPass, ForwardDirection>;
 
   // What the biases add to each gate, or to the two parts of one that is split.
   struct Biases {
@@ -96,8 +110,8 @@ template <class Cell, class Math, class S> struct ForwardUnit {
     }
   };
 
-  // What a unit takes from memory beside the recurrent sums. As it is stored: to compute with it
-  // would be to wait for it, and so it can be on its way while the sums are made.
+  // What a unit loads besides the recurrent sums, as it is stored: to convert it would be to wait
+  // for it, and as it is the load can be in flight while the sums are made.
   struct Inputs {
     bool runs, from_zero;
     S h;
@@ -111,15 +125,16 @@ template <class Cell, class Math, class S> struct ForwardUnit {
     in.from_zero = at.starts_from_zero(t, b, length);
     const S* h = at.template h_before<S>(t, b, length);
     in.h = h ? exchange_load(h + u) : narrow<S>(A(0));
-    const S* x = row_of<const S>(at.d.x, at.place(t), b) + u;
+    const S* x = row_of<const S>(at.d.x, at.window_time(t), b) + u;
     for (int g = 0; g < K::G; ++g) in.x[g] = x[g * at.pass.H];
     return in;
   }
 
-  // The step. sums: R h; carry: the states beside h, before and after.
-  static FASTRNN_DEVICE void finish(const At& at, int64_t s, int64_t t, int64_t b, int64_t u,
-                                    const Inputs& in, const Biases& biases,
-                                    const Pack<A, K::G>& sums, A* carry, int64_t carry_stride) {
+  // The step. sums: R h; carry: the cell state, before the step and then after it.
+  static FASTRNN_DEVICE void finish(const At& at, const UnitIndex& i, const Inputs& in,
+                                    const Biases& biases, const Pack<A, K::G>& sums,
+                                    Carried<A> carry) {
+    const int64_t t = i.t, b = i.b, u = i.u;
     const int64_t H = at.pass.H;
     if (in.runs) {
       Pack<V, K::G> x, r = biases.r;
@@ -133,28 +148,26 @@ template <class Cell, class Math, class S> struct ForwardUnit {
       }
       Pack<V, K::S> states;
       states[0] = V(widen(in.h));
-      for (int k = 1; k < K::S; ++k)
-        states[k] = V(in.from_zero ? A(0) : carry[(k - 1) * carry_stride]);
+      for (int k = 1; k < K::S; ++k) states[k] = V(in.from_zero ? A(0) : carry[k - 1]);
       Pack<V, K::V> save;
       Cell::forward(Math{}, x, r, states, save);
-      if (!at.pass.remake) exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(states[0].v));
-      for (int k = 1; k < K::S; ++k) carry[(k - 1) * carry_stride] = states[k].v;
+      if (!at.pass.recompute) exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(states[0].v));
+      for (int k = 1; k < K::S; ++k) carry[k - 1] = states[k].v;
       if (at.d.saved.base) {
-        S* saved = row_of<S>(at.d.saved, at.place(t), b) + u;
-        for (int i = 0; i < K::V; ++i) saved[i * H] = narrow<S>(save[i].v);
+        S* saved = row_of<S>(at.d.saved, at.window_time(t), b) + u;
+        for (int k = 0; k < K::V; ++k) saved[k * H] = narrow<S>(save[k].v);
       }
-    } else if (!at.pass.remake) {
+    } else if (!at.pass.recompute) {
       exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(A(0)));
     }
     const int64_t every = at.pass.state_every;
-    if (every > 1 && (s + 1) % every != 0 && s + 1 != at.pass.scan.T) return;
+    if (every > 1 && (i.s + 1) % every != 0 && i.s + 1 != at.pass.scan.T) return;
     for (int k = 1; k < K::S; ++k)
       if (at.d.state[k].base)
-        row_of<A>(at.d.state[k], every > 1 ? s / every : at.place(t), b)[u] =
-            carry[(k - 1) * carry_stride];
+        row_of<A>(at.d.state[k], every > 1 ? i.s / every : at.window_time(t), b)[u] = carry[k - 1];
   }
 
-  // The state beside h that a window starts with.
+  // The cell state that a window starts with.
   static FASTRNN_DEVICE A entering(const At& at, int k, int64_t b, int64_t u) {
     const void* from = at.pass.begin > 0 ? at.d.entering[k] : at.d.initial[k];
     return from ? static_cast<const A*>(from)[b * at.pass.H + u] : A(0);
@@ -164,16 +177,17 @@ template <class Cell, class Math, class S> struct ForwardUnit {
   // later, in reverse, keeps its initial state until then.
   static FASTRNN_DEVICE void enter(const At& at, int64_t b, int64_t u, int64_t length) {
     const int64_t i = b * at.pass.H + u, t = at.time(at.pass.begin);
-    const S* h = t < length          ? at.template h_before<S>(t, b, length)
-                 : at.d.initial[0] ? static_cast<const S*>(at.d.initial[0]) + b * at.pass.H
-                                     : nullptr;
+    const S* initial = static_cast<const S*>(at.d.initial[0]);
+    const S* h = t < length ? at.template h_before<S>(t, b, length)
+                 : initial  ? initial + b * at.pass.H
+                            : nullptr;
     static_cast<S*>(at.d.carry[0])[i] = h ? h[u] : narrow<S>(A(0));
     for (int k = 1; k < K::S; ++k) static_cast<A*>(at.d.carry[k])[i] = entering(at, k, b, u);
   }
 
   // The final state of a row, once all its steps are done.
   static FASTRNN_DEVICE void leave(const At& at, int64_t b, int64_t u, int64_t length,
-                                   const A* carry, int64_t carry_stride) {
+                                   Carried<A> carry) {
     const int64_t i = b * at.pass.H + u;
     if (at.d.final[0]) {
       const S* h = length == 0 ? static_cast<const S*>(at.d.initial[0])
@@ -182,7 +196,7 @@ template <class Cell, class Math, class S> struct ForwardUnit {
       static_cast<S*>(at.d.final[0])[i] = h ? h[u] : narrow<S>(A(0));
     }
     for (int k = 1; k < K::S; ++k)
-      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[i] = carry[(k - 1) * carry_stride];
+      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[i] = carry[k - 1];
   }
 
  private:
@@ -196,8 +210,8 @@ template <class Cell, class Math, class S> struct ForwardUnit {
 template <class Cell, class Math, class S> struct BackwardUnit {
   using A = Acc<S>;
   using V = Real<A>;
-  using K = Shape<Cell>;
-  using At = Step<BackwardPass, BackwardDirection>;
+  using K = CellTraits<Cell>;
+  using At = PassView<BackwardPass, BackwardDirection>;
   static constexpr int kPlanes = K::planes();
 
   struct Inputs {
@@ -211,7 +225,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     Inputs in = {};
     in.runs = t < length;
     if (!in.runs) return in;
-    const int64_t H = at.pass.H, place = at.place(t);
+    const int64_t H = at.pass.H, in_window = at.window_time(t);
     in.first = at.is_first(t, length);
     in.from_zero = at.starts_from_zero(t, b, length);
     in.dy = row_of<const S>(at.d.dy, t, b)[u];
@@ -219,10 +233,10 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     in.h_before = h ? h[u] : narrow<S>(A(0));
     in.h_after = row_of<const S>(at.d.h, t, b)[u];
     for (int k = 1; k < K::S; ++k) {
-      in.after[k] = row_of<const A>(at.d.state[k], place, b)[u];
+      in.after[k] = row_of<const A>(at.d.state[k], in_window, b)[u];
       in.before[k] = in.from_zero ? A(0) : state_before(at, k, t, b, u, in.first);
     }
-    const S* saved = row_of<const S>(at.d.saved, place, b) + u;
+    const S* saved = row_of<const S>(at.d.saved, in_window, b) + u;
     for (int i = 0; i < K::V; ++i) in.save[i] = saved[i * H];
     return in;
   }
@@ -245,21 +259,21 @@ template <class Cell, class Math, class S> struct BackwardUnit {
       static_cast<A*>(at.d.dinitial[k])[i] = value;
   }
 
-  // What a later step's gradients, as R takes them back (sum), do to those of the state between.
-  // t: of the later step.
+  // Adds `sum`, the later step's gradients of the gates times R, to the gradients of the states
+  // between both steps. t: of the later step.
   static FASTRNN_DEVICE void pass_on(const At& at, int64_t t, int64_t b, int64_t length, A sum,
-                                     A* ds, int64_t ds_stride) {
+                                     Carried<A> ds) {
     if (t >= length) return;
     const bool cut = at.starts_from_zero(t, b, length);
     ds[0] = cut ? A(0) : ds[0] + sum;
     for (int k = 1; k < K::S; ++k)
-      if (cut) ds[k * ds_stride] = A(0);
+      if (cut) ds[k] = A(0);
   }
 
   static FASTRNN_DEVICE void finish(const At& at, int64_t t, int64_t b, int64_t u, const Inputs& in,
-                                    A* ds, int64_t ds_stride) {
+                                    Carried<A> ds) {
     const int64_t H = at.pass.H, GH = K::G * H;
-    S* dgates = row_of<S>(at.d.dgates, at.place(t), b) + u;
+    S* dgates = row_of<S>(at.d.dgates, at.window_time(t), b) + u;
     S* dproduct = at.d.dproduct ? static_cast<S*>(at.d.dproduct) + b * GH + u : nullptr;
     if (!in.runs) {
       for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, narrow<S>(A(0)));
@@ -267,7 +281,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
       return;
     }
     Pack<V, K::S> d;
-    for (int k = 0; k < K::S; ++k) d[k] = V(ds[k * ds_stride]);
+    for (int k = 0; k < K::S; ++k) d[k] = V(ds[k]);
     d[0] = d[0] + V(widen(in.dy));
     Pack<V, K::S> before, after;
     before[0] = V(widen(in.h_before));
@@ -280,7 +294,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     for (int i = 0; i < K::V; ++i) save[i] = V(widen(in.save[i]));
     Pack<V, K::G> dx, dr;
     Cell::backward(Math{}, save, before, after, d, dx, dr);
-    for (int k = 0; k < K::S; ++k) ds[k * ds_stride] = d[k].v;
+    for (int k = 0; k < K::S; ++k) ds[k] = d[k].v;
     for (int g = 0; g < K::G; ++g) {
       exchange_store(dgates + g * H, narrow<S>(dx[g].v));
       const S r = narrow<S>(K::is_split(g) ? dr[g].v : dx[g].v);
@@ -295,7 +309,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     const void* given = first ? at.d.initial[k] : at.d.entering[k];
     if (first || t == at.time(at.pass.begin))
       return given ? static_cast<const A*>(given)[b * at.pass.H + u] : A(0);
-    return row_of<const A>(at.d.state[k], at.place(at.time_before(t)), b)[u];
+    return row_of<const A>(at.d.state[k], at.window_time(at.time_before(t)), b)[u];
   }
 };
 

@@ -21,7 +21,7 @@ template <class P, class F> FASTRNN_DEVICE void for_units(const P& pass, F f) {
 }
 
 // Scan step s, or with s = begin - 1 only the states that the window's first step goes on from.
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     step_forward(FASTRNN_ARGUMENT ForwardPass pass, int64_t s) {
   using Unit = ForwardUnit<Cell, Math, S>;
   using A = Acc<S>;
@@ -40,15 +40,15 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
     for (int g = 0; g < G; ++g) sums[g] = widen(product[g * pass.H]);
     Pack<A, kStates - 1> carry;
     for (int k = 1; k < kStates; ++k) carry[k - 1] = static_cast<const A*>(d.carry[k])[i];
-    Unit::finish(at, s, t, b, u, in, {at, u}, sums, carry.v, 1);
+    Unit::finish(at, {s, t, b, u}, in, {at, u}, sums, {carry.v, 1});
     for (int k = 1; k < kStates; ++k) static_cast<A*>(d.carry[k])[i] = carry[k - 1];
     if (in.runs) static_cast<S*>(d.carry[0])[i] = row_of<const S>(d.h, t, b)[u];
-    if (s + 1 == pass.scan.T) Unit::leave(at, b, u, length, carry.v, 1);
+    if (s + 1 == pass.scan.T) Unit::leave(at, b, u, length, {carry.v, 1});
   });
 }
 
 // Scan step s, or with s = begin - 1 only what the window's first step leaves for the state before.
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostThreads)
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     step_backward(FASTRNN_ARGUMENT BackwardPass pass, int64_t s) {
   using Unit = BackwardUnit<Cell, Math, S>;
   using A = Acc<S>;
@@ -61,9 +61,9 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMostT
     for (int k = 0; k < kStates; ++k)
       ds[k] = last ? Unit::load_dstate(at, k, i) : static_cast<const A*>(d.dstate[k])[i];
     if (s + 1 < pass.end)
-      Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product)[i]), ds.v,
-                    1);
-    if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), ds.v, 1);
+      Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product)[i]),
+                    {ds.v, 1});
+    if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), {ds.v, 1});
     for (int k = 0; k < kStates; ++k)
       if (s < pass.begin)
         Unit::store_dstate(at, k, i, ds[k]);

@@ -21,7 +21,7 @@ template <class P>
 void launch_step(const Site& site, const P& pass, void (*kernel)(P, int64_t), int64_t s) {
   const std::string& op = site.stack.spec.op;
   const Plan& plan = site.plan;
-  with_reason(op, pass.scan.report, [&] {
+  with_reason(op, pass.scan.error, [&] {
     launch(op, {plan.blocks, plan.threads, 0, false, site.stream}, kernel, pass, s);
   });
 }
@@ -35,7 +35,7 @@ class StepwiseMode : public Mode {
     plan.mode = this;
     const int64_t units = w.directions * w.B * w.H;
     plan.threads = static_cast<int>(
-        std::clamp<int64_t>(ceil_div(units, kLanes) * kLanes, kLanes, kMostThreads));
+        std::clamp<int64_t>(ceil_div(units, kLanes) * kLanes, kLanes, kMaxThreads));
     plan.blocks = static_cast<int>(
         std::clamp<int64_t>(ceil_div(units, plan.threads), 1, 32 * w.device.processors));
     plan.microseconds = microseconds_of(w);

@@ -29,10 +29,10 @@ void sleep_ns(int64_t ns) {
   nanosleep(&t, nullptr);
 }
 
-// A job of parts that meet after every task, as those that share the units of a row do, and all of
-// them now and then. It writes without any synchronisation of its own: ThreadSanitizer sees what
-// the team orders.
-struct Meetings {
+// A job of parts with a barrier after every task, as those that share the units of a row do, and
+// all of them now and then. It writes without any synchronisation of its own: ThreadSanitizer sees
+// what the team orders.
+struct Barriers {
   static constexpr int kTasks = 24;
   int parts, group;
   std::vector<int> count;              // tasks of each part
@@ -40,13 +40,13 @@ struct Meetings {
   std::vector<int> seen_wrong;         // what a task needed was not there
   std::atomic<int> ended{0};
 
-  Meetings(int p, int g)
+  Barriers(int p, int g)
       : parts(p), group(g), count(p, 0), slot(p, std::vector<int>(kTasks, 0)), seen_wrong(p, 0) {}
 
   static Need need_of(int task) { return task % 8 == 7 ? Need::kTeam : Need::kGroup; }
 
   static Need task(void* self, int part) {
-    Meetings& job = *static_cast<Meetings*>(self);
+    Barriers& job = *static_cast<Barriers*>(self);
     const int n = job.count[part]++;
     if (n > 0) {
       const bool team = need_of(n - 1) == Need::kTeam;
@@ -66,7 +66,7 @@ struct Meetings {
 struct Stop {
   Point point;
   int member, visit;
-  Meetings* job;
+  Barriers* job;
   bool begun() const { return point == Point::kClaimed || point == Point::kDone; }
 };
 Stop stop;
@@ -97,20 +97,20 @@ const char* name_of(Point point) {
 void stop_everywhere(int parts, int group) {
   for (Point point : {Point::kArrived, Point::kReady, Point::kClaimed, Point::kDone})
     for (int member = 0; member < parts; ++member)
-      for (int visit : {0, 1, 9, Meetings::kTasks - 1}) {
+      for (int visit : {0, 1, 9, Barriers::kTasks - 1}) {
         if (point == Point::kArrived && visit > 0) continue;
         load::reset();
-        Meetings job(parts, group);
+        Barriers job(parts, group);
         stop = {point, member, visit, &job};
         visits = 0, stopped = false, in_vain = false;
         set_hook(stop_there);
-        run_job({parts, group, &job, Meetings::task});
+        run_job({parts, group, &job, Barriers::task});
         set_hook(nullptr);
         char name[80];
         std::snprintf(name, sizeof name, "%d parts, member %d stopped at %s, visit %d", parts,
                       member, name_of(point), visit);
         for (int k = 0; k < parts; ++k) {
-          EXPECT(job.count[k] == Meetings::kTasks, "%s: part %d did %d tasks", name, k,
+          EXPECT(job.count[k] == Barriers::kTasks, "%s: part %d did %d tasks", name, k,
                  job.count[k]);
           EXPECT(job.seen_wrong[k] == 0, "%s: part %d ran too early", name, k);
         }

@@ -17,7 +17,7 @@ namespace {
 
 std::string failing;
 bool lost = false;  // has a kernel trapped?
-gpu::Report the_report{};
+gpu::DeviceError the_error{};
 bool with_host = false;
 std::map<uintptr_t, int> elsewhere;
 std::map<uintptr_t, uintptr_t> of_host;  // begin and end of memory that is the host's alone
@@ -56,7 +56,7 @@ void use_device(int processors, int64_t shared_per_block, bool cooperative, doub
   device.gigahertz = gigahertz;
   devices().push_back(device);
   lost = false;
-  the_report = {};
+  the_error = {};
 }
 
 void place_on(uintptr_t pointer, int device) { elsewhere[pointer] = device; }
@@ -90,7 +90,7 @@ int device_of(const void* pointer) {
   return found == elsewhere.end() ? 0 : found->second;
 }
 
-Report* reports(int) { return &the_report; }
+DeviceError* device_error(int) { return &the_error; }
 void synchronize(const std::string& op, void*) { maybe_fail(op, "synchronize"); }
 
 OnDevice::OnDevice(const std::string&, int) : before_(0) {}

@@ -116,9 +116,9 @@ struct Context {
 };
 #endif
 
-// What waits for others to come: a block at a barrier, a warp at a shuffle. The two sides of
-// `slots` serve meetings in turns, so that who is quick does not overwrite what others still read.
-struct Gate {
+// Where threads wait for each other: a block at a barrier, a warp at a shuffle. The two sides of
+// `slots` serve rounds in turns, so that a quick thread does not overwrite what others still read.
+struct Barrier {
   int arrived = 0;
   unsigned round = 0;
   const char* name = nullptr;
@@ -129,8 +129,8 @@ struct Gate {
 
 struct Fiber {
   Context context;
-  Place place;
-  Gate *block_gate, *warp_gate;
+  ThreadContext thread;
+  Barrier *block_barrier, *warp_barrier;
   int block_size, warp_size;
   const char* at = nullptr;  // where it waits
   void* tsan = nullptr;
@@ -227,10 +227,10 @@ void fiber_main() {
   {
     const Unwatched unwatched;
     Fiber& fiber = self();
-    for (Gate* gate : {fiber.block_gate, fiber.warp_gate})
-      if (gate->arrived > 0 && launch_->error.empty())
+    for (Barrier* barrier : {fiber.block_barrier, fiber.warp_barrier})
+      if (barrier->arrived > 0 && launch_->error.empty())
         launch_->error = std::string("a thread has ended while others of its block wait at '") +
-                         gate->name + "'";
+                         barrier->name + "'";
     --fiber.block_size;
     fiber.at = "the end";
     --launch_->live;
@@ -239,23 +239,23 @@ void fiber_main() {
   switch_to_scheduler(true);
 }
 
-// Waits until `size` threads have come to the gate.
-void wait_at(Gate& gate, int size, const char* name) {
+// Waits until `size` threads have come to the barrier.
+void wait_at(Barrier& barrier, int size, const char* name) {
   Launch& launch = *launch_;
-  if (gate.arrived > 0 && std::strcmp(gate.name, name) != 0 && launch.error.empty())
+  if (barrier.arrived > 0 && std::strcmp(barrier.name, name) != 0 && launch.error.empty())
     launch.error =
-        std::string("threads of one block wait at '") + gate.name + "' and at '" + name + "'";
-  gate.name = name;
+        std::string("threads of one block wait at '") + barrier.name + "' and at '" + name + "'";
+  barrier.name = name;
   launch.moved = true;
-  if (++gate.arrived < size) {
+  if (++barrier.arrived < size) {
     self().at = name;
-    gate.waiting.push_back(launch.current);
+    barrier.waiting.push_back(launch.current);
     switch_to_scheduler(false);
   } else {
-    gate.arrived = 0;
-    ++gate.round;
-    launch.ready.insert(launch.ready.end(), gate.waiting.begin(), gate.waiting.end());
-    gate.waiting.clear();
+    barrier.arrived = 0;
+    ++barrier.round;
+    launch.ready.insert(launch.ready.end(), barrier.waiting.begin(), barrier.waiting.end());
+    barrier.waiting.clear();
     // The last to come has no right to go on first.
     launch.ready.push_back(launch.current);
     switch_to_scheduler(false);
@@ -339,8 +339,8 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   __asan_unpoison_memory_region(stack, count * kStackBytes);  // of a launch that did not end
 #endif
   const int warps = (threads + kLanes - 1) / kLanes;
-  std::vector<Gate> block_gates(static_cast<size_t>(blocks));
-  std::vector<Gate> warp_gates(static_cast<size_t>(blocks) * static_cast<size_t>(warps));
+  std::vector<Barrier> block_barriers(static_cast<size_t>(blocks));
+  std::vector<Barrier> warp_barriers(static_cast<size_t>(blocks) * static_cast<size_t>(warps));
   std::vector<std::unique_ptr<char[]>> shared;
   for (int b = 0; b < blocks; ++b) {
     shared.emplace_back(new char[static_cast<size_t>(shared_bytes)]);
@@ -349,9 +349,9 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   for (size_t i = 0; i < count; ++i) {
     Fiber& fiber = launch.fibers[i];
     const int b = static_cast<int>(i) / threads, t = static_cast<int>(i) % threads;
-    fiber.place = {t, threads, b, blocks, shared[static_cast<size_t>(b)].get()};
-    fiber.block_gate = &block_gates[static_cast<size_t>(b)];
-    fiber.warp_gate = &warp_gates[static_cast<size_t>(b * warps + t / kLanes)];
+    fiber.thread = {t, threads, b, blocks, shared[static_cast<size_t>(b)].get()};
+    fiber.block_barrier = &block_barriers[static_cast<size_t>(b)];
+    fiber.warp_barrier = &warp_barriers[static_cast<size_t>(b * warps + t / kLanes)];
     fiber.block_size = threads;
     fiber.warp_size = std::min(kLanes, threads - t / kLanes * kLanes);
     fiber.stack = stack + i * kStackBytes;
@@ -381,18 +381,18 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   if (!launch.error.empty()) throw std::runtime_error(launch.error);
 }
 
-const Place& place() { return self().place; }
+const ThreadContext& this_thread() { return self().thread; }
 
 void sync_block(const char* name) {
   const Unwatched unwatched;
   if (removed(name)) return;
   Fiber& fiber = self();
-  Gate& gate = *fiber.block_gate;
+  Barrier& barrier = *fiber.block_barrier;
 #if defined(FASTRNN_TSAN)
-  char* side = &gate.sides[gate.round % 2];
+  char* side = &barrier.sides[barrier.round % 2];
   __tsan_release(side);
 #endif
-  wait_at(gate, fiber.block_size, name);
+  wait_at(barrier, fiber.block_size, name);
 #if defined(FASTRNN_TSAN)
   __tsan_acquire(side);
 #endif
@@ -401,11 +401,11 @@ void sync_block(const char* name) {
 float shuffle_xor(float x, int mask, const char* name) {
   const Unwatched unwatched;
   Fiber& fiber = self();
-  Gate& gate = *fiber.warp_gate;
-  const int lane = fiber.place.thread % kLanes;
-  float* slots = gate.slots[gate.round % 2];
+  Barrier& barrier = *fiber.warp_barrier;
+  const int lane = fiber.thread.thread % kLanes;
+  float* slots = barrier.slots[barrier.round % 2];
   slots[lane] = x;
-  wait_at(gate, fiber.warp_size, name);
+  wait_at(barrier, fiber.warp_size, name);
   return slots[lane ^ mask];
 }
 
@@ -421,7 +421,7 @@ void arrive(unsigned* counter, const char* name) {
   ++*counter;
 }
 
-unsigned observe(const unsigned* counter, const char* name) {
+unsigned load_acquire(const unsigned* counter, const char* name) {
   const Unwatched unwatched;
   self().at = name;
   const bool ordered = !removed(name);

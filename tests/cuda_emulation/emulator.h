@@ -1,6 +1,6 @@
 // A GPU of fibers: every thread of every block of a launch is one, all of them resident, on one
 // thread of the operating system. It runs the kernels of csrc/cuda/*.cuh as they stand and says
-// where they wait for ever, meet at different barriers, or, under ThreadSanitizer, read what nobody
+// where they wait for ever, wait at different barriers, or, under ThreadSanitizer, read what nobody
 // has made visible. For tests.
 //
 // Fibers change only where threads of a GPU wait for each other: at barriers, shuffles, and in
@@ -39,15 +39,15 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
 
 // ---- what gpu_emulated.h calls, on a fiber ------------------------------------------------------
 
-struct Place {
+struct ThreadContext {
   int thread, threads, block, blocks;
   char* shared;
 };
-const Place& place();
+const ThreadContext& this_thread();
 void sync_block(const char* name);
 float shuffle_xor(float x, int mask, const char* name);
 void arrive(unsigned* counter, const char* name);
-unsigned observe(const unsigned* counter, const char* name);
+unsigned load_acquire(const unsigned* counter, const char* name);
 void pause();
 void trap();
 

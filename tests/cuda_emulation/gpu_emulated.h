@@ -8,18 +8,18 @@
 
 #define FASTRNN_DEVICE inline
 #define FASTRNN_KERNEL void
-#define FASTRNN_THREADS(most)
+#define FASTRNN_THREADS(max)
 #define FASTRNN_ARGUMENT const
 #define FASTRNN_UNROLL
 
 namespace fastrnn {
 namespace gpu {
 
-FASTRNN_DEVICE int thread() { return emulation::place().thread; }
-FASTRNN_DEVICE int threads() { return emulation::place().threads; }
-FASTRNN_DEVICE int block() { return emulation::place().block; }
-FASTRNN_DEVICE int blocks() { return emulation::place().blocks; }
-FASTRNN_DEVICE char* shared_memory() { return emulation::place().shared; }
+FASTRNN_DEVICE int thread() { return emulation::this_thread().thread; }
+FASTRNN_DEVICE int threads() { return emulation::this_thread().threads; }
+FASTRNN_DEVICE int block() { return emulation::this_thread().block; }
+FASTRNN_DEVICE int blocks() { return emulation::this_thread().blocks; }
+FASTRNN_DEVICE char* shared_memory() { return emulation::this_thread().shared; }
 
 FASTRNN_DEVICE void sync_block(const char* name) { emulation::sync_block(name); }
 FASTRNN_DEVICE float shuffle_xor(float x, int mask, const char* name) {
@@ -28,19 +28,19 @@ FASTRNN_DEVICE float shuffle_xor(float x, int mask, const char* name) {
 FASTRNN_DEVICE void arrive(unsigned* counter, const char* name) {
   emulation::arrive(counter, name);
 }
-FASTRNN_DEVICE unsigned observe(const unsigned* counter, const char* name) {
-  return emulation::observe(counter, name);
+FASTRNN_DEVICE unsigned load_acquire(const unsigned* counter, const char* name) {
+  return emulation::load_acquire(counter, name);
 }
 FASTRNN_DEVICE void pause() { emulation::pause(); }
-// Between two looks everyone else goes as far as they can; fewer than make the emulator say that
-// nobody can go on.
-constexpr unsigned kMostPolls = 64;
+// Between two polls every other thread goes as far as it can. Fewer polls than make the emulator
+// say that no thread can go on.
+constexpr unsigned kMaxPolls = 64;
 
 template <class S> FASTRNN_DEVICE S exchange_load(const S* p) { return *p; }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 
-// Fibers do not run at once, so the first is the first. (ThreadSanitizer sees atomics.)
-FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
+// Fibers do not run at the same time, so no loop is needed. (ThreadSanitizer sees atomics.)
+FASTRNN_DEVICE void record_error(DeviceError* to, int code, int64_t row, int64_t value) {
   int nothing = 0;
   if (!__atomic_compare_exchange_n(&to->code, &nothing, -1, false, __ATOMIC_ACQ_REL,
                                    __ATOMIC_ACQUIRE))
@@ -50,7 +50,7 @@ FASTRNN_DEVICE void report(Report* to, int code, int64_t row, int64_t value) {
   __atomic_store_n(&to->code, code, __ATOMIC_RELEASE);
 }
 
-FASTRNN_DEVICE void abandon(Report* to, const char* name) {
+FASTRNN_DEVICE void abandon(DeviceError* to, const char* name) {
   __atomic_store_n(&to->abandoned, name, __ATOMIC_RELEASE);
   emulation::trap();
 }

@@ -37,38 +37,39 @@ int main() {
     sync_block("one");
     sync_block("two");
   });
-  expect("blocks that meet", "", [&] {
+  expect("a barrier of blocks", "", [&] {
     arrive(&counter, "arrive");
-    while (observe(&counter, "observe") % (3 * 64) != 0) pause();
+    while (load_acquire(&counter, "load_acquire") % (3 * 64) != 0) pause();
   });
   expect("a thread that leaves", "a thread has ended while others of its block wait at", [&] {
-    if (place().thread != 5) sync_block("all");
+    if (this_thread().thread != 5) sync_block("all");
   });
   expect("two barriers", "threads of one block wait at",
-         [&] { sync_block(place().thread < 32 ? "here" : "there"); });
+         [&] { sync_block(this_thread().thread < 32 ? "here" : "there"); });
   expect("a counter that nobody raises", "no thread can go on; they wait at: never", [&] {
     unsigned zero = 0;
-    while (observe(&zero, "never") == 0) pause();
+    while (load_acquire(&zero, "never") == 0) pause();
   });
   expect("a thread that ends the launch", "a thread has trapped", [&] {
-    if (place().thread == 5) trap();
+    if (this_thread().thread == 5) trap();
     sync_block("all");
   });
-  expect("an arrival that is lost", "no thread can go on; they wait at: observe, the end", [&] {
-    if (place().thread != 5) return;
-    lose_arrival(1);
-    unsigned own = 0;
-    arrive(&own, "arrive");
-    arrive(&own, "arrive");
-    while (observe(&own, "observe") < 2) pause();
-  });
+  expect("an arrival that is lost", "no thread can go on; they wait at: load_acquire, the end",
+         [&] {
+           if (this_thread().thread != 5) return;
+           lose_arrival(1);
+           unsigned own = 0;
+           arrive(&own, "arrive");
+           arrive(&own, "arrive");
+           while (load_acquire(&own, "load_acquire") < 2) pause();
+         });
   expect("shared memory that nobody wrote", "", [&] {
     float value;
-    std::memcpy(&value, place().shared, sizeof value);
+    std::memcpy(&value, this_thread().shared, sizeof value);
     if (value == value) ++late;
   });
   expect("shuffles", "", [&] {
-    const int lane = place().thread % 32;
+    const int lane = this_thread().thread % 32;
     for (int mask = 16; mask > 0; mask /= 2)
       if (shuffle_xor(float(lane), mask, "shuffle") != float(lane ^ mask)) ++late;
   });

@@ -7,12 +7,14 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
-#include "cuda/engine.h"
+#include "core/validate.h"
+#include "cuda/executor.h"
 #include "device_emulated.h"
 #include "emulator.h"
 
@@ -21,7 +23,7 @@ namespace {
 using namespace fastrnn;
 using namespace fastrnn::gpu;
 
-struct Shape3 {
+struct CaseSizes {
   int64_t T, B, H;
 };
 
@@ -31,10 +33,8 @@ std::mt19937 random_numbers(1);
 struct Block {
   std::vector<float> values;
   View view;
-  explicit Block(const Shape& shape, bool random = true) {
-    int64_t n = 1;
-    for (int64_t each : shape) n *= each;
-    values.resize(static_cast<size_t>(n));
+  explicit Block(const Shape& shape, bool random = true)
+      : values(static_cast<size_t>(elements_of(shape))) {
     std::uniform_real_distribution<float> uniform(-0.5f, 0.5f);
     for (float& v : values) v = random ? uniform(random_numbers) : 0.0f;
     view = fresh_view(values.data(), 4, shape);
@@ -42,131 +42,157 @@ struct Block {
   }
 };
 
+// The library of the arrays: its products are loops.
+class Loops : public Library {
+ public:
+  int add(const View& view) {
+    views_.push_back(view);
+    return static_cast<int>(views_.size()) - 1;
+  }
+  std::vector<View> allocate(const std::vector<Request>& requests, int* first) override {
+    *first = static_cast<int>(views_.size());
+    std::vector<View> made;
+    for (const Request& request : requests) {
+      blocks_.push_back(std::make_unique<Block>(request.shape, false));
+      made.push_back(blocks_.back()->view);
+      add(made.back());
+    }
+    return made;
+  }
+  void multiply(const Products& products, const ColumnSums& sums) override {
+    for (const ColumnSum& sum : sums)
+      for (int64_t j = 0; j < sum.of.columns; ++j) {
+        float& to = reinterpret_cast<float*>(views_[size_t(sum.vector)].data)[sum.first + j];
+        double total = sum.accumulate ? to : 0;
+        for (int64_t i = 0; i < sum.of.rows; ++i) total += *at(sum.of, i, j);
+        to = float(total);
+      }
+    for (const Product& product : products) multiply(product);
+  }
+  std::unique_ptr<Repeated> prepare(const Products& products) override {
+    struct Again : Repeated {
+      Loops* loops;
+      Products products;
+      void run() override { loops->multiply(products, {}); }
+    };
+    auto again = std::make_unique<Again>();
+    again->loops = this, again->products = products;
+    return again;
+  }
+
+ private:
+  std::vector<View> views_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+
+  float* at(const Operand& o, int64_t i, int64_t j) const {
+    const View& view = views_[size_t(o.array)];
+    const int64_t width = view.shape[view.rank - 1];
+    return reinterpret_cast<float*>(view.data) + (o.row + i) * width + o.column + j;
+  }
+  void multiply(const Product& p) {
+    const int64_t depth = p.transpose_a ? p.a.rows : p.a.columns;
+    for (int64_t i = 0; i < p.c.rows; ++i)
+      for (int64_t j = 0; j < p.c.columns; ++j) {
+        double sum = p.accumulate ? *at(p.c, i, j) : 0;
+        for (int64_t k = 0; k < depth; ++k)
+          sum += double(p.transpose_a ? *at(p.a, k, i) : *at(p.a, i, k)) *
+                 (p.transpose_b ? *at(p.b, j, k) : *at(p.b, k, j));
+        *at(p.c, i, j) = float(sum);
+      }
+  }
+};
+
 using Results = std::map<std::string, std::vector<float>>;
 
-// One layer, two directions, lengths and resets; the library's products are loops.
+// One layer, two directions, lengths and resets.
 struct Case {
   Stack stack;
-  Shape3 n;
-  int64_t G, S, V, P;
-  std::vector<Block> parameters, gates;
+  CaseSizes n;
+  std::vector<Block> parameters, initial, dfinal;
   std::vector<int64_t> lengths;
   std::vector<uint8_t> resets;
-  std::vector<Block> initial, dfinal;
-  Block dy;
-  Call call;
+  Block x, dy;
 
-  Case(const std::string& cell, Shape3 shape)
-      : stack(make_stack(cell, "float32", 1, 2, 3, shape.H, true)),
-        n(shape),
-        G(stack.spec.gates),
-        S(stack.spec.states),
-        V(stack.spec.saved),
-        P(stack.kernels->planes),
-        dy({n.T, n.B, 2 * n.H}) {
+  Case(const std::string& cell, CaseSizes sizes)
+      : stack(stack_of(cell, sizes.H)), n(sizes), x({n.T, n.B, 3}), dy({n.T, n.B, 2 * n.H}) {
     for (const Parameter& p : parameters_of(stack.spec)) parameters.emplace_back(p.shape);
-    for (int d = 0; d < 2; ++d) gates.emplace_back(Shape{n.T, n.B, G * n.H});
-    for (int k = 0; k < S; ++k) {
+    for (int64_t k = 0; k < stack.spec.states; ++k) {
       initial.emplace_back(Shape{2, n.B, n.H});
       dfinal.emplace_back(Shape{2, n.B, n.H});
     }
     for (int64_t b = 0; b < n.B; ++b) lengths.push_back(b % 2 ? n.T - 1 : n.T);
     for (int64_t i = 0; i < n.T * n.B; ++i) resets.push_back(i % 5 == 3);
-    call.problem.T = n.T, call.problem.B = n.B;
-    call.device = 0;
-    call.lengths.given = call.resets.given = true;
-    call.lengths.data = reinterpret_cast<char*>(lengths.data());
-    call.lengths.itemsize = 8, call.lengths.kind = 'i', call.lengths.strides[0] = 8;
-    call.resets.data = reinterpret_cast<char*>(resets.data());
-    call.resets.strides[0] = n.B, call.resets.strides[1] = 1;
   }
 
-  std::vector<View> views(const std::vector<Block>& blocks) const {
-    std::vector<View> all;
-    for (const Block& b : blocks) all.push_back(b.view);
-    return all;
+  static Stack stack_of(const std::string& cell, int64_t units) {
+    Spec spec{};
+    spec.op = cell;
+    spec.layers = 1, spec.directions = 2, spec.inputs = 3, spec.units = units, spec.bias = true;
+    return make_stack("float32", spec);
   }
 
-  // (D, B, k) times (k, n) of each direction; w(d, i, j) is the element.
-  template <class W> static void product(const Block& rows, int64_t D, int64_t B, int64_t k,
-                                         int64_t n, W w, Block& out) {
-    for (int64_t d = 0; d < D; ++d)
-      for (int64_t b = 0; b < B; ++b)
-        for (int64_t j = 0; j < n; ++j) {
-          double sum = 0;
-          for (int64_t i = 0; i < k; ++i)
-            sum += double(rows.values[size_t((d * B + b) * k + i)]) * w(d, i, j);
-          out.values[size_t((d * B + b) * n + j)] = float(sum);
-        }
-  }
-  float recurrent(int64_t d, int64_t row, int64_t column) const {
-    return parameters[size_t(4 * d + 1)].values[size_t(row * n.H + column)];
+  Call inputs() const {
+    Call call;
+    call.x = x.view;
+    for (size_t k = 0; k < initial.size(); ++k) call.initial[k] = initial[k].view;
+    call.lengths = fresh_view(const_cast<int64_t*>(lengths.data()), 8, {n.B});
+    call.lengths.kind = 'i', call.lengths.device = 0;
+    call.resets = fresh_view(const_cast<uint8_t*>(resets.data()), 1, {n.T, n.B});
+    call.resets.kind = 'b', call.resets.device = 0;
+    for (const Block& p : parameters) call.parameters.push_back(p.view);
+    return call;
   }
 
-  Results run() {
+  // Gives the results of a pass their memory, under the names of the table of roles.
+  struct Outputs {
+    std::vector<std::unique_ptr<Block>> blocks;
+    std::map<std::string, const Block*> named;
+  };
+  void give(Call& call, const Problem& p, Outputs* outputs) const {
+    const std::vector<Parameter> all = parameters_of(stack.spec);
+    if (call.backward()) call.dparameters.resize(all.size());
+    for (const RoleRule& rule : kRoles) {
+      if (!is_output(rule.use(call.pass))) continue;
+      const Views items = items_of(rule, stack.spec, call);
+      for (int64_t i = 0; i < items.count; ++i) {
+        const Shape shape = rule.each == Each::kParameter ? all[size_t(i)].shape
+                                                          : role_shape(rule.role, stack.spec, p);
+        outputs->blocks.push_back(std::make_unique<Block>(shape, false));
+        item_of(rule, i, call) = outputs->blocks.back()->view;
+        outputs->named[name_of(rule, stack.spec, call.pass, i)] = outputs->blocks.back().get();
+      }
+    }
+  }
+
+  void execute_pass(Call& call, const Problem& p) const {
+    check_call(stack.spec, p, call);
+    Loops loops;
+    Numbers numbers;
+    for (const RoleRule& rule : kRoles) {
+      const Views items = items_of(rule, stack.spec, call);
+      for (const View& view : items) {
+        const int number = loops.add(view);
+        if (&view == items.first) numbers.first[static_cast<int>(rule.role)] = number;
+      }
+    }
+    gpu::execute(stack, call, p, numbers, loops, nullptr);
+  }
+
+  Results run() const {
+    Outputs outputs;
+    Call forward = inputs();
+    forward.pass = Pass::kForward;
+    const Problem p = check_input(stack.spec, forward.x, false);
+    give(forward, p, &outputs);
+    execute_pass(forward, p);
+    Call backward = forward;
+    backward.pass = Pass::kBackward;
+    backward.dy = dy.view;
+    for (size_t k = 0; k < dfinal.size(); ++k) backward.dfinal[k] = dfinal[k].view;
+    give(backward, p, &outputs);
+    execute_pass(backward, p);
     Results results;
-    const int64_t B = n.B, H = n.H, T = n.T;
-    Block y({T, B, 2 * H}, false), states({S - 1, 1, 2, T, B, H}, false);
-    Block saved({1, 2, T, B, V, H}, false);
-    std::vector<Block> final, carry;
-    for (int k = 0; k < S; ++k) {
-      final.emplace_back(Shape{2, B, H}, false);
-      carry.push_back(initial[size_t(k)]);
-      carry.back().view.data = reinterpret_cast<char*>(carry.back().values.data());
-    }
-    ForwardArrays f{};
-    f.begin = 0, f.end = T, f.every = 1;
-    f.gates = views(gates), f.parameters = views(parameters);
-    f.h = y.view, f.states = states.view, f.saved = saved.view;
-    for (int k = 0; k < S; ++k) {
-      f.initial[k] = initial[size_t(k)].view, f.final[k] = final[size_t(k)].view;
-      f.carry[k] = carry[size_t(k)].view;
-    }
-    Plan plan = plan_of(stack, call, false);
-    std::vector<char> meeting(size_t(meeting_bytes(plan)) + 1);
-    const gpu::ForwardPass forward = forward_pass(stack, call, f);
-    if (plan.mode == Mode::kGrid) {
-      gpu::run(stack, plan, forward, meeting.data(), nullptr);
-    } else {
-      Block r({2, B, G * H});
-      for (int64_t s = 0; s < T; ++s) {
-        product(
-            carry[0], 2, B, H, G * H,
-            [&](int64_t d, int64_t i, int64_t j) { return recurrent(d, j, i); }, r);
-        run_step(stack, plan, forward, s, r.view, nullptr);
-      }
-    }
-    BackwardArrays b{};
-    std::vector<Block> dgates;
-    for (int d = 0; d < 2; ++d) dgates.emplace_back(Shape{T, B, P * H}, false);
-    Block ds({S, 2, B, H}, false), dentry({2, B, G * H}, false), dr({2, B, G * H}, false);
-    for (size_t k = 0; k < dfinal.size(); ++k)
-      std::copy(dfinal[k].values.begin(), dfinal[k].values.end(),
-                ds.values.begin() + std::ptrdiff_t(k * dfinal[k].values.size()));
-    b.begin = 0, b.end = T;
-    b.parameters = views(parameters);
-    b.h = y.view, b.states = states.view, b.saved = saved.view, b.dy = dy.view;
-    b.dgates = views(dgates), b.dstate = ds.view, b.dentry = dentry.view, b.dproduct = dr.view;
-    for (int k = 0; k < S; ++k) b.initial[k] = initial[size_t(k)].view;
-    plan = plan_of(stack, call, true);
-    meeting.assign(size_t(meeting_bytes(plan)) + 1, 0);
-    const gpu::BackwardPass backward = backward_pass(stack, call, b);
-    if (plan.mode == Mode::kGrid) {
-      gpu::run(stack, plan, backward, meeting.data(), nullptr);
-    } else {
-      Block dh({2, B, H});
-      for (int64_t s = T - 1; s >= -1; --s) {
-        run_step(stack, plan, backward, s, s + 1 < T ? dh.view : View{}, nullptr);
-        product(
-            dr, 2, B, G * H, H, [&](int64_t d, int64_t i, int64_t j) { return recurrent(d, i, j); },
-            dh);
-      }
-    }
-    results["y"] = y.values;
-    for (int k = 0; k < S; ++k) results["final " + std::to_string(k)] = final[size_t(k)].values;
-    for (int d = 0; d < 2; ++d) results["dgates " + std::to_string(d)] = dgates[size_t(d)].values;
-    results["ds"] = ds.values;
-    results["dentry"] = dentry.values;
+    for (const auto& [name, block] : outputs.named) results[name] = block->values;
     return results;
   }
 };
@@ -199,13 +225,13 @@ void run_all(bool quick, const std::string& only) {
   for (const std::string& cell : cells) {
     // 9 and 10 rows: two tiles. In backward the second shape stages the rows of both in several
     // parts, those of the smaller tile as several chunks each.
-    std::vector<Shape3> shapes = {{4, 9, 5}};
+    std::vector<CaseSizes> shapes = {{4, 9, 5}};
     if (cell == "lstm") shapes.push_back({2, 10, 260});
-    for (const Shape3& shape : shapes) {
+    for (const CaseSizes& shape : shapes) {
       Case one(cell, shape);
-      use_mode(Mode::kStepwise);
+      use_mode("stepwise");
       const Results wanted = one.run();
-      use_mode(Mode::kGrid);
+      use_mode("grid");
       for (const Schedule schedule : {Schedule::kRandom, Schedule::kForward, Schedule::kReverse}) {
         emulation::use_schedule(schedule, 3);
         compare(cell + " H=" + std::to_string(shape.H), one.run(), wanted);

@@ -108,8 +108,8 @@ def test_bits_do_not_depend_on_the_plan(emulated: ModuleType) -> None:
 def plan_of(case: Case, mode: str = "grid") -> tuple[int, int, int]:
     stack = cuda._native.engine.Stack(case.cell, case.dtype, 1, case.D, case.I, case.H, True)
     with cuda.mode(mode):
-        plan = stack.plan_sizes(case.T, case.B, 0, False)
-    return plan.blocks, plan.units, plan.replicas
+        plan = stack.plan(case.T, case.B, 0, False)
+    return plan["blocks"], plan["units"], plan["replicas"]
 
 
 def test_rows_and_pieces_have_the_bits_of_the_whole(emulated: ModuleType) -> None:
@@ -635,7 +635,7 @@ def test_a_block_that_never_comes(emulated: ModuleType, schedule: tuple[str, int
     """The others give up, and the next call names the kernel; the device is lost for good."""
     data = make_data(Case("lstm", 4, 3, 5, 6))
     params, dy = put(data.params), put(data.dy)
-    rule = r"all come to a meeting, got grid_{}<lstm, float32>, where some did not: .* new process"
+    rule = r"all arrive at a barrier, got grid_{}<lstm, float32>, where some did not: .* new process"
     for direction, after in itertools.product(("forward", "backward"), (0, 7)):
         use_plan(emulated, 16)  # and a device that works
         emulated.use_schedule(*schedule)

@@ -31,7 +31,7 @@ CARD = {
     "tflops": {"float32": 50.0, "float16": 500.0, "bfloat16": 500.0},
     "gigabytes_per_second": 2000.0,
 }
-MICRO = {"meeting": 0.9, "meeting_block": 0.002, "launch": 2.0, "streamed_bytes": 20.0}
+MICRO = {"barrier": 0.9, "barrier_per_block": 0.002, "launch": 2.0, "streamed_bytes": 20.0}
 
 
 def test_the_grid_of_cases_is_the_one_that_was_asked_for() -> None:
@@ -91,14 +91,14 @@ def test_tables_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "| lstm | 256 | 16 | 512 | grid | 10.00 | 20.00 | 2.00 (1.90 .. 2.10) | 2.00 |" in table
     assert "2.00 times as fast as cuDNN over 1 cases" in table
     assert "not measured: gru_f16_T256_B1_I2048_H2048_D1 train: [gru] does not fit" in table
-    assert "double meeting = 0.9;" in capsys.readouterr().out
+    assert "double barrier = 0.9;" in capsys.readouterr().out
     assert (tmp_path / "ratios.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
 def test_the_floor_grows_with_the_work() -> None:
     forward, train = rows(1.0)
     least = report.floor_us(forward, CARD, MICRO)
-    # 2 * 16 * 512^2 * 4 operations at 50 TFLOP/s, twice, and the meeting of two blocks.
+    # 2 * 16 * 512^2 * 4 operations at 50 TFLOP/s, twice, and the barrier of two blocks.
     assert least == pytest.approx(2 * 33.55e6 / 50e6 + 0.904, rel=1e-3)
     assert report.floor_us(train, CARD, MICRO) > 2 * least
     larger = {**forward, "shape": {**forward["shape"], "B": 64}}

@@ -463,7 +463,7 @@ def test_the_other_parts_in_cpp() -> None:
     assert found["tile_gflops"]["6"] > found["tile_gflops"]["1"] > 0
     assert set(found["gates_ns"]) == set(cases.CELLS)
     assert found["gates_ns"]["lstm"] > found["gates_ns"]["rnn_tanh"] > 0
-    assert found["meeting_ns"] > 0
+    assert found["barrier_ns"] > 0
     steps = {"threads": 2, "steps_ns": {"gru": {"64": [700.0, 1500.0]}}}
     last = micro.native_lines({**found, **steps})[-1]
     assert last.split()[-7:] == ["0.700", "us", "1.500", "us", "RTNeural", "1.000", "us"]
