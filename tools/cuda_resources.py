@@ -134,7 +134,7 @@ def plans_table(engine: Any) -> Iterator[str]:
 def _plans(engine: Any, card: Any, cell: str, dtype: str, units: int, rows: int) -> str:
     _use(engine, card)
     stack = engine.Stack(cell, dtype, 1, 1, 1, units, False)
-    both = (stack.plan_sizes(256, rows, 0, backward) for backward in (False, True))
+    both = (stack.plan(256, rows, 0, backward) for backward in (False, True))
     return "  ".join(map(_plan, both))
 
 
@@ -150,7 +150,7 @@ def _largest(engine: Any, cell: str, dtype: str) -> int:
         stack = engine.Stack(cell, dtype, 1, 1, 1, units, False)
         try:
             for backward in (False, True):
-                stack.plan_sizes(256, 1, 0, backward)
+                stack.plan(256, 1, 0, backward)
         except NotImplementedError:
             return False
         return True
@@ -162,10 +162,11 @@ def _largest(engine: Any, cell: str, dtype: str) -> int:
     return low
 
 
-def _plan(plan: Any) -> str:
-    if plan.mode == "stepwise":
+def _plan(plan: dict[str, Any]) -> str:
+    if plan["mode"] == "stepwise":
         return "s"
-    return f"{plan.units}x{plan.replicas},{plan.shared_bytes >> 10}K,{plan.blocks}"
+    shared = plan["shared_bytes"] >> 10
+    return f"{plan['units']}x{plan['replicas']},{shared}K,{plan['blocks']}"
 
 
 def load(folder: Path, name: str) -> Any:

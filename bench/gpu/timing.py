@@ -276,11 +276,14 @@ def plans(case: Case, device: str) -> Row:
     index = parameters[0].get_device()
     passes = {"forward": False, "backward": True} if case.kind == "train" else {"forward": False}
     chosen = {
-        name: weights.native.plan_sizes(case.T, case.B, index, back)
-        for name, back in passes.items()
+        name: weights.native.plan(case.T, case.B, index, back) for name, back in passes.items()
     }
     return {
-        name: {"mode": plan.mode, "blocks": plan.blocks, "model_us": plan.model_microseconds}
+        name: {
+            "mode": plan["mode"],
+            "blocks": plan["blocks"],
+            "model_us": plan["model_microseconds"],
+        }
         for name, plan in chosen.items()
     }
 

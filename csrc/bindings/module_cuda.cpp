@@ -90,7 +90,7 @@ const char* mode_name() {
   return mode ? mode->name() : "best";
 }
 
-void check_reports(int device, uintptr_t stream) {
+void raise_errors(int device, uintptr_t stream) {
   const OthersGoOn others;  // what the GPU waits for may be a function in Python
   gpu::synchronize_and_raise("cuda", device, reinterpret_cast<void*>(stream));
 }
@@ -119,7 +119,7 @@ FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.def("device", &device_facts, py::arg("index"));
   m.def("mode", &mode_name);
   m.def("use_mode", &gpu::use_mode, py::arg("mode"));
-  m.def("check_reports", &check_reports, py::arg("device"), py::arg("stream"));
+  m.def("raise_errors", &check_reports, py::arg("device"), py::arg("stream"));
 #if defined(FASTRNN_EMULATION)
   emulation::bind(m);
 #endif

@@ -174,4 +174,4 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     if len(shape) == 3 and layer.batch_first:
         T, B = B, T
     recompute = _arguments.checkpoint_steps(layer.cell, layer.recompute)
-    return layer._weights(backward=True)[1].native.explain(T, B, recompute)
+    return dict(layer._weights(backward=True)[1].native.explain(T, B, recompute))

@@ -1,18 +1,68 @@
 """The compiled CPU engine. Arguments are positional in use; names are given for reading.
 
-Weights from `pack_new` take and give arrays of their parameters' library, if it has DLPack's
-exchange of C calls.
+Arrays are NumPy's, or of a library that has DLPack's exchange of C calls: a call with weights takes
+and gives arrays of the library that their parameters came from.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
-import numpy as np
+from ._engine import Call
 
 __version__: str
+# The fields of `Call`, in order.
+call_fields: tuple[str, ...]
 
 _Shape = tuple[int, ...]
-_State = Any  # an array, or a pair of arrays for a cell with two states
+_Array = object
+_State = object  # an array, or a pair of arrays for a cell with two states
+
+class CellFacts(TypedDict):
+    name: str
+    gates: int
+    states: int
+    saved: int
+
+class ThreadFacts(TypedDict):
+    threads: int
+    why: str
+
+class ProcessorFacts(TypedDict):
+    affinity: int
+    quota: int
+    usable: int
+
+class CacheFacts(TypedDict):
+    l1d: int
+    l2: int
+    l3: int
+
+class PlanFacts(TypedDict):
+    regime: str
+    threads: int
+    row_groups: int
+    unit_members: int
+    recurrence_threads: int
+    chunk_steps: int
+    workspace_bytes: int
+    model_microseconds: float
+
+class TileFacts(TypedDict):
+    lanes: int
+    rows: int
+    panel_units: int
+
+class Explanation(TypedDict):
+    cell: str
+    dtype: str
+    level: str
+    tile: TileFacts
+    forward: PlanFacts
+    forward_with_tape: PlanFacts
+    backward: PlanFacts
+    available: ThreadFacts
+    tape_bytes: int
+    packed_bytes: int
 
 class Weights:
     def __init__(
@@ -25,49 +75,12 @@ class Weights:
         units: int,
         bias: bool,
     ) -> None: ...
-    def pack(self, parameters: tuple[np.ndarray, ...], backward: bool) -> None: ...
-    def output_shape(self, x: np.ndarray, batch_first: bool) -> _Shape: ...
-    def infer(
-        self,
-        x: np.ndarray,
-        state: _State,
-        lengths: np.ndarray | None,
-        resets: np.ndarray | None,
-        masks: Sequence[np.ndarray] | None,
-        batch_first: bool,
-        out: np.ndarray | None,
-        threads: int = 0,
-    ) -> tuple[np.ndarray, _State]: ...
-    def forward(
-        self,
-        x: np.ndarray,
-        state: _State,
-        lengths: np.ndarray | None,
-        resets: np.ndarray | None,
-        masks: Sequence[np.ndarray] | None,
-        batch_first: bool,
-        recompute: int,
-        out: np.ndarray | None,
-        threads: int = 0,
-    ) -> tuple[np.ndarray, _State, tuple[np.ndarray, ...]]: ...
-    def backward(
-        self,
-        x: np.ndarray,
-        state: _State,
-        lengths: np.ndarray | None,
-        resets: np.ndarray | None,
-        masks: Sequence[np.ndarray] | None,
-        batch_first: bool,
-        y: np.ndarray,
-        tape: tuple[np.ndarray, ...],
-        recompute: int,
-        dy: np.ndarray,
-        dstate: _State,
-        want_dx: bool = True,
-        want_parameters: bool = True,
-        threads: int = 0,
-    ) -> tuple[Any, _State, Any]: ...
-    def explain(self, T: int, B: int, recompute: int) -> dict[str, Any]: ...
+    def pack(self, parameters: tuple[_Array, ...], backward: bool) -> None: ...
+    def copy_parameters(self) -> None: ...
+    def output_shape(self, x: _Array, batch_first: bool) -> _Shape: ...
+    def run(self, call: Call) -> tuple[_Array, ...]: ...
+    def step(self, x: _Array, state: _State, threads: int = 0) -> tuple[_Array, ...]: ...
+    def explain(self, T: int, B: int, recompute: int) -> Explanation: ...
     @property
     def parameters(self) -> list[tuple[str, _Shape]]: ...
 
@@ -77,37 +90,27 @@ def pack_new(
     cell: str,
     layers: int,
     directions: int,
-    parameters: tuple[Any, ...],
+    parameters: tuple[_Array, ...],
     forward: bool,
     backward: bool,
     threads: int = 0,
 ) -> Weights: ...
-def infer_new(
-    cell: str,
-    layers: int,
-    directions: int,
-    parameters: tuple[Any, ...],
-    x: Any,
-    state: Any,
-    lengths: Any,
-    resets: Any,
-    masks: Any,
-    batch_first: bool,
-    threads: int = 0,
-) -> tuple[Any, Any]: ...
+def run_new(
+    cell: str, layers: int, directions: int, parameters: tuple[_Array, ...], call: Call
+) -> tuple[_Array, ...]: ...
 def step_new(
-    cell: str, parameters: tuple[Any, ...], x: Any, state: Any, threads: int = 0
-) -> tuple[Any, ...]: ...
+    cell: str, parameters: tuple[_Array, ...], x: _Array, state: _State, threads: int = 0
+) -> tuple[_Array, ...]: ...
 def result_shapes(
     cell: str,
     layers: int,
     directions: int,
-    x: tuple[Any, ...],
-    units: Any,
+    x: Sequence[int],
+    units: int,
     batch_first: bool,
     recompute: int,
 ) -> tuple[_Shape, _Shape, tuple[_Shape, _Shape, _Shape]]: ...
-def cells() -> list[dict[str, Any]]: ...
+def cells() -> list[CellFacts]: ...
 def built_levels() -> list[str]: ...
 def usable_levels() -> list[str]: ...
 def level() -> str: ...
@@ -115,10 +118,10 @@ def use_level(level: str) -> None: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def team() -> str: ...
-def available() -> dict[str, Any]: ...
-def processors() -> dict[str, int]: ...
+def available() -> ThreadFacts: ...
+def processors() -> ProcessorFacts: ...
 def quota_processors(root: str) -> int: ...
 def pretend_processors(n: int) -> None: ...
 def release_memory() -> int: ...
-def caches() -> dict[str, int]: ...
+def caches() -> CacheFacts: ...
 def compiler() -> str: ...

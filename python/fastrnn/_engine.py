@@ -7,7 +7,7 @@ is first asked for. Nothing else in the package chooses between them.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -81,7 +81,7 @@ class PackedWeights(Protocol):
     def output_shape(self, x: Any, batch_first: bool, /) -> tuple[int, ...]:
         """The shape that y will have, where x is one that the calls take."""
 
-    def explain(self, T: int, B: int, recompute: int, /) -> dict[str, Any]:
+    def explain(self, T: int, B: int, recompute: int, /) -> Mapping[str, Any]:
         """The plans of a call of this size; see `fastrnn.explain`."""
 
     def copy_parameters(self) -> None:

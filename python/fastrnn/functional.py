@@ -162,7 +162,9 @@ def infer(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
-    call = Call(INFER, batch_first, 0, 0, False, False, x, state, lengths, resets, dropout_masks, out)
+    call = Call(
+        INFER, batch_first, 0, 0, False, False, x, state, lengths, resets, dropout_masks, out
+    )
     y, final = packed.native.run(call)
     return y, final
 
@@ -210,9 +212,7 @@ def run_forward(
     # What the tape keeps by reference must not be a list, which could change.
     state = tuple(state) if isinstance(state, list) else state
     masks = tuple(masks) if isinstance(masks, list) else masks
-    call = Call(
-        FORWARD, batch_first, steps, 0, False, False, x, state, lengths, resets, masks, out
-    )
+    call = Call(FORWARD, batch_first, steps, 0, False, False, x, state, lengths, resets, masks, out)
     y, final, arrays = packed.native.run(call)
     y = _arrays.read_only(y)
     # Small, and so copied; x, the state and the masks are kept by reference.

@@ -124,8 +124,10 @@ class Recurrent(Module):
             entry = self._weights(backward=False)
         if lengths is not None:
             lengths = _arguments.lengths_array(self.cell, lengths)
-        call = Call(INFER, self.batch_first, 0, 0, False, False, x, state, lengths, resets, None, out)
-        return entry[1].native.run(call)  # type: ignore[return-value]
+        call = Call(
+            INFER, self.batch_first, 0, 0, False, False, x, state, lengths, resets, None, out
+        )
+        return entry[1].native.run(call)
 
     def forward(
         self,

@@ -301,7 +301,7 @@ def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
 
     def mode_of(processors: int, shared: int, cooperative: bool = True) -> str:
         emulated.use_device(processors, shared, cooperative)
-        return stack.plan_sizes(9, 2, 0, False).mode
+        return str(stack.plan(9, 2, 0, False)["mode"])
 
     assert mode_of(132, 227 << 10) == "grid"
     assert mode_of(132, 64 << 10) == "stepwise"
@@ -635,7 +635,9 @@ def test_a_block_that_never_comes(emulated: ModuleType, schedule: tuple[str, int
     """The others give up, and the next call names the kernel; the device is lost for good."""
     data = make_data(Case("lstm", 4, 3, 5, 6))
     params, dy = put(data.params), put(data.dy)
-    rule = r"all arrive at a barrier, got grid_{}<lstm, float32>, where some did not: .* new process"
+    rule = (
+        r"all arrive at a barrier, got grid_{}<lstm, float32>, where some did not: .* new process"
+    )
     for direction, after in itertools.product(("forward", "backward"), (0, 7)):
         use_plan(emulated, 16)  # and a device that works
         emulated.use_schedule(*schedule)

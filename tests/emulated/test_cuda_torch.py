@@ -342,7 +342,7 @@ def test_narrow_layers_freeze(
         assert layer.is_frozen
         layer.freeze()
         expected = flat(copy.deepcopy(layer)(x))
-        monkeypatch.setattr(_driver, "infer_new", None)  # for weights that are not kept
+        monkeypatch.setattr(_driver, "run_new", None)  # for weights that are not kept
         assert all(map(torch.equal, flat(layer(x)), expected))
 
 

@@ -11,6 +11,7 @@ import pytest
 import fastrnn
 from cases import Case, cells, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional
+from fastrnn._engine import INFER, Call
 
 pytestmark = pytest.mark.usefixtures("large_machine")
 
@@ -183,12 +184,12 @@ def test_step_without_packing(cell: str, dtype: str, level: str) -> None:
         bias, batch_first, state = n % 3 > 0, n % 4 < 2, n % 5 < 4
         case = Case(cell, 1, B, I, H, dtype, D, L, bias, batch_first, state=state)
         data = make_data(case)
-        given = (data.x, data.state, None, None, None, batch_first)
+        call = Call(INFER, batch_first, 0, 0, False, False, data.x, data.state, None, None, None)
         params = tuple(data.params.values())
-        y, final = engine.pack_new(cell, L, D, params, True, False).infer(*given, None)
+        y, final = engine.pack_new(cell, L, D, params, True, False).run(call)
         wanted = [y, *flat_state(final)]
         for spread in (np.asarray, _rows_apart, np.asfortranarray):
-            y, final = engine.infer_new(cell, L, D, tuple(map(spread, params)), *given)
+            y, final = engine.run_new(cell, L, D, tuple(map(spread, params)), call)
             assert_same_bits([y, *flat_state(final)], wanted)
         if L == D == 1 and state:
             x, before = data.x.reshape(B, I), tuple(s[0] for s in flat_state(data.state))
@@ -201,12 +202,12 @@ def test_step_of_weights_that_are_no_numbers(level: str) -> None:
     engine = _native.engine
     w_ih, w_hh = np.full((64, 4), -0.0, np.float32), np.full((64, 16), np.inf, np.float32)
     x = np.zeros((1, 1, 4), np.float32)
-    given = (x, None, None, None, None, False)
+    call = Call(INFER, False, 0, 0, False, False, x, None, None, None, None)
     for cell in ("rnn_tanh", "lstm"):
         rows = 64 if cell == "lstm" else 16
         params = (w_ih[:rows], w_hh[:rows])
-        a = engine.infer_new(cell, 1, 1, params, *given)
-        b = engine.pack_new(cell, 1, 1, params, True, False).infer(*given, None)
+        a = engine.run_new(cell, 1, 1, params, call)
+        b = engine.pack_new(cell, 1, 1, params, True, False).run(call)
         assert_same_bits([a[0], *flat_state(a[1])], [b[0], *flat_state(b[1])])
         assert np.isnan(a[0]).all()
 

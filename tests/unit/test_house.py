@@ -19,21 +19,9 @@ from builds import ROOT
 MAX_LINES, MAX_PARAMETERS = 450, 8
 PYTHON, CPP = (".py", ".pyi"), (".h", ".cpp", ".cuh", ".cu", ".in")
 
-# Files that are over a limit and are being divided.
-BEING_DIVIDED = {
-    "python/fastrnn/cuda/_driver.py",
-    "csrc/bindings/common.h",
-    "csrc/bindings/module_cpu.cpp",
-    "csrc/bindings/module_cuda.cpp",
-    "csrc/cpu/engine.cpp",
-}
-
 # Signatures that are not ours to shorten: public constructors and calls, whose parameters are the
 # field's, the compiled module behind them, and torch's operators with what counts and traces them.
 LONG_SIGNATURES = {
-    ("python/fastrnn/_cpu.pyi", "Weights.backward"),
-    ("python/fastrnn/_cpu.pyi", "Weights.forward"),
-    ("python/fastrnn/_cpu.pyi", "infer_new"),
     ("python/fastrnn/functional.py", "forward"),
     ("python/fastrnn/functional.py", "infer"),
     ("python/fastrnn/layers.py", "RNN.__init__"),
@@ -144,7 +132,7 @@ def cpp_functions(text: str) -> Iterator[Function]:
 
 def test_files_are_short() -> None:
     lengths = {name: len(text.splitlines()) for name, text in sources(*PYTHON, *CPP)}
-    long = {name: n for name, n in lengths.items() if n > MAX_LINES and name not in BEING_DIVIDED}
+    long = {name: n for name, n in lengths.items() if n > MAX_LINES}
     assert lengths
     assert not long
 
@@ -154,7 +142,7 @@ def test_python_functions_have_few_parameters() -> None:
         (file, name)
         for file, text in sources(*PYTHON)
         for name, n in python_functions(text)
-        if n > MAX_PARAMETERS and file not in BEING_DIVIDED
+        if n > MAX_PARAMETERS
     }
     assert found == LONG_SIGNATURES
 
@@ -164,7 +152,7 @@ def test_cpp_functions_have_few_parameters() -> None:
         (file, name, n)
         for file, text in sources(*CPP)
         for name, n in cpp_functions(text)
-        if n > MAX_PARAMETERS and file not in BEING_DIVIDED
+        if n > MAX_PARAMETERS
     }
     assert not found
 

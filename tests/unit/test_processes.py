@@ -40,6 +40,7 @@ import sys, threading
 import numpy as np
 import fastrnn
 from fastrnn import _native, functional
+from fastrnn._engine import INFER, Call
 
 job, begun = sys.argv[1], threading.Event()
 fastrnn.set_num_threads(2)
@@ -60,8 +61,8 @@ def once():
     elif job == "pack":
         functional.pack("lstm", params)
     elif job == "tensors":
-        sizes = "lstm", 1, 1
-        kept.append(_native.engine.infer_new(*sizes, tensors, given, None, None, None, None, False))
+        call = Call(INFER, False, 0, 0, False, False, given, None, None, None, None)
+        kept.append(_native.engine.run_new("lstm", 1, 1, tensors, call))
 
 def work():
     while True:

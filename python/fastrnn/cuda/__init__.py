@@ -52,7 +52,7 @@ def check(array: Any) -> None:
         ended itself because some of its blocks never came to a meeting.
     """
     library = _arrays.gpu_library_of("cuda", array)
-    _native.require_engine("cuda").check_reports(library.index(array), library.stream(array))
+    _native.require_engine("cuda").raise_errors(library.index(array), library.stream(array))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import _arrays, _dtypes, _engine, _single_step
+from .. import _arrays, _engine, _single_step
 from . import _native
 
 if TYPE_CHECKING:
