@@ -82,7 +82,7 @@ template <class T> struct Real {
 // memory before it, every block of the group may read after it: the arrival releases, the wait
 // acquires, and a barrier of the block on either side extends both to all its threads.
 //
-// Each block adds one to a counter at each arrival, which starts at 0; the counter is compared by
+// The counter starts at 0, and each block adds one to it at each arrival. It is compared by
 // difference, so that it may wrap.
 //
 // A thread that has polled the counter kMaxPolls times calls `give_up`, which ends the kernel: a
