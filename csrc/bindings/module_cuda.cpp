@@ -119,7 +119,7 @@ FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.def("device", &device_facts, py::arg("index"));
   m.def("mode", &mode_name);
   m.def("use_mode", &gpu::use_mode, py::arg("mode"));
-  m.def("raise_errors", &check_reports, py::arg("device"), py::arg("stream"));
+  m.def("raise_errors", &raise_errors, py::arg("device"), py::arg("stream"));
 #if defined(FASTRNN_EMULATION)
   emulation::bind(m);
 #endif

@@ -65,6 +65,15 @@ inline View with_one(const View& view) {
   return more;
 }
 
+// Of a step's x or state: it has a batch, or it has none.
+inline View step_view(const Spec& spec, const char* name, const View& view, const char* shapes) {
+  if (view.given && view.rank != 1 && view.rank != 2)
+    throw Error(
+        Fault::kRank, spec.op,
+        std::string(name) + " must have shape " + shapes + ", got " + to_string(shape_of(view)));
+  return with_one(view);
+}
+
 // One step of one layer: x (B, I) or (I,), states (B, H) or (H,); the states after it, a tuple.
 inline py::tuple step_views(PyWeights& w, py::handle x, py::handle state, int threads,
                             std::vector<View> parameters) {
@@ -72,9 +81,9 @@ inline py::tuple step_views(PyWeights& w, py::handle x, py::handle state, int th
   const Caller caller = w.caller();
   Call call;
   Kept kept;
-  call.x = with_one(view_of(caller, "x", x));
+  call.x = step_view(spec, "x", view_of(caller, "x", x), "(B, I) or (I,)");
   states_of(caller, "state", state, call.initial, kept);
-  for (View& view : call.initial) view = with_one(view);
+  for (View& view : call.initial) view = step_view(spec, "state", view, "(B, H) or (H,)");
   call.parameters = std::move(parameters);
   const Problem p = check_input(spec, call.x, false);
   const Shape shape = p.batched ? Shape{p.B, spec.units} : Shape{spec.units};

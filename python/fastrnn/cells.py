@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arguments, _arrays, layers
+from . import _arguments, _arrays, _single_step, layers
 from .functional import State, Tape
 from .module import Module
 
@@ -56,7 +56,8 @@ class _Cell(Module):
         ValueError, TypeError, MemoryError
             As `fastrnn.functional.infer`.
         """
-        return _without_time(self._layer(self._with_time(x), self._with_layer("state", state))[1])
+        after = self._layer._ready().step(x, state)
+        return after if len(after) > 1 else after[0]
 
     def forward(self, x: np.ndarray, state: State = None) -> tuple[State, Tape]:
         """The state after one step, and the tape for `backward`."""
@@ -74,21 +75,13 @@ class _Cell(Module):
     def _with_time(self, x: Any) -> Any:
         if not _arrays.is_array(x):
             raise TypeError(f"[{self._op}] x must be a NumPy array, got {type(x).__name__}")
-        if len(x.shape) not in (1, 2):
-            raise ValueError(f"[{self._op}] x must have shape (B, I) or (I,), got {x.shape}")
-        return _arrays.library_of(self._op, x).with_axis(x)
+        return _single_step.with_time(self._op, "x", x)
 
     def _with_layer(self, name: str, state: State) -> State:
         """(B, H) becomes (1, B, H): the state of a stack of one layer."""
 
         def one(s: Any) -> Any:
-            if not _arrays.is_array(s):
-                return s
-            if len(s.shape) not in (1, 2):
-                raise ValueError(
-                    f"[{self._op}] {name} must have shape (B, H) or (H,), got {s.shape}"
-                )
-            return _arrays.library_of(self._op, s).with_axis(s)
+            return _single_step.with_time(self._op, name, s) if _arrays.is_array(s) else s
 
         return tuple(one(s) for s in state) if isinstance(state, (tuple, list)) else one(state)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _arrays, _engine, functional
-from ._engine import INFER, Call
+from ._engine import INFER, Call, PackedWeights
 from .functional import Inputs, Packed, State, Tape
 from .module import Module
 
@@ -178,6 +178,13 @@ class Recurrent(Module):
             )
         steps = functional.steps_of(self.cell, tape)
         return functional.run_backward(weights, tape, steps, dy, dstate)
+
+    def _ready(self) -> PackedWeights:
+        """The engine's weights of the present version, for calls that keep no tape."""
+        entry = self._packed
+        if entry is None or entry[0] != self._version or self._open:
+            entry = self._weights(backward=False)
+        return entry[1].native
 
     def _weights(self, backward: bool) -> tuple[int, Packed]:
         """Packed weights of the present version."""

@@ -99,9 +99,11 @@ class Weights:
 
     def step(self, x: Any, state: Any, threads: int = 0) -> tuple[Any, ...]:
         """The states after one step of one layer: x ``(B, I)`` or ``(I,)``, states ``(B, H)``."""
-        states = () if state is None else state if isinstance(state, (tuple, list)) else (state,)
-        x, *before = _single_step.with_time((x, *states))
-        given = None if not before else before[0] if self.native.states == 1 else tuple(before)
+        x = _single_step.with_time(self.cell, "x", x)
+        if isinstance(state, (tuple, list)):
+            given: Any = tuple(_single_step.with_time(self.cell, "state", s) for s in state)
+        else:
+            given = None if state is None else _single_step.with_time(self.cell, "state", state)
         call = _engine.Call(
             _engine.INFER, False, 0, threads, False, False, x, given, None, None, None
         )

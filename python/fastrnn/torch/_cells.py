@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import _single_step
 from .._parameters import kinds
 from . import _autograd, _conditions, _engine, _narrow, _tracing
 from ._call import Call, Inputs
@@ -54,14 +53,14 @@ class _Cell:
         return final if len(final) > 1 else final[0]
 
     def _one_step_of_a_layer(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
-        x, *states = _single_step.with_time((inputs.x, *inputs.states))
+        x, *states = (a[None] for a in (inputs.x, *inputs.states))  # of time, and of one layer
         inputs = Inputs(x, None, None, tuple(states), (), inputs.parameters)
         if _narrow.applies(inputs):
             y, _, *others = _narrow.layer(call, inputs, self._narrows_under_autocast)
         else:
             y, _, *others = _autograd.layer(call, inputs)
         # h is the output. A view could not be detached in place, nor written where backward reads.
-        return tuple(s.clone() for s in _single_step.without_time((y, *others)))
+        return tuple(s[0].clone() for s in (y, *others))
 
 
 class RNNCell(_Cell, nn.RNNCell):
