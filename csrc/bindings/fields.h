@@ -75,9 +75,8 @@ template <class Source> Call read_call(const Source& source, const Fields& field
   call.pass = fields.pass();
   call.batch_first = fields.flag(kBatchFirst);
   call.recompute = fields.number(kRecompute);
-  for (const RoleRule& rule : kRoles) {
+  const auto read = [&](const RoleRule& rule) {
     const Use use = rule.use(call.pass);
-    if (!rule.field || use == Use::kNone) continue;
     const py::handle object = fields[rule.role];
     if (rule.layout == Layout::kBlock) {  // of the tape
       if (rule.role == Role::kInner && is_input(use)) tape_of(source, object, call, kept);
@@ -92,7 +91,10 @@ template <class Source> Call read_call(const Source& source, const Fields& field
                                                             : rule.names[0];
       call.*rule.place.one = view_of(source, name, object);
     }
-  }
+  };
+  for (const RoleRule* rule : inputs_of(call.pass))
+    if (rule->field) read(*rule);
+  if (!call.backward()) read(rule_of(Role::kY));  // to be written, where it is given
   return call;
 }
 
@@ -109,8 +111,8 @@ inline WantedResults wanted_results(const Spec& spec, const Problem& p, const Fi
                                     Call& call) {
   WantedResults all;
   all.reserve(8);
-  for (const RoleRule& rule : kRoles) {
-    if (!is_output(rule.use(call.pass))) continue;
+  for (const RoleRule* output : outputs_of(call.pass)) {
+    const RoleRule& rule = *output;
     if (rule.role == Role::kY && call.y.given) continue;
     if (rule.role == Role::kInputGradient && !fields.flag(kWantDx)) continue;
     if (rule.each != Each::kParameter) {

@@ -35,8 +35,10 @@ inline py::tuple run_fields(PyWeights& w, const py::tuple& values, std::vector<V
   }
   call.parameters = std::move(parameters);
   const Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
+  const WantedResults all = wanted_results(spec, p, fields, call);
   std::vector<py::object> made;
-  for (const Wanted& wanted : wanted_results(spec, p, fields, call))
+  made.reserve(all.size());
+  for (const Wanted& wanted : all)
     made.push_back(make_result(caller, wanted.shape, &item_of(wanted.rule, wanted.item, call)));
   const TeamLimit limit(static_cast<int>(fields.number(kThreads)));
   run_or_step(w, p, call);

@@ -34,7 +34,7 @@ template <class Size> class BasicShape {
 
  private:
   int rank_ = 0;
-  Size sizes_[kMaxRank] = {};
+  Size sizes_[kMaxRank];
 };
 using Shape = BasicShape<int64_t>;
 std::string to_string(const Shape& shape);
@@ -48,11 +48,11 @@ struct View {
   bool native = true;
   bool writeable = false;
   bool given = false;
-  bool fresh = false;  // made for this call: right by construction, and apart from all else
-  int device = kHost;  // the GPU that has it
-  int rank = 0;        // beyond kMaxRank, shape and strides hold the first kMaxRank only
-  int64_t shape[kMaxRank] = {};
-  int64_t strides[kMaxRank] = {};
+  bool fresh = false;       // made for this call: right by construction, and apart from all else
+  int device = kHost;       // the GPU that has it
+  int rank = 0;             // beyond kMaxRank, shape and strides hold the first kMaxRank only
+  int64_t shape[kMaxRank];  // as strides, of the dimensions that there are
+  int64_t strides[kMaxRank];
 };
 
 // Of a new array of floats in C order, made for a call.

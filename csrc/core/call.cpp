@@ -50,6 +50,30 @@ const RoleRule kRoles[kRoleCount] = {
 };
 // clang-format on
 
+namespace {
+
+struct Lists {
+  RoleList inputs[3], outputs[3];
+  Lists() {
+    for (const Pass pass : {Pass::kInfer, Pass::kForward, Pass::kBackward})
+      for (const RoleRule& rule : kRoles) {
+        const Use use = rule.use(pass);
+        if (is_input(use)) inputs[static_cast<int>(pass)].push_back(&rule);
+        if (is_output(use)) outputs[static_cast<int>(pass)].push_back(&rule);
+      }
+  }
+};
+
+const Lists& lists() {
+  static const Lists all;
+  return all;
+}
+
+}  // namespace
+
+const RoleList& inputs_of(Pass pass) { return lists().inputs[static_cast<int>(pass)]; }
+const RoleList& outputs_of(Pass pass) { return lists().outputs[static_cast<int>(pass)]; }
+
 const RoleRule& rule_of(Role role) { return kRoles[static_cast<int>(role)]; }
 
 std::string name_of(const RoleRule& rule, const Spec& spec, Pass pass, int64_t item) {

@@ -95,6 +95,11 @@ struct RoleRule {
 // In the order in which they are checked: inputs, then outputs.
 extern const RoleRule kRoles[kRoleCount];
 
+// The roles that a pass reads and those that it writes, in the table's order.
+using RoleList = std::vector<const RoleRule*>;
+const RoleList& inputs_of(Pass pass);
+const RoleList& outputs_of(Pass pass);
+
 // The items of a role in a call of this layer: of states, those that the cell has.
 struct Views {
   const View* first;

@@ -25,6 +25,7 @@ class Builder {
       : spec_(spec), p_(problem), call_(call), lowering_(lowering), program_(memory) {}
 
   Program build() {
+    program_.buffers.reserve(8);  // of a call with one layer
     if (lowering_.products && (p_.T == 0 || p_.B == 0))
       pass_through();
     else if (call_.backward())
@@ -66,7 +67,8 @@ class Builder {
     const bool as_x = role == Role::kX || role == Role::kInputGradient || role == Role::kY ||
                       role == Role::kDy || role == Role::kMask;
     const bool accumulator = role_bytes(rule, spec_, item) != spec_.element_bytes;
-    // Of the tape's outputs, a layer's part.
+    // Shapes are for products. Of the tape's outputs, a layer's part.
+    if (!lowering_.products) return add({nullptr, role, item, {}, accumulator, as_x});
     const Shape shape = role == Role::kInner ? Shape{p_.T, p_.B, spec_.layer_outputs()}
                                              : role_shape(role, spec_, p_);
     return add({nullptr, role, item, shape, accumulator, as_x});

@@ -77,7 +77,7 @@ class Checker {
       : spec_(spec), call_(call), problem_(problem) {}
 
   void inputs() const {
-    for_roles(is_input, [&](const RoleRule& rule, const Views& items) {
+    for_roles(inputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
       if (rule.role == Role::kX) return;  // gave the problem
       check_count(rule, items);
       if (!items.count) return;
@@ -98,13 +98,13 @@ class Checker {
 
   void outputs() const {
     bool fresh = true;
-    for_roles(is_output, [&](const RoleRule& rule, const Views& items) {
+    for_roles(outputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
       check_count(rule, items);
       for (const View& view : items) fresh &= view.fresh || !view.given;
     });
     if (fresh) return;
     std::vector<Item> before;
-    for_roles(is_output, [&](const RoleRule& rule, const Views& items) {
+    for_roles(outputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
       if (!items.count) return;
       const Shapes shapes(*this, rule);
       for (int64_t i = 0; i < items.count; ++i) {
@@ -124,9 +124,8 @@ class Checker {
   const Call& call_;
   const Problem& problem_;
 
-  template <class Which, class F> void for_roles(Which which, F f) const {
-    for (int i = 0; i < kRoleCount; ++i)
-      if (which(kRoles[i].use(call_.pass))) f(kRoles[i], items_of(kRoles[i], spec_, call_));
+  template <class F> void for_roles(const RoleList& roles, F f) const {
+    for (const RoleRule* rule : roles) f(*rule, items_of(*rule, spec_, call_));
   }
   Item item_of(const RoleRule& rule, const Views& items, int64_t i) const {
     return {spec_, call_.pass, rule, i, items.first[i]};
@@ -184,7 +183,7 @@ class Checker {
     if (!is_injective(view))
       out.reject(Fault::kValue, " must not overlap itself", "an array whose elements share memory");
     for (const Item& other : before) check_apart(out, other);
-    for_roles(is_input, [&](const RoleRule& rule, const Views& items) {
+    for_roles(inputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
       for (int64_t i = 0; i < items.count; ++i)
         if (items.first[i].given && items.first[i].device == view.device)
           check_apart(out, item_of(rule, items, i));

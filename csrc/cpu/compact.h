@@ -57,7 +57,7 @@ class Strided {
 
   Block copy_;
   char* data_ = nullptr;
-  int64_t strides_[kMaxRank] = {};
+  int64_t strides_[kMaxRank];  // of the dimensions that there are
 };
 
 }  // namespace fastrnn

@@ -22,8 +22,8 @@ class Passes {
         dfinal_(spec_, e.problem, e.call.dfinal),
         dinitial_(spec_, e.problem, e.call.dinitial) {}
 
-  ForwardPass forward(const Scan& scan) const {
-    ForwardPass pass = begin<ForwardPass>(scan);
+  void set(const Scan& scan, ForwardPass* to) const {
+    ForwardPass& pass = begin(scan, to);
     pass.states[0] =
         scan.recompute ? sequences_.of_window(scan.window_output, scan) : sequences_.output(scan);
     for (int k = 1; k < spec_.states; ++k)
@@ -35,11 +35,10 @@ class Passes {
     pass.w = e_.weights.gate_panels(index(scan));
     pass.chunk = e_.prepared.forward_chunk;
     set_scratch(e_.prepared.forward, &pass);
-    return pass;
   }
 
-  BackwardPass backward(const ScanBackward& scan) const {
-    BackwardPass pass = begin<BackwardPass>(scan);
+  void set(const ScanBackward& scan, BackwardPass* to) const {
+    BackwardPass& pass = begin(scan, to);
     const bool recomputed = recomputes(spec_, e_.problem);
     pass.states[0] = sequences_.output(scan);
     for (int k = 1; k < spec_.states; ++k)
@@ -60,7 +59,6 @@ class Passes {
     pass.chunk = e_.prepared.backward_chunk;
     pass.shared = workspace_ + e_.prepared.shared;
     set_scratch(e_.prepared.backward, &pass);
-    return pass;
   }
 
  private:
@@ -73,8 +71,8 @@ class Passes {
   int64_t index(const Recurrence& r) const { return r.layer * spec_.directions + r.direction; }
 
   // What passes of both kinds are given alike.
-  template <class Pass> Pass begin(const Recurrence& r) const {
-    Pass pass{};
+  template <class Pass> Pass& begin(const Recurrence& r, Pass* to) const {
+    Pass& pass = *to = Pass{};
     pass.scan = &e_.batch.steps;
     pass.I = spec_.layer_inputs(r.layer);
     pass.H = spec_.units;
@@ -113,8 +111,12 @@ struct Part {
   void* state;
   size_t op = 0;
   int first = 1;  // 1 where the next task is the op's first
-  ForwardPass forward{};
-  BackwardPass backward{};
+  union {         // of the op
+    ForwardPass forward;
+    BackwardPass backward;
+  };
+
+  Part(const ThreadWork& w, void* s) : work(w), state(s) {}
 };
 
 struct ProgramJob {
@@ -126,9 +128,9 @@ struct ProgramJob {
   void enter(Part* part) const {
     const Op& op = ops[part->op];
     if (const Scan* scan = std::get_if<Scan>(&op))
-      part->forward = passes.forward(*scan);
+      passes.set(*scan, &part->forward);
     else
-      part->backward = passes.backward(std::get<ScanBackward>(op));
+      passes.set(std::get<ScanBackward>(op), &part->backward);
   }
 
   static Need task(void* self, int number) {
@@ -169,7 +171,7 @@ void execute(const Execution& e, CallMemory& memory) {
   ProgramJob job{kernel, passes, e.prepared.program.ops, List<Part>(memory.lists())};
   job.parts.reserve(static_cast<size_t>(plan.threads()));
   for (int i = 0; i < plan.threads(); ++i)
-    job.enter(&job.parts.emplace_back(Part{e.threads.work(e.batch, i), objects + i * stride}));
+    job.enter(&job.parts.emplace_back(e.threads.work(e.batch, i), objects + i * stride));
   run_job({plan.threads(), plan.unit_members, &job, ProgramJob::task});
 }
 

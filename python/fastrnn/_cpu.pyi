@@ -7,8 +7,6 @@ and gives arrays of the library that their parameters came from.
 from collections.abc import Sequence
 from typing import TypedDict
 
-from ._engine import Call
-
 __version__: str
 # The fields of `Call`, in order.
 call_fields: tuple[str, ...]
@@ -78,7 +76,7 @@ class Weights:
     def pack(self, parameters: tuple[_Array, ...], backward: bool) -> None: ...
     def copy_parameters(self) -> None: ...
     def output_shape(self, x: _Array, batch_first: bool) -> _Shape: ...
-    def run(self, call: Call) -> tuple[_Array, ...]: ...
+    def run(self, call: tuple[object, ...]) -> tuple[_Array, ...]: ...
     def step(self, x: _Array, state: _State, threads: int = 0) -> tuple[_Array, ...]: ...
     def explain(self, T: int, B: int, recompute: int) -> Explanation: ...
     @property
@@ -96,7 +94,11 @@ def pack_new(
     threads: int = 0,
 ) -> Weights: ...
 def run_new(
-    cell: str, layers: int, directions: int, parameters: tuple[_Array, ...], call: Call
+    cell: str,
+    layers: int,
+    directions: int,
+    parameters: tuple[_Array, ...],
+    call: tuple[object, ...],
 ) -> tuple[_Array, ...]: ...
 def step_new(
     cell: str, parameters: tuple[_Array, ...], x: _Array, state: _State, threads: int = 0

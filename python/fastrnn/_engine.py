@@ -87,8 +87,8 @@ class PackedWeights(Protocol):
     def copy_parameters(self) -> None:
         """Stay as they are when the arrays they were packed from change."""
 
-    def run(self, call: Call, /) -> tuple[Any, ...]:
-        """y and the final state; with the tape's three arrays; or the gradients.
+    def run(self, call: tuple[Any, ...], /) -> tuple[Any, ...]:
+        """The results of a `Call`: y and the final state; with the tape's three arrays; or the gradients.
 
         The gradients are dx, that of the initial state, and those of the parameters in their order;
         None in place of the first, and of the last, where they are not wanted.
@@ -119,7 +119,13 @@ class Engine(Protocol):
         """Weights of the sizes that the parameters have, packed for these uses."""
 
     def run_new(
-        self, cell: str, layers: int, directions: int, parameters: tuple[Any, ...], call: Call, /
+        self,
+        cell: str,
+        layers: int,
+        directions: int,
+        parameters: tuple[Any, ...],
+        call: tuple[Any, ...],
+        /,
     ) -> tuple[Any, ...]:
         """`PackedWeights.run` with parameters, of a call that keeps no tape."""
 

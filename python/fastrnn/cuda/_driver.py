@@ -86,8 +86,9 @@ class Weights:
             "backward": self.native.plan(T, B, index, True),
         }
 
-    def run(self, call: _engine.Call) -> tuple[Any, ...]:
+    def run(self, fields: tuple[Any, ...]) -> tuple[Any, ...]:
         """The results of a call, as `fastrnn._engine.PackedWeights.run` says."""
+        call = _engine.Call(*fields)
         parameters = self._parameters()
         library = self._library(call.x)
         lengths = _arrays.lengths_on_host(call.lengths)
@@ -193,7 +194,7 @@ def pack_new(
 
 
 def run_new(
-    cell: str, layers: int, directions: int, parameters: tuple[Any, ...], call: _engine.Call
+    cell: str, layers: int, directions: int, parameters: tuple[Any, ...], call: tuple[Any, ...]
 ) -> tuple[Any, ...]:
     """`Weights.run` with parameters."""
     return pack_new(cell, layers, directions, parameters, True, False).run(call)
