@@ -17,6 +17,7 @@ from types import ModuleType
 import pybind11
 import pytest
 
+import tiers
 from fastrnn import _native
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,19 @@ X86 = "avx2" in _native.engine.built_levels()
 
 # Levels that tests run at: those this processor has, and on x86 `wide`, 16 lanes without AVX-512.
 LEVELS = [*_native.engine.usable_levels(), *(["wide"] if X86 else [])]
+# The dev tier's: the lowest, which is without vectors, and the highest.
+DEV_LEVELS = sorted({LEVELS[0], _native.engine.usable_levels()[-1]}, key=LEVELS.index)
+
+
+def kernel_levels(preset: str) -> list[str]:
+    """The option for a tier whose build has other levels than the preset says."""
+    levels = {
+        ("dev", "tests"): ";".join(DEV_LEVELS),
+        ("dev", "asan"): "scalar",
+        ("full", "tsan"): "scalar;avx2;wide",
+    }
+    found = levels.get((tiers.chosen, preset))
+    return [f"-DFASTRNN_LEVELS={found}"] if found else []
 
 
 def run(command: list[str], **options: object) -> None:
@@ -60,6 +74,7 @@ def build(
                 str(folder),
                 f"-DPython_EXECUTABLE={sys.executable}",
                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                *kernel_levels(preset),
                 *definitions,
             ],
             cwd=source,
