@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,19 @@ def build(
         )
         run(["cmake", "--build", str(folder), "--target", *targets], env=environment)
     return folder
+
+
+def program(folder: Path, name: str) -> str:
+    """A C++ test of a build."""
+    (path,) = (each for each in folder.glob(f"tests/*/{name}") if each.is_file())
+    return str(path)
+
+
+def without_address_randomisation(command: list[str]) -> list[str]:
+    """For ThreadSanitizer, whose shadow does not fit some kernels' layouts; where it is allowed."""
+    prefix = ["setarch", platform.machine(), "-R"]
+    allowed = subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode == 0
+    return [*prefix, *command] if allowed else command
 
 
 def load_engine(folder: Path, name: str = "_cpu") -> ModuleType:

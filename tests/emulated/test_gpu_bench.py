@@ -47,7 +47,7 @@ def test_the_grid_of_cases_is_the_one_that_was_asked_for() -> None:
 
 def test_a_case_is_timed_in_turns() -> None:
     """On the CPU, with a clock that only counts."""
-    case = timing.Case("gru", "float32", 4, 2, 8)
+    case = timing.square("gru", "float32", 4, 2, 8)
     seen: list[str] = []
 
     def clock(call: Any, calls: int) -> float:
@@ -63,7 +63,7 @@ def test_a_case_is_timed_in_turns() -> None:
 
 def rows(us: float) -> list[dict[str, Any]]:
     made = []
-    for case in (timing.Case("lstm", "float32", 256, 16, 512, kind) for kind in timing.KINDS):
+    for case in (timing.square("lstm", "float32", 256, 16, 512, kind) for kind in timing.KINDS):
         ratio = {"median": 2.0, "low": 1.9, "high": 2.1}
         plan = {"mode": "grid", "blocks": 64, "model_us": 2.0}
         made.append(
@@ -80,7 +80,7 @@ def rows(us: float) -> list[dict[str, Any]]:
 
 
 def test_tables_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    skipped = {**timing.Case("gru", "float16", 256, 1, 2048).fields(), "mode": "best"}
+    skipped = {**timing.square("gru", "float16", 256, 1, 2048).fields(), "mode": "best"}
     lines = [CARD, *rows(10.0), {**skipped, "skipped": "[gru] does not fit"}]
     (tmp_path / "time.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     numbers = [{"name": name, "value": value} for name, value in MICRO.items()]
@@ -237,7 +237,7 @@ def test_checks_compare_with_products_in_full_precision() -> None:
         return [torch.backends.cudnn.allow_tf32, *(getattr(matmul, name) for name in names)]
 
     before, seen = settings(), []
-    case = timing.Case("gru", "float32", 3, 2, 4)
+    case = timing.square("gru", "float32", 3, 2, 4)
     layer_of = check.make_layer
 
     class Watched(torch.nn.GRU):
@@ -266,7 +266,7 @@ def test_checks_compare_with_products_in_full_precision() -> None:
 
 def test_a_case_is_compared_on_a_packed_sequence() -> None:
     """On the CPU, whose engine has no modes; lengths go in as torch's own layers take them."""
-    case = timing.Case("lstm", "float32", 6, 3, 5, L=2, D=2, lengths=True)
+    case = timing.square("lstm", "float32", 6, 3, 5, L=2, D=2, lengths=True)
     row = check.compare(case, "cpu", ("any",))
     assert row["modes"]["any"]["of_bound"] <= 1
     assert set(row["cudnn"]) > {"y", "hn", "cn", "dx", "dh0", "dc0"}
