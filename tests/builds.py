@@ -12,6 +12,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -55,17 +57,12 @@ def run(command: list[str], **options: object) -> None:
 def build(
     preset: str, *definitions: str, source: Path = ROOT, targets: tuple[str, ...] = ("all",)
 ) -> Path:
-    """Configure and build a preset; returns the build's folder.
-
-    Processes of one run (pytest-xdist) and runs side by side wait for each other.
-    """
+    """Configure and build a preset; returns the build's folder."""
     # A copy of the sources is gone after the test, and its build with it.
     folder = KEPT / preset if source == ROOT else source / "build"
     tools = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         run(
             [
                 "cmake",
@@ -83,6 +80,15 @@ def build(
         )
         run(["cmake", "--build", str(folder), "--target", *targets], env=environment)
     return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time: workers of a run (pytest-xdist), and runs side by side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def program(folder: Path, name: str) -> str:

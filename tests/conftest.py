@@ -86,6 +86,23 @@ def native_build() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """once(make, name): the path that make(folder) gives, made by one worker for the whole run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def path(make: Callable[[Path], Path], name: str) -> Path:
+        folder = shared / name
+        made = folder / ".made"
+        with builds.locked(folder):
+            if not made.exists():
+                made.write_text(str(make(folder)), encoding="utf-8")
+        return Path(made.read_text(encoding="utf-8"))
+
+    return path
+
+
+@pytest.fixture(scope="session")
 def wide_engine(native_build: Callable[..., Path]) -> ModuleType:
     return load_engine(native_build("tests"))
 

@@ -30,14 +30,14 @@ def test_modes_agree(native_build: Build) -> None:
 def test_no_races(native_build: Build) -> None:
     """Every cell under ThreadSanitizer, whose fibers the emulator's are."""
     schedules = tiers.choose(dev=["--quick"], ci=["--quick"], full=[])
-    command = [program(native_build("tsan"), "test_races"), *schedules]
+    command = [program(native_build("tsan", targets=("test_races",)), "test_races"), *schedules]
     run(without_address_randomisation(command))
 
 
 @tiers.ci
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
     """All of test_cuda.py again, on kernels and host code that are instrumented."""
-    build = native_build("asan")
+    build = native_build("asan", targets=("test_races", "_cuda_emulated"))
     run([program(build, "test_races")])
 
     def library(name: str) -> str:
@@ -73,7 +73,7 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
 @tiers.ci
 def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     """Each barrier, release and acquire taken away in turn: ThreadSanitizer or the numbers tell."""
-    races = program(native_build("tsan"), "test_races")
+    races = program(native_build("tsan", targets=("test_races",)), "test_races")
     listed = subprocess.run(
         [program(native_build("tests"), "test_races"), "--list"],
         check=True,
