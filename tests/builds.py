@@ -38,7 +38,6 @@ def kernel_levels(preset: str) -> list[str]:
     """The option for a tier whose build has other levels than the preset says."""
     levels = {
         ("dev", "tests"): ";".join(DEV_LEVELS),
-        ("dev", "asan"): "scalar",
         ("full", "tsan"): "scalar;avx2;wide",
     }
     found = levels.get((tiers.chosen, preset))

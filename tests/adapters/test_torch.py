@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+import tiers
 from builds import run
 from cases import flat_state
 from tolerances import FLOAT64, SECOND_ORDER, assert_gradient, assert_output
@@ -202,6 +203,7 @@ def module_db(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module_db
 
 
+@tiers.ci
 def test_torchs_own_inputs(module_db: Any) -> None:
     """What torch's suite runs through its layers, gradients, gradgrad and strides included."""
     ran = 0

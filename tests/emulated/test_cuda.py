@@ -173,6 +173,7 @@ def test_products_of_several_chunks(emulated: ModuleType, case: Case) -> None:
         assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
 
 
+@tiers.ci
 def test_long_sequences(emulated: ModuleType) -> None:
     for cell in ("lstm", "gru"):
         case = Case(cell, 400, 2, 3, 9)

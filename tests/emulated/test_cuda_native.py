@@ -29,7 +29,7 @@ def test_modes_agree(native_build: Build) -> None:
 @tiers.ci
 def test_no_races(native_build: Build) -> None:
     """Every cell under ThreadSanitizer, whose fibers the emulator's are."""
-    schedules = tiers.choose(dev=["--quick"], ci=["--quick"], full=[])
+    schedules = tiers.choose(ci=["--quick"], full=[])
     command = [program(native_build("tsan", targets=("test_races",)), "test_races"), *schedules]
     run(without_address_randomisation(command))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import tiers
 from builds import ROOT, run
 
 torch = pytest.importorskip("torch")
@@ -283,7 +284,7 @@ def test_what_decides_most_is_timed_first() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
-@pytest.mark.parametrize("name", ["check", "time", "one"])
+@pytest.mark.parametrize("name", tiers.thin(["check", "time", "one"], ["one"]))
 def test_without_a_gpu_a_plain_message(name: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OUT": str(tmp_path)}
     done = subprocess.run(
@@ -299,7 +300,7 @@ def test_without_a_gpu_a_plain_message(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="micro-benchmarks of a GPU need nvcc")
-@pytest.mark.parametrize("architecture", ["75", "90"])
+@pytest.mark.parametrize("architecture", tiers.thin(["75", "90"], ["90"]))
 def test_micro_benchmarks_compile(tmp_path: Path, architecture: str) -> None:
     arch = f"-arch=sm_{architecture}"
     source, program = str(ROOT / "bench" / "gpu" / "micro.cu"), str(tmp_path / "micro")

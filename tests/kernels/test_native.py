@@ -64,9 +64,10 @@ def test_team_on_a_busy_machine(native_build: Build) -> None:
     run([program(native_build("tests"), "test_team")])
 
 
+@tiers.ci
 def test_engine_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
     build = native_build("asan", targets=("test_engine", "test_cells"))
-    calls = tiers.choose(dev=40, ci=40, full=1000)
+    calls = tiers.choose(ci=40, full=1000)
     run([program(build, "test_engine"), "--calls", str(calls), "--seed", "2"])
     run([program(build, "test_cells")])
 
@@ -74,7 +75,7 @@ def test_engine_under_address_and_undefined_behaviour_sanitizers(native_build: B
 @tiers.ci
 def test_team_under_thread_sanitizer(native_build: Build) -> None:
     build = native_build("tsan", targets=("test_engine", "test_team"))
-    calls = tiers.choose(dev=24, ci=24, full=600)
+    calls = tiers.choose(ci=24, full=600)
     engine = [program(build, "test_engine"), "--calls", str(calls), "--seed", "3"]
     for command in (engine, [program(build, "test_team")]):
         run(without_address_randomisation(command))

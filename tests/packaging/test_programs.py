@@ -20,6 +20,7 @@ import pytest
 from bench import programs
 
 import offline
+import tiers
 
 Figures = dict[str, dict[str, float]]
 QUICK_SECONDS = 20  # of two processors
@@ -196,7 +197,7 @@ def test_every_program_is_tested() -> None:
     assert files == PROGRAMS.keys() | elsewhere
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", tiers.thin(PROGRAMS, ["forecast_stock"]))
 def test_quick_run(name: str, start: Callable[..., Any], tmp_path: Path) -> None:
     wrong = {**EVERY, **WRONG.get(name, {})}
     before = os.times()
