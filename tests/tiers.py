@@ -1,6 +1,7 @@
 """The tests by tier, `pytest --tier dev|ci|full`: the same tests, more of them in each.
 
-* `dev`, the default: every kind of proof once, in minutes, while code is written.
+* `dev`, the default: in minutes, while code is written; every kind of proof once that needs no
+  build of its own (sanitizers and wheels do).
 * `ci`: what must hold before a change is merged.
 * `full`: the same for longer, and what takes hours.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -355,14 +356,16 @@ def test_the_short_stage_does_what_decides_most_first(script: Path, tmp_path: Pa
     for _ in range(2):
         done = subprocess.run(["bash", script, "short"], capture_output=True, text=True)
         assert done.returncode == 1, done.stderr
-    once = [" ".join(line.split()[1:5]) for line in lines(tmp_path / "log")][:4]
-    assert once == [
+    # How much is left of nine minutes depends on the machine.
+    left = re.compile(r"--minutes ([0-8](\.\d+)?|9)\b")
+    log = [left.sub("--minutes 9", line) for line in lines(tmp_path / "log")]
+    assert [" ".join(line.split()[1:5]) for line in log[:4]] == [
         "bench.gpu check --part small",
         "bench.gpu time --part deciding",
         "bench.gpu check --minutes 9",
         "bench.gpu report",
     ]
-    assert lines(tmp_path / "log")[4:] == lines(tmp_path / "log")[:4]
+    assert log[4:] == log[:4]
     assert done.stdout.count("==== micro") == 0
     assert report.read_micro(tmp_path / "out" / "micro.jsonl") == {"streamed_bytes_memory": 1}
 
