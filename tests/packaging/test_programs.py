@@ -479,6 +479,7 @@ print(*(hashlib.sha256(sound.tobytes()).hexdigest() for sound in sounds))
 """
 
 
+@tiers.ci
 def test_a_seed_repeats_the_sounds(program: Callable[[str], Any]) -> None:
     """In processes of their own: the C library that speaks goes on from where it was."""
     program("spoken_digits"), program("synthesise")  # or skip

@@ -21,6 +21,7 @@ from bench.micro import __main__ as micro
 from bench.peers import Way, load
 
 import fastrnn
+import tiers
 from builds import ROOT
 
 BENCHMARKS = "docs/benchmarks.md"
@@ -275,6 +276,7 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "LSTM forward T=6 B=3 I=4 H=8" in capsys.readouterr().out
 
 
+@tiers.ci
 def test_adapters_run_in_the_place_of_fastrnn(tmp_path: Path) -> None:
     """Every cell and mode, proved against the reference; the rows are as without an adapter."""
     pytest.importorskip("torch")
@@ -337,6 +339,7 @@ def test_against_another_build(
     assert "the other build: mean (least)" in capsys.readouterr().out
 
 
+@tiers.ci
 def test_against_another_build_under_torch(other_python: str) -> None:
     pytest.importorskip("torch")
     case = Case("lstm", 1, 1, 6, 5, mode="cell")
@@ -446,6 +449,7 @@ def test_recompute_must_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> N
         list(memory.rows_of(case, [3], 1, None))
 
 
+@tiers.ci
 def test_steps_of_a_stream_in_cpp() -> None:
     found = micro.steps_ns()
     assert {cell: list(sizes) for cell, sizes in found.items()} == {
@@ -469,6 +473,7 @@ def test_the_other_parts_in_cpp() -> None:
     assert last.split()[-7:] == ["0.700", "us", "1.500", "us", "RTNeural", "1.000", "us"]
 
 
+@tiers.ci
 def test_the_probe_reads_each_level_no_faster_than_the_one_above() -> None:
     found = limits.probe(2)
     reads = [found["bandwidth"][level][0] for level in limits.LEVELS]
