@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import bench.case
 import numpy as np
 
+import bench.case
 import fastrnn
 from fastrnn import _native
 from fastrnn.cuda._arrays import numpy_dtype

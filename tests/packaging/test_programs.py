@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import programs
 
 import offline
 import tiers
+from bench import programs
 
 Figures = dict[str, dict[str, float]]
 QUICK_SECONDS = 20  # of two processors

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import fastrnn
+import tiers
 from bench import __main__ as suite
 from bench import cases, limits, markdown, memory, plots, report, runner, scale, worker
 from bench import load as busy
 from bench.cases import Case
 from bench.micro import __main__ as micro
 from bench.peers import Way, load
-
-import fastrnn
-import tiers
 from builds import ROOT
 
 BENCHMARKS = "docs/benchmarks.md"
