@@ -65,7 +65,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
     config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
-    items[:] = filter(runs, items)
+    # What one worker does alone, since it waits for a long build, is begun first.
+    alone = "xdist_group"
+    items[:] = sorted(filter(runs, items), key=lambda item: not item.get_closest_marker(alone))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
