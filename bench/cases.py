@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from . import case as base
 
 SHAPES = Path(__file__).with_name("shapes.toml")
 CELLS = ("rnn_tanh", "lstm", "gru")
@@ -20,7 +22,7 @@ STREAM_CHECKS = 4
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(base.Case):
     """One cell, mode and shape.
 
     `forward` runs a sequence without keeping anything for backward; `train` is forward and backward
@@ -29,29 +31,22 @@ class Case:
     backward, as its option of that name says; peers have no such option.
     """
 
-    cell: str
-    mode: str
-    T: int
-    B: int
-    I: int
-    H: int
-    L: int = 1
-    D: int = 1
-    dtype: str = "float32"
+    mode: str = field(kw_only=True)
     lengths: tuple[int, int] | None = None
     sweep: str = ""
     recompute: int = 0
 
     @property
     def id(self) -> str:
-        """As tests name cases, with the mode; unique within a run."""
-        short = {"float32": "f32", "float64": "f64"}[self.dtype]
-        text = f"{self.cell}_{short}_T{self.T}_B{self.B}_I{self.I}_H{self.H}_D{self.D}"
-        text += f"-L{self.L}" if self.L > 1 else ""
-        text += "-len{}to{}".format(*self.lengths) if self.lengths else ""
-        text += f"-sweep{self.sweep}" if self.sweep else ""
-        text += f"-recompute{self.recompute}" if self.recompute else ""
-        return f"{text} {self.mode}"
+        """The name with the mode; unique within a run."""
+        return f"{super().id} {self.mode}"
+
+    def words(self) -> dict[str, object]:
+        return {
+            "len{}to{}".format(*self.lengths or (0, 0)): self.lengths,
+            f"sweep{self.sweep}": self.sweep,
+            f"recompute{self.recompute}": self.recompute,
+        }
 
     @property
     def streams(self) -> bool:
@@ -201,7 +196,7 @@ def make_cases(
             sizes.setdefault("I", sizes["H"])
             lengths = tuple(shape["lengths"]) if "lengths" in shape else None
             cases += [
-                Case(cell, mode, **sizes, dtype=dtype, lengths=lengths, sweep=over)
+                Case(cell, mode=mode, **sizes, dtype=dtype, lengths=lengths, sweep=over)
                 for cell in cells
                 if not over or cell == "lstm"
                 for mode in of_kind

@@ -253,7 +253,7 @@ def callers(isa: str | None, cores: int, seconds: float, keep: Any) -> list[repo
     rows = []
     for shape in ((100, 1, 128), (400, 1, 128)):
         T, B, H = shape
-        case = Case("lstm", "forward", T, B, H, H)
+        case = Case("lstm", T, B, H, H, mode="forward")
         with runner.Worker(runner.OURS, cores, isa, pinned=False) as each:
             ratios = []
             for _ in range(3):

@@ -9,14 +9,18 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pybind11
 import pytest
 
+import tiers
 from fastrnn import _native
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +30,18 @@ X86 = "avx2" in _native.engine.built_levels()
 
 # Levels that tests run at: those this processor has, and on x86 `wide`, 16 lanes without AVX-512.
 LEVELS = [*_native.engine.usable_levels(), *(["wide"] if X86 else [])]
+# The dev tier's: the lowest, which is without vectors, and the highest.
+DEV_LEVELS = sorted({LEVELS[0], _native.engine.usable_levels()[-1]}, key=LEVELS.index)
+
+
+def kernel_levels(preset: str) -> list[str]:
+    """The option for a tier whose build has other levels than the preset says."""
+    levels = {
+        ("dev", "tests"): ";".join(DEV_LEVELS),
+        ("full", "tsan"): "scalar;avx2;wide",
+    }
+    found = levels.get((tiers.chosen, preset))
+    return [f"-DFASTRNN_LEVELS={found}"] if found else []
 
 
 def run(command: list[str], **options: object) -> None:
@@ -40,17 +56,12 @@ def run(command: list[str], **options: object) -> None:
 def build(
     preset: str, *definitions: str, source: Path = ROOT, targets: tuple[str, ...] = ("all",)
 ) -> Path:
-    """Configure and build a preset; returns the build's folder.
-
-    Processes of one run (pytest-xdist) and runs side by side wait for each other.
-    """
+    """Configure and build a preset; returns the build's folder."""
     # A copy of the sources is gone after the test, and its build with it.
     folder = KEPT / preset if source == ROOT else source / "build"
     tools = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         run(
             [
                 "cmake",
@@ -60,6 +71,7 @@ def build(
                 str(folder),
                 f"-DPython_EXECUTABLE={sys.executable}",
                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                *kernel_levels(preset),
                 *definitions,
             ],
             cwd=source,
@@ -67,6 +79,28 @@ def build(
         )
         run(["cmake", "--build", str(folder), "--target", *targets], env=environment)
     return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time: workers of a run (pytest-xdist), and runs side by side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def program(folder: Path, name: str) -> str:
+    """A C++ test of a build."""
+    (path,) = (each for each in folder.glob(f"tests/*/{name}") if each.is_file())
+    return str(path)
+
+
+def without_address_randomisation(command: list[str]) -> list[str]:
+    """For ThreadSanitizer, whose shadow does not fit some kernels' layouts; where it is allowed."""
+    prefix = ["setarch", platform.machine(), "-R"]
+    allowed = subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode == 0
+    return [*prefix, *command] if allowed else command
 
 
 def load_engine(folder: Path, name: str = "_cpu") -> ModuleType:

@@ -1,6 +1,6 @@
 """The one list of cases that kernel tests run, and how to make their data.
 
-A case's id is `lstm_f32_T100_B32_I256_H512_D1` with what it uses beside: `L2 nobias bf h0 len`.
+A case's name is that of `bench/case.py`, with what it uses beside: `L2 nobias bf h0 len`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,16 @@ from typing import Any
 
 import numpy as np
 
+import bench.case
 import fastrnn
 from fastrnn import _native
 from fastrnn._dtypes import numpy_dtype
 
 
 @dataclass(frozen=True)
-class Case:
-    cell: str
-    T: int
-    B: int
-    I: int
-    H: int
-    dtype: str = "float32"
-    D: int = 1
-    L: int = 1
+class Case(bench.case.Case):
+    """A case with every option that a call may have."""
+
     bias: bool = True
     batch_first: bool = False
     batched: bool = True
@@ -34,12 +29,8 @@ class Case:
     resets: bool = False
     dropout: bool = False
 
-    @property
-    def id(self) -> str:
-        short = self.dtype.replace("float", "f")  # f32, bf16
-        text = f"{self.cell}_{short}_T{self.T}_B{self.B}_I{self.I}_H{self.H}_D{self.D}"
-        flags = {
-            f"L{self.L}": self.L > 1,
+    def words(self) -> dict[str, object]:
+        return {
             "nobias": not self.bias,
             "bf": self.batch_first,
             "unbatched": not self.batched,
@@ -48,7 +39,6 @@ class Case:
             "res": self.resets,
             "drop": self.dropout,
         }
-        return "-".join([text, *(name for name, on in flags.items() if on)])
 
 
 def cells() -> list[str]:

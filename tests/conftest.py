@@ -1,12 +1,13 @@
-"""Fixtures: the levels of the engine, and the builds that only tests need.
+"""The option --tier, and fixtures: levels of the engine, builds, the emulated GPU.
 
-The C++ programs and the sanitizers are run by test_native.py.
+What a tier is stands in tiers.py; how builds are made and kept, in builds.py.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -21,31 +22,63 @@ import pytest
 import builds
 import fastrnn
 import fastrnn.cuda
-from builds import LEVELS, ROOT, load_engine
+import tiers
+from builds import DEV_LEVELS, LEVELS, ROOT, load_engine
 from fastrnn import _native
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 
 
+# ---- the tiers -----------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--tier",
+        choices=tiers.NAMES,
+        default=tiers.NAMES[0],
+        help="how much to test: tests/tiers.py",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    tiers.chosen = config.getoption("--tier")
+    config.addinivalue_line("markers", "tier(name): of this tier and those above it alone")
+    config.addinivalue_line("markers", "needs_tools(name, ...): left out where one is missing")
+    let_children_be_interrupted()
+
+
+def let_children_be_interrupted() -> None:
     """Runs in a shell's background ignore SIGINT, which their processes inherit; tests send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "needs_tools(name, ...): left out where one is missing")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests with tools that few machines have are left out there, which is no skip."""
+    """Tests of a higher tier, or with tools that few machines have, are left out: no skip."""
 
-    def lacks_tools(item: pytest.Item) -> bool:
-        marks = item.iter_markers("needs_tools")
-        return any(shutil.which(tool) is None for mark in marks for tool in mark.args)
+    def runs(item: pytest.Item) -> bool:
+        tools = [tool for mark in item.iter_markers("needs_tools") for tool in mark.args]
+        return all(map(shutil.which, tools)) and all(
+            tiers.is_chosen(mark.args[0]) for mark in item.iter_markers("tier")
+        )
 
-    left_out = [item for item in items if lacks_tools(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
+    # What one worker does alone, since it waits for a long build, is begun first.
+    alone = "xdist_group"
+    items[:] = sorted(filter(runs, items), key=lambda item: not item.get_closest_marker(alone))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if importlib.util.find_spec("torch") is None:
+        terminalreporter.line(
+            "torch is not installed, which leaves out: fastrnn.torch (tests/adapters), layers and "
+            "optimisers against torch's, torch's tensors on the emulated GPU"
+        )
+
+
+# ---- engines -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +88,28 @@ def native_build() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """once(make, name): the path that make(folder) gives, made by one worker for the whole run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def path(make: Callable[[Path], Path], name: str) -> Path:
+        folder = shared / name
+        made = folder / ".made"
+        with builds.locked(folder):
+            if not made.exists():
+                made.write_text(str(make(folder)), encoding="utf-8")
+        return Path(made.read_text(encoding="utf-8"))
+
+    return path
+
+
+@pytest.fixture(scope="session")
 def wide_engine(native_build: Callable[..., Path]) -> ModuleType:
     return load_engine(native_build("tests"))
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=tiers.thin(LEVELS, DEV_LEVELS))
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Run the test once at each level."""
     if request.param == "wide":

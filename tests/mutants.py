@@ -4,7 +4,7 @@
 
 Each mutant is one textual change of one file in a copy of the sources. The copy is built at one
 level and the tests named with the mutant must fail. Takes about half a minute for each mutant on 2
-cores, so it is run by hand and not by pytest. Exits with 1 if a mutant survives or no longer
+cores, so pytest runs it in the tier `full` alone. Exits with 1 if a mutant survives or no longer
 applies.
 """
 
@@ -201,6 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         copy, folder = Path(temporary) / "copy", Path(temporary) / "build"
         for part in (
+            "bench",
             "cmake",
             "csrc",
             "docs",
@@ -242,6 +243,8 @@ def main() -> None:
                     "-m",
                     "pytest",
                     "-q",
+                    "--tier",
+                    "ci",
                     "-x",
                     "-k",
                     "not wide",

@@ -41,6 +41,7 @@ from .timing import (
     make_layer,
     normal,
     relative,
+    square,
     still_works,
 )
 from .work import Task
@@ -59,13 +60,13 @@ Tensors = dict[str, torch.Tensor]
 
 def cases() -> list[Case]:
     """The timed shapes, then all options of a layer that torch has, then float64."""
-    full = [Case(cell, dtype, *shape) for shape in SHAPES for cell in CELLS for dtype in DTYPES]
+    full = [square(cell, dtype, *shape) for shape in SHAPES for cell in CELLS for dtype in DTYPES]
     options = [
-        Case(cell, dtype, 256, 16, 256, L=2, D=2, lengths=True)
+        square(cell, dtype, 256, 16, 256, L=2, D=2, lengths=True)
         for cell in CELLS
         for dtype in (*DTYPES, "float64")
     ]
-    plain = [Case(cell, "float64", 256, B, H) for cell in CELLS for B, H in ((1, 200), (64, 512))]
+    plain = [square(cell, "float64", 256, B, H) for cell in CELLS for B, H in ((1, 200), (64, 512))]
     return [*full, *options, *plain]
 
 
@@ -322,7 +323,7 @@ def step_in(
 
 def captured(cell: str, mode: str, train: bool) -> Row:
     """A captured call on new numbers gives what a call gives."""
-    case = Case(cell, "float32", 16, 8, 128)
+    case = square(cell, "float32", 16, 8, 128)
     layer = make_layer(fastrnn.torch, case, case.dtype, "cuda")
     x = normal(case.T, case.B, case.H, seed=1, dtype=case.dtype, device="cuda")
     x.requires_grad_(train)
@@ -348,7 +349,7 @@ def captured(cell: str, mode: str, train: bool) -> Row:
 
 def returns_early(cell: str, mode: str) -> Row:
     """Training steps come back while the GPU is busy with what was there before them."""
-    case = Case(cell, "float32", 16, 8, 128)
+    case = square(cell, "float32", 16, 8, 128)
     layer = make_layer(fastrnn.torch, case, case.dtype, "cuda")
     x = normal(case.T, case.B, case.H, seed=1, dtype=case.dtype, device="cuda").requires_grad_()
     lengths = torch.arange(case.B) + 1  # of the host: they go over, too, without waiting

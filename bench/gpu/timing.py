@@ -22,6 +22,7 @@ import fastrnn.cuda
 import fastrnn.torch
 from fastrnn.cuda import _driver
 
+from .. import case as base
 from ..report import Row, append
 from . import work
 from .work import Task
@@ -78,29 +79,22 @@ Clock = Callable[[Call, int], float]  # milliseconds of a call, out of so many
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(base.Case):
     """A layer and what it does: `forward` keeps nothing, `train` is forward and backward."""
 
-    cell: str
-    dtype: str
-    T: int
-    B: int
-    H: int
     kind: str = "train"
-    L: int = 1
-    D: int = 1
     lengths: bool = False
 
     @property
     def id(self) -> str:
-        short = self.dtype.replace("float", "f")
-        text = f"{self.cell}_{short}_T{self.T}_B{self.B}_I{self.H}_H{self.H}_D{self.D}"
-        text += f"-L{self.L}" * (self.L > 1) + "-len" * self.lengths
-        return f"{text} {self.kind}"
+        return f"{super().id} {self.kind}"
+
+    def words(self) -> dict[str, object]:
+        return {"len": self.lengths}
 
     def fields(self) -> Row:
         """What says in a row of results which case it is of."""
-        shape = {"T": self.T, "B": self.B, "I": self.H, "H": self.H, "L": self.L, "D": self.D}
+        shape = {"T": self.T, "B": self.B, "I": self.I, "H": self.H, "L": self.L, "D": self.D}
         return {
             "case": self.id,
             "cell": self.cell,
@@ -110,9 +104,14 @@ class Case:
         }
 
 
+def square(cell: str, dtype: str, T: int, B: int, H: int, kind: str = "train", **more: Any) -> Case:
+    """A case with as many inputs as units."""
+    return Case(cell, T, B, H, H, dtype, kind=kind, **more)
+
+
 def cases() -> list[Case]:
     return [
-        Case(cell, dtype, *shape, kind)
+        square(cell, dtype, *shape, kind)
         for shape in SHAPES
         for cell in TIMED
         for dtype in DTYPES
@@ -341,7 +340,7 @@ def still_works() -> bool:
 
 def deciding() -> list[tuple[Case, str]]:
     """Cases and modes that are timed first."""
-    return [(Case(*sizes), mode) for *sizes, mode in DECIDING]
+    return [(square(*sizes), mode) for *sizes, mode in DECIDING]
 
 
 def tasks(chosen: list[tuple[Case, str]], device: str, card_name: str) -> list[Task]:

@@ -88,7 +88,7 @@ class PackedWeights(Protocol):
         """Stay as they are when the arrays they were packed from change."""
 
     def run(self, call: tuple[Any, ...], /) -> tuple[Any, ...]:
-        """The results of a `Call`: y and the final state; with the tape's three arrays; or the gradients.
+        """The results of a `Call`: y and the final state, or with the tape's arrays, or gradients.
 
         The gradients are dx, that of the initial state, and those of the parameters in their order;
         None in place of the first, and of the last, where they are not wanted.

@@ -9,13 +9,13 @@ import itertools
 import pickle
 import subprocess
 import sys
-import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastrnn
+import tiers
 from builds import run
 from cases import flat_state
 from fastrnn import _native
@@ -34,7 +34,6 @@ pytestmark = [
 
 LAYERS = ["RNN", "LSTM", "GRU"]
 CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
-CONFIGURATIONS = 60  # of each layer in each dtype
 leaves = torch.utils._pytree.tree_leaves
 
 
@@ -79,61 +78,6 @@ def compare(theirs: Any, ours: Any, inputs: list[Any], call: Any, dtype: Any) ->
         assert_output(array(b), array(a), dtype, "result")
     for a, b in zip(*grads, strict=True):
         assert_gradient(array(b), array(a), dtype, "gradient")
-
-
-@pytest.mark.parametrize("seed", range(CONFIGURATIONS))
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", LAYERS)
-def test_random_configuration(name: str, dtype: Any, seed: int) -> None:
-    """Every option crossed with every other."""
-    rng = np.random.default_rng([seed, LAYERS.index(name)])
-    I, H = int(rng.integers(1, 40)), int(rng.integers(2, 60))
-    T, B = int(rng.integers(1, 14)), int(rng.integers(1, 10))
-    options: dict[str, Any] = {
-        "num_layers": int(rng.integers(1, 4)),
-        "bias": bool(rng.integers(2)),
-        "batch_first": bool(rng.integers(2)),
-        "bidirectional": bool(rng.integers(2)),
-    }
-    if options["num_layers"] > 1 and rng.random() < 0.4 and dtype == torch.float64:
-        options["dropout"] = 0.3
-    if name == "RNN":
-        options["nonlinearity"] = str(rng.choice(["tanh", "relu"]))
-    if name == "LSTM" and rng.random() < 0.2:
-        options["proj_size"] = int(rng.integers(1, H))
-    theirs, ours = twins(name, I, H, dtype=dtype, **options)
-    if rng.random() < 0.2:
-        theirs.eval(), ours.eval()
-    if "proj_size" not in options:
-        ours.recompute = int(rng.integers(0, 4))
-    D = 2 if options["bidirectional"] else 1
-    batched = rng.random() < 0.85
-    rows = (B,) if batched else ()
-    lead = ((B, T) if options["batch_first"] else (T, B)) if batched else (T,)
-    x = torch.from_numpy(rng.standard_normal((*lead, I)))
-    widths = [options.get("proj_size", H), H][: 2 if name == "LSTM" else 1]
-    states = [
-        torch.from_numpy(rng.standard_normal((options["num_layers"] * D, *rows, n))) for n in widths
-    ]
-    with_state = rng.random() < 0.6
-    packed = batched and rng.random() < 0.4
-    lengths = torch.from_numpy(np.sort(rng.integers(1, T + 1, B))[::-1].copy())
-    is_sorted = bool(rng.integers(2))
-    if not is_sorted:
-        lengths = lengths[torch.from_numpy(rng.permutation(B))]
-
-    def call(module: Any, x: Any, *states: Any) -> Any:
-        hx = (tuple(states) if len(states) == 2 else states[0]) if states else None
-        if packed:
-            x = torch.nn.utils.rnn.pack_padded_sequence(
-                x, lengths, module.batch_first, enforce_sorted=is_sorted
-            )
-        return module(x, hx)
-
-    with warnings.catch_warnings():
-        # torch's own layer, which has no fused kernel for projections either.
-        warnings.filterwarnings("ignore", message="LSTM with projections")
-        compare(theirs, ours, [x, *(states if with_state else [])], call, dtype)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -260,6 +204,7 @@ def module_db(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module_db
 
 
+@tiers.ci
 def test_torchs_own_inputs(module_db: Any) -> None:
     """What torch's suite runs through its layers, gradients, gradgrad and strides included."""
     ran = 0

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+import tiers
 from builds import run
 
 torch = pytest.importorskip("torch")
@@ -138,6 +139,7 @@ def test_torchs_own_layers_stay_refused_by_the_compiler() -> None:
         call(torch.randn(2, 1, 3))
 
 
+@tiers.ci
 def test_a_compiler_that_was_there_first() -> None:
     code = """
 import sys, torch, torch._dynamo

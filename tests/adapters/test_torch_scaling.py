@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import tiers
 from tolerances import FLOAT64
 
 torch = pytest.importorskip("torch")
@@ -92,7 +93,7 @@ def _worker(rank: int, port: int, wrapper: str, results: Any) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("wrapper", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("wrapper", tiers.thin(["ddp", "fsdp2"], ["ddp"]))
 def test_two_processes_are_one(wrapper: str) -> None:
     """Gradients of the whole batch, the same parameters on both ranks, bit for bit."""
     with socket.socket() as free:

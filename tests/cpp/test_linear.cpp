@@ -1,7 +1,6 @@
 // The drivers in linear mode: with lines for activations nothing saturates and nothing is damped
 // away, so an error of indexing or of order cannot hide behind a tolerance, however long the
-// sequence. Built with FASTRNN_MATH=Linear; compared in double with the plainest loop over the same
-// cell headers.
+// sequence. Compared in double with the plainest loop over the same cell headers.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

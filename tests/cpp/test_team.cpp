@@ -76,9 +76,13 @@ std::atomic<bool> stopped{false}, in_vain{false};
 void stop_there(Point point, int member, int) {
   if (point != stop.point || member != stop.member || visits.fetch_add(1) != stop.visit) return;
   stopped = true;
-  if (stop.begun()) return sleep_ns(5'000'000);
-  constexpr int64_t kLongest = 20'000'000'000;
   const int64_t start = now_ns();
+  if (stop.begun()) {  // until somebody has noticed, which on a busy machine may take a while
+    do sleep_ns(5'000'000);
+    while (!load::seen() && now_ns() - start < 1'000'000'000);
+    return;
+  }
+  constexpr int64_t kLongest = 20'000'000'000;
   while (stop.job->ended < stop.job->parts && !in_vain) {
     sleep_ns(1'000'000);
     in_vain = now_ns() - start > kLongest;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -13,20 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from builds import ROOT, run
+import tiers
+from builds import ROOT, program, run, without_address_randomisation
 
 Build = Callable[..., Path]
-
-
-def program(build: Path, name: str) -> str:
-    return str(build / "tests" / "cuda_emulation" / name)
-
-
-def fixed(command: list[str]) -> list[str]:
-    """With address randomisation off, where a container allows it, for ThreadSanitizer."""
-    prefix = ["setarch", platform.machine(), "-R"]
-    allowed = subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode == 0
-    return [*prefix, *command] if allowed else command
 
 
 def test_the_emulator_finds_mistakes(native_build: Build) -> None:
@@ -37,14 +26,18 @@ def test_modes_agree(native_build: Build) -> None:
     run([program(native_build("tests"), "test_races")])
 
 
+@tiers.ci
 def test_no_races(native_build: Build) -> None:
     """Every cell under ThreadSanitizer, whose fibers the emulator's are."""
-    run(fixed([program(native_build("tsan"), "test_races"), "--quick"]))
+    schedules = tiers.choose(ci=["--quick"], full=[])
+    command = [program(native_build("tsan", targets=("test_races",)), "test_races"), *schedules]
+    run(without_address_randomisation(command))
 
 
+@tiers.ci
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
     """All of test_cuda.py again, on kernels and host code that are instrumented."""
-    build = native_build("asan")
+    build = native_build("asan", targets=("test_races", "_cuda_emulated"))
     run([program(build, "test_races")])
 
     def library(name: str) -> str:
@@ -68,6 +61,8 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
         "-q",
         "-p",
         "no:cacheprovider",
+        "--tier",
+        "ci",
         "--deselect",
         "tests/emulated/test_cuda.py::test_long_sequences",
     ]
@@ -75,9 +70,10 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
     run(command, cwd=ROOT, env=environment)
 
 
+@tiers.ci
 def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     """Each barrier, release and acquire taken away in turn: ThreadSanitizer or the numbers tell."""
-    races = program(native_build("tsan"), "test_races")
+    races = program(native_build("tsan", targets=("test_races",)), "test_races")
     listed = subprocess.run(
         [program(native_build("tests"), "test_races"), "--list"],
         check=True,
@@ -91,7 +87,8 @@ def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixt
     assert sorted(named) == sorted(listed)
 
     def caught(name: str) -> tuple[str, bool]:
-        command = fixed([races, "--quick", "--cell", "lstm", "--remove", name])
+        command = [races, "--quick", "--cell", "lstm", "--remove", name]
+        command = without_address_randomisation(command)
         return name, subprocess.run(command, capture_output=True).returncode != 0
 
     with ThreadPoolExecutor(2) as pool:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import tiers
 from builds import ROOT, run
 
-pytestmark = pytest.mark.needs_tools("aarch64-linux-gnu-g++", "qemu-aarch64")
+pytestmark = [tiers.full, pytest.mark.needs_tools("aarch64-linux-gnu-g++", "qemu-aarch64")]
 REFERENCE = ROOT / "tests" / "data" / "reference.txt"
 
 
@@ -25,6 +26,7 @@ REFERENCE = ROOT / "tests" / "data" / "reference.txt"
     [
         ["test_math_neon"],
         ["test_cells"],
+        ["test_linear"],
         ["test_team"],
         ["test_engine", "--calls", "8"],
         ["test_stored", str(REFERENCE)],

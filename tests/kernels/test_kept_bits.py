@@ -1,6 +1,6 @@
 """Results whose bits are kept in `tests/data/bits.json`, so that a change of any number is seen.
 
-    FASTRNN_WRITE_BITS=1 python -m pytest tests/kernels/test_kept_bits.py
+    FASTRNN_WRITE_BITS=1 python -m pytest --tier ci tests/kernels/test_kept_bits.py
 
 writes the file anew for the levels of this machine, which is right only where a change of the
 numbers is meant, or a cell or a level is new; levels that the machine lacks keep what they had. A
@@ -25,6 +25,7 @@ import pytest
 import fake_gpu
 import fastrnn
 import on_gpu
+import tiers
 from builds import ROOT
 from cases import Case, Data, cells, flat_state, make_data
 from fastrnn import _native, cuda, functional
@@ -215,6 +216,7 @@ def kept() -> Iterator[Kept]:
     """The file, which is written at the end where that is asked for."""
     bits: Kept = json.loads(FILE.read_text("utf-8"))
     if WRITING:
+        assert "PYTEST_XDIST_WORKER" not in os.environ, "one process writes the file"
         bits = {name: bits.get(name, {}) for name in NAMES}
     yield bits
     if WRITING:
@@ -270,9 +272,10 @@ def digests_on_gpu(case: Case) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("mode", "dtype"), [("grid", "float32"), ("stepwise", "float32"), ("stepwise", "float64")]
-)
+MODES = [("grid", "float32"), ("stepwise", "float32"), ("stepwise", "float64")]
+
+
+@pytest.mark.parametrize(("mode", "dtype"), tiers.thin(MODES, MODES[:2]))
 def test_bits_on_the_emulated_gpu_are_kept(
     emulated: ModuleType, mode: str, dtype: str, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,10 @@ import threading
 
 import numpy as np
 import pytest
-from test_bits import assert_same_bits, everything
 
 import fastrnn
 from cases import Case, make_data
+from test_bits import assert_same_bits, everything
 
 f32 = np.float32
 LARGE = Case("lstm", 40, 24, 96, 128)  # results and workspace of several blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -12,18 +13,28 @@ from pathlib import Path
 
 import pytest
 
-from builds import LEVELS, ROOT, run
+import tiers
+from builds import DEV_LEVELS, LEVELS, ROOT, program, run, without_address_randomisation
 from cases import cells
 
 Build = Callable[..., Path]
 REFERENCE = ROOT / "tests" / "data" / "reference.txt"
 
 
-def program(build: Path, name: str) -> str:
-    return str(build / "tests" / "cpp" / name)
+def test_ctest_knows_every_program(native_build: Build) -> None:
+    """What `ctest` runs are the programs that are run here and by emulated/test_cuda_native.py."""
+    command = ["ctest", "--test-dir", str(native_build("tests")), "--show-only=json-v1"]
+    listed = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    names = {test["name"] for test in listed["tests"]}
+    maths = {name for name in names if name.startswith("test_math_")}
+    assert maths >= {f"test_math_{level}" for level in DEV_LEVELS}
+    assert names - maths == {
+        "test_cells", "test_emulator", "test_engine", "test_linear", "test_races", "test_storage",
+        "test_stored", "test_team",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", tiers.thin(LEVELS, DEV_LEVELS))
 def test_maths(native_build: Build, level: str) -> None:
     """exp, tanh and sigmoid: ULP, range, exact values, subnormals."""
     run([program(native_build("tests"), f"test_math_{level}")])
@@ -34,11 +45,12 @@ def test_cells_by_dual_numbers(native_build: Build) -> None:
 
 
 def test_drivers_in_linear_mode(native_build: Build) -> None:
-    run([program(native_build("linear"), "test_linear")])
+    run([program(native_build("tests"), "test_linear")])
 
 
 def test_engine_at_every_level(native_build: Build) -> None:
-    run([program(native_build("tests"), "test_engine"), "--calls", "60"])
+    calls = tiers.choose(dev=20, ci=60, full=3000)
+    run([program(native_build("tests"), "test_engine"), "--calls", str(calls)])
 
 
 @pytest.mark.parametrize("test", ["test_stored", "test_storage"])
@@ -52,21 +64,21 @@ def test_team_on_a_busy_machine(native_build: Build) -> None:
     run([program(native_build("tests"), "test_team")])
 
 
+@tiers.ci
 def test_engine_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
-    build = native_build("asan")
-    run([program(build, "test_engine"), "--calls", "40", "--seed", "2"])
+    build = native_build("asan", targets=("test_engine", "test_cells"))
+    calls = tiers.choose(ci=40, full=1000)
+    run([program(build, "test_engine"), "--calls", str(calls), "--seed", "2"])
     run([program(build, "test_cells")])
 
 
+@tiers.ci
 def test_team_under_thread_sanitizer(native_build: Build) -> None:
-    build = native_build("tsan")
-    # Address randomisation off, where a container allows it: the sanitizer's shadow does not fit
-    # some kernels' layouts.
-    fixed = ["setarch", platform.machine(), "-R"]
-    allowed = subprocess.run([*fixed, "true"], stderr=subprocess.DEVNULL).returncode == 0
-    for command in (["test_engine", "--calls", "24", "--seed", "3"], ["test_team"]):
-        command = [program(build, command[0]), *command[1:]]
-        run([*fixed, *command] if allowed else command)
+    build = native_build("tsan", targets=("test_engine", "test_team"))
+    calls = tiers.choose(ci=24, full=600)
+    engine = [program(build, "test_engine"), "--calls", str(calls), "--seed", "3"]
+    for command in (engine, [program(build, "test_team")]):
+        run(without_address_randomisation(command))
 
 
 def kernel_list(build: Path) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiers
 from builds import ROOT, X86, run
 
 CELL = ROOT / "docs" / "adding-a-cell.md"
 LEVEL = ROOT / "docs" / "adding-a-level.md"
 PARTS = ["CMakeLists.txt", "CMakePresets.json", "pyproject.toml"]
-PARTS += ["cmake", "csrc", "docs", "python", "tests", "tools"]
+PARTS += ["cmake", "csrc", "docs", "python", "tests", "tools", "bench"]
 
 
 def blocks_with_a_path(text: str) -> dict[str, str]:
@@ -47,7 +48,8 @@ def run_tests_of_copy(folder: Path, build: Path, keyword: str, *files: str) -> i
         "FASTRNN_EMULATED_BUILD": str(build),
     }
     environment.pop("FASTRNN_ISA", None)
-    command = [sys.executable, "-m", "pytest", "-q", "-k", keyword, "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["--tier", "ci", "-k", keyword]
     done = subprocess.run(
         [*command, *files],
         cwd=folder,
@@ -61,6 +63,7 @@ def run_tests_of_copy(folder: Path, build: Path, keyword: str, *files: str) -> i
     return int(re.search(r"(\d+) passed", done.stdout)[1])
 
 
+@tiers.ci
 def test_adding_a_cell(tmp_path: Path, native_build: Callable[..., Path]) -> None:
     """Follow docs/adding-a-cell.md in a copy of the sources and run the tests of the new cell."""
     copy_sources(tmp_path)
@@ -104,6 +107,7 @@ for dtype in ("float32", "float64"):
 """
 
 
+@tiers.ci
 @pytest.mark.skipif(not X86, reason="the document's level is one of x86-64")
 def test_adding_a_level(tmp_path: Path, native_build: Callable[..., Path]) -> None:
     """Follow docs/adding-a-level.md in a copy of the sources and run the new level's tests."""

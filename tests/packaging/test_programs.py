@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import programs
 
 import offline
+import tiers
+from bench import programs
 
 Figures = dict[str, dict[str, float]]
 QUICK_SECONDS = 20  # of two processors
@@ -196,7 +197,7 @@ def test_every_program_is_tested() -> None:
     assert files == PROGRAMS.keys() | elsewhere
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", tiers.thin(PROGRAMS, ["forecast_stock"]))
 def test_quick_run(name: str, start: Callable[..., Any], tmp_path: Path) -> None:
     wrong = {**EVERY, **WRONG.get(name, {})}
     before = os.times()
@@ -478,6 +479,7 @@ print(*(hashlib.sha256(sound.tobytes()).hexdigest() for sound in sounds))
 """
 
 
+@tiers.ci
 def test_a_seed_repeats_the_sounds(program: Callable[[str], Any]) -> None:
     """In processes of their own: the C library that speaks goes on from where it was."""
     program("spoken_digits"), program("synthesise")  # or skip

@@ -9,21 +9,25 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tiers
 from builds import ROOT, X86, run
+from fastrnn import _native
 
 sys.path.insert(0, str(ROOT / "tools"))
 import cuda_resources as resources
 import repair_wheel as tool
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="wheels are built on Linux"
-)
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wheels are built on Linux"),
+    pytest.mark.xdist_group("wheel"),
+]
 
 # A closed port: whatever asks an index in spite of the options fails.
 OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
@@ -72,24 +76,33 @@ print(json.dumps(ratio()))
 """
 
 
-@pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sdist")
-    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", str(folder)]
-    run([*command, str(ROOT)], env={**os.environ, **OFFLINE})
-    (archive,) = folder.glob("*.tar.gz")
-    return archive
+Once = Callable[[Callable[[Path], Path], str], Path]
 
 
 @pytest.fixture(scope="module")
-def built(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one build: from the sdist, without an index, and without the level that takes longest.
+def sdist(once: Once) -> Path:
+    def make_sdist(folder: Path) -> Path:
+        command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", str(folder)]
+        run([*command, str(ROOT)], env={**os.environ, **OFFLINE})
+        (archive,) = folder.glob("*.tar.gz")
+        return archive
+
+    return once(make_sdist, "sdist")
+
+
+@pytest.fixture(scope="module")
+def built(once: Once, sdist: Path) -> Path:
+    return once(lambda folder: build_wheel(sdist, folder), "built")
+
+
+def build_wheel(sdist: Path, folder: Path) -> Path:
+    """The one build: from the sdist, without an index; in ci without the level that takes longest.
 
     With the CUDA module for every architecture, where there is nvcc; `build.log` is beside it.
     """
-    folder = tmp_path_factory.mktemp("built")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--no-cache-dir", "-v"]
-    levels = "scalar;avx2" if X86 else "scalar"
+    few = "scalar;avx2" if X86 else "scalar"
+    levels = tiers.choose(ci=few, full=";".join(_native.engine.built_levels()))
     command = [sys.executable, "-m", "pip", "wheel", *options, "-w", str(folder)]
     defined = {"FASTRNN_LEVELS": levels, **(WHEEL if NVCC else {})}
     settings = [f"-Ccmake.define.{name}={value}" for name, value in defined.items()]
@@ -109,8 +122,8 @@ def built(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def repaired(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tool.repair(built, tmp_path_factory.mktemp("repaired"))
+def repaired(once: Once, built: Path) -> Path:
+    return once(lambda folder: tool.repair(built, folder), "repaired")
 
 
 def environment(folder: Path, wheel: Path) -> Path:
@@ -130,8 +143,8 @@ def environment(folder: Path, wheel: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clean(repaired: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return environment(tmp_path_factory.mktemp("clean"), repaired)
+def clean(once: Once, repaired: Path) -> Path:
+    return once(lambda folder: environment(folder, repaired), "clean")
 
 
 def output(python: Path, *code: str) -> Any:
@@ -164,6 +177,7 @@ def test_sdist_holds_what_a_build_and_the_tests_need(sdist: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
+@tiers.ci
 def test_build_for_this_machine_finds_its_libgomp(built: Path, tmp_path: Path) -> None:
     """$ORIGIN with no copy in it falls through to the system's."""
     found, runtimes = output(environment(tmp_path, built), "import fastrnn", LSTM, RUNTIMES)
@@ -173,6 +187,7 @@ def test_build_for_this_machine_finds_its_libgomp(built: Path, tmp_path: Path) -
     assert not runtime.startswith(str(tmp_path))
 
 
+@tiers.ci
 def test_repaired_wheel(repaired: Path) -> None:
     """Tag, libraries, search paths, licence; the wheel is small."""
     assert tool.check(repaired) == []
@@ -185,6 +200,7 @@ def test_repaired_wheel(repaired: Path) -> None:
 
 
 @needs_nvcc
+@tiers.ci
 def test_registers_are_those_of_the_table(built: Path) -> None:
     """docs/cuda-registers.txt; by another nvcc only that nothing is spilled and nothing is missing.
 
@@ -211,6 +227,7 @@ def test_a_warning_of_another_nvcc_stops_no_build_for_this_machine(tmp_path: Pat
 
 
 @needs_nvcc
+@tiers.ci
 def test_architectures_of_the_wheel(built: Path, tmp_path: Path) -> None:
     """Machine code for each of the preset's, and PTX of the newest for GPUs to come."""
     run([sys.executable, "-m", "wheel", "unpack", "-d", str(tmp_path), str(built)])
@@ -225,6 +242,7 @@ def test_architectures_of_the_wheel(built: Path, tmp_path: Path) -> None:
 
 
 @needs_nvcc
+@tiers.ci
 def test_cuda_layers_without_a_driver(clean: Path) -> None:
     """The repaired wheel is imported, says what is missing, and the CPU's layers work."""
     code = """
@@ -249,12 +267,14 @@ print(json.dumps([fastrnn.cuda.is_available(), why, refused]))
         assert refused == f"[lstm] a GPU must be available, got none: {why}"
 
 
+@tiers.ci
 def test_check_refuses_a_wheel_that_was_not_repaired(built: Path) -> None:
     wrong = "\n".join(tool.check(built))
     assert "tag must be manylinux, got linux_" in wrong
     assert "libraries must be fastrnn/libgomp.so.1 alone, got []" in wrong
 
 
+@tiers.ci
 def test_check_refuses_a_default_repair(built: Path, tmp_path: Path) -> None:
     """The reason for tools/repair_wheel.py: alone, auditwheel brings a second, renamed runtime."""
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -266,6 +286,7 @@ def test_check_refuses_a_default_repair(built: Path, tmp_path: Path) -> None:
     assert re.search(r"alone, got \['fastrnn\.libs/libgomp-\w+\.so", "\n".join(tool.check(wheel)))
 
 
+@tiers.ci
 def test_clean_environment(clean: Path) -> None:
     """Without torch: an LSTM on two threads, and the wheel's libgomp alone."""
     run([str(clean), "-I", "-c", "import importlib.util as u; assert not u.find_spec('torch')"])
@@ -273,6 +294,7 @@ def test_clean_environment(clean: Path) -> None:
 
 
 @pytest.mark.parametrize("first", ["torch", "fastrnn"])
+@tiers.ci
 def test_one_runtime_beside_torch(clean: Path, first: str) -> None:
     """Whichever comes first brings the libgomp of both."""
     use = "torch.mm(torch.ones(256, 256), torch.ones(256, 256))"
@@ -284,6 +306,7 @@ def test_one_runtime_beside_torch(clean: Path, first: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["torch", "fastrnn"])
+@tiers.ci
 def test_calls_in_turns_are_not_slow(clean: Path, first: str) -> None:
     """Against the same calls apart, medians of short rounds; a busy machine may have more tries."""
     program = beside_torch(first)

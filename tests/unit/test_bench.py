@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import fastrnn
+import tiers
 from bench import __main__ as suite
 from bench import cases, limits, markdown, memory, plots, report, runner, scale, worker
 from bench import load as busy
 from bench.cases import Case
 from bench.micro import __main__ as micro
 from bench.peers import Way, load
-
-import fastrnn
 from builds import ROOT
 
 BENCHMARKS = "docs/benchmarks.md"
@@ -83,12 +84,12 @@ def test_bounds_are_positive_and_scale() -> None:
     latency = 100 * LIMITS["step_ns"]["lstm"] * 1e-9
     assert bound(B=1, H=16, I=16) > latency
     # Weights that only memory holds are bound by its bandwidth.
-    large = Case("lstm", "forward", 10, 1, 4096, 4096)
+    large = Case("lstm", 10, 1, 4096, 4096, mode="forward")
     assert limits.bound(large, LIMITS) > 10 * 4 * 4096**2 * 4 / 30e9
 
 
 def test_flops_of_layers_and_lengths() -> None:
-    case = Case("gru", "train", T=10, B=4, I=3, H=5, L=2, D=2, lengths=(2, 8))
+    case = Case("gru", T=10, B=4, I=3, H=5, L=2, D=2, lengths=(2, 8), mode="train")
     assert case.steps == 2 + 4 + 6 + 8
     assert case.flops() == 3 * case.steps * 2 * 2 * 15 * ((3 + 5) + (10 + 5))
 
@@ -108,7 +109,7 @@ def test_summary_takes_ratios_round_by_round() -> None:
 
 
 def row(ms: float, ratio: float, **other: Any) -> report.Row:
-    case = Case("lstm", "train", 10, 2, 3, 4)
+    case = Case("lstm", 10, 2, 3, 4, mode="train")
     spread = {"median": ratio, "low": ratio, "high": ratio}
     return {
         "case": case.id,
@@ -173,7 +174,7 @@ def test_markdown() -> None:
     assert "99" not in " ".join(lines)
     digits = [markdown.three_digits(ms) for ms in (0.00123456, 12.345, 1234.4)]
     assert digits == ["0.00123", "12.3", "1234"]
-    long = row(1.0, 1.0, shape=Case("lstm", "train", 9, 8, 7, 6, 1, 2, lengths=(2, 9)).fields())
+    long = row(1.0, 1.0, shape=Case("lstm", 9, 8, 7, 6, D=2, lengths=(2, 9), mode="train").fields())
     assert markdown.case_name(long) == "LSTM train T=9 B=8 I=7 H=6 D=2 lengths 2..9"
 
 
@@ -231,7 +232,7 @@ def test_a_worker_proves_fastrnn_right_and_a_mistake_wrong(cell: str, mode: str)
     sizes, more = ((7, 4, 6, 5), {"lengths": (2, 7), "L": 2, "D": 2})
     if mode in ("stream", "cell"):
         sizes, more = (1, 1, 6, 5), {}
-    case = Case(cell, mode, *sizes, **more)
+    case = Case(cell, *sizes, mode=mode, **more)
     right = cases.expected(case)
     answer, call = worker.prepare(load("fastrnn"), case, right)
     assert answer["way"] == ("cell" if mode == "cell" else "layer")
@@ -250,7 +251,7 @@ def test_torch_as_a_peer(cell: str, mode: str) -> None:
     sizes, more = ((7, 4, 6, 5), {"lengths": (2, 7)})
     if mode in ("stream", "cell"):
         sizes, more = (1, 1, 6, 5), {}
-    case = Case(cell, mode, *sizes, **more)
+    case = Case(cell, *sizes, mode=mode, **more)
     answer, _ = worker.prepare(load("torch"), case, cases.expected(case))
     ways = {"stream": {"layer", "cell"}, "cell": {"cell"}}
     assert answer.get("way") in ways.get(mode, {"padded", "packed"}), answer
@@ -275,6 +276,7 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "LSTM forward T=6 B=3 I=4 H=8" in capsys.readouterr().out
 
 
+@tiers.ci
 def test_adapters_run_in_the_place_of_fastrnn(tmp_path: Path) -> None:
     """Every cell and mode, proved against the reference; the rows are as without an adapter."""
     pytest.importorskip("torch")
@@ -337,9 +339,10 @@ def test_against_another_build(
     assert "the other build: mean (least)" in capsys.readouterr().out
 
 
+@tiers.ci
 def test_against_another_build_under_torch(other_python: str) -> None:
     pytest.importorskip("torch")
-    case = Case("lstm", "cell", 1, 1, 6, 5)
+    case = Case("lstm", 1, 1, 6, 5, mode="cell")
     with runner.workers([], 1, None, "fastrnn_torch", shlex.split(other_python)) as team:
         row = runner.measure(team, case, 0.0, 5)
     assert row["ways"] == {"fastrnn": "cell", "against": "cell"}
@@ -400,7 +403,7 @@ def test_the_peak_of_memory_is_that_of_the_step() -> None:
 
     # What was resident and is free again does not count.
     np.ones(3_000_000)
-    found = memory.footprint(Module, Case("lstm", "train", 2, 1, 3, 4), 0)
+    found = memory.footprint(Module, Case("lstm", 2, 1, 3, 4, mode="train"), 0)
     assert found["bytes"] == pytest.approx(24e6, rel=0.05)
     assert found["ways"] == 1
     assert found["digests"] == {"y": memory.digest(np.ones(1_000_000))}
@@ -408,7 +411,7 @@ def test_the_peak_of_memory_is_that_of_the_step() -> None:
 
 
 def test_shares_of_memory() -> None:
-    case = Case("gru", "train", T=100, B=10, I=20, H=30, D=2)
+    case = Case("gru", T=100, B=10, I=20, H=30, D=2, mode="train")
     y_and_dx = 100 * 10 * (60 + 20) * 4
     ours, other = ({"bytes": y_and_dx + n, "ms": 1.0} for n in (100, 400))
     row = memory.make_row(case, ours, other)
@@ -441,11 +444,12 @@ def test_recompute_must_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> N
         return {"bytes": 1, "ms": 1.0, "digests": {"dx": "a", "dh0": case.recompute}}
 
     monkeypatch.setattr(memory, "measure", measure)
-    case = Case("rnn_tanh", "train", 2, 1, 3, 4)
+    case = Case("rnn_tanh", 2, 1, 3, 4, mode="train")
     with pytest.raises(SystemExit, match="not the bits of the plain step: dh0"):
         list(memory.rows_of(case, [3], 1, None))
 
 
+@tiers.ci
 def test_steps_of_a_stream_in_cpp() -> None:
     found = micro.steps_ns()
     assert {cell: list(sizes) for cell, sizes in found.items()} == {
@@ -469,6 +473,7 @@ def test_the_other_parts_in_cpp() -> None:
     assert last.split()[-7:] == ["0.700", "us", "1.500", "us", "RTNeural", "1.000", "us"]
 
 
+@tiers.ci
 def test_the_probe_reads_each_level_no_faster_than_the_one_above() -> None:
     found = limits.probe(2)
     reads = [found["bandwidth"][level][0] for level in limits.LEVELS]
@@ -488,7 +493,7 @@ def test_growth_is_compared_round_by_round() -> None:
     slopes = [row["slope"] for row in found[1:]]
     assert slopes == pytest.approx(np.log([6 / 4, 12 / 6]) / np.log(3))
 
-    cases = [Case("lstm", "train", n, 1, 3, 4, sweep="T") for n in sizes]
+    cases = [Case("lstm", n, 1, 3, 4, sweep="T", mode="train") for n in sizes]
     rows = [{**report.identity(c), **row} for c, row in zip(cases, found, strict=True)]
     (text,) = scale.totals(rows)
     assert text == (
@@ -542,7 +547,7 @@ def test_load_tells_the_worst(capsys: pytest.CaptureFixture[str]) -> None:
             print(text, file=file)
 
     keep = busy.Measured({"level": "avx2"}, None, Bar())
-    case = Case("lstm", "forward", 4, 1, 3, 4)
+    case = Case("lstm", 4, 1, 3, 4, mode="forward")
     for threads, mean in ((1, 1.5), (2, 3.5)):
         keep.add(case, "fastrnn", threads, "spin", {"mean": mean, "p95": 9.0})
     keep.add(case, "torch", 2, "spin", {"mean": 7.0, "p95": 9.0}, held=False)
@@ -563,7 +568,7 @@ def test_neighbours_hold_the_cores_and_go() -> None:
 
 
 def test_calls_at_once_are_counted() -> None:
-    case = Case("lstm", "forward", 4, 1, 3, 4)
+    case = Case("lstm", 4, 1, 3, 4, mode="forward")
     before = fastrnn.get_num_threads()
     try:
         for threads, callers in ((0, 3), (1, 1)):
@@ -573,7 +578,7 @@ def test_calls_at_once_are_counted() -> None:
 
 
 def test_a_worker_tells_each_call() -> None:
-    case = Case("lstm", "forward", 4, 1, 3, 4)
+    case = Case("lstm", 4, 1, 3, 4, mode="forward")
     with runner.Worker("fastrnn", 1, None, pinned=False) as each:
         runner.prepare(each, case, cases.expected(case))
         times = each.record(0.01)
@@ -597,4 +602,4 @@ def test_a_missing_package_is_named(
 def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.Worker, "_receive", lambda _: {"absent": "not installed: it"})
     with pytest.raises(SystemExit, match="lstm_f32_T2_B1_I3_H4_D1 train: torch: not installed: it"):
-        memory.measure("torch", Case("lstm", "train", 2, 1, 3, 4), 1, None)
+        memory.measure("torch", Case("lstm", 2, 1, 3, 4, mode="train"), 1, None)

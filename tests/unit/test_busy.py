@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_concurrency import at_once, child, forked
 
 import fastrnn
 from fastrnn import _native
+from test_concurrency import at_once, child, forked
 
 cpus = len(os.sched_getaffinity(0))
 

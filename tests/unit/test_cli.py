@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from conftest import ROOT
+from builds import ROOT
 from fastrnn import __main__ as cli
 from fastrnn import charlm
 

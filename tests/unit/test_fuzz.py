@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+import tiers
 from cases import Case, Data, cells, flat_state, make_data
 from fastrnn import _native, functional, reference
 from tolerances import assert_output, gradient, relative
@@ -24,6 +25,8 @@ CANCELLED = 1e-2
 
 # A busy machine is no defect.
 SLOW = [hypothesis.HealthCheck.too_slow]
+
+EXAMPLES = tiers.choose(dev=100, ci=2000, full=50_000)
 
 DOCUMENTED = (ValueError, TypeError, NotImplementedError, MemoryError)
 
@@ -217,7 +220,7 @@ def frame_of(a: np.ndarray) -> np.ndarray:
     return a.reshape(-1).view(np.uint8)
 
 
-@hypothesis.settings(max_examples=2000, suppress_health_check=SLOW)
+@hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=SLOW)
 @hypothesis.given(
     call=calls(),
     level=st.sampled_from(_native.engine.usable_levels()),
@@ -397,7 +400,7 @@ def world() -> World:
     return World()
 
 
-@hypothesis.settings(max_examples=2000, suppress_health_check=SLOW)
+@hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=SLOW)
 @hypothesis.given(data=st.data())
 def test_no_argument_crashes(world: World, data: st.DataObject) -> None:
     function, arguments = world.calls()[data.draw(st.sampled_from(sorted(world.calls())), "call")]
@@ -414,7 +417,7 @@ def test_no_argument_crashes(world: World, data: st.DataObject) -> None:
         fastrnn.set_num_threads(threads)
 
 
-@hypothesis.settings(max_examples=800, suppress_health_check=SLOW)
+@hypothesis.settings(max_examples=EXAMPLES // 2, suppress_health_check=SLOW)
 @hypothesis.given(data=st.data())
 def test_no_tape_crashes(world: World, data: st.DataObject) -> None:
     """Backward trusts no field of a tape, though only a forger would have changed one."""

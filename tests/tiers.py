@@ -1,0 +1,48 @@
+"""The tests by tier, `pytest --tier dev|ci|full`: the same tests, more of them in each.
+
+* `dev`, the default: in minutes, while code is written; every kind of proof once that needs no
+  build of its own (sanitizers and wheels do).
+* `ci`: what must hold before a change is merged.
+* `full`: the same for longer, and what takes hours.
+
+A test knows no tier. What belongs to a higher one is marked: a whole test by `@ci` or `@full`, a
+value of a parameter by `thin`; the lower tiers deselect it (tests/conftest.py), so it counts
+neither as passed nor as skipped. How many seeds, examples or calls there are, `choose` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import pytest
+
+NAMES = ("dev", "ci", "full")
+chosen = NAMES[0]  # by --tier, before any test is collected
+
+ci = pytest.mark.tier("ci")
+full = pytest.mark.tier("full")
+
+
+def is_chosen(name: str) -> bool:
+    """Whether a tier's tests run: those of the chosen tier and of the ones below it."""
+    return NAMES.index(name) <= NAMES.index(chosen)
+
+
+def choose(**values: Any) -> Any:
+    """The chosen tier's value, of one for each: how many seeds, examples or calls."""
+    return values[chosen]
+
+
+def thin(values: Iterable[Any], dev: Collection[Any]) -> list[Any]:
+    """Values of a parameter, of which the dev tier takes those that are in `dev`.
+
+    A tuple stands for the values of several parameters, as in `pytest.mark.parametrize`.
+    """
+    values = list(values)
+    assert all(value in values for value in dev), f"{dev} must be among {values}"
+    return [value if value in dev else _param(value) for value in values]
+
+
+def _param(value: Any) -> Any:
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=ci)
