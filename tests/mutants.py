@@ -81,7 +81,7 @@ MUTANTS = [
     ("core/lower.cpp", "columns(dgates, plane * H, count * H)",
      "columns(dgates, gate * H, count * H)", CUDA),
     ("core/lower.cpp", "!batch_first(layer) && !call_.lengths.given", "!batch_first(layer)", CUDA),
-    ("core/lower.cpp", "both && (d || windows)", "both && d", CUDA),
+    ("core/lower.cpp", "d > 0 || add_to_dx", "d > 0", CUDA),
     # tensors, and what of a call is wanted
     ("bindings/dlpack.h", "tensor.strides[i] * view.itemsize :",
      "(i ? tensor.strides[i] : 1) * view.itemsize :", TORCH),

@@ -47,9 +47,9 @@ inline py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recomp
   tile["rows"] = k.tile_rows;
   tile["panel_units"] = k.panel_units;
   d["tile"] = tile;
-  d["forward"] = plan_dict(usage(w, p, Pass::kInfer));
-  d["forward_with_tape"] = plan_dict(usage(w, p, Pass::kForward));
-  d["backward"] = plan_dict(usage(w, p, Pass::kBackward));
+  d["forward"] = plan_dict(usage(w, p, Kind::kInfer));
+  d["forward_with_tape"] = plan_dict(usage(w, p, Kind::kForward));
+  d["backward"] = plan_dict(usage(w, p, Kind::kBackward));
   d["available"] = available_dict();
   d["tape_bytes"] = tape_bytes;
   d["packed_bytes"] = w.bytes();

@@ -11,8 +11,8 @@
 
 namespace fastrnn {
 
-enum Option { kPass, kBatchFirst, kRecompute, kThreads, kWantDx, kWantParameters, kOptions };
-constexpr const char* kOptionNames[kOptions] = {"pass",    "batch_first", "recompute",
+enum Option { kKind, kBatchFirst, kRecompute, kThreads, kWantDx, kWantParameters, kOptions };
+constexpr const char* kOptionNames[kOptions] = {"kind",    "batch_first", "recompute",
                                                 "threads", "want_dx",     "want_parameters"};
 
 // The names of all fields, in their order.
@@ -55,11 +55,11 @@ class Fields {
     if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
     return n;
   }
-  Pass pass() const {
-    const int64_t n = number(kPass);
-    if (n < 0 || n > static_cast<int64_t>(Pass::kBackward))
-      throw Error(Fault::kValue, op_, "pass must be 0, 1 or 2, got " + std::to_string(n));
-    return static_cast<Pass>(n);
+  Kind kind() const {
+    const int64_t n = number(kKind);
+    if (n < 0 || n > static_cast<int64_t>(Kind::kBackward))
+      throw Error(Fault::kValue, op_, "kind must be 0, 1 or 2, got " + std::to_string(n));
+    return static_cast<Kind>(n);
   }
   bool flag(Option option) const { return at(option).ptr() == Py_True; }
 
@@ -72,11 +72,11 @@ class Fields {
 // A call with the arrays that were given.
 template <class Source> Call read_call(const Source& source, const Fields& fields, Kept& kept) {
   Call call;
-  call.pass = fields.pass();
+  call.kind = fields.kind();
   call.batch_first = fields.flag(kBatchFirst);
   call.recompute = fields.number(kRecompute);
   const auto read = [&](const RoleRule& rule) {
-    const Use use = rule.use(call.pass);
+    const Use use = rule.use(call.kind);
     const py::handle object = fields[rule.role];
     if (rule.layout == Layout::kBlock) {  // of the tape
       if (rule.role == Role::kInner && is_input(use)) tape_of(source, object, call, kept);
@@ -92,7 +92,7 @@ template <class Source> Call read_call(const Source& source, const Fields& field
       call.*rule.place.one = view_of(source, name, object);
     }
   };
-  for (const RoleRule* rule : inputs_of(call.pass))
+  for (const RoleRule* rule : inputs_of(call.kind))
     if (rule->field) read(*rule);
   if (!call.backward()) read(rule_of(Role::kY));  // to be written, where it is given
   return call;
@@ -111,7 +111,7 @@ inline WantedResults wanted_results(const Spec& spec, const Problem& p, const Fi
                                     Call& call) {
   WantedResults all;
   all.reserve(8);
-  for (const RoleRule* output : outputs_of(call.pass)) {
+  for (const RoleRule* output : outputs_of(call.kind)) {
     const RoleRule& rule = *output;
     if (rule.role == Role::kY && call.y.given) continue;
     if (rule.role == Role::kInputGradient && !fields.flag(kWantDx)) continue;

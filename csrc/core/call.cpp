@@ -55,11 +55,11 @@ namespace {
 struct Lists {
   RoleList inputs[3], outputs[3];
   Lists() {
-    for (const Pass pass : {Pass::kInfer, Pass::kForward, Pass::kBackward})
+    for (const Kind kind : {Kind::kInfer, Kind::kForward, Kind::kBackward})
       for (const RoleRule& rule : kRoles) {
-        const Use use = rule.use(pass);
-        if (is_input(use)) inputs[static_cast<int>(pass)].push_back(&rule);
-        if (is_output(use)) outputs[static_cast<int>(pass)].push_back(&rule);
+        const Use use = rule.use(kind);
+        if (is_input(use)) inputs[static_cast<int>(kind)].push_back(&rule);
+        if (is_output(use)) outputs[static_cast<int>(kind)].push_back(&rule);
       }
   }
 };
@@ -71,14 +71,14 @@ const Lists& lists() {
 
 }  // namespace
 
-const RoleList& inputs_of(Pass pass) { return lists().inputs[static_cast<int>(pass)]; }
-const RoleList& outputs_of(Pass pass) { return lists().outputs[static_cast<int>(pass)]; }
+const RoleList& inputs_of(Kind kind) { return lists().inputs[static_cast<int>(kind)]; }
+const RoleList& outputs_of(Kind kind) { return lists().outputs[static_cast<int>(kind)]; }
 
 const RoleRule& rule_of(Role role) { return kRoles[static_cast<int>(role)]; }
 
-std::string name_of(const RoleRule& rule, const Spec& spec, Pass pass, int64_t item) {
+std::string name_of(const RoleRule& rule, const Spec& spec, Kind kind, int64_t item) {
   if (rule.each == Each::kState) return rule.names[item];
-  const bool other = pass == Pass::kBackward && rule.names[1];
+  const bool other = kind == Kind::kBackward && rule.names[1];
   std::string name = rule.names[other ? 1 : 0];
   const size_t hole = name.find("{}");
   if (hole == std::string::npos) return name;

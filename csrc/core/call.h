@@ -14,11 +14,11 @@
 
 namespace fastrnn {
 
-enum class Pass { kInfer, kForward, kBackward };  // kForward keeps a tape, kInfer does not
+enum class Kind { kInfer, kForward, kBackward };  // kForward keeps a tape, kInfer does not
 
 // The arrays of a call. Those of a state are h's and, where the cell has one, the cell state's.
 struct Call {
-  Pass pass = Pass::kInfer;
+  Kind kind = Kind::kInfer;
   bool batch_first = false;
   int64_t recompute = 0;   // Problem::recompute of the tape
   bool has_masks = false;  // then there is one for each layer but the last
@@ -32,8 +32,8 @@ struct Call {
   View dx, dinitial[kMaxStates];
   std::vector<View> dparameters;
 
-  bool backward() const { return pass == Pass::kBackward; }
-  bool keep_tape() const { return pass == Pass::kForward; }
+  bool backward() const { return kind == Kind::kBackward; }
+  bool keep_tape() const { return kind == Kind::kForward; }
 };
 
 enum class Role : uint8_t {
@@ -88,8 +88,8 @@ struct RoleRule {
   // Of Python's class Call (bindings/fields.h), the field that has it; null: made for the call.
   const char* field;
 
-  Use use(Pass pass) const {
-    return pass == Pass::kInfer ? infer : pass == Pass::kForward ? forward : backward;
+  Use use(Kind kind) const {
+    return kind == Kind::kInfer ? infer : kind == Kind::kForward ? forward : backward;
   }
 };
 // In the order in which they are checked: inputs, then outputs.
@@ -97,8 +97,8 @@ extern const RoleRule kRoles[kRoleCount];
 
 // The roles that a pass reads and those that it writes, in the table's order.
 using RoleList = std::vector<const RoleRule*>;
-const RoleList& inputs_of(Pass pass);
-const RoleList& outputs_of(Pass pass);
+const RoleList& inputs_of(Kind kind);
+const RoleList& outputs_of(Kind kind);
 
 // The items of a role in a call of this layer: of states, those that the cell has.
 struct Views {
@@ -119,7 +119,7 @@ inline View& item_of(const RoleRule& rule, int64_t item, Call& call) {
   if (rule.place.states) return (call.*rule.place.states)[item];
   return (call.*rule.place.list)[static_cast<size_t>(item)];
 }
-std::string name_of(const RoleRule& rule, const Spec& spec, Pass pass, int64_t item);
+std::string name_of(const RoleRule& rule, const Spec& spec, Kind kind, int64_t item);
 
 // The shape of an array in a role; H is that of the layers, as a Size. Of parameters and their
 // gradients see parameters_of().

@@ -90,7 +90,7 @@ class Builder {
   bool masked(int64_t layer) const { return layer > 0 && call_.has_masks; }
   int output(int64_t layer) {
     if (is_last(layer)) return array(Role::kY);
-    if (call_.pass != Pass::kInfer) return array(Role::kInner, layer);
+    if (call_.kind != Kind::kInfer) return array(Role::kInner, layer);
     return scratch("output", layer % 2, {p_.T, p_.B, spec_.layer_outputs()});
   }
   int input(int64_t layer) { return layer == 0 ? array(Role::kX) : output(layer - 1); }
@@ -251,41 +251,47 @@ class Builder {
 
   void back_with_products(int64_t layer, int dy, int dx) {
     const int below = masked_input(layer);
-    const bool parameters = !call_.dparameters.empty(), both = spec_.directions > 1;
-    const bool windows = window() < p_.T;
+    const bool several = window() < p_.T && spec_.directions > 1;
     // Windows of the two directions come in opposite orders, so neither is the first everywhere.
-    if (dx != kNoBuffer && both && windows)
+    if (dx != kNoBuffer && several)
       op(Copy{CopyRule::kWhole, kNoBuffer, dx, kNoBuffer, 0, 0, 0, 0, 0});
     for_windows([&](int64_t begin, int64_t end) {
       auto [again, s] = window_of(layer, kAllDirections, begin, end, dy);
-      const int64_t rows_of_window = (end - begin) * p_.B, GH = spec_.gates * spec_.units;
-      Matrix x[2];
-      for (int d = 0; d < spec_.directions; ++d) {
-        if (parameters || recomputes(spec_, p_)) x[d] = input_rows(layer, below, d, begin, end);
-        const int planes = plane_count(static_cast<int>(spec_.gates), spec_.split_gates);
-        s.dgates[d] = scratch("gradient of the gates", d, {window(), p_.B, planes * spec_.units});
-        if (!recomputes(spec_, p_)) continue;
-        again.gates[d] = scratch("gates", d, {window(), p_.B, GH});
-        op(gate_product(layer, d, x[d], rows(again.gates[d], 0, rows_of_window)));
-      }
-      if (recomputes(spec_, p_)) op(again);
-      op(s);
-      Matrix before[2];
-      for (int d = 0; d < spec_.directions && parameters; ++d) before[d] = output_before(s, d);
-      for (int d = 0; d < spec_.directions; ++d) {
-        const Matrix dgates = rows(s.dgates[d], 0, rows_of_window);
-        if (dx != kNoBuffer) {
-          const int w_ih = array(Role::kParameter, parameter(layer, d, kWeightIh));
-          const Matrix to = rows(dx, first_time(d, begin, end) * p_.B, rows_of_window);
-          op(Gemm{to, columns(dgates, 0, GH), whole(w_ih), false, false, both && (d || windows)});
-        }
-        if (parameters) add_to_weights(s, d, dgates, x[d], before[d]);
-      }
+      back_through(s, again, below, dx, several);
     });
-    if (layer > 0 && masked(layer))
-      op(Copy{CopyRule::kRows, dx, dx, mask(layer), 0, p_.T, 0, layer, 0});
+    if (masked(layer)) op(Copy{CopyRule::kRows, dx, dx, mask(layer), 0, p_.T, 0, layer, 0});
     if (layer == 0 && dx != kNoBuffer && program_.buffers[static_cast<size_t>(dx)].scratch)
       op(Copy{CopyRule::kRows, dx, array(Role::kInputGradient), kNoBuffer, 0, p_.T, 0, 0, 0});
+  }
+
+  // One window: first all that the products read, then the scan, then the products.
+  void back_through(ScanBackward& s, Scan& again, int below, int dx, bool add_to_dx) {
+    const bool parameters = !call_.dparameters.empty(), recompute = recomputes(spec_, p_);
+    const int64_t rows_of_window = (s.end - s.begin) * p_.B, GH = spec_.gates * spec_.units;
+    const int planes = plane_count(static_cast<int>(spec_.gates), spec_.split_gates);
+    Matrix x[2], before[2];
+    for (int d = 0; d < spec_.directions; ++d) {
+      s.dgates[d] = scratch("gradient of the gates", d, {window(), p_.B, planes * spec_.units});
+      if (parameters || recompute) x[d] = input_rows(s.layer, below, d, s.begin, s.end);
+      if (parameters) before[d] = output_before(s, d);
+    }
+    if (recompute) {
+      for (int d = 0; d < spec_.directions; ++d) {
+        again.gates[d] = scratch("gates", d, {window(), p_.B, GH});
+        op(gate_product(s.layer, d, x[d], rows(again.gates[d], 0, rows_of_window)));
+      }
+      op(again);
+    }
+    op(s);
+    for (int d = 0; d < spec_.directions; ++d) {
+      const Matrix dgates = rows(s.dgates[d], 0, rows_of_window);
+      if (dx != kNoBuffer) {
+        const int w_ih = array(Role::kParameter, parameter(s.layer, d, kWeightIh));
+        const Matrix to = rows(dx, first_time(d, s.begin, s.end) * p_.B, rows_of_window);
+        op(Gemm{to, columns(dgates, 0, GH), whole(w_ih), false, false, d > 0 || add_to_dx});
+      }
+      if (parameters) add_to_weights(s, d, dgates, x[d], before[d]);
+    }
   }
 
   // The output before each step of a window, (n * B, H).

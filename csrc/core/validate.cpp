@@ -28,12 +28,12 @@ int64_t bytes_of(const Shape& shape, int64_t itemsize) {
 // An array of a call as it is checked; its name is made where a message needs it.
 struct Item {
   const Spec& spec;
-  Pass pass;
+  Kind kind;
   const RoleRule& rule;
   int64_t index;
   const View& view;
 
-  std::string name() const { return name_of(rule, spec, pass, index); }
+  std::string name() const { return name_of(rule, spec, kind, index); }
   [[noreturn]] void reject(Fault fault, const std::string& rule_text,
                            const std::string& got) const {
     fastrnn::reject(spec, fault, name() + rule_text, got);
@@ -68,7 +68,7 @@ void check_values(const Item& item, const Shape& shape) {
                 to_string(shape_of(item.view)));
 }
 
-Item x_of(const Spec& spec, const View& x) { return {spec, Pass::kInfer, rule_of(Role::kX), 0, x}; }
+Item x_of(const Spec& spec, const View& x) { return {spec, Kind::kInfer, rule_of(Role::kX), 0, x}; }
 
 // Checks the arrays of one call by the table.
 class Checker {
@@ -77,14 +77,14 @@ class Checker {
       : spec_(spec), call_(call), problem_(problem) {}
 
   void inputs() const {
-    for_roles(inputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
+    for_roles(inputs_of(call_.kind), [&](const RoleRule& rule, const Views& items) {
       if (rule.role == Role::kX) return;  // gave the problem
       check_count(rule, items);
       if (!items.count) return;
       const Shapes shapes(*this, rule);
       for (int64_t i = 0; i < items.count; ++i) {
         const Item item = item_of(rule, items, i);
-        if (!item.view.given && rule.use(call_.pass) == Use::kOptionalInput) continue;
+        if (!item.view.given && rule.use(call_.kind) == Use::kOptionalInput) continue;
         if (rule.role == Role::kLengths && !problem_.batched)
           item.reject(Fault::kValue, " need a batch: x must have rank 3", "rank 2");
         check_values(item, shapes[i]);
@@ -98,18 +98,18 @@ class Checker {
 
   void outputs() const {
     bool fresh = true;
-    for_roles(outputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
+    for_roles(outputs_of(call_.kind), [&](const RoleRule& rule, const Views& items) {
       check_count(rule, items);
       for (const View& view : items) fresh &= view.fresh || !view.given;
     });
     if (fresh) return;
     std::vector<Item> before;
-    for_roles(outputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
+    for_roles(outputs_of(call_.kind), [&](const RoleRule& rule, const Views& items) {
       if (!items.count) return;
       const Shapes shapes(*this, rule);
       for (int64_t i = 0; i < items.count; ++i) {
         const Item out = item_of(rule, items, i);
-        if (!out.view.given && rule.use(call_.pass) == Use::kOptionalOutput) continue;
+        if (!out.view.given && rule.use(call_.kind) == Use::kOptionalOutput) continue;
         if (!out.view.fresh) {
           check_values(out, shapes[i]);
           check_output(out, before);
@@ -128,7 +128,7 @@ class Checker {
     for (const RoleRule* rule : roles) f(*rule, items_of(*rule, spec_, call_));
   }
   Item item_of(const RoleRule& rule, const Views& items, int64_t i) const {
-    return {spec_, call_.pass, rule, i, items.first[i]};
+    return {spec_, call_.kind, rule, i, items.first[i]};
   }
 
   // Of the items of a role: one for all, or each parameter's own.
@@ -183,7 +183,7 @@ class Checker {
     if (!is_injective(view))
       out.reject(Fault::kValue, " must not overlap itself", "an array whose elements share memory");
     for (const Item& other : before) check_apart(out, other);
-    for_roles(inputs_of(call_.pass), [&](const RoleRule& rule, const Views& items) {
+    for_roles(inputs_of(call_.kind), [&](const RoleRule& rule, const Views& items) {
       for (int64_t i = 0; i < items.count; ++i)
         if (items.first[i].given && items.first[i].device == view.device)
           check_apart(out, item_of(rule, items, i));
@@ -244,7 +244,7 @@ void check_parameters(const Spec& spec, const std::vector<View>& views) {
            std::to_string(views.size()));
   const RoleRule& rule = rule_of(Role::kParameter);
   for (size_t i = 0; i < expected.size(); ++i)
-    check_values({spec, Pass::kInfer, rule, static_cast<int64_t>(i), views[i]}, expected[i].shape);
+    check_values({spec, Kind::kInfer, rule, static_cast<int64_t>(i), views[i]}, expected[i].shape);
 }
 
 void check_sizes(const Spec& spec, int64_t T, int64_t B) {

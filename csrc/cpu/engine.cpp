@@ -18,11 +18,11 @@ void run(const Weights& weights, const Problem& p, const Call& call) {
   execute({weights, call, p, batch, threads, prepared}, memory);
 }
 
-Usage usage(const Weights& weights, const Problem& p, Pass pass) {
+Usage usage(const Weights& weights, const Problem& p, Kind kind) {
   const KernelEntry& kernel = weights.kernel();
   const Spec& spec = weights.spec();
   Call call;
-  call.pass = pass;
+  call.kind = kind;
   const int64_t total = p.T * p.B;
   const Plan plan = plan_pass(kernel, spec, p, call.backward(), total, available_threads());
   const BatchSizes sizes{p.T, total, ceil_div(p.B, plan.row_groups)};

@@ -66,6 +66,6 @@ struct Usage {
   Plan plan;
   int64_t workspace;
 };
-Usage usage(const Weights& weights, const Problem& problem, Pass pass);
+Usage usage(const Weights& weights, const Problem& problem, Kind kind);
 
 }  // namespace fastrnn

@@ -44,7 +44,7 @@ Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p
     buffers.push_back(buffer.scratch ? take(elements_of(buffer.shape) * element) : 0);
   }
   const int64_t H = spec.units, I = widest_input(spec);
-  if (call.pass == Pass::kInfer)
+  if (call.kind == Kind::kInfer)
     states = take((spec.states - 1) * p.B * H * spec.accumulator_bytes());
   if (!back || again)
     forward = take_for_members(

@@ -72,7 +72,7 @@ int64_t weight_bytes(const Spec& spec, int64_t layer) {
 }  // namespace
 
 bool takes_step(const Spec& spec, const Problem& p, const Call& call) {
-  if (p.T != 1 || p.B > kStepRows || call.pass != Pass::kInfer) return false;
+  if (p.T != 1 || p.B > kStepRows || call.kind != Kind::kInfer) return false;
   if (call.lengths.given || call.resets.given || call.has_masks) return false;
   const auto each = static_cast<size_t>(spec.params_per_pass());
   for (size_t i = 0; i < call.parameters.size(); i += each)

@@ -26,7 +26,7 @@ class Call(NamedTuple):
 
     Parameters
     ----------
-    pass_ : int
+    kind : int
         INFER, which keeps no tape; FORWARD, which does; or BACKWARD.
     batch_first : bool
     recompute : int
@@ -51,7 +51,7 @@ class Call(NamedTuple):
         Gradient of the final state.
     """
 
-    pass_: int
+    kind: int
     batch_first: bool
     recompute: int
     threads: int

@@ -103,7 +103,7 @@ template <class T> struct Results {
     in.common(&f);
     f.y = arrays[0].view();
     for (int64_t i = 0; i < spec.states; ++i) f.final[i] = arrays[1 + i].view();
-    f.pass = keep_tape ? Pass::kForward : Pass::kInfer;
+    f.kind = keep_tape ? Kind::kForward : Kind::kInfer;
     f.recompute = recompute;
     f.inner = inner.view(), f.states = states.view(), f.saved = saved.view();
     w->pack(in.parameter_views(), false);
@@ -116,7 +116,7 @@ template <class T> struct Results {
       arrays.emplace_back(role_shape(Role::kInitial, spec, in.p));
     for (const Array<T>& q : in.parameters) arrays.emplace_back(q.shape);
     Call b;
-    b.pass = Pass::kBackward;
+    b.kind = Kind::kBackward;
     in.common(&b);
     b.recompute = recompute;
     b.y = arrays[0].view();

@@ -162,7 +162,7 @@ template <class Cell> void compare(const char* cell) {
                saved = sized(shape(Role::kSaved));
   std::vector<Values> final, dinitial;
   Call f, back;
-  f.pass = Pass::kForward, back.pass = Pass::kBackward;
+  f.kind = Kind::kForward, back.kind = Kind::kBackward;
   const Shape state = shape(Role::kInitial);
   for (int64_t k = 0; k < spec.states; ++k)
     final.push_back(sized(state)), dinitial.push_back(sized(state));

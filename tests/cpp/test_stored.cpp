@@ -96,7 +96,7 @@ template <class T> void run(const Stored& c, const std::string& name) {
   const Array<T> inner(shape(Role::kInner)), kept(shape(Role::kStates)), saved(shape(Role::kSaved));
 
   Call f, b;
-  f.pass = Pass::kForward, b.pass = Pass::kBackward;
+  f.kind = Kind::kForward, b.kind = Kind::kBackward;
   f.x = b.x = x.view();
   f.lengths = b.lengths = lengths.view();
   f.resets = b.resets = resets.view();

@@ -227,13 +227,13 @@ std::vector<float> train(const std::string& cell, int64_t T, int64_t B, int64_t 
   const size_t first = arrays.size();
   f.y = make(p.sequence(2 * H), 0);
   for (int64_t k = 0; k < spec.states; ++k) f.final[k] = make(shape(Role::kInitial), 0);
-  f.pass = Pass::kForward;
+  f.kind = Kind::kForward;
   f.recompute = recompute;
   f.inner = make(shape(Role::kInner), 0), f.states = make(shape(Role::kStates), 0);
   f.saved = make(shape(Role::kSaved), 0);
   run_call(w, f);
   Call b = f;  // the inputs and the tape
-  b.pass = Pass::kBackward;
+  b.kind = Kind::kBackward;
   b.dy = dy;
   b.dx = make(p.sequence(20), 0);
   for (int64_t k = 0; k < spec.states; ++k) b.dinitial[k] = make(shape(Role::kInitial), 0);

@@ -152,14 +152,14 @@ struct Case {
     const std::vector<Parameter> all = parameters_of(stack.spec);
     if (call.backward()) call.dparameters.resize(all.size());
     for (const RoleRule& rule : kRoles) {
-      if (!is_output(rule.use(call.pass))) continue;
+      if (!is_output(rule.use(call.kind))) continue;
       const Views items = items_of(rule, stack.spec, call);
       for (int64_t i = 0; i < items.count; ++i) {
         const Shape shape = rule.each == Each::kParameter ? all[size_t(i)].shape
                                                           : role_shape(rule.role, stack.spec, p);
         outputs->blocks.push_back(std::make_unique<Block>(shape, false));
         item_of(rule, i, call) = outputs->blocks.back()->view;
-        outputs->named[name_of(rule, stack.spec, call.pass, i)] = outputs->blocks.back().get();
+        outputs->named[name_of(rule, stack.spec, call.kind, i)] = outputs->blocks.back().get();
       }
     }
   }
@@ -181,12 +181,12 @@ struct Case {
   Results run() const {
     Outputs outputs;
     Call forward = inputs();
-    forward.pass = Pass::kForward;
+    forward.kind = Kind::kForward;
     const Problem p = check_input(stack.spec, forward.x, false);
     give(forward, p, &outputs);
     execute_pass(forward, p);
     Call backward = forward;
-    backward.pass = Pass::kBackward;
+    backward.kind = Kind::kBackward;
     backward.dy = dy.view;
     for (size_t k = 0; k < dfinal.size(); ++k) backward.dfinal[k] = dfinal[k].view;
     give(backward, p, &outputs);

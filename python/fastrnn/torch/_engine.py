@@ -122,7 +122,7 @@ def pack(
 
 
 def _call(
-    pass_: int,
+    kind: int,
     call: Call,
     inputs: Inputs,
     want: tuple[bool, bool] = (False, False),
@@ -131,8 +131,8 @@ def _call(
     """A call of the engine; `want`: dx and the parameters' gradients; `tape`: y to dstate."""
     x, lengths, resets, states, masks, _ = inputs
     given = _to_arrays((x, _state(states), lengths, resets, masks or None))
-    recompute = 0 if pass_ == _engine.INFER else call.recompute
-    options = (pass_, call.batch_first, recompute, torch.get_num_threads(), *want)
+    recompute = 0 if kind == _engine.INFER else call.recompute
+    options = (kind, call.batch_first, recompute, torch.get_num_threads(), *want)
     return _engine.Call(*options, *given, *_to_arrays(tape))
 
 
