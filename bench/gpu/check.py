@@ -444,8 +444,6 @@ def main(options: argparse.Namespace) -> None:
     path = options.out / "check.jsonl"
     cupy = cupy_row()
     append(path, cupy)
-    if options.part == "small":
-        todo = small_tasks({"torch": with_torch})
-    else:
-        todo = tasks("cuda", "unchecked" not in cupy)
+    small = options.part == "small"
+    todo = small_tasks({"torch": with_torch}) if small else tasks("cuda", "unchecked" not in cupy)
     raise SystemExit(work.work_through(path, todo, options.minutes, say, still_works))

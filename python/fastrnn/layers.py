@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arguments, _arrays, _engine, functional
+from . import _arguments, _arrays, _dropout, _engine, functional
 from ._engine import INFER, PackedWeights
 from .functional import Inputs, Packed, State, Tape
 from .module import Module
@@ -204,23 +204,12 @@ class Recurrent(Module):
         if self.dropout == 0.0 or self.num_layers == 1:
             return None
         shape = weights.native.output_shape(x, self.batch_first)
-        keep = 1.0 - self.dropout
-        scale = 1.0 / keep if keep else 0.0
         with self._lock:
             base, number = self._drop_seed, self._draws
             self._draws += 1
         seed = np.random.SeedSequence(base.entropy, spawn_key=(*base.spawn_key, number))
-        library = _arrays.library_of(self.cell, x)
-        dtype = self.dtype.name
-        draws = library.uniforms(shape, self.num_layers - 1, seed, x)
-        try:
-            masks = (library.astype(draw < keep, dtype) * scale for draw in draws)
-            return [library.astype(mask, dtype) for mask in masks]  # bfloat16 times a float is wide
-        except MemoryError:
-            raise MemoryError(
-                f"[{self.cell}] memory for the dropout masks must be available, "
-                f"got none for shape {shape}"
-            ) from None
+        masks = _dropout.Masks(self.num_layers - 1, shape, self.dropout, self.dtype.name)
+        return masks.draw(self.cell, seed, x)
 
     @property
     def random_state(self) -> dict[str, Any]:

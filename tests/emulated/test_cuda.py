@@ -638,10 +638,7 @@ def test_a_lost_device(emulated: ModuleType, failing: str) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_block_that_never_comes(emulated: ModuleType, schedule: tuple[str, int]) -> None:
-    """The others give up, and who comes next names the kernel; the device is lost for good.
-
-    In backward that is this very call, whose next kernel comes on a device that has ended at once.
-    """
+    """The others give up, and the next call names the kernel; the device is lost for good."""
     data = make_data(Case("lstm", 4, 3, 5, 6))
     params, dy = put(data.params), put(data.dy)
     rule = (
@@ -657,8 +654,7 @@ def test_a_block_that_never_comes(emulated: ModuleType, schedule: tuple[str, int
             if direction == "forward":
                 functional.infer("lstm", put(data.x), params)
             else:
-                with pytest.raises(RuntimeError, match=rule.format(direction)):
-                    functional.backward("lstm", params, tape, dy)
+                functional.backward("lstm", params, tape, dy)
         for wait in (lambda: cuda.check(dy), call, lambda: cuda.check(dy)):
             with pytest.raises(RuntimeError, match=rule.format(direction)):
                 wait()
