@@ -24,6 +24,9 @@ from .peers import ADAPTERS, AGAINST
 
 START = Path(__file__).resolve().with_name("start.py")
 BLOCK_SECONDS = 0.05
+# Before each block: threads of an OpenMP or another pool spin for milliseconds after their last
+# call, on the cores that the next library's threads are to have.
+QUIET_SECONDS = 0.02
 LEAST_ROUNDS = 5
 OURS = "fastrnn"
 
@@ -211,6 +214,7 @@ def alternate(team: Sequence[Worker], seconds: float, rounds: int) -> dict[str, 
         if done >= LEAST_ROUNDS and time.perf_counter() - start > seconds:
             break
         for worker in team:
+            time.sleep(QUIET_SECONDS)
             times[worker.name].append(worker.block())
     return times
 
