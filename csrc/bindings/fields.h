@@ -11,47 +11,59 @@
 
 namespace fastrnn {
 
-enum Option { kKind, kBatchFirst, kRecompute, kThreads, kWantDx, kWantParameters, kOptions };
-constexpr const char* kOptionNames[kOptions] = {"kind",    "batch_first", "recompute",
-                                                "threads", "want_dx",     "want_parameters"};
+enum Option { kBatchFirst, kKind, kRecompute, kThreads, kWantDx, kWantParameters, kOptions };
+constexpr const char* kOptionNames[kOptions] = {"batch_first", "kind",    "recompute",
+                                                "threads",     "want_dx", "want_parameters"};
 
-// The names of all fields, in their order.
-inline const std::vector<std::string>& field_names() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> all(kOptionNames, kOptionNames + kOptions);
-    for (const RoleRule& rule : kRoles)  // the tape's three arrays are one field
-      if (rule.field && all.back() != rule.field) all.emplace_back(rule.field);
-    return all;
-  }();
-  return names;
-}
+// Where the fields are: the arrays that every kind of call may have, then options, then those of
+// backward. So the calls that are made most often have the shortest tuples.
+struct FieldPlaces {
+  std::vector<std::string> names;
+  int first_option = 0;
+  int of_role[kRoleCount] = {};  // -1: none
 
-// Where the field of a role is; 0 where it has none.
-inline int field_of(Role role) {
-  static const std::vector<int> places = [] {
-    std::vector<int> all;
+  FieldPlaces() {
+    add_roles(true);
+    first_option = static_cast<int>(names.size());
+    names.insert(names.end(), kOptionNames, kOptionNames + kOptions);
+    add_roles(false);
+  }
+
+ private:
+  void add_roles(bool of_infer) {
     for (const RoleRule& rule : kRoles) {
-      int place = 0;
-      for (size_t i = kOptions; i < field_names().size() && rule.field; ++i)
-        if (field_names()[i] == rule.field) place = static_cast<int>(i);
-      all.push_back(place);
+      int& place = of_role[static_cast<int>(rule.role)];
+      if (!rule.field) place = -1;
+      if (!rule.field || (rule.infer != Use::kNone) != of_infer) continue;
+      if (names.empty() || names.back() != rule.field)  // the tape's arrays are one field
+        names.emplace_back(rule.field);
+      place = static_cast<int>(names.size()) - 1;
     }
-    return all;
-  }();
-  return places[static_cast<size_t>(role)];
+  }
+};
+inline const FieldPlaces& field_places() {
+  static const FieldPlaces places;
+  return places;
 }
 
+// A tuple of fields; those that are left out at its end are None, zero or False.
 class Fields {
  public:
-  Fields(const std::string& op, const py::tuple& values) : op_(op), values_(values) {
-    if (values.size() != field_names().size())
+  Fields(const std::string& op, const py::tuple& values)
+      : op_(op), values_(values), places_(field_places()) {
+    if (values.empty() || values.size() > places_.names.size())
       throw Error(Fault::kType, op,
-                  "a call must have " + std::to_string(field_names().size()) + " fields, got " +
-                      std::to_string(values.size()));
+                  "a call must have 1 to " + std::to_string(places_.names.size()) +
+                      " fields, got " + std::to_string(values.size()));
   }
-  py::handle operator[](Role role) const { return at(field_of(role)); }
+  py::handle operator[](Role role) const {
+    const int place = places_.of_role[static_cast<int>(role)];
+    return has(place) ? at(place) : py::handle(Py_None);
+  }
   int64_t number(Option option) const {
-    const int64_t n = PyLong_AsLongLong(at(option).ptr());
+    const int place = places_.first_option + option;
+    if (!has(place)) return 0;
+    const int64_t n = PyLong_AsLongLong(at(place).ptr());
     if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
     return n;
   }
@@ -61,11 +73,16 @@ class Fields {
       throw Error(Fault::kValue, op_, "kind must be 0, 1 or 2, got " + std::to_string(n));
     return static_cast<Kind>(n);
   }
-  bool flag(Option option) const { return at(option).ptr() == Py_True; }
+  bool flag(Option option) const {
+    const int place = places_.first_option + option;
+    return has(place) && at(place).ptr() == Py_True;
+  }
 
  private:
   const std::string& op_;
   const py::tuple& values_;
+  const FieldPlaces& places_;
+  bool has(int i) const { return i < PyTuple_GET_SIZE(values_.ptr()); }
   py::handle at(int i) const { return PyTuple_GET_ITEM(values_.ptr(), i); }
 };
 

@@ -43,7 +43,7 @@ void bind_weights(py::module_& m) {
 FASTRNN_MODULE(_cpu, m) {
   m.doc() = "The CPU engine of fastrnn.";
   m.attr("__version__") = FASTRNN_VERSION;
-  m.attr("call_fields") = py::tuple(py::cast(field_names()));
+  m.attr("call_fields") = py::tuple(py::cast(field_places().names));
   translate_errors(m);
   // A child of fork() must know that it is one, whenever the first call comes.
   available_threads();

@@ -99,7 +99,7 @@ void raise_errors(int device, uintptr_t stream) {
 
 FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.doc() = "The CUDA engine of fastrnn.";
-  m.attr("call_fields") = py::tuple(py::cast(field_names()));
+  m.attr("call_fields") = py::tuple(py::cast(field_places().names));
   translate_errors(m);
   py::class_<Stack>(m, "Stack", py::module_local())
       .def(py::init(&new_stack), py::arg("cell"), py::arg("dtype"), py::arg("layers"),

@@ -17,10 +17,10 @@ class Passes {
         workspace_(workspace),
         sequences_(spec_, e.problem, e.call, e.prepared.program, workspace, e.prepared.buffers,
                    memory),
-        initial_(spec_, e.problem, e.call.initial),
-        final_(spec_, e.problem, e.call.final),
-        dfinal_(spec_, e.problem, e.call.dfinal),
-        dinitial_(spec_, e.problem, e.call.dinitial) {}
+        initial_(sequences_.states(e.call.initial)),
+        final_(sequences_.states(e.call.final)),
+        dfinal_(sequences_.states(e.call.dfinal)),
+        dinitial_(sequences_.states(e.call.dinitial)) {}
 
   void set(const Scan& scan, ForwardPass* to) const {
     ForwardPass& pass = begin(scan, to);

@@ -13,6 +13,20 @@ inline Sequence at_column(Sequence q, int64_t column, int64_t element_bytes) {
   return q;
 }
 
+// Arrays (L * D, B, H), one for each state, in bytes from pass to pass and in elements from row to
+// row; those that are not given are null.
+struct StateArrays {
+  char* base[kMaxStates] = {};
+  int64_t pass_bytes[kMaxStates], row[kMaxStates];
+
+  States of_pass(int64_t pass) const {
+    States s{};
+    for (int k = 0; k < kMaxStates; ++k)
+      if (base[k]) s.base[k] = base[k] + pass * pass_bytes[k], s.b_stride[k] = row[k];
+    return s;
+  }
+};
+
 // Every buffer of a program. An array of the caller's that kernels cannot walk is walked as a copy.
 class Sequences {
  public:
@@ -25,10 +39,22 @@ class Sequences {
         base_(memory.lists()),
         copies_(memory.lists()) {
     base_.reserve(buffers_.size());
-    copies_.reserve(buffers_.size());
+    copies_.reserve(buffers_.size() + 4 * kMaxStates);
     for (size_t i = 0; i < buffers_.size(); ++i)
       base_.push_back(buffers_[i].scratch ? dense(scratch + offsets[i], buffers_[i].shape)
                                           : sequence_of(buffers_[i], call));
+  }
+
+  StateArrays states(const View* views) {
+    StateArrays s;
+    for (int k = 0; k < spec_.states; ++k) {
+      if (!views[k].given) continue;
+      const Strided& a = copies_.emplace_back(spec_, views[k], true);
+      s.base[k] = a.data();
+      s.pass_bytes[k] = a.stride(0) * views[k].itemsize;
+      s.row[k] = p_.batched ? a.stride(1) : 0;
+    }
+    return s;
   }
 
   // A buffer whose rows are of time and batch; null where there is none.
@@ -97,30 +123,6 @@ class Sequences {
     const Strided& a = copies_.emplace_back(spec_, view, true);
     return {a.data(), a.stride(p_.time_axis()), p_.batched ? a.stride(p_.batch_axis()) : 0, 0, 0};
   }
-};
-
-// Arrays (L * D, B, H), one for each state; those that are not given stay null.
-class StateArrays {
- public:
-  StateArrays(const Spec& spec, const Problem& p, const View* views)
-      : bytes_(spec.element_bytes), batched_(p.batched) {
-    for (int k = 0; k < spec.states; ++k)
-      if (views[k].given) arrays_[k] = Strided(spec, views[k], true);
-  }
-  States of_pass(int64_t pass) const {
-    States s{};
-    for (int k = 0; k < kMaxStates; ++k) {
-      if (!arrays_[k].data()) continue;
-      s.base[k] = arrays_[k].data() + pass * arrays_[k].stride(0) * bytes_;
-      s.b_stride[k] = batched_ ? arrays_[k].stride(1) : 0;
-    }
-    return s;
-  }
-
- private:
-  Strided arrays_[kMaxStates];
-  int64_t bytes_;
-  bool batched_;
 };
 
 }  // namespace fastrnn

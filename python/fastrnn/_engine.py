@@ -22,19 +22,12 @@ INFER, FORWARD, BACKWARD = 0, 1, 2
 
 
 class Call(NamedTuple):
-    """What an engine is given: options, then arrays, in the order of the engines' table of roles.
+    """What an engine is given: arrays and options, in the order of the engines' table of roles.
+
+    Engines take any tuple of these fields, and what is left out at its end as its default.
 
     Parameters
     ----------
-    kind : int
-        INFER, which keeps no tape; FORWARD, which does; or BACKWARD.
-    batch_first : bool
-    recompute : int
-        Steps from one kept state of the tape to the next; 0 for a whole tape.
-    threads : int
-        At most so many; 0 for any number.
-    want_dx, want_parameters : bool
-        Which gradients backward makes beside that of the initial state.
     x : array
         ``(T, B, I)``, ``(B, T, I)`` or ``(T, I)``.
     state : array, pair of arrays or None
@@ -44,6 +37,15 @@ class Call(NamedTuple):
         Of dropout, one for each layer but the last.
     y : array or None
         To be written by forward where it is given; of the tape in backward.
+    batch_first : bool
+    kind : int
+        INFER, which keeps no tape; FORWARD, which does; or BACKWARD.
+    recompute : int
+        Steps from one kept state of the tape to the next; 0 for a whole tape.
+    threads : int
+        At most so many; 0 for any number.
+    want_dx, want_parameters : bool
+        Which gradients backward makes beside that of the initial state.
     tape : sequence of three arrays
         Of backward.
     dy : array
@@ -51,18 +53,18 @@ class Call(NamedTuple):
         Gradient of the final state.
     """
 
-    kind: int
-    batch_first: bool
-    recompute: int
-    threads: int
-    want_dx: bool
-    want_parameters: bool
     x: Any
-    state: _State
-    lengths: Any
-    resets: Any
-    masks: Sequence[Any] | None
+    state: _State = None
+    lengths: Any = None
+    resets: Any = None
+    masks: Sequence[Any] | None = None
     y: Any = None
+    batch_first: bool = False
+    kind: int = INFER
+    recompute: int = 0
+    threads: int = 0
+    want_dx: bool = False
+    want_parameters: bool = False
     tape: Sequence[Any] | None = None
     dy: Any = None
     dstate: _State = None

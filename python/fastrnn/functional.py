@@ -162,9 +162,7 @@ def infer(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
-    call = Call(
-        INFER, batch_first, 0, 0, False, False, x, state, lengths, resets, dropout_masks, out
-    )
+    call = Call(x, state, lengths, resets, dropout_masks, out, batch_first, INFER)
     y, final = packed.native.run(call)
     return y, final
 
@@ -212,7 +210,7 @@ def run_forward(
     # What the tape keeps by reference must not be a list, which could change.
     state = tuple(state) if isinstance(state, list) else state
     masks = tuple(masks) if isinstance(masks, list) else masks
-    call = Call(FORWARD, batch_first, steps, 0, False, False, x, state, lengths, resets, masks, out)
+    call = Call(x, state, lengths, resets, masks, out, batch_first, FORWARD, steps)
     y, final, arrays = packed.native.run(call)
     y = _arrays.read_only(y)
     # Small, and so copied; x, the state and the masks are kept by reference.
@@ -277,10 +275,9 @@ def run_backward(
 ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
     """`backward` with weights that are packed for it, and the steps of the tape."""
     batch_first = _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first)
-    inputs = (tape.x, tape.state, tape.lengths, tape.resets, tape.masks)
-    call = Call(
-        BACKWARD, batch_first, steps, 0, True, True, *inputs, tape.y, tape.arrays, dy, dstate
-    )
+    inputs = (tape.x, tape.state, tape.lengths, tape.resets, tape.masks, tape.y)
+    options = (batch_first, BACKWARD, steps, 0, True, True)
+    call = Call(*inputs, *options, tape.arrays, dy, dstate)
     dx, dinitial, grads = packed.native.run(call)
     return dx, dinitial, dict(zip(packed.names, grads, strict=True))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _arrays, _dropout, _engine, functional
-from ._engine import INFER, PackedWeights
+from ._engine import PackedWeights
 from .functional import Inputs, Packed, State, Tape
 from .module import Module
 
@@ -124,12 +124,8 @@ class Recurrent(Module):
             entry = self._weights(backward=False)
         if lengths is not None:
             lengths = _arguments.lengths_array(self.cell, lengths)
-        return entry[1].native.run(  # the fields of a Call, which takes time to make
-            (
-                INFER, self.batch_first, 0, 0, False, False,
-                x, state, lengths, resets, None, out, None, None, None,
-            )
-        )  # fmt: skip
+        # The fields of a Call, which would take time to make.
+        return entry[1].native.run((x, state, lengths, resets, None, out, self.batch_first))
 
     def forward(
         self,

@@ -12,7 +12,7 @@ import fastrnn
 import tiers
 from cases import Case, cells, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional
-from fastrnn._engine import INFER, Call
+from fastrnn._engine import Call
 
 pytestmark = pytest.mark.usefixtures("large_machine")
 
@@ -188,7 +188,7 @@ def test_step_without_packing(cell: str, dtype: str, level: str) -> None:
         bias, batch_first, state = n % 3 > 0, n % 4 < 2, n % 5 < 4
         case = Case(cell, 1, B, I, H, dtype, D, L, bias, batch_first, state=state)
         data = make_data(case)
-        call = Call(INFER, batch_first, 0, 0, False, False, data.x, data.state, None, None, None)
+        call = Call(data.x, data.state, batch_first=batch_first)
         params = tuple(data.params.values())
         y, final = engine.pack_new(cell, L, D, params, True, False).run(call)
         wanted = [y, *flat_state(final)]
@@ -206,7 +206,7 @@ def test_step_of_weights_that_are_no_numbers(level: str) -> None:
     engine = _native.engine
     w_ih, w_hh = np.full((64, 4), -0.0, np.float32), np.full((64, 16), np.inf, np.float32)
     x = np.zeros((1, 1, 4), np.float32)
-    call = Call(INFER, False, 0, 0, False, False, x, None, None, None, None)
+    call = Call(x)
     for cell in ("rnn_tanh", "lstm"):
         rows = 64 if cell == "lstm" else 16
         params = (w_ih[:rows], w_hh[:rows])

@@ -29,7 +29,7 @@ import tiers
 from builds import ROOT
 from cases import Case, Data, cells, flat_state, make_data
 from fastrnn import _native, cuda, functional
-from fastrnn._engine import INFER, Call
+from fastrnn._engine import Call
 from on_gpu import put
 
 FILE = ROOT / "tests" / "data" / "bits.json"
@@ -140,7 +140,7 @@ def by_layer(case: Case, data: Data) -> Ways:
 def by_engine(case: Case, data: Data) -> Ways:
     """One step with parameters as they lie, which is what layers and cells under torch call."""
     engine, params = _native.engine, tuple(data.params.values())
-    call = Call(INFER, case.batch_first, 0, 0, False, False, data.x, data.state, None, None, None)
+    call = Call(data.x, data.state, batch_first=case.batch_first)
     yield "infer_new", outputs(*engine.run_new(case.cell, case.L, case.D, params, call))
     if case.L == case.D == 1:
         x, before = data.x[0], one_layer(data.state)

@@ -40,7 +40,7 @@ import sys, threading
 import numpy as np
 import fastrnn
 from fastrnn import _native, functional
-from fastrnn._engine import INFER, Call
+from fastrnn._engine import Call
 
 job, begun = sys.argv[1], threading.Event()
 fastrnn.set_num_threads(2)
@@ -61,7 +61,7 @@ def once():
     elif job == "pack":
         functional.pack("lstm", params)
     elif job == "tensors":
-        call = Call(INFER, False, 0, 0, False, False, given, None, None, None, None)
+        call = Call(given)
         kept.append(_native.engine.run_new("lstm", 1, 1, tensors, call))
 
 def work():

@@ -105,10 +105,7 @@ class Weights:
             given: Any = tuple(_single_step.with_time(self.cell, "state", s) for s in state)
         else:
             given = None if state is None else _single_step.with_time(self.cell, "state", state)
-        call = _engine.Call(
-            _engine.INFER, False, 0, threads, False, False, x, given, None, None, None
-        )
-        _, final = self.run(call)
+        _, final = self.run((x, given))
         return _single_step.without_time(final if isinstance(final, tuple) else (final,))
 
     def _library(self, array: Any) -> Library:

@@ -132,8 +132,9 @@ def _call(
     x, lengths, resets, states, masks, _ = inputs
     given = _to_arrays((x, _state(states), lengths, resets, masks or None))
     recompute = 0 if kind == _engine.INFER else call.recompute
-    options = (kind, call.batch_first, recompute, torch.get_num_threads(), *want)
-    return _engine.Call(*options, *given, *_to_arrays(tape))
+    options = (call.batch_first, kind, recompute, torch.get_num_threads(), *want)
+    y, *rest = _to_arrays(tape)
+    return _engine.Call._make((*given, y, *options, *rest))
 
 
 def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
