@@ -1,4 +1,4 @@
-// The numbers that the model of csrc/cuda/plan.cpp takes (its `Costs`), measured on this card, and
+// The numbers that the model of csrc/cuda/costs.h takes (its `Costs`), measured on this card, and
 // the latencies that tell whether another way to exchange h would pay: L2, the barrier of a
 // cluster, shared memory of other blocks. JSON lines; a number of `Costs` has its name there. Rates
 // are those of one SM in a cycle of the clock that the device names, which is the one that the
@@ -299,7 +299,7 @@ void measure() {
   put("streamed_bytes_memory", measure_streamed(c, int64_t{8} * c.p.l2CacheSize), "a cycle");
   if (has_clusters(c)) measure_clusters(c);
   MICRO_CHECK(cudaDeviceSynchronize);
-  std::fprintf(stderr, "In csrc/cuda/plan.cpp replace, of `Costs`:\n");
+  std::fprintf(stderr, "In csrc/cuda/costs.h replace, of `Costs`:\n");
   for (const auto& [name, value] : costs)
     std::fprintf(stderr, "  double %s = %.3g;\n", name, value);
 }

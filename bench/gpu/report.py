@@ -16,7 +16,7 @@ from .work import read_rows
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 REGISTER_BYTES = 256 << 10  # of an SM, on every GPU since 2014
-# The numbers of csrc/cuda/plan.cpp that micro.cu measures.
+# The numbers of csrc/cuda/costs.h that micro.cu measures.
 COSTS = (
     "barrier",
     "barrier_per_block",
@@ -143,9 +143,9 @@ def means(rows: Sequence[Row]) -> list[str]:
 
 
 def costs(micro: Mapping[str, float]) -> list[str]:
-    """The lines of `Costs` in csrc/cuda/plan.cpp that these numbers replace."""
+    """The lines of `Costs` in csrc/cuda/costs.h that these numbers replace."""
     lines = [f"  double {name} = {micro[name]:.3g};" for name in COSTS if name in micro]
-    return ["In csrc/cuda/plan.cpp replace, of `Costs`:", *lines] if lines else []
+    return ["In csrc/cuda/costs.h replace, of `Costs`:", *lines] if lines else []
 
 
 # ---- the plot: SVG, which no library has to draw -------------------------------------------------

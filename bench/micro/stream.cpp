@@ -55,7 +55,7 @@ struct Stream {
   Problem problem;
   Array x, y;
   std::vector<Array> states;  // those before a call, then those after it
-  ForwardCall call;
+  Call call;
 
   Stream(const std::string& cell, int64_t H, int64_t T)
       : weights(cell, sizeof(float), 1, 1, H, H, true),
@@ -70,7 +70,7 @@ struct Stream {
     weights.pack(views, false);
     const int64_t count = weights.spec().states;
     for (int64_t k = 0; k < 2 * count; ++k)
-      states.emplace_back(state_shape(weights.spec(), problem), 0);
+      states.emplace_back(role_shape(Role::kInitial, weights.spec(), problem), 0);
     call.x = x.view();
     call.y = y.view();
     for (int64_t k = 0; k < count; ++k) {
@@ -80,7 +80,7 @@ struct Stream {
   }
 
   void run() {
-    forward(weights, call);
+    fastrnn::run(weights, problem, call);
     for (int k = 0; k < kMaxStates; ++k) std::swap(call.initial[k], call.final[k]);
   }
 };

@@ -121,6 +121,12 @@ inline View& item_of(const RoleRule& rule, int64_t item, Call& call) {
 }
 std::string name_of(const RoleRule& rule, const Spec& spec, Kind kind, int64_t item);
 
+// Is an array in a role laid out as x, by steps and rows?
+constexpr bool is_sequence(Role role) {
+  return role == Role::kX || role == Role::kInputGradient || role == Role::kY ||
+         role == Role::kDy || role == Role::kMask;
+}
+
 // The shape of an array in a role; H is that of the layers, as a Size. Of parameters and their
 // gradients see parameters_of().
 //

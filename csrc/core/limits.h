@@ -1,6 +1,13 @@
 // What engines and kernels share of the core. Kernels include this: no C++ library.
 #pragma once
 
+// Functions that run on the host and, under nvcc, on the device.
+#if defined(__CUDACC__)
+#define FASTRNN_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define FASTRNN_HOST_DEVICE inline
+#endif
+
 namespace fastrnn {
 
 constexpr int kMaxStates = 2;  // of a cell: h, and what stands beside it

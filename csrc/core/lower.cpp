@@ -63,24 +63,14 @@ class Builder {
   int array(Role role, int64_t item = 0) {
     const RoleRule& rule = rule_of(role);
     if (rule.each == Each::kParameter)
-      return add({nullptr, role, item, parameter_shape(item), false, false});
-    const bool as_x = role == Role::kX || role == Role::kInputGradient || role == Role::kY ||
-                      role == Role::kDy || role == Role::kMask;
+      return add({nullptr, role, item, parameter_shape(spec_, item), false, false});
+    const bool as_x = is_sequence(role);
     const bool accumulator = role_bytes(rule, spec_, item) != spec_.element_bytes;
     // Shapes are for products. Of the tape's outputs, a layer's part.
     if (!lowering_.products) return add({nullptr, role, item, {}, accumulator, as_x});
     const Shape shape = role == Role::kInner ? Shape{p_.T, p_.B, spec_.layer_outputs()}
                                              : role_shape(role, spec_, p_);
     return add({nullptr, role, item, shape, accumulator, as_x});
-  }
-  Shape parameter_shape(int64_t item) const {
-    const int64_t each = spec_.params_per_pass(), rows = spec_.gates * spec_.units;
-    const int64_t layer = item / each / spec_.directions;
-    switch (item % each) {
-      case kWeightIh: return {rows, spec_.layer_inputs(layer)};
-      case kWeightHh: return {rows, spec_.units};
-      default: return {rows};
-    }
   }
   int64_t parameter(int64_t layer, int64_t direction, int which) const {
     return (layer * spec_.directions + direction) * spec_.params_per_pass() + which;

@@ -7,19 +7,23 @@
 // weights anyway and orders planes so that r parts are neighbours too: cpu/pack.h.)
 #pragma once
 
+#include "limits.h"
+
 namespace fastrnn {
 
-constexpr bool is_split(unsigned split_gates, int gate) { return (split_gates >> gate) & 1u; }
+FASTRNN_HOST_DEVICE constexpr bool is_split(unsigned split_gates, int gate) {
+  return (split_gates >> gate) & 1u;
+}
 
 // The plane of a gate's r part; of a gate that is not split, its one plane.
-constexpr int recurrent_plane(int gates, unsigned split_gates, int gate) {
+FASTRNN_HOST_DEVICE constexpr int recurrent_plane(int gates, unsigned split_gates, int gate) {
   if (!is_split(split_gates, gate)) return gate;
   int plane = gates;
   for (int i = 0; i < gate; ++i) plane += is_split(split_gates, i);
   return plane;
 }
 
-constexpr int plane_count(int gates, unsigned split_gates) {
+FASTRNN_HOST_DEVICE constexpr int plane_count(int gates, unsigned split_gates) {
   int n = gates;
   for (int g = 0; g < gates; ++g) n += is_split(split_gates, g);
   return n;

@@ -2,18 +2,24 @@
 
 namespace fastrnn {
 
+Shape parameter_shape(const Spec& spec, int64_t item) {
+  const int64_t each = spec.params_per_pass(), rows = spec.gates * spec.units;
+  switch (item % each) {
+    case kWeightIh: return {rows, spec.layer_inputs(item / each / spec.directions)};
+    case kWeightHh: return {rows, spec.units};
+    default: return {rows};
+  }
+}
+
 std::vector<Parameter> parameters_of(const Spec& spec) {
+  constexpr const char* kNames[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+  const int64_t each = spec.params_per_pass();
   std::vector<Parameter> all;
-  const int64_t rows = spec.gates * spec.units;
-  for (int64_t l = 0; l < spec.layers; ++l)
-    for (int64_t d = 0; d < spec.directions; ++d) {
-      const std::string suffix = "_l" + std::to_string(l) + (d ? "_reverse" : "");
-      all.push_back({"weight_ih" + suffix, {rows, spec.layer_inputs(l)}});
-      all.push_back({"weight_hh" + suffix, {rows, spec.units}});
-      if (!spec.bias) continue;
-      all.push_back({"bias_ih" + suffix, {rows}});
-      all.push_back({"bias_hh" + suffix, {rows}});
-    }
+  for (int64_t item = 0; item < spec.passes() * each; ++item) {
+    const int64_t layer = item / each / spec.directions, d = item / each % spec.directions;
+    const std::string suffix = "_l" + std::to_string(layer) + (d ? "_reverse" : "");
+    all.push_back({kNames[item % each] + suffix, parameter_shape(spec, item)});
+  }
   return all;
 }
 

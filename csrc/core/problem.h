@@ -42,6 +42,8 @@ struct Parameter {
 };
 // In torch's order: layer, direction, then w_ih w_hh b_ih b_hh.
 std::vector<Parameter> parameters_of(const Spec& spec);
+// That of one of them.
+Shape parameter_shape(const Spec& spec, int64_t item);
 
 // The sizes of a call, and where T and B stand in the caller's arrays.
 template <class Size> struct BasicProblem {

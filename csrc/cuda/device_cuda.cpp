@@ -45,7 +45,7 @@ void check(const std::string& op, const char* call, cudaError_t error) {
 
 struct Known {
   Device device;
-  DeviceError* reports;
+  DeviceError* error;
 };
 
 // One for each device, made when first asked for and kept for the life of the process.
@@ -118,7 +118,7 @@ int current_device() {
 }
 
 const Device& device(int index) { return known(index).device; }
-DeviceError* device_error(int index) { return known(index).reports; }
+DeviceError* device_error(int index) { return known(index).error; }
 
 int device_of(const void* pointer) {
   cudaPointerAttributes attributes;

@@ -67,9 +67,9 @@ class Executor {
     return {true, p.T, recomputes(spec, p) ? window_steps(p, kWindow) : all};
   }
 
-  template <class Kind> bool has() const {
+  template <class O> bool has() const {
     return std::any_of(program_.ops.begin(), program_.ops.end(),
-                       [](const Op& op) { return std::holds_alternative<Kind>(op); });
+                       [](const Op& op) { return std::holds_alternative<O>(op); });
   }
 
   // All that the program and the modes need, in one call of the library.

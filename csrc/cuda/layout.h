@@ -3,11 +3,7 @@
 
 #include <stdint.h>
 
-#if defined(__CUDACC__)
-#define FASTRNN_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define FASTRNN_HOST_DEVICE inline
-#endif
+#include "../core/limits.h"
 
 namespace fastrnn {
 namespace gpu {
