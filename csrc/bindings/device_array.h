@@ -94,12 +94,4 @@ inline View device_view(const std::string& op, const char* name, py::handle obje
   device_array::refuse(Fault::kType, op, name, Py_TYPE(object.ptr())->tp_name);
 }
 
-// Arrays in a GPU's memory as a source of Views (common.h).
-struct OnGpu {
-  const Spec& spec;
-};
-inline View view_of(const OnGpu& source, const char* name, py::handle object) {
-  return device_view(source.spec.op, name, object);
-}
-
 }  // namespace fastrnn

@@ -1,5 +1,5 @@
 // Python's class Call (python/fastrnn/_engine.py) and the results of a call: a tuple goes in, whose
-// fields are options and then the arrays that the table of roles names; a tuple comes back.
+// fields are arrays that the table of roles names and options; a tuple comes back.
 #pragma once
 
 #include <string>
@@ -75,7 +75,10 @@ class Fields {
   }
   bool flag(Option option) const {
     const int place = places_.first_option + option;
-    return has(place) && at(place).ptr() == Py_True;
+    if (!has(place)) return false;
+    const int truth = PyObject_IsTrue(at(place).ptr());
+    if (truth < 0) throw py::error_already_set();
+    return truth != 0;
   }
 
  private:
@@ -96,7 +99,7 @@ template <class Source> Call read_call(const Source& source, const Fields& field
     const Use use = rule.use(call.kind);
     const py::handle object = fields[rule.role];
     if (rule.layout == Layout::kBlock) {  // of the tape
-      if (rule.role == Role::kInner && is_input(use)) tape_of(source, object, call, kept);
+      if (rule.role == Role::kInner) tape_of(source, object, call, kept);
     } else if (rule.each == Each::kState) {
       states_of(source, rule.field, object, call.*rule.place.states, kept);
     } else if (rule.each == Each::kInnerLayer) {

@@ -50,7 +50,8 @@ std::vector<bool> check_taken(const Stack& stack, const py::tuple& arrays) {
                                 arrays[i]));
   check_parameters(spec, views);
   std::vector<bool> contiguous;
-  for (const View& view : views) contiguous.push_back(is_contiguous(view));
+  for (const View& view : views)
+    contiguous.push_back(has_contiguous_rows(view) && is_contiguous(view));
   return contiguous;
 }
 
@@ -100,13 +101,13 @@ void raise_errors(int device, uintptr_t stream) {
 FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.doc() = "The CUDA engine of fastrnn.";
   m.attr("call_fields") = py::tuple(py::cast(field_places().names));
+  m.attr("call_kinds") = py::make_tuple("infer", "forward", "backward");  // as core/call.h has them
   translate_errors(m);
   py::class_<Stack>(m, "Stack", py::module_local())
       .def(py::init(&new_stack), py::arg("cell"), py::arg("dtype"), py::arg("layers"),
            py::arg("directions"), py::arg("inputs"), py::arg("units"), py::arg("bias"))
       .def_property_readonly("parameters",
                              [](const Stack& s) { return list_of(parameters_of(s.spec)); })
-      .def_property_readonly("states", [](const Stack& s) { return s.spec.states; })
       .def("check_taken", &check_taken, py::arg("parameters"))
       .def("output_shape", &output_shape, py::arg("x"), py::arg("batch_first"))
       .def("plan", &plan_of, py::arg("T"), py::arg("B"), py::arg("device"), py::arg("backward"))

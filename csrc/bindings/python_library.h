@@ -1,5 +1,5 @@
 // The library of a GPU call's arrays, through an object of Python's
-// (python/fastrnn/cuda/_driver.py) with the methods empty, multiply and prepare.
+// (python/fastrnn/cuda/_driver.py) with the methods empty, moved, copied, multiply and prepare.
 #pragma once
 
 #include <memory>
@@ -24,6 +24,10 @@ class PythonLibrary : public gpu::Library {
   }
   int size() const { return static_cast<int>(objects_.size()); }
   const py::object& object(int array) const { return objects_[static_cast<size_t>(array)]; }
+
+  // Lengths of the host on the device, and a copy of an array in C order.
+  int add_moved(py::handle lengths) { return add(calls_.attr("moved")(lengths)); }
+  int add_copied(py::handle array) { return add(calls_.attr("copied")(array)); }
 
   std::vector<View> allocate(const std::vector<gpu::Request>& requests, int* first) override {
     py::list wanted;

@@ -52,6 +52,8 @@ inline py::tuple run_packed(PyWeights& w, const py::tuple& call) { return run_fi
 inline py::tuple run_new(const std::string& cell, int64_t layers, int64_t directions,
                          const py::tuple& parameters, const py::tuple& call) {
   NewWeights made(cell, layers, directions, parameters);
+  if (Fields(cell, call).kind() != Kind::kInfer)
+    throw Error(Fault::kValue, cell, "a call with parameters must keep no tape, got another kind");
   return run_fields(*made.weights, call, std::move(made.parameters));
 }
 

@@ -22,8 +22,7 @@ class GpuCall {
         spec_(stack.spec),
         values_(values),
         parameters_(parameters),
-        calls_(std::move(calls)),
-        library_(spec_, calls_) {}
+        library_(spec_, std::move(calls)) {}
 
   py::tuple run(void* stream) {
     const Fields fields(spec_.op, values_);
@@ -44,27 +43,23 @@ class GpuCall {
   const Spec& spec_;
   const py::tuple& values_;
   const py::tuple& parameters_;
-  py::object calls_;
   PythonLibrary library_;
   Call call_;
   Kept kept_;
   gpu::Numbers numbers_;
-  py::object lengths_;  // on the device
 
   struct Source {
     const Spec& spec;
-    bool lengths_on_host;
   };
   friend View view_of(const Source& source, const char* name, py::handle object) {
     // Lengths may be NumPy's: their values are checked at once, and copied to the device.
-    if (source.lengths_on_host && py::isinstance<py::array>(object) &&
-        std::string(name) == "lengths")
+    if (py::isinstance<py::array>(object) && std::string(name) == "lengths")
       return fastrnn::view_of(Caller{source.spec}, name, object);
     return device_view(source.spec.op, name, object);
   }
 
   void read(const Fields& fields) {
-    call_ = read_call(Source{spec_, true}, fields, kept_);
+    call_ = read_call(Source{spec_}, fields, kept_);
     for (const py::handle array : parameters_)
       call_.parameters.push_back(device_view(spec_.op, "a parameter", array));
     number(Role::kX, fields[Role::kX]);
@@ -105,8 +100,8 @@ class GpuCall {
     if (!call_.lengths.given || call_.lengths.device != kHost) return;
     std::vector<int64_t> values(static_cast<size_t>(p.B));
     read_lengths(spec_, p, call_.lengths, values.data());
-    lengths_ = calls_.attr("moved")(fields[Role::kLengths]);
-    call_.lengths = device_view(spec_.op, "lengths", lengths_);
+    const int array = library_.add_moved(fields[Role::kLengths]);
+    call_.lengths = device_view(spec_.op, "lengths", library_.object(array));
   }
 
   // What kernels and products find by one pointer must be in C order, other inputs in their last
@@ -115,12 +110,12 @@ class GpuCall {
     const auto take = [&](Role role, int64_t item, bool block) {
       View& view = item_of(rule_of(role), item, call_);
       if (!view.given || (has_contiguous_rows(view) && (!block || is_contiguous(view)))) return;
-      const auto copy = calls_.attr("copied")(object_of(role, item)).cast<py::object>();
-      const int array = library_.add(copy);
+      const int array = library_.add_copied(object_of(role, item));
       if (role == Role::kX) numbers_.first[static_cast<int>(role)] = array;
-      view = device_view(spec_.op, "a copy", copy);
+      view = device_view(spec_.op, "a copy", library_.object(array));
     };
     take(Role::kX, 0, true);
+    take(Role::kLengths, 0, false);
     for (int64_t k = 0; k < spec_.states; ++k) {
       take(Role::kInitial, k, true);
       take(Role::kFinalGradient, k, true);

@@ -61,7 +61,7 @@ enum class Each : uint8_t { kCall, kState, kInnerLayer, kParameter };
 // What its elements are: storage, the layer's dtype; accumulator, at least float32; state, storage
 // for h and accumulator for the cell state.
 enum class ElementRule : uint8_t { kStorage, kAccumulator, kState, kInteger, kBool };
-// A block is in C order without gaps, rows are contiguous in the last dimension.
+// A block is in C order without gaps.
 enum class Layout : uint8_t { kAny, kBlock };
 enum class Use : uint8_t { kNone, kInput, kOptionalInput, kOutput, kOptionalOutput };
 

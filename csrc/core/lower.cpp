@@ -240,7 +240,8 @@ class Builder {
   }
 
   void back_with_products(int64_t layer, int dy, int dx) {
-    const int below = masked_input(layer);
+    const bool reads_input = !call_.dparameters.empty() || recomputes(spec_, p_);
+    const int below = reads_input ? masked_input(layer) : kNoBuffer;
     const bool several = window() < p_.T && spec_.directions > 1;
     // Windows of the two directions come in opposite orders, so neither is the first everywhere.
     if (dx != kNoBuffer && several)

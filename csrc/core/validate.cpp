@@ -84,7 +84,8 @@ class Checker {
       const Shapes shapes(*this, rule);
       for (int64_t i = 0; i < items.count; ++i) {
         const Item item = item_of(rule, items, i);
-        if (!item.view.given && rule.use(call_.kind) == Use::kOptionalInput) continue;
+        const bool optional = rule.use(call_.kind) == Use::kOptionalInput && !rule.place.list;
+        if (!item.view.given && optional) continue;  // a list has all of its items, or is empty
         if (rule.role == Role::kLengths && !problem_.batched)
           item.reject(Fault::kValue, " need a batch: x must have rank 3", "rank 2");
         check_values(item, shapes[i]);
@@ -133,18 +134,15 @@ class Checker {
 
   // Of the items of a role: one for all, or each parameter's own.
   struct Shapes {
+    const Spec& spec;
+    bool of_parameters;
     Shape all;
-    std::vector<Parameter> parameters;
 
-    Shapes(const Checker& checker, const RoleRule& rule) {
-      if (rule.each == Each::kParameter)
-        parameters = parameters_of(checker.spec_);
-      else
-        all = role_shape(rule.role, checker.spec_, checker.problem_);
+    Shapes(const Checker& checker, const RoleRule& rule)
+        : spec(checker.spec_), of_parameters(rule.each == Each::kParameter) {
+      if (!of_parameters) all = role_shape(rule.role, spec, checker.problem_);
     }
-    const Shape& operator[](int64_t i) const {
-      return parameters.empty() ? all : parameters[static_cast<size_t>(i)].shape;
-    }
+    Shape operator[](int64_t i) const { return of_parameters ? parameter_shape(spec, i) : all; }
   };
 
   void check_count(const RoleRule& rule, const Views& items) const {

@@ -50,8 +50,8 @@ Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p
     forward = take_for_members(
         kernel.forward_scratch(I, H, sizes.max_rows, forward_chunk, call.has_masks));
   if (!back) return;
-  shared = take(kernel.backward_shared(I, H, p.B, plan.chunk));
-  backward = take_for_members(kernel.backward_scratch(H, p.B, sizes.max_rows, plan.chunk));
+  shared = take(kernel.backward_shared(I, H, p.B, backward_chunk));
+  backward = take_for_members(kernel.backward_scratch(H, p.B, sizes.max_rows, backward_chunk));
 }
 
 }  // namespace fastrnn

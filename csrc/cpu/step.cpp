@@ -51,6 +51,7 @@ struct StepState {
 };
 
 bool has_contiguous_columns(const View& view) {
+  if (!view.given || view.rank != 2) return false;
   return view.shape[1] <= 1 || view.strides[1] == view.itemsize;
 }
 
@@ -73,7 +74,12 @@ int64_t weight_bytes(const Spec& spec, int64_t layer) {
 
 bool takes_step(const Spec& spec, const Problem& p, const Call& call) {
   if (p.T != 1 || p.B > kStepRows || call.kind != Kind::kInfer) return false;
-  if (call.lengths.given || call.resets.given || call.has_masks) return false;
+  for (const RoleRule* rule : inputs_of(call.kind)) {
+    if (rule->role == Role::kX || rule->role == Role::kInitial || rule->role == Role::kParameter)
+      continue;
+    for (const View& view : items_of(*rule, spec, call))
+      if (view.given) return false;
+  }
   const auto each = static_cast<size_t>(spec.params_per_pass());
   for (size_t i = 0; i < call.parameters.size(); i += each)
     if (!has_contiguous_columns(call.parameters[i + kWeightIh]) ||

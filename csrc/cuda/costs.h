@@ -10,14 +10,14 @@ namespace gpu {
 struct Costs {
   double barrier = 0.661;              // of a group of blocks
   double barrier_per_block = 0.00235;  // for each block of it
-  double tile = 2.1;             // latency of a tile: its rows are staged, multiplied, and finished
-  double launch = 3.65;          // of a kernel, back to back
-  double issue = 32;             // of a step's product and launch, by the thread of Python
-  double fused = 110;            // multiply-adds
-  double shared_bytes = 118;     // from shared memory
-  double slowdown = 2.6;         // of the kernel's product, against these two rates
-  double streamed_bytes = 19.1;  // weights of a library's product, from L2 or memory
-  double library_fused = 98;     // multiply-adds of a library's product
+  double tile = 2.1;     // latency of a tile: its rows are staged, multiplied, and finished
+  double launch = 3.65;  // of a kernel, back to back
+  double issue = 32;     // of a step's product and launch in a direction, by the thread of Python
+  double fused = 110;    // multiply-adds
+  double shared_bytes = 118;       // from shared memory
+  double slowdown = 2.6;           // of the kernel's product, against these two rates
+  double streamed_bytes = 19.1;    // weights of a library's product, from L2 or memory
+  double library_fused = 98;       // multiply-adds of a library's product
   double library_fused_16 = 1420;  // in 16 bits, by tensor cores
 };
 constexpr Costs kCosts;

@@ -71,6 +71,9 @@ void launch_pass(const Site& site, P& pass, void (*kernel)(P), const char* name)
 class GridMode : public Mode {
  public:
   const char* name() const override { return "grid"; }
+  const char* limits() const override {
+    return "weights in shared memory, all blocks at once, no float64";
+  }
 
   // The quickest of all ways to share units and rows that fit.
   Plan plan(const Work& w) const override {

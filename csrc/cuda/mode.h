@@ -55,6 +55,8 @@ class Mode {
  public:
   virtual ~Mode() = default;
   virtual const char* name() const = 0;
+  // For a message: what a pass must keep to.
+  virtual const char* limits() const { return "any size"; }
   // A plan, or one without blocks where the mode cannot run the pass.
   virtual Plan plan(const Work& work) const = 0;
   // Memory that the scans of a call need; it serves one after the other.

@@ -13,20 +13,27 @@ namespace {
 
 std::atomic<const Mode*> wanted_mode{nullptr};
 
-Plan quickest(const Work& work) {
+std::string names_of_modes() {
+  std::string names = "best";
+  for (const Mode* mode : modes()) names += std::string(", ") + mode->name();
+  return names;
+}
+
+// wanted: the one mode to consider, or null.
+Plan quickest(const Work& work, const Mode* wanted) {
   Plan best;
   for (const Mode* mode : modes()) {
-    if (wanted_mode && mode != wanted_mode) continue;
+    if (wanted && mode != wanted) continue;
     const Plan plan = mode->plan(work);
     if (plan.blocks && (!best.blocks || plan.microseconds < best.microseconds)) best = plan;
   }
   if (best.blocks) return best;
-  // Only the grid mode refuses.
   throw Error(Fault::kNotImplemented, work.op,
-              "the grid mode must fit on the device (weights in shared memory, all blocks at once, "
-              "no float64), got H = " +
-                  std::to_string(work.H) + " on " + std::to_string(work.device.processors) +
-                  " SMs with " + std::to_string(work.device.shared_per_block) + " bytes each");
+              std::string("the ") + (wanted ? wanted->name() : "best") +
+                  " mode must fit on the device (" + (wanted ? wanted->limits() : "") +
+                  "), got H = " + std::to_string(work.H) + " on " +
+                  std::to_string(work.device.processors) + " SMs with " +
+                  std::to_string(work.device.shared_per_block) + " bytes each");
 }
 
 }  // namespace
@@ -48,21 +55,22 @@ void use_mode(const std::string& name) {
       wanted_mode = mode;
       return;
     }
-  throw Error(Fault::kValue, "cuda", "mode must be best, grid or stepwise, got " + name);
+  throw Error(Fault::kValue, "cuda", "mode must be one of " + names_of_modes() + ", got " + name);
 }
 
 Plan plan_pass(const Work& work) {
+  const Mode* wanted = wanted_mode;  // once: another thread may set it meanwhile
   // Plans depend on T only by whether it can be counted.
   using Key = std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int, bool, const Mode*>;
   static std::mutex mutex;
   static std::map<Key, Plan> kept;
   constexpr size_t kMaxKept = 4096;
   const Key key{&work.kernels, work.device.index, work.T < INT32_MAX, work.B,
-                work.H,        work.directions,   work.backward,      wanted_mode};
+                work.H,        work.directions,   work.backward,      wanted};
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = kept.find(key);
   if (found != kept.end()) return found->second;
-  const Plan plan = quickest(work);
+  const Plan plan = quickest(work, wanted);
   if (kept.size() >= kMaxKept) kept.clear();
   return kept[key] = plan;
 }

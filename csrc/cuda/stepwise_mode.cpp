@@ -117,7 +117,7 @@ class StepwiseMode : public Mode {
     const double product =
         std::max(w.microseconds(weights * static_cast<double>(w.B), rate * sms),
                  w.microseconds(weights * w.kernels.element_bytes, kCosts.streamed_bytes * sms));
-    return std::max(kCosts.issue, 2 * kCosts.launch + product);
+    return std::max(kCosts.issue * w.directions, 2 * kCosts.launch + product);
   }
 };
 

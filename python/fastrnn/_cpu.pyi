@@ -10,6 +10,8 @@ from typing import TypedDict
 __version__: str
 # The fields of `Call`, in order.
 call_fields: tuple[str, ...]
+# The names of its kinds, from 0 on.
+call_kinds: tuple[str, ...]
 
 _Shape = tuple[int, ...]
 _Array = object

@@ -44,7 +44,7 @@ class Masks:
         draws = library.uniforms(self.shape, self.count, seed, like)
         try:
             masks = (library.astype(draw < keep, self.dtype) * scale for draw in draws)
-            # bfloat16 times a float is wide
+            # A product of bfloat16 and a float is float32.
             return [library.astype(mask, self.dtype) for mask in masks]
         except MemoryError:
             raise MemoryError(

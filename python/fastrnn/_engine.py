@@ -22,7 +22,7 @@ INFER, FORWARD, BACKWARD = 0, 1, 2
 
 
 class Call(NamedTuple):
-    """What an engine is given: arrays and options, in the order of the engines' table of roles.
+    """What an engine is given: arrays, options, and the arrays of backward.
 
     Engines take any tuple of these fields, and what is left out at its end as its default.
 

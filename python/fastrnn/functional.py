@@ -188,10 +188,11 @@ def forward(
     Parameters
     ----------
     recompute : bool or int
-        Keep less: with True the outputs and the states alone, with k of the states beside h only
-        those after every k-th step. Backward makes the gates anew from them, a window of steps at
-        a time: the same gradients, bit for bit, for the time of one more forward pass. The window
-        has k steps or more, and memory of its own.
+        Keep less: with True the outputs and the states alone, with k of the cell states only those
+        after every k-th step. Backward computes the gates again from them, a window of steps at a
+        time: the same gradients, for the time of one more forward pass. On the CPU they are equal
+        bit for bit; on a GPU those of parameters are added up window by window, in the storage
+        dtype. The window has k steps or more, and memory of its own.
     """
     steps = _arguments.checkpoint_steps(_arguments.cell_name(cell), recompute)
     packed = _packed(cell, params, forward=True)

@@ -617,7 +617,7 @@ def test_a_mode_that_cannot_run(emulated: ModuleType) -> None:
         infer(case, data)
     infer(case, data)
     with (
-        pytest.raises(ValueError, match="mode must be best, grid or stepwise, got other"),
+        pytest.raises(ValueError, match="mode must be one of best, grid, stepwise, got other"),
         cuda.mode("other"),
     ):
         pass

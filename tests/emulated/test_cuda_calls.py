@@ -65,8 +65,7 @@ def test_a_training_step_of_four_layers(
 ) -> None:
     """Memory is asked for twice a pass; products come between scans, all at once."""
     counts = train(Case(cell, 6, 3, 5, 7, L=4), "grid", monkeypatch)
-    assert counts == {"run": 2, "empty": 4, "multiply": 8}
-    assert counts.total() <= 20
+    assert counts == {"run": 2, "empty": 4, "multiply": 8}  # 14, where 20 are allowed
 
 
 def test_a_step_is_one_product(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

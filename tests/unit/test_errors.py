@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import fastrnn
 from cases import Case, Data, flat_state, make_data
-from fastrnn import _native, functional
+from fastrnn import _engine, _native, functional
 
 SENTINEL = 7.5
 f32 = np.float32
@@ -186,6 +186,21 @@ def test_a_pair_for_one_state(data: Data) -> None:
         for state in ((h, h), (h,), [h]):
             call = partial(layer, x, state)
             refused(TypeError, "must be a NumPy array", call, layer.cell)
+
+
+def test_a_list_has_all_of_its_arrays(data: Data, out: np.ndarray) -> None:
+    """Nothing may be left out of masks or of the parameters of a step."""
+    runs_refused(data, out, ValueError, "dropout mask 0 of shape", dropout_masks=[None])
+    weights, x = (np.zeros((24, 4), f32), np.zeros((24, 6), f32)), np.zeros((1, 4), f32)
+    step = partial(_native.engine.step_new, "lstm", (*weights, None, None), x, None)
+    refused(ValueError, "bias_ih_l0 of shape", step, "lstm")
+
+
+def test_a_call_with_parameters_keeps_no_tape(data: Data) -> None:
+    parameters = tuple(data.params.values())
+    call = _engine.Call(data.x, kind=_engine.FORWARD)
+    run = partial(_native.engine.run_new, "lstm", 2, 2, parameters, call)
+    refused(ValueError, "must keep no tape", run, "lstm")
 
 
 @pytest.mark.parametrize("k", [0, 1])
@@ -681,6 +696,7 @@ def test_not_a_tape(layer: fastrnn.LSTM, data: Data, wrong: Any) -> None:
         {"resets": np.zeros((3, 5), bool)},
         {"masks": 5},
         {"masks": (np.ones((5, 3, 11), f32),)},
+        {"masks": (None,)},
         {"arrays": None},
         {"arrays": ()},
         {"arrays": (None, None, None)},

@@ -21,6 +21,12 @@ class CuPy(Library):
         device: AbstractContextManager[Any] = array.device
         return device
 
+    def multiply(self, a: Any, b: Any, out: Any, accumulate: bool) -> None:
+        if accumulate:
+            out += a @ b
+        else:
+            sys.modules["cupy"].matmul(a, b, out=out)
+
     def index(self, array: Any) -> int:
         return int(array.device.id)
 

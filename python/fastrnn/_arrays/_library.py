@@ -43,12 +43,8 @@ class Library:
         """A new array on an array's device."""
         return self.xp.empty(tuple(shape), dtype=self.dtype(dtype), device=like.device)
 
-    def zeros(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
-        """The same, of zeros."""
-        return self.xp.zeros(tuple(shape), dtype=self.dtype(dtype), device=like.device)
-
     def zeros_like(self, array: Any) -> Any:
-        """Zeros in the place of an array."""
+        """Zeros of the shape, dtype and device of an array."""
         return self.xp.zeros_like(array)
 
     def copy(self, array: Any) -> Any:

@@ -28,14 +28,6 @@ class _Names:
         return getattr(sys.modules["torch"], name)
 
     @staticmethod
-    def permute_dims(array: Any, axes: tuple[int, ...]) -> Any:
-        return array.permute(axes)
-
-    @staticmethod
-    def expand_dims(array: Any, *, axis: int) -> Any:
-        return array.unsqueeze(axis)
-
-    @staticmethod
     def astype(array: Any, dtype: Any) -> Any:
         return array.to(dtype)
 

@@ -49,7 +49,7 @@ def check(array: Any) -> None:
         A length outside 0..T, of a call since the last check.
     RuntimeError
         The stream has failed: the message names the CUDA call and the error, or the kernel that has
-        ended itself because some of its blocks never came to a meeting.
+        ended itself because some of its blocks never arrived at a barrier.
     """
     library = _arrays.gpu_library_of("cuda", array)
     _native.require_engine("cuda").raise_errors(library.index(array), library.stream(array))

@@ -88,7 +88,7 @@ class Weights:
 
     def run(self, fields: tuple[Any, ...]) -> tuple[Any, ...]:
         """The results of a call, as `fastrnn._engine.PackedWeights.run` says."""
-        call = _engine.Call(*fields)
+        call = _without_lists(_engine.Call(*fields))
         parameters = self._parameters()
         library = self._library(call.x)
         lengths = _arrays.lengths_on_host(call.lengths)
@@ -117,6 +117,14 @@ class Weights:
         return self._given
 
 
+def _without_lists(call: _engine.Call) -> _engine.Call:
+    """With tuples in the place of lists, which another thread may change meanwhile."""
+    names = ("state", "masks", "tape", "dstate")
+    given = {name: getattr(call, name) for name in names}
+    fixed: dict[str, Any] = {n: tuple(v) for n, v in given.items() if isinstance(v, list)}
+    return call._replace(**fixed) if fixed else call
+
+
 class _Calls:
     """What the engine asks of the library of a call's arrays."""
 
@@ -129,7 +137,7 @@ class _Calls:
         for shape, dtype in requests:
             try:
                 made.append(self.library.empty(shape, dtype, self.like))
-            except MemoryError as error:  # torch's has a class and a text of its own
+            except MemoryError as error:  # torch raises an error of its own, which stays as it is
                 raise MemoryError(
                     f"[{self.cell}] memory for the call must be available, "
                     f"got none for shape {shape}"
