@@ -127,14 +127,14 @@ def _call(
     inputs: Inputs,
     want: tuple[bool, bool] = (False, False),
     tape: tuple[Any, ...] = (None, None, None, None),
-) -> _engine.Call:
-    """A call of the engine; `want`: dx and the parameters' gradients; `tape`: y to dstate."""
+) -> tuple[Any, ...]:
+    """The fields of a call of the engine; `want`: dx and the parameters' gradients; `tape`: y to dstate."""
     x, lengths, resets, states, masks, _ = inputs
     given = _to_arrays((x, _state(states), lengths, resets, masks or None))
     recompute = 0 if kind == _engine.INFER else call.recompute
     options = (call.batch_first, kind, recompute, torch.get_num_threads(), *want)
     y, *rest = _to_arrays(tape)
-    return _engine.Call._make((*given, y, *options, *rest))
+    return (*given, y, *options, *rest)
 
 
 def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
