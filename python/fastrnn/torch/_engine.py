@@ -128,7 +128,7 @@ def _call(
     want: tuple[bool, bool] = (False, False),
     tape: tuple[Any, ...] = (None, None, None, None),
 ) -> tuple[Any, ...]:
-    """The fields of a call of the engine; `want`: dx and the parameters' gradients; `tape`: y to dstate."""
+    """The fields of an engine's call; `want`: dx, parameters' gradients; `tape`: y to dstate."""
     x, lengths, resets, states, masks, _ = inputs
     given = _to_arrays((x, _state(states), lengths, resets, masks or None))
     recompute = 0 if kind == _engine.INFER else call.recompute
