@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -36,16 +35,11 @@ LONG_SIGNATURES = {
 
 
 def sources(*suffixes: str) -> Iterator[tuple[str, str]]:
-    """The names and texts of the tracked files with these suffixes, but for tests and documents."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        pytest.skip("needs a checkout of git, which knows the files that are tracked")
-    for name in listed.stdout.split("\0"):
-        path = ROOT / name
-        if name.endswith(suffixes) and path.is_file() and not name.startswith(("tests/", "docs/")):
-            yield name, path.read_text(encoding="utf-8")
+    """The names and texts of the files with these suffixes, but for tests and documents."""
+    for folder in ("bench", "csrc", "examples", "python", "tools"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.name.endswith(suffixes) and path.is_file():
+                yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
 
 
 # ---- Python --------------------------------------------------------------------------------------
