@@ -74,6 +74,15 @@ const Lists& lists() {
 const RoleList& inputs_of(Kind kind) { return lists().inputs[static_cast<int>(kind)]; }
 const RoleList& outputs_of(Kind kind) { return lists().outputs[static_cast<int>(kind)]; }
 
+StepInputs step_inputs(const Problem& p, const Call& call) {
+  const auto flags = [&](const View& view) -> StepFlags {
+    if (!view.given || p.T == 0 || p.B == 0) return {nullptr, 0, 0};
+    return {reinterpret_cast<const uint8_t*>(view.data), view.strides[p.time_axis()],
+            p.batched ? view.strides[p.batch_axis()] : 0};
+  };
+  return {flags(call.resets)};
+}
+
 const RoleRule& rule_of(Role role) { return kRoles[static_cast<int>(role)]; }
 
 std::string name_of(const RoleRule& rule, const Spec& spec, Kind kind, int64_t item) {

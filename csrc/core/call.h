@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "array.h"
-#include "limits.h"
 #include "problem.h"
+#include "shared.h"
 
 namespace fastrnn {
 
@@ -163,6 +163,9 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, c
 inline Shape role_shape(Role role, const Spec& spec, const Problem& p) {
   return role_shape(role, spec, spec.units, p);
 }
+
+// What the call's arrays say of single steps.
+StepInputs step_inputs(const Problem& problem, const Call& call);
 
 // Bytes of an element in a role: item 0 of a state is h.
 int64_t role_bytes(const RoleRule& rule, const Spec& spec, int64_t item);

@@ -7,7 +7,7 @@
 // weights anyway and orders planes so that r parts are neighbours too: cpu/pack.h.)
 #pragma once
 
-#include "limits.h"
+#include "shared.h"
 
 namespace fastrnn {
 

@@ -164,7 +164,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
             s > pass.begin ? after.at(k).at[r] - stride
                            : steps.entering(k.value, work.row_begin + r, memory.zero_state.at(k));
     });
-    if (steps.scan.reset)
+    if (steps.scan.inputs.reset.data)
       for (int64_t r = 0; r < active; ++r)
         if (steps.resets(work.row_begin + r, s))
           each_state<S>([&](auto k) { memory.before.at(k)[r] = memory.zero_state.at(k); });

@@ -25,11 +25,7 @@ struct Batch {
     steps.B = p.B;
     steps.row = row.data();
     steps.length = length.data();
-    const View& resets = call.resets;
-    if (!resets.given || p.T == 0 || p.B == 0) return;
-    steps.reset = reinterpret_cast<const uint8_t*>(resets.data);
-    steps.reset_t = resets.strides[p.time_axis()];
-    steps.reset_b = p.batched ? resets.strides[p.batch_axis()] : 0;
+    steps.inputs = step_inputs(p, call);
   }
 
   int64_t longest() const { return length.empty() ? 0 : length[0]; }

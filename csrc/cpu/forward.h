@@ -190,7 +190,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   }
 
   void restart(int64_t s, int64_t active) {
-    if (!steps.scan.reset) return;
+    if (!steps.scan.inputs.reset.data) return;
     for (int64_t r = 0; r < active; ++r)
       if (steps.resets(work.row_begin + r, s))
         each_state<S>([&](auto k) { prev.at(k)[r] = zeros.at(k); });

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "../core/limits.h"
+#include "../core/shared.h"
 
 namespace fastrnn {
 
@@ -36,8 +36,7 @@ struct RowSteps {
   int64_t B;
   const int64_t* row;     // [B] position -> row of the batch
   const int64_t* length;  // [B] steps of the row at a position, descending
-  const uint8_t* reset;   // null, or (t, b) != 0 where a new sequence starts
-  int64_t reset_t, reset_b;
+  StepInputs inputs;
 };
 
 // A parameter where the caller has it; strides in elements.

@@ -83,10 +83,11 @@ template <class Pass> struct Steps {
   }
   // Does the row start from zero at this step, whatever came before?
   FASTRNN_INLINE bool resets(int64_t position, int64_t s) const {
-    if (!scan.reset) return false;
+    const StepFlags& reset = scan.inputs.reset;
+    if (!reset.data) return false;
     const int64_t t = pass.reverse ? time(position, s) + 1 : s;
     if (pass.reverse && s == 0) return false;  // past the row's end
-    return scan.reset[t * scan.reset_t + scan.row[position] * scan.reset_b] != 0;
+    return reset.data[t * reset.t_stride + scan.row[position] * reset.b_stride] != 0;
   }
   // Where a sequence holds step s of the row at a position.
   template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {

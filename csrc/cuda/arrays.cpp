@@ -99,11 +99,7 @@ RowSteps Arrays::steps() const {
     steps.length_bytes = static_cast<int>(call_.lengths.itemsize);
     steps.length_signed = call_.lengths.kind == 'i';
   }
-  if (call_.resets.given) {
-    steps.reset = reinterpret_cast<const uint8_t*>(call_.resets.data);
-    steps.reset_t = call_.resets.strides[p_.time_axis()];
-    steps.reset_b = p_.batched ? call_.resets.strides[p_.batch_axis()] : 0;
-  }
+  steps.inputs = step_inputs(p_, call_);
   steps.error = device_error(call_.x.device);
   return steps;
 }

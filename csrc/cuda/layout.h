@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "../core/limits.h"
+#include "../core/shared.h"
 
 namespace fastrnn {
 namespace gpu {

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "../core/limits.h"
+#include "../core/shared.h"
 
 namespace fastrnn {
 namespace gpu {
@@ -47,8 +47,7 @@ struct RowSteps {
   const void* length;     // [B] integers, or null: all T
   int64_t length_stride;  // bytes
   int length_bytes, length_signed;
-  const uint8_t* reset;  // null, or (t, b) != 0 where a new sequence starts
-  int64_t reset_t, reset_b;
+  StepInputs inputs;
   DeviceError* error;
 };
 

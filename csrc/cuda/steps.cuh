@@ -31,7 +31,8 @@ FASTRNN_DEVICE int64_t length_of(const RowSteps& scan, int64_t b) {
 }
 
 FASTRNN_DEVICE bool is_reset(const RowSteps& scan, int64_t t, int64_t b) {
-  return scan.reset && scan.reset[t * scan.reset_t + b * scan.reset_b] != 0;
+  const StepFlags& reset = scan.inputs.reset;
+  return reset.data && reset.data[t * reset.t_stride + b * reset.b_stride] != 0;
 }
 
 // A pass in one direction, with what a step asks of it. P: ForwardPass or BackwardPass.

@@ -1,5 +1,7 @@
-// What engines and kernels share of the core. Kernels include this: no C++ library.
+// What engines and kernels share of the core. Kernels include this, so it has no C++ library.
 #pragma once
+
+#include <stdint.h>
 
 // Functions that run on the host and, under nvcc, on the device.
 #if defined(__CUDACC__)
@@ -11,6 +13,16 @@
 namespace fastrnn {
 
 constexpr int kMaxStates = 2;  // of a cell: h, and what stands beside it
+
+// A flag of each step and row: data[t * t_stride + b * b_stride] != 0. Strides are in bytes.
+struct StepFlags {
+  const uint8_t* data;  // null: set nowhere
+  int64_t t_stride, b_stride;
+};
+// What a call says of single steps; the same for all layers and directions.
+struct StepInputs {
+  StepFlags reset;  // a new sequence starts
+};
 
 // What a copy of rows (t, b) of a sequence puts in place of some.
 enum class CopyRule : int {
