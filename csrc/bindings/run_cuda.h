@@ -80,9 +80,8 @@ class GpuCall {
     const WantedResults wanted = wanted_results(spec_, p, fields, call_);
     std::vector<gpu::Request> requests;
     for (const Wanted& w : wanted)
-      requests.push_back({w.shape, role_bytes(w.rule, spec_, w.item) == spec_.element_bytes
-                                       ? gpu::Elements::kStorage
-                                       : gpu::Elements::kAccumulator});
+      requests.push_back({w.shape, is_accumulator(w.rule, w.item) ? gpu::Elements::kAccumulator
+                                                                  : gpu::Elements::kStorage});
     int first = 0;
     const std::vector<View> views = library_.allocate(requests, &first);
     std::vector<py::object> made;

@@ -98,9 +98,7 @@ std::string name_of(const RoleRule& rule, const Spec& spec, Kind kind, int64_t i
 }
 
 int64_t role_bytes(const RoleRule& rule, const Spec& spec, int64_t item) {
-  const bool sums = rule.element == ElementRule::kAccumulator ||
-                    (rule.element == ElementRule::kState && item > 0);
-  return sums ? spec.accumulator_bytes() : spec.element_bytes;
+  return is_accumulator(rule, item) ? spec.accumulator_bytes() : spec.element_bytes;
 }
 
 }  // namespace fastrnn

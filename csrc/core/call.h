@@ -167,7 +167,12 @@ inline Shape role_shape(Role role, const Spec& spec, const Problem& p) {
 // What the call's arrays say of single steps.
 StepInputs step_inputs(const Problem& problem, const Call& call);
 
-// Bytes of an element in a role: item 0 of a state is h.
+// Is an array in a role of accumulators? Item 0 of a state is h.
+inline bool is_accumulator(const RoleRule& rule, int64_t item) {
+  return rule.element == ElementRule::kAccumulator ||
+         (rule.element == ElementRule::kState && item > 0);
+}
+// Bytes of an element.
 int64_t role_bytes(const RoleRule& rule, const Spec& spec, int64_t item);
 const RoleRule& rule_of(Role role);
 

@@ -65,15 +65,12 @@ class Builder {
     if (rule.each == Each::kParameter)
       return add({nullptr, role, item, parameter_shape(spec_, item), false, false});
     const bool as_x = is_sequence(role);
-    const bool accumulator = role_bytes(rule, spec_, item) != spec_.element_bytes;
+    const bool accumulator = is_accumulator(rule, item);
     // Shapes are for products. Of the tape's outputs, a layer's part.
     if (!lowering_.products) return add({nullptr, role, item, {}, accumulator, as_x});
     const Shape shape = role == Role::kInner ? Shape{p_.T, p_.B, spec_.layer_outputs()}
                                              : role_shape(role, spec_, p_);
     return add({nullptr, role, item, shape, accumulator, as_x});
-  }
-  int64_t parameter(int64_t layer, int64_t direction, int which) const {
-    return (layer * spec_.directions + direction) * spec_.params_per_pass() + which;
   }
 
   bool is_last(int64_t layer) const { return layer + 1 == spec_.layers; }
@@ -90,13 +87,15 @@ class Builder {
   int masked_input(int64_t layer) {
     if (!masked(layer)) return input(layer);
     const int to = scratch("masked input", 0, {p_.T, p_.B, spec_.layer_outputs()});
-    op(Copy{CopyRule::kRows, input(layer), to, mask(layer), 0, p_.T, 0, 0, 0});
+    copy_rows(input(layer), to, mask(layer));
     return to;
   }
 
   // ---- ops ----
 
   void op(const Op& op) { program_.ops.push_back(op); }
+  void copy_whole(int from, int to) { op(Copy{CopyRule::kWhole, from, to}); }
+  void copy_rows(int from, int to, int mask) { op(Copy{CopyRule::kRows, from, to, mask, 0, p_.T}); }
 
   Matrix rows(int buffer, int64_t first, int64_t count) const {
     const Shape& shape = program_.buffers[static_cast<size_t>(buffer)].shape;
@@ -125,14 +124,14 @@ class Builder {
     if (!batch_first(layer) && !call_.lengths.given) return rows(buffer, t * p_.B, n * p_.B);
     const int64_t width = spec_.layer_inputs(layer);
     const int to = scratch("input rows", 2 * (layer > 0) + direction, {window(), p_.B, width});
-    op(Copy{CopyRule::kRunning, buffer, to, kNoBuffer, t, t + n, 0, layer, direction});
+    op(Copy{CopyRule::kRunning, buffer, to, kNoBuffer, t, t + n});
     return rows(to, 0, n * p_.B);
   }
   // Is a layer's input laid out with the batch first?
   bool batch_first(int64_t layer) const { return layer == 0 && p_.batched && p_.batch_first; }
 
   Gemm gate_product(int64_t layer, int64_t direction, const Matrix& input, const Matrix& gates) {
-    const int w_ih = array(Role::kParameter, parameter(layer, direction, kWeightIh));
+    const int w_ih = array(Role::kParameter, spec_.parameter(layer, direction, kWeightIh));
     return {gates, input, whole(w_ih), false, true, false};
   }
 
@@ -244,15 +243,14 @@ class Builder {
     const int below = reads_input ? masked_input(layer) : kNoBuffer;
     const bool several = window() < p_.T && spec_.directions > 1;
     // Windows of the two directions come in opposite orders, so neither is the first everywhere.
-    if (dx != kNoBuffer && several)
-      op(Copy{CopyRule::kWhole, kNoBuffer, dx, kNoBuffer, 0, 0, 0, 0, 0});
+    if (dx != kNoBuffer && several) copy_whole(kNoBuffer, dx);
     for_windows([&](int64_t begin, int64_t end) {
       auto [again, s] = window_of(layer, kAllDirections, begin, end, dy);
       back_through(s, again, below, dx, several);
     });
-    if (masked(layer)) op(Copy{CopyRule::kRows, dx, dx, mask(layer), 0, p_.T, 0, layer, 0});
+    if (masked(layer)) copy_rows(dx, dx, mask(layer));
     if (layer == 0 && dx != kNoBuffer && program_.buffers[static_cast<size_t>(dx)].scratch)
-      op(Copy{CopyRule::kRows, dx, array(Role::kInputGradient), kNoBuffer, 0, p_.T, 0, 0, 0});
+      copy_rows(dx, array(Role::kInputGradient), kNoBuffer);
   }
 
   // One window: first all that the products read, then the scan, then the products.
@@ -277,7 +275,7 @@ class Builder {
     for (int d = 0; d < spec_.directions; ++d) {
       const Matrix dgates = rows(s.dgates[d], 0, rows_of_window);
       if (dx != kNoBuffer) {
-        const int w_ih = array(Role::kParameter, parameter(s.layer, d, kWeightIh));
+        const int w_ih = array(Role::kParameter, spec_.parameter(s.layer, d, kWeightIh));
         const Matrix to = rows(dx, first_time(d, s.begin, s.end) * p_.B, rows_of_window);
         op(Gemm{to, columns(dgates, 0, GH), whole(w_ih), false, false, d > 0 || add_to_dx});
       }
@@ -289,7 +287,7 @@ class Builder {
   Matrix output_before(const ScanBackward& s, int direction) {
     const int64_t n = s.end - s.begin, t = first_time(direction, s.begin, s.end);
     const int to = scratch("output before", direction, {window(), p_.B, spec_.units});
-    op(Copy{CopyRule::kBefore, s.output, to, kNoBuffer, t, t + n, 0, s.layer, direction});
+    op(Copy{CopyRule::kBefore, s.output, to, kNoBuffer, t, t + n, s.layer, direction});
     return rows(to, 0, n * p_.B);
   }
 
@@ -297,8 +295,8 @@ class Builder {
   void add_to_weights(const ScanBackward& s, int direction, const Matrix& dgates, const Matrix& x,
                       const Matrix& before) {
     const int64_t H = spec_.units;
-    const int ih = array(Role::kParameterGradient, parameter(s.layer, direction, kWeightIh));
-    const int hh = array(Role::kParameterGradient, parameter(s.layer, direction, kWeightHh));
+    const int ih = array(Role::kParameterGradient, spec_.parameter(s.layer, direction, kWeightIh));
+    const int hh = array(Role::kParameterGradient, spec_.parameter(s.layer, direction, kWeightHh));
     op(Gemm{whole(ih), columns(dgates, 0, spec_.gates * H), x, true, false, !s.first});
     for_recurrent_planes(
         static_cast<int>(spec_.gates), spec_.split_gates, [&](int gate, int plane, int count) {
@@ -312,15 +310,12 @@ class Builder {
   void pass_through() {
     const auto states = [&](Role from, Role to, const View* given, const View* wanted) {
       for (int64_t k = 0; k < spec_.states; ++k)
-        if (wanted[k].given)
-          op(Copy{CopyRule::kWhole, given[k].given ? array(from, k) : kNoBuffer, array(to, k),
-                  kNoBuffer, 0, 0, 0, 0, 0});
+        if (wanted[k].given) copy_whole(given[k].given ? array(from, k) : kNoBuffer, array(to, k));
     };
     if (!call_.backward()) return states(Role::kInitial, Role::kFinal, call_.initial, call_.final);
     states(Role::kFinalGradient, Role::kInitialGradient, call_.dfinal, call_.dinitial);
     for (int64_t i = 0; i < static_cast<int64_t>(call_.dparameters.size()); ++i)
-      op(Copy{CopyRule::kWhole, kNoBuffer, array(Role::kParameterGradient, i), kNoBuffer, 0, 0, 0,
-              0, 0});
+      copy_whole(kNoBuffer, array(Role::kParameterGradient, i));
   }
 };
 

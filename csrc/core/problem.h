@@ -28,9 +28,13 @@ struct Spec {
   int64_t accumulator_bytes() const { return std::max(element_bytes, 4); }
   int64_t layer_inputs(int64_t layer) const { return layer == 0 ? inputs : directions * units; }
   int64_t layer_outputs() const { return directions * units; }
-  // A pass is a layer in one direction; passes are numbered layer * D + direction.
+  // A pass is a layer in one direction. Passes have numbers, and so have their parameters.
   int64_t passes() const { return layers * directions; }
+  int64_t pass(int64_t layer, int64_t direction) const { return layer * directions + direction; }
   int64_t params_per_pass() const { return bias ? 4 : 2; }
+  int64_t parameter(int64_t layer, int64_t direction, int which) const {
+    return pass(layer, direction) * params_per_pass() + which;
+  }
 };
 
 // The parameters of a pass, in the order in which they come.

@@ -37,13 +37,12 @@ struct Gemm {
   bool transpose_a, transpose_b, accumulate;
 };
 
-// Times [begin, end) of `from` to the rows of `to`, the first to row `to_begin`; times a mask where
-// there is one. kBefore copies outputs of a pass.
+// Times [begin, end) of `from` to the first rows of `to`; times a mask where there is one.
 struct Copy {
   CopyRule rule;
-  int from, to, mask;
-  int64_t begin, end, to_begin;
-  int64_t layer, direction;
+  int from, to, mask = kNoBuffer;
+  int64_t begin = 0, end = 0;
+  int64_t layer = 0, direction = 0;  // of kBefore: the pass whose output it is
 };
 
 // Scan steps [begin, end) of a layer, in one direction or all, and what both passes read there.

@@ -14,7 +14,7 @@
 namespace fastrnn {
 
 // The weights of a stack as the kernels read them: copies, so the arrays they came from may change.
-// The two directions of use are packed when first needed.
+// Those for either kind of pass are packed when first needed.
 class Weights {
  public:
   // Throws Error: unknown cell, impossible sizes.

@@ -68,7 +68,7 @@ class Passes {
   Sequences sequences_;
   StateArrays initial_, final_, dfinal_, dinitial_;
 
-  int64_t index(const Recurrence& r) const { return r.layer * spec_.directions + r.direction; }
+  int64_t index(const Recurrence& r) const { return spec_.pass(r.layer, r.direction); }
 
   // What passes of both kinds are given alike.
   template <class Pass> Pass& begin(const Recurrence& r, Pass* to) const {

@@ -91,7 +91,7 @@ class Sequences {
   List<Sequence> base_;
   List<Strided> copies_;
 
-  int64_t pass_of(const Recurrence& r) const { return r.layer * spec_.directions + r.direction; }
+  int64_t pass_of(const Recurrence& r) const { return spec_.pass(r.layer, r.direction); }
 
   // From so many steps on, of B rows of this width.
   Sequence part_of(int buffer, int64_t steps, int64_t width) const {

@@ -118,7 +118,7 @@ void step(const Weights& weights, const Problem& p, const Call& call) {
     StepJob job{&weights.kernel(), {}, spec.directions};
     owned.clear();
     for (int64_t d = 0; d < spec.directions; ++d) {
-      const int64_t index = l * spec.directions + d;
+      const int64_t index = spec.pass(l, d);
       StepPass& pass = job.passes[d];
       pass.I = spec.layer_inputs(l), pass.H = H, pass.rows = static_cast<int>(p.B);
       set_parameters(spec, call.parameters.data() + index * spec.params_per_pass(), &owned, &pass);

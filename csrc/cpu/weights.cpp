@@ -88,7 +88,7 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
   for (int64_t l = 0; l < spec_.layers; ++l)
     for (int64_t d = 0; d < spec_.directions; ++d) {
       const int64_t I = spec_.layer_inputs(l);
-      const View* given = parameters.data() + (l * spec_.directions + d) * per_pass;
+      const View* given = parameters.data() + spec_.pass(l, d) * per_pass;
       char *ih = take(matrix_bytes(I)), *hh = take(matrix_bytes(H));
       all.matrices.push_back({Strided(spec_, given[0]), I, backward, 0, ih});
       all.matrices.push_back({Strided(spec_, given[1]), H, backward, 1, hh});

@@ -79,15 +79,14 @@ RowView Arrays::saved(const Recurrence& r, int64_t d) const {
 }
 
 // Of an array (L * D, B, H).
-char* Arrays::state_of_pass(const View& view, const Recurrence& r, int64_t d) const {
+char* Arrays::state_of_pass(const View& view, int64_t layer, int64_t d) const {
   if (!view.given) return nullptr;
-  return view.data + pass_of(r, d) * p_.B * stack_.spec.units * view.itemsize;
+  return view.data + stack_.spec.pass(layer, d) * p_.B * stack_.spec.units * view.itemsize;
 }
 
 const void* Arrays::parameter(const Recurrence& r, int64_t d, int which) const {
-  const int64_t each = stack_.spec.params_per_pass();
-  if (which >= each) return nullptr;
-  return call_.parameters[static_cast<size_t>(pass_of(r, d) * each + which)].data;
+  if (which >= stack_.spec.params_per_pass()) return nullptr;  // a bias of a layer without
+  return call_.parameters[static_cast<size_t>(stack_.spec.parameter(r.layer, d, which))].data;
 }
 
 RowSteps Arrays::steps() const {
@@ -120,7 +119,7 @@ void Arrays::fill(const Recurrence& r, int64_t d, const P& pass, D* out) const {
   out->w_hh = parameter(r, d, kWeightHh);
   out->h = rows(r.output, d * stack_.spec.units);
   for (int k = 0; k < stack_.spec.states; ++k)
-    out->initial[k] = state_of_pass(call_.initial[k], r, d);
+    out->initial[k] = state_of_pass(call_.initial[k], r.layer, d);
   for (int k = 1; k < stack_.spec.states; ++k) {
     if (r.states != kNoBuffer) out->state[k] = states(r.states, r, d, k);
     if (pass.begin == 0) continue;
@@ -143,7 +142,7 @@ ForwardPass Arrays::forward(const Scan& scan) const {
     out.b_hh = parameter(scan, d, kBiasHh);
     out.x = rows(scan.gates[d]);
     for (int k = 0; k < stack_.spec.states && !scan.recompute; ++k)
-      out.final[k] = state_of_pass(call_.final[k], scan, d);
+      out.final[k] = state_of_pass(call_.final[k], scan.layer, d);
   }
   return pass;
 }
@@ -157,8 +156,8 @@ BackwardPass Arrays::backward(const ScanBackward& scan, const View& dstate) cons
     out.dy = rows(scan.dy, d * stack_.spec.units);
     out.dgates = rows(scan.dgates[d]);
     for (int k = 0; k < stack_.spec.states; ++k) {
-      out.dfinal[k] = state_of_pass(call_.dfinal[k], scan, d);
-      out.dinitial[k] = state_of_pass(call_.dinitial[k], scan, d);
+      out.dfinal[k] = state_of_pass(call_.dfinal[k], scan.layer, d);
+      out.dinitial[k] = state_of_pass(call_.dinitial[k], scan.layer, d);
       out.dstate[k] = dstate.data + (k * D + d) * BH * dstate.itemsize;
     }
   }
@@ -171,17 +170,13 @@ CopyPass Arrays::copy(const Copy& copy) const {
   CopyPass pass{};
   pass.scan = steps();
   pass.H = shape[shape.size() - 1];
-  pass.begin = copy.begin, pass.end = copy.end, pass.to_begin = copy.to_begin;
+  pass.begin = copy.begin, pass.end = copy.end;
   pass.rule = copy.rule;
   pass.reverse = copy.direction == 1;
   pass.h = rows(copy.from, before ? copy.direction * stack_.spec.units : 0);
   pass.mask = rows(copy.mask);
   pass.to = rows(copy.to);
-  if (before && call_.initial[0].given) {
-    Recurrence r{};
-    r.layer = copy.layer;
-    pass.initial[0] = state_of_pass(call_.initial[0], r, copy.direction);
-  }
+  if (before) pass.initial[0] = state_of_pass(call_.initial[0], copy.layer, copy.direction);
   return pass;
 }
 

@@ -54,13 +54,10 @@ class Arrays {
   const Buffer& buffer_of(int buffer) const {
     return program_.buffers[static_cast<size_t>(buffer)];
   }
-  int64_t pass_of(const Recurrence& r, int64_t d) const {
-    return r.layer * stack_.spec.directions + d;
-  }
   Placed place(const Buffer& buffer, const Numbers& numbers) const;
   const void* parameter(const Recurrence& r, int64_t d, int which) const;
   RowSteps steps() const;
-  char* state_of_pass(const View& view, const Recurrence& r, int64_t d) const;
+  char* state_of_pass(const View& view, int64_t layer, int64_t d) const;
   RowView part(int buffer, int64_t steps, int64_t width) const;
   RowView states(int buffer, const Recurrence& r, int64_t d, int k) const;
   RowView saved(const Recurrence& r, int64_t d) const;

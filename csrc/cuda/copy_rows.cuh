@@ -23,7 +23,7 @@ template <class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
                         ? at.template h_before<S>(t, b, length_of(pass.scan, b))
                         : row_of<const S>(pass.h, t, b);
     const S* mask = pass.mask.base ? row_of<const S>(pass.mask, t, b) : nullptr;
-    S* to = row_of<S>(pass.to, t - pass.begin + pass.to_begin, b);
+    S* to = row_of<S>(pass.to, t - pass.begin, b);
     for (int64_t i = thread() % kLanes; i < pass.H; i += kLanes) {
       const S value = from ? from[i] : narrow<S>(Acc<S>(0));
       to[i] = mask ? narrow<S>(widen(value) * widen(mask[i])) : value;

@@ -20,7 +20,7 @@ Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward)
       backward};
 }
 
-// Scans in one direction of use: their plan, and the memory that its mode has asked for.
+// Scans of one kind: their plan, and the memory that its mode has asked for.
 struct Scans {
   Plan plan;
   std::vector<View> memory;
@@ -134,8 +134,8 @@ class Executor {
       return;
     }
     const int64_t warps = kMaxThreads / kLanes, rows = (c.end - c.begin) * p_.B;
-    const int64_t most = 32 * device(call_.x.device).processors;
-    const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, warps), 1, most));
+    const int64_t max_blocks = 32 * device(call_.x.device).processors;
+    const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, warps), 1, max_blocks));
     with_reason(op, error, [&] {
       launch(op, {blocks, kMaxThreads, 0, false, stream_}, stack_.kernels->copy_rows,
              arrays_->copy(c));
@@ -160,10 +160,10 @@ class Executor {
     const Spec& spec = stack_.spec;
     const int64_t H = spec.units;
     for (int d = 0; d < spec.directions; ++d) {
-      const int64_t pass = scan.layer * spec.directions + d, each = spec.params_per_pass();
       const auto add = [&](int which, int gate, int plane, int count) {
         const Matrix of{scan.dgates[d], 0, (scan.end - scan.begin) * p_.B, plane * H, count * H};
-        sums_.push_back({numbers_.of(Role::kParameterGradient, pass * each + which), gate * H,
+        const int64_t bias = spec.parameter(scan.layer, d, which);
+        sums_.push_back({numbers_.of(Role::kParameterGradient, bias), gate * H,
                          arrays_->operand(of), !scan.first});
       };
       const int gates = static_cast<int>(spec.gates);
@@ -176,9 +176,9 @@ class Executor {
 
   Site site(const Scans& scans, const Recurrence& r) const {
     Site site{stack_, scans.plan, library_, stream_, p_.B, scans.memory, scans.first_array, {}};
-    const int64_t D = stack_.spec.directions, each = stack_.spec.params_per_pass();
-    for (int64_t d = 0; d < D; ++d)
-      site.w_hh.push_back(numbers_.of(Role::kParameter, (r.layer * D + d) * each + kWeightHh));
+    for (int64_t d = 0; d < stack_.spec.directions; ++d)
+      site.w_hh.push_back(
+          numbers_.of(Role::kParameter, stack_.spec.parameter(r.layer, d, kWeightHh)));
     return site;
   }
 };

@@ -120,8 +120,7 @@ struct BackwardDirection {
 struct CopyPass {
   RowSteps scan;
   int64_t H;           // elements of a row
-  int64_t begin, end;  // times of `h`; the first goes to `to_begin` of `to`
-  int64_t to_begin;
+  int64_t begin, end;  // times of `h`; the first goes to the first row of `to`
   CopyRule rule;
   int reverse;
   RowView h, mask, to;     // mask: null, or multiplied into what is copied

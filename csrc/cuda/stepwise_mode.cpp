@@ -61,12 +61,8 @@ class StepwiseMode : public Mode {
       direction.product = part_of(site.memory[kProduct], d, site.B * GH);
       for (int k = 0; k < site.stack.spec.states; ++k)
         direction.carry[k] = part_of(site.memory[static_cast<size_t>(kState + k)], d, BH);
-      products.push_back({rows(site, kProduct, d, GH),
-                          rows(site, kState, d, H),
-                          {site.w_hh[static_cast<size_t>(d)], 0, GH, 0, H},
-                          false,
-                          true,
-                          false});
+      products.push_back({rows(site, kProduct, d, GH), rows(site, kState, d, H), weights(site, d),
+                          false, true, false});
     }
     const auto product = site.library.prepare(products);
     const auto kernel = site.stack.kernels->step_forward;
@@ -84,12 +80,8 @@ class StepwiseMode : public Mode {
       BackwardDirection& direction = pass.direction[d];
       direction.dproduct = part_of(site.memory[kProduct], d, site.B * GH);
       direction.product = part_of(site.memory[kState], d, site.B * H);
-      products.push_back({rows(site, kState, d, H),
-                          rows(site, kProduct, d, GH),
-                          {site.w_hh[static_cast<size_t>(d)], 0, GH, 0, H},
-                          false,
-                          false,
-                          false});
+      products.push_back({rows(site, kState, d, H), rows(site, kProduct, d, GH), weights(site, d),
+                          false, false, false});
     }
     const auto product = site.library.prepare(products);
     const auto kernel = site.stack.kernels->step_backward;
@@ -106,6 +98,11 @@ class StepwiseMode : public Mode {
 
   static Operand rows(const Site& site, int which, int d, int64_t width) {
     return {site.first_array + which, d * site.B, site.B, 0, width};
+  }
+
+  static Operand weights(const Site& site, int d) {
+    const Spec& spec = site.stack.spec;
+    return {site.w_hh[static_cast<size_t>(d)], 0, spec.gates * spec.units, 0, spec.units};
   }
 
   static double microseconds_of(const Work& w) {

@@ -78,7 +78,7 @@ class PackedWeights(Protocol):
         """Names and shapes, in torch's order."""
 
     def pack(self, parameters: tuple[Any, ...], backward: bool, /) -> None:
-        """Take the parameters, for calls in one direction."""
+        """Take the parameters, for forward calls or for backward ones."""
 
     def output_shape(self, x: Any, batch_first: bool, /) -> tuple[int, ...]:
         """The shape that y will have, where x is one that the calls take."""

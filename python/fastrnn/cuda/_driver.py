@@ -57,7 +57,7 @@ class Weights:
         return self.native.parameters  # type: ignore[no-any-return]
 
     def pack(self, parameters: tuple[Any, ...], backward: bool) -> None:
-        """Take the parameters; for both directions of use."""
+        """Take the parameters, for all calls at once."""
         if self._given is None:
             contiguous = self.native.check_taken(parameters)
             self._given = tuple(
