@@ -43,7 +43,14 @@ def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
 def chosen_cases(
     options: argparse.Namespace, quick: bool = False, sweeps: bool = False
 ) -> list[cases.Case]:
-    return cases.make_cases(
+    """The cases of the options.
+
+    Raises
+    ------
+    SystemExit
+        There are none: a shape says which modes it is for.
+    """
+    chosen = cases.make_cases(
         [shape for path in options.shapes for shape in cases.read_shapes(path)],
         [CELLS[cell] for cell in options.cell],
         options.mode,
@@ -51,3 +58,10 @@ def chosen_cases(
         quick,
         sweeps,
     )
+    if not chosen:
+        quickly = "--quick, " if quick else ""
+        raise SystemExit(
+            f"[bench] shapes must have a case of a mode, got none: {quickly}--mode "
+            f"{' '.join(options.mode)}, --shapes {' '.join(options.shapes)}"
+        )
+    return chosen

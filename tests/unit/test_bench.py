@@ -62,6 +62,14 @@ def test_a_shape_can_be_given_as_text() -> None:
     assert (case.T, case.B, case.I, case.H) == (5, 3, 7, 11)
 
 
+def test_options_that_choose_nothing_are_refused() -> None:
+    """A shape given as text is one of the grid, which single steps are not."""
+    with pytest.raises(
+        SystemExit, match="shapes must have a case of a mode, got none: --mode cell"
+    ):
+        suite.main(["--mode", "cell", "--shapes", "1,1,64,64"])
+
+
 def test_bounds_are_positive_and_scale() -> None:
     for case in grid():
         phases = limits.phases(case, LIMITS)
@@ -131,6 +139,26 @@ def row(ms: float, ratio: float, **other: Any) -> report.Row:
         "versions": {"fastrnn": "1", "torch": "2"},
         **other,
     }
+
+
+def test_blocks_begin_when_the_last_library_is_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool's threads spin for a while after a call, on the cores of whoever comes next."""
+    events: list[str] = []
+
+    class Timed:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def block(self) -> float:
+            events.append(self.name)
+            return 1.0
+
+    monkeypatch.setattr(runner.time, "sleep", lambda seconds: events.append(f"rest {seconds}"))
+    times = runner.alternate([Timed("a"), Timed("b")], 0, 5)  # type: ignore[list-item]
+    rest = f"rest {runner.QUIET_SECONDS}"
+    assert runner.QUIET_SECONDS > 0
+    assert events == ["a", "b", *[rest, "a", rest, "b"] * 5]
+    assert times == {"a": [1.0] * 5, "b": [1.0] * 5}
 
 
 def test_json_lines_come_back_and_compare(tmp_path: Path) -> None:
