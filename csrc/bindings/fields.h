@@ -34,7 +34,7 @@ struct FieldPlaces {
     for (const RoleRule& rule : kRoles) {
       int& place = of_role[static_cast<int>(rule.role)];
       if (!rule.field) place = -1;
-      if (!rule.field || (rule.infer != Use::kNone) != of_infer) continue;
+      if (!rule.field || (rule.uses.infer != Use::kNone) != of_infer) continue;
       if (names.empty() || names.back() != rule.field)  // the tape's arrays are one field
         names.emplace_back(rule.field);
       place = static_cast<int>(names.size()) - 1;
@@ -44,6 +44,15 @@ struct FieldPlaces {
 inline const FieldPlaces& field_places() {
   static const FieldPlaces places;
   return places;
+}
+
+// The numbers of the kinds of call, by the names that Python's has for them.
+inline py::dict kinds() {
+  py::dict all;
+  all["INFER"] = static_cast<int>(Kind::kInfer);
+  all["FORWARD"] = static_cast<int>(Kind::kForward);
+  all["BACKWARD"] = static_cast<int>(Kind::kBackward);
+  return all;
 }
 
 // A tuple of fields; those that are left out at its end are None, zero or False.
@@ -118,34 +127,23 @@ template <class Source> Call read_call(const Source& source, const Fields& field
   return call;
 }
 
-// A result that is to be made.
-struct Wanted {
-  const RoleRule& rule;
-  int64_t item;
-  Shape shape;
-};
-using WantedResults = std::vector<Wanted>;
-
-// The results of a call beside those that were given, in the order of the table.
-inline WantedResults wanted_results(const Spec& spec, const Problem& p, const Fields& fields,
-                                    Call& call) {
-  WantedResults all;
-  all.reserve(8);
+// Calls f(rule, item, shape) for each result that is to be made, which is all but a y that was
+// given and gradients that are not wanted, in the order of the table.
+template <class F>
+void for_new_results(const Spec& spec, const Problem& p, const Fields& fields, Call& call, F f) {
   for (const RoleRule* output : outputs_of(call.kind)) {
     const RoleRule& rule = *output;
     if (rule.role == Role::kY && call.y.given) continue;
     if (rule.role == Role::kInputGradient && !fields.flag(kWantDx)) continue;
     if (rule.each != Each::kParameter) {
       const int64_t count = rule.each == Each::kState ? spec.states : 1;
-      for (int64_t i = 0; i < count; ++i) all.push_back({rule, i, role_shape(rule.role, spec, p)});
+      for (int64_t i = 0; i < count; ++i) f(rule, i, role_shape(rule.role, spec, p));
     } else if (fields.flag(kWantParameters)) {
-      const std::vector<Parameter> parameters = parameters_of(spec);
-      call.dparameters.resize(parameters.size());
-      for (size_t i = 0; i < parameters.size(); ++i)
-        all.push_back({rule, static_cast<int64_t>(i), parameters[i].shape});
+      const int64_t count = spec.passes() * spec.params_per_pass();
+      call.dparameters.resize(static_cast<size_t>(count));
+      for (int64_t i = 0; i < count; ++i) f(rule, i, parameter_shape(spec, i));
     }
   }
-  return all;
 }
 
 // (y, final), with the tape, or (dx, dinitial, dparameters): of the objects that were made for what

@@ -44,7 +44,7 @@ FASTRNN_MODULE(_cpu, m) {
   m.doc() = "The CPU engine of fastrnn.";
   m.attr("__version__") = FASTRNN_VERSION;
   m.attr("call_fields") = py::tuple(py::cast(field_places().names));
-  m.attr("call_kinds") = py::make_tuple("infer", "forward", "backward");  // as core/call.h has them
+  m.attr("call_kinds") = kinds();
   translate_errors(m);
   // A child of fork() must know that it is one, whenever the first call comes.
   available_threads();

@@ -101,7 +101,7 @@ void raise_errors(int device, uintptr_t stream) {
 FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.doc() = "The CUDA engine of fastrnn.";
   m.attr("call_fields") = py::tuple(py::cast(field_places().names));
-  m.attr("call_kinds") = py::make_tuple("infer", "forward", "backward");  // as core/call.h has them
+  m.attr("call_kinds") = kinds();
   translate_errors(m);
   py::class_<Stack>(m, "Stack", py::module_local())
       .def(py::init(&new_stack), py::arg("cell"), py::arg("dtype"), py::arg("layers"),

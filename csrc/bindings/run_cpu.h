@@ -35,11 +35,11 @@ inline py::tuple run_fields(PyWeights& w, const py::tuple& values, std::vector<V
   }
   call.parameters = std::move(parameters);
   const Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
-  const WantedResults all = wanted_results(spec, p, fields, call);
   std::vector<py::object> made;
-  made.reserve(all.size());
-  for (const Wanted& wanted : all)
-    made.push_back(make_result(caller, wanted.shape, &item_of(wanted.rule, wanted.item, call)));
+  made.reserve(8);
+  for_new_results(spec, p, fields, call, [&](const RoleRule& rule, int64_t i, const Shape& shape) {
+    made.push_back(make_result(caller, shape, &item_of(rule, i, call)));
+  });
   const TeamLimit limit(static_cast<int>(fields.number(kThreads)));
   run_or_step(w, p, call);
   return tuple_of_results(spec, fields, call, made);

@@ -76,20 +76,24 @@ class GpuCall {
         library_.add(py::reinterpret_borrow<py::object>(object));
   }
 
+  // All of them in one call of the library.
   std::vector<py::object> make_results(const Fields& fields, const Problem& p) {
-    const WantedResults wanted = wanted_results(spec_, p, fields, call_);
     std::vector<gpu::Request> requests;
-    for (const Wanted& w : wanted)
-      requests.push_back({w.shape, is_accumulator(w.rule, w.item) ? gpu::Elements::kAccumulator
-                                                                  : gpu::Elements::kStorage});
-    int first = 0;
-    const std::vector<View> views = library_.allocate(requests, &first);
+    std::vector<View*> places;
+    const int first = library_.size();
+    for_new_results(spec_, p, fields, call_, [&](const RoleRule& rule, int64_t i, const Shape& s) {
+      if (i == 0)
+        numbers_.first[static_cast<int>(rule.role)] = first + static_cast<int>(requests.size());
+      requests.push_back(
+          {s, is_accumulator(rule, i) ? gpu::Elements::kAccumulator : gpu::Elements::kStorage});
+      places.push_back(&item_of(rule, i, call_));
+    });
+    int number = 0;
+    const std::vector<View> views = library_.allocate(requests, &number);
     std::vector<py::object> made;
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      const int array = first + static_cast<int>(i);
-      item_of(wanted[i].rule, wanted[i].item, call_) = views[i];
-      if (wanted[i].item == 0) numbers_.first[static_cast<int>(wanted[i].rule.role)] = array;
-      made.push_back(library_.object(array));
+    for (size_t i = 0; i < places.size(); ++i) {
+      *places[i] = views[i];
+      made.push_back(library_.object(number + static_cast<int>(i)));
     }
     return made;
   }

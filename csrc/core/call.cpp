@@ -8,45 +8,56 @@ constexpr Place one(View Call::* member) { return {member, nullptr, nullptr}; }
 constexpr Place states(View (Call::*member)[kMaxStates]) { return {nullptr, member, nullptr}; }
 constexpr Place list(std::vector<View> Call::* member) { return {nullptr, nullptr, member}; }
 
+// What the roles are in calls that infer, go forward and go backward.
+constexpr Uses kGiven{Use::kInput, Use::kInput, Use::kInput};
+constexpr Uses kMayBeGiven{Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput};
+constexpr Uses kOutput{Use::kOutput, Use::kOutput, Use::kInput};
+constexpr Uses kFinalState{Use::kOptionalOutput, Use::kOptionalOutput, Use::kNone};
+constexpr Uses kTape{Use::kNone, Use::kOutput, Use::kInput};
+constexpr Uses kGradient{Use::kNone, Use::kNone, Use::kInput};
+constexpr Uses kGradientMayBeGiven{Use::kNone, Use::kNone, Use::kOptionalInput};
+constexpr Uses kMade{Use::kNone, Use::kNone, Use::kOutput};
+constexpr Uses kMadeIfWanted{Use::kNone, Use::kNone, Use::kOptionalOutput};
+
 }  // namespace
 
 // clang-format off
 const RoleRule kRoles[kRoleCount] = {
     // inputs of both passes
     {Role::kX, {"x"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kInput, Use::kInput, Use::kInput, one(&Call::x), "x"},
+     kGiven, one(&Call::x), "x"},
     {Role::kInitial, {"h0", "c0"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, states(&Call::initial), "state"},
+     kMayBeGiven, states(&Call::initial), "state"},
     {Role::kLengths, {"lengths"}, Each::kCall, ElementRule::kInteger, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, one(&Call::lengths), "lengths"},
+     kMayBeGiven, one(&Call::lengths), "lengths"},
     {Role::kResets, {"resets"}, Each::kCall, ElementRule::kBool, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, one(&Call::resets), "resets"},
+     kMayBeGiven, one(&Call::resets), "resets"},
     {Role::kMask, {"dropout mask {}"}, Each::kInnerLayer, ElementRule::kStorage, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, list(&Call::masks), "masks"},
+     kMayBeGiven, list(&Call::masks), "masks"},
     {Role::kParameter, {"{}"}, Each::kParameter, ElementRule::kStorage, Layout::kAny,
-     Use::kOptionalInput, Use::kOptionalInput, Use::kOptionalInput, list(&Call::parameters), nullptr},
+     kMayBeGiven, list(&Call::parameters), nullptr},
     // what forward has made, and the gradients that come in
     {Role::kY, {"y", "y of the tape"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kOutput, Use::kOutput, Use::kInput, one(&Call::y), "y"},
+     kOutput, one(&Call::y), "y"},
     {Role::kFinal, {"hn", "cn"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kOptionalOutput, Use::kOptionalOutput, Use::kNone, states(&Call::final), nullptr},
+     kFinalState, states(&Call::final), nullptr},
     {Role::kInner, {"tape inner"}, Each::kCall, ElementRule::kStorage, Layout::kBlock,
-     Use::kNone, Use::kOutput, Use::kInput, one(&Call::inner), "tape"},
+     kTape, one(&Call::inner), "tape"},
     {Role::kStates, {"tape states"}, Each::kCall, ElementRule::kAccumulator, Layout::kBlock,
-     Use::kNone, Use::kOutput, Use::kInput, one(&Call::states), "tape"},
+     kTape, one(&Call::states), "tape"},
     {Role::kSaved, {"tape saved"}, Each::kCall, ElementRule::kStorage, Layout::kBlock,
-     Use::kNone, Use::kOutput, Use::kInput, one(&Call::saved), "tape"},
+     kTape, one(&Call::saved), "tape"},
     {Role::kDy, {"dy"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kInput, one(&Call::dy), "dy"},
+     kGradient, one(&Call::dy), "dy"},
     {Role::kFinalGradient, {"dhn", "dcn"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kOptionalInput, states(&Call::dfinal), "dstate"},
+     kGradientMayBeGiven, states(&Call::dfinal), "dstate"},
     // what backward makes
     {Role::kInputGradient, {"dx"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kOptionalOutput, one(&Call::dx), nullptr},
+     kMadeIfWanted, one(&Call::dx), nullptr},
     {Role::kInitialGradient, {"dh0", "dc0"}, Each::kState, ElementRule::kState, Layout::kAny,
-     Use::kNone, Use::kNone, Use::kOutput, states(&Call::dinitial), nullptr},
+     kMade, states(&Call::dinitial), nullptr},
     {Role::kParameterGradient, {"d{}"}, Each::kParameter, ElementRule::kStorage, Layout::kBlock,
-     Use::kNone, Use::kNone, Use::kOptionalOutput, list(&Call::dparameters), nullptr},
+     kMadeIfWanted, list(&Call::dparameters), nullptr},
 };
 // clang-format on
 

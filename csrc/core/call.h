@@ -75,6 +75,11 @@ struct Place {
   std::vector<View> Call::* list;
 };
 
+// By the kind of a call.
+struct Uses {
+  Use infer, forward, backward;
+};
+
 struct RoleRule {
   Role role;
   // For messages: of each state, or else in forward and in backward where that has another; "{}"
@@ -83,13 +88,15 @@ struct RoleRule {
   Each each;
   ElementRule element;
   Layout layout;
-  Use infer, forward, backward;
+  Uses uses;
   Place place;
   // Of Python's class Call (bindings/fields.h), the field that has it; null: made for the call.
   const char* field;
 
   Use use(Kind kind) const {
-    return kind == Kind::kInfer ? infer : kind == Kind::kForward ? forward : backward;
+    return kind == Kind::kInfer     ? uses.infer
+           : kind == Kind::kForward ? uses.forward
+                                    : uses.backward;
   }
 };
 // In the order in which they are checked: inputs, then outputs.

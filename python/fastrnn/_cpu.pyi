@@ -10,8 +10,8 @@ from typing import TypedDict
 __version__: str
 # The fields of `Call`, in order.
 call_fields: tuple[str, ...]
-# The names of its kinds, from 0 on.
-call_kinds: tuple[str, ...]
+# The numbers of its kinds.
+call_kinds: dict[str, int]
 
 _Shape = tuple[int, ...]
 _Array = object

@@ -9,8 +9,8 @@ from typing import Protocol, TypedDict
 from ._engine import Call
 
 call_fields: tuple[str, ...]
-# The names of its kinds, from 0 on.
-call_kinds: tuple[str, ...]
+# The numbers of its kinds.
+call_kinds: dict[str, int]
 
 _Shape = tuple[int, ...]
 _Array = object

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -85,17 +85,6 @@ def pack(
     packed = Packed(cell, params, forward=forward, backward=backward)
     packed.native.copy_parameters()
     return packed
-
-
-class Inputs(NamedTuple):
-    """What both directions of a call are given, in the engines' order and in their form."""
-
-    x: Any
-    state: State
-    lengths: Any
-    resets: Any
-    masks: Any
-    batch_first: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,26 +187,32 @@ def forward(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
-    inputs = Inputs(x, state, lengths, resets, dropout_masks, batch_first)
-    return run_forward(packed, inputs, steps, out)
+    call = Call(x, state, lengths, resets, dropout_masks, out, batch_first, FORWARD, steps)
+    return run_forward(packed, call)
 
 
 def run_forward(
-    packed: Packed, inputs: Inputs, steps: int, out: Any, owner: Any = None, version: int = 0
+    packed: Packed, call: Call, owner: Any = None, version: int = 0
 ) -> tuple[np.ndarray, State, Tape]:
     """`forward` with arguments that have been checked; the tape is that of an owner."""
-    cell = packed.cell
-    x, state, lengths, resets, masks, batch_first = inputs
     # What the tape keeps by reference must not be a list, which could change.
-    state = tuple(state) if isinstance(state, list) else state
-    masks = tuple(masks) if isinstance(masks, list) else masks
-    call = Call(x, state, lengths, resets, masks, out, batch_first, FORWARD, steps)
-    y, final, arrays = packed.native.run(call)
+    state = tuple(call.state) if isinstance(call.state, list) else call.state
+    masks: Any = tuple(call.masks) if isinstance(call.masks, list) else call.masks
+    y, final, arrays = packed.native.run(call._replace(state=state, masks=masks))
     y = _arrays.read_only(y)
-    # Small, and so copied; x, the state and the masks are kept by reference.
-    lengths, resets = _copied(cell, lengths), _copied(cell, resets)
     tape = Tape(
-        cell, x, state, lengths, resets, masks, batch_first, y, arrays, steps, owner, version
+        packed.cell,
+        call.x,
+        state,
+        _copied(packed.cell, call.lengths),  # small, and so copied
+        _copied(packed.cell, call.resets),
+        masks,
+        call.batch_first,
+        y,
+        arrays,
+        call.recompute,
+        owner,
+        version,
     )
     return y, final, tape
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _arrays, _dropout, _engine, functional
-from ._engine import PackedWeights
-from .functional import Inputs, Packed, State, Tape
+from ._engine import FORWARD, Call, PackedWeights
+from .functional import Packed, State, Tape
 from .module import Module
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
@@ -143,9 +143,9 @@ class Recurrent(Module):
         version, weights = self._weights(backward=True)
         masks = self._draw_masks(x, weights)
         lengths = _arguments.lengths_array(self.cell, lengths)
-        inputs = Inputs(x, state, lengths, resets, masks, self.batch_first)
         steps = _arguments.checkpoint_steps(self.cell, self.recompute)
-        return functional.run_forward(weights, inputs, steps, out, self._owner, version)
+        call = Call(x, state, lengths, resets, masks, out, self.batch_first, FORWARD, steps)
+        return functional.run_forward(weights, call, self._owner, version)
 
     def backward(
         self, tape: Tape, dy: np.ndarray, dstate: State = None

@@ -141,7 +141,7 @@ def by_engine(case: Case, data: Data) -> Ways:
     """One step with parameters as they lie, which is what layers and cells under torch call."""
     engine, params = _native.engine, tuple(data.params.values())
     call = Call(data.x, data.state, batch_first=case.batch_first)
-    yield "infer_new", outputs(*engine.run_new(case.cell, case.L, case.D, params, call))
+    yield "run_new", outputs(*engine.run_new(case.cell, case.L, case.D, params, call))
     if case.L == case.D == 1:
         x, before = data.x[0], one_layer(data.state)
         after = tuple(s[None] for s in engine.step_new(case.cell, params, x, before))
