@@ -104,6 +104,16 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return path
 
 
+@pytest.fixture
+def one_thread_of_torch() -> Iterator[None]:
+    """For trainings: threads of two workers, which share the cores, would wait for each other."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def wide_engine(native_build: Callable[..., Path]) -> ModuleType:
     return load_engine(native_build("tests"))

@@ -243,12 +243,14 @@ def example(program: Any) -> Any:
         yield program("recurrent_policy")
 
 
+@pytest.mark.usefixtures("one_thread_of_torch")
 @pytest.mark.parametrize("whole", [False, True], ids=["the library's pieces", "whole rollouts"])
 def test_losses_of_the_first_update(whole: bool, example: Any) -> None:
     """On the library's minibatches, and with its loop on starts inside rollouts."""
     assert example.difference_of_losses(0, whole) <= 1e-4
 
 
+@pytest.mark.usefixtures("one_thread_of_torch")
 def test_the_policy_of_the_example(example: Any) -> None:
     """It starts with the library's parameters, and every minibatch takes one call of each LSTM."""
     theirs = example.recurrent(example.MlpLstmPolicy, 0).policy

@@ -22,7 +22,7 @@ ARGUMENTS = ["--steps", str(STEPS), "--hidden", "24", "--seed", "3"]
 
 
 @pytest.fixture
-def example(monkeypatch, program):
+def example(monkeypatch, program, one_thread_of_torch):
     """An example by its name, with little to read; torch's random numbers are put back."""
     torch = pytest.importorskip("torch")
 

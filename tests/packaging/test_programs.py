@@ -375,6 +375,7 @@ def test_layers_are_whose_they_say(layers: str, frame: Any) -> None:
 # --- single programs -----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_thread_of_torch")
 def test_forecasts_do_not_look_ahead(program: Callable[[str], Any]) -> None:
     """Other weather, other prices from a day on change no forecast for that day or before."""
     torch = pytest.importorskip("torch")
