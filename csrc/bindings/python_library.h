@@ -23,7 +23,7 @@ class PythonLibrary : public gpu::Library {
     return static_cast<int>(objects_.size()) - 1;
   }
   int size() const { return static_cast<int>(objects_.size()); }
-  const py::object& object(int array) const { return objects_[static_cast<size_t>(array)]; }
+  const py::object& object(int array) const { return objects_.at(static_cast<size_t>(array)); }
 
   // Lengths of the host on the device, and a copy of an array in C order.
   int add_moved(py::handle lengths) { return add(calls_.attr("moved")(lengths)); }

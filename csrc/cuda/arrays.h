@@ -1,6 +1,7 @@
 // The buffers of a program in a GPU's memory, as the kernels and the library's products find them.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "../core/program.h"
@@ -13,10 +14,14 @@ namespace gpu {
 
 // The numbers that the library's arrays of a call have: those of a role follow each other.
 struct Numbers {
-  int first[kRoleCount] = {};
+  int first[kRoleCount];
+  Numbers() { std::fill_n(first, kRoleCount, kNone); }
   int of(Role role, int64_t item) const {
     return first[static_cast<int>(role)] + static_cast<int>(item);
   }
+
+ private:
+  static constexpr int kNone = -(1 << 30);  // of a role that products do not use: no array's number
 };
 
 class Arrays {
