@@ -152,6 +152,13 @@ struct Stacks {
     }
     return base;
   }
+  // After a launch. A fiber's first frames never return, and AddressSanitizer would know of them
+  // even when their memory has gone back to the system and is somebody else's.
+  void forget_frames() {
+#if defined(FASTRNN_ASAN)
+    __asan_unpoison_memory_region(base, count * kStackBytes);
+#endif
+  }
 };
 
 // ---- the launch in progress ---------------------------------------------------------------------
@@ -335,9 +342,6 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   launch.fibers.resize(count);
   launch.live = static_cast<int>(count);
   char* stack = stacks.reserve(count);
-#if defined(FASTRNN_ASAN)
-  __asan_unpoison_memory_region(stack, count * kStackBytes);  // of a launch that did not end
-#endif
   const int warps = (threads + kLanes - 1) / kLanes;
   std::vector<Barrier> block_barriers(static_cast<size_t>(blocks));
   std::vector<Barrier> warp_barriers(static_cast<size_t>(blocks) * static_cast<size_t>(warps));
@@ -367,6 +371,7 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   launch_ = &launch;
   schedule(launch);
   launch_ = nullptr;
+  stacks.forget_frames();
 #if defined(FASTRNN_TSAN)
   for (Fiber& fiber : launch.fibers) {
     // The host may read what the kernel wrote: launches are in order.

@@ -37,7 +37,8 @@ def test_no_races(native_build: Build) -> None:
 @tiers.ci
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
     """All of test_cuda.py again, on kernels and host code that are instrumented."""
-    build = native_build("asan", targets=("test_races", "_cuda_emulated"))
+    build = native_build("asan", targets=("test_emulator", "test_races", "_cuda_emulated"))
+    run([program(build, "test_emulator")])
     run([program(build, "test_races")])
 
     def library(name: str) -> str:
