@@ -10,6 +10,7 @@
 
 #include "array.h"
 #include "problem.h"
+#include "schedule.h"
 #include "shared.h"
 
 namespace fastrnn {

@@ -3,26 +3,17 @@
 
 #include <stdint.h>
 
-// Functions that run on the host and, under nvcc, on the device.
+// Functions that run on the host and, under nvcc, on the device. Always inlined: a copy that was
+// compiled for one instruction set must not serve the kernels of another.
 #if defined(__CUDACC__)
 #define FASTRNN_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define FASTRNN_HOST_DEVICE inline
+#define FASTRNN_HOST_DEVICE inline __attribute__((always_inline))
 #endif
 
 namespace fastrnn {
 
 constexpr int kMaxStates = 2;  // of a cell: h, and what stands beside it
-
-// A flag of each step and row: data[t * t_stride + b * b_stride] != 0. Strides are in bytes.
-struct StepFlags {
-  const uint8_t* data;  // null: set nowhere
-  int64_t t_stride, b_stride;
-};
-// What a call says of single steps; the same for all layers and directions.
-struct StepInputs {
-  StepFlags reset;  // a new sequence starts
-};
 
 // What a copy of rows (t, b) of a sequence puts in place of some.
 enum class CopyRule : int {

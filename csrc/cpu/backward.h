@@ -164,9 +164,9 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
             s > pass.begin ? after.at(k).at[r] - stride
                            : steps.entering(k.value, work.row_begin + r, memory.zero_state.at(k));
     });
-    if (steps.scan.inputs.reset.data)
+    if (steps.schedule().may_start_from_zero())
       for (int64_t r = 0; r < active; ++r)
-        if (steps.resets(work.row_begin + r, s))
+        if (steps.starts_from_zero(work.row_begin + r, s))
           each_state<S>([&](auto k) { memory.before.at(k)[r] = memory.zero_state.at(k); });
     return active;
   }
@@ -185,7 +185,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     for (int64_t r = 0; r < active; ++r) {
       const int64_t position = work.row_begin + r;
       const bool ends = steps.scan.length[position] == s + 1;
-      if (ends || steps.resets(position, s + 1)) {
+      if (ends || steps.starts_from_zero(position, s + 1)) {
         begin_chain(position, ends);
         memory.continuing[--starting] = r;
       } else {
@@ -381,7 +381,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   void put_initial(int64_t position, int64_t u, int64_t units, const T* chain) const {
     // A row that starts from zero does not depend on its initial state.
-    const bool cut = steps.scan.length[position] > 0 && steps.resets(position, 0);
+    const bool cut = steps.scan.length[position] > 0 && steps.starts_from_zero(position, 0);
     each_state<S>([&](auto k) {
       auto* out = steps.template state<Storage>(pass.dinitial, k, position);
       if (!out) return;

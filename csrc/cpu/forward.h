@@ -190,9 +190,9 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   }
 
   void restart(int64_t s, int64_t active) {
-    if (!steps.scan.inputs.reset.data) return;
+    if (!steps.schedule().may_start_from_zero()) return;
     for (int64_t r = 0; r < active; ++r)
-      if (steps.resets(work.row_begin + r, s))
+      if (steps.starts_from_zero(work.row_begin + r, s))
         each_state<S>([&](auto k) { prev.at(k)[r] = zeros.at(k); });
   }
 

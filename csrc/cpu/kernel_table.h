@@ -1,5 +1,6 @@
 // The boundary between the engine and the kernels of one instruction set: plain data and function
-// pointers, no inline functions, so that nothing here is compiled under an instruction set's flags.
+// pointers. Functions that come with it are always inlined, so that none is compiled under an
+// instruction set's flags and then serves others.
 //
 // Strides are in elements. A `Sequence` is T x B rows of contiguous values, each found by its own
 // pointer, which makes padded, strided, batch-first and length-sorted arrays one path without a
@@ -10,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "../core/shared.h"
+#include "../core/schedule.h"
 
 namespace fastrnn {
 

@@ -1,5 +1,5 @@
-// Where the rows of a step are: pointers to (t, b) rows, which cursors move from step to step, and
-// the rules of lengths, directions and resets. Nothing else knows which time a scan step is.
+// Where the rows of a step are: pointers to (t, b) rows, which cursors move from step to step. Scan
+// steps count from the start of each row, so `core/schedule.h` is asked with the row's own length.
 #pragma once
 
 #include <stddef.h>
@@ -78,16 +78,13 @@ template <class Pass> struct Steps {
 
   explicit Steps(const Pass& p) : pass(p), scan(*p.scan) {}
 
+  FASTRNN_INLINE Schedule schedule() const { return {scan.inputs, pass.reverse != 0}; }
   FASTRNN_INLINE int64_t time(int64_t position, int64_t s) const {
-    return pass.reverse ? scan.length[position] - 1 - s : s;
+    return schedule().time(s, scan.length[position]);
   }
-  // Does the row start from zero at this step, whatever came before?
-  FASTRNN_INLINE bool resets(int64_t position, int64_t s) const {
-    const StepFlags& reset = scan.inputs.reset;
-    if (!reset.data) return false;
-    const int64_t t = pass.reverse ? time(position, s) + 1 : s;
-    if (pass.reverse && s == 0) return false;  // past the row's end
-    return reset.data[t * reset.t_stride + scan.row[position] * reset.b_stride] != 0;
+  FASTRNN_INLINE bool starts_from_zero(int64_t position, int64_t s) const {
+    return schedule().starts_from_zero(time(position, s), scan.row[position],
+                                       scan.length[position]);
   }
   // Where a sequence holds step s of the row at a position.
   template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "../core/shared.h"
+#include "../core/schedule.h"
 
 namespace fastrnn {
 namespace gpu {

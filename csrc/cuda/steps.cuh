@@ -1,5 +1,5 @@
-// One unit of one row at one step: what surrounds the cell's equations in every mode. Here, and
-// only here, stand the rules of lengths, resets and windows on the GPU.
+// One unit of one row at one step: what surrounds the cell's equations in every mode, by the rules
+// of time in core/schedule.h. Rows run in lockstep, so scan steps count from the start of all T.
 #pragma once
 
 #include "cells/gates.h"
@@ -30,31 +30,24 @@ FASTRNN_DEVICE int64_t length_of(const RowSteps& scan, int64_t b) {
   return n < 0 && !above ? 0 : scan.T;
 }
 
-FASTRNN_DEVICE bool is_reset(const RowSteps& scan, int64_t t, int64_t b) {
-  const StepFlags& reset = scan.inputs.reset;
-  return reset.data && reset.data[t * reset.t_stride + b * reset.b_stride] != 0;
-}
-
 // A pass in one direction, with what a step asks of it. P: ForwardPass or BackwardPass.
 template <class P, class D> struct PassView {
   const P& pass;
   const D& d;
 
-  FASTRNN_DEVICE int64_t time(int64_t s) const { return d.reverse ? pass.scan.T - 1 - s : s; }
+  FASTRNN_DEVICE Schedule schedule() const { return {pass.scan.inputs, d.reverse != 0}; }
+  FASTRNN_DEVICE int64_t time(int64_t s) const { return schedule().time(s, pass.scan.T); }
   // The index of time t in arrays that hold the window alone.
   FASTRNN_DEVICE int64_t window_time(int64_t t) const {
     return t - (d.reverse ? pass.scan.T - pass.end : pass.begin);
   }
-  // Of a row that takes part at t: is it its first step; does it start from zero, whatever came
-  // before? (In reverse a piece is entered at its end, the step before the next one's start.)
+  FASTRNN_DEVICE int64_t time_before(int64_t t) const { return schedule().time_before(t); }
   FASTRNN_DEVICE bool is_first(int64_t t, int64_t length) const {
-    return d.reverse ? t + 1 == length : t == 0;
+    return schedule().is_first(t, length);
   }
   FASTRNN_DEVICE bool starts_from_zero(int64_t t, int64_t b, int64_t length) const {
-    if (!d.reverse) return is_reset(pass.scan, t, b);
-    return t + 1 < length && is_reset(pass.scan, t + 1, b);
+    return schedule().starts_from_zero(t, b, length);
   }
-  FASTRNN_DEVICE int64_t time_before(int64_t t) const { return d.reverse ? t + 1 : t - 1; }
 
   // The row of h that is multiplied by R at t; null for zeros. Whole rows.
   template <class S> FASTRNN_DEVICE const S* h_before(int64_t t, int64_t b, int64_t length) const {
@@ -192,7 +185,7 @@ template <class Cell, class Math, class S> struct ForwardUnit {
     const int64_t i = b * at.pass.H + u;
     if (at.d.final[0]) {
       const S* h = length == 0 ? static_cast<const S*>(at.d.initial[0])
-                               : row_of<const S>(at.d.h, at.d.reverse ? 0 : length - 1, b);
+                               : row_of<const S>(at.d.h, at.schedule().time(length - 1, length), b);
       if (length == 0 && h) h += b * at.pass.H;
       static_cast<S*>(at.d.final[0])[i] = h ? h[u] : narrow<S>(A(0));
     }
