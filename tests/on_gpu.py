@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
 import fake_gpu
+from builds import ROOT
 from cases import Case, Data, flat_state
 from fastrnn import functional, reference
 
 Results = dict[str, np.ndarray]
+
+# Those of the sources, because tests are collected before the engine is built.
+MODES: list[str] = re.findall(
+    r"^FASTRNN_MODE\((\w+)\)$",
+    (ROOT / "csrc" / "cuda" / "modes.def").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+WITHOUT_FLOAT64 = {"grid"}
+
+
+def modes(dtype: str) -> list[str]:
+    """The modes that serve a dtype."""
+    return [mode for mode in MODES if dtype != "float64" or mode not in WITHOUT_FLOAT64]
 
 
 def put(values: Any) -> Any:

@@ -65,9 +65,10 @@ class Mode {
   virtual void run(const Site& site, BackwardPass pass) const = 0;
 };
 
-const Mode& grid_mode();
-const Mode& stepwise_mode();
-// All of them.
+// All modes, which are those of modes.def: each is made by a function of its own file.
+#define FASTRNN_MODE(name) const Mode& name##_mode();
+#include "modes.def"
+#undef FASTRNN_MODE
 const std::vector<const Mode*>& modes();
 
 // Which mode the tests or a user asked for; null: the best. Throws Error(kValue) for another name

@@ -39,7 +39,11 @@ Plan quickest(const Work& work, const Mode* wanted) {
 }  // namespace
 
 const std::vector<const Mode*>& modes() {
-  static const std::vector<const Mode*> all = {&grid_mode(), &stepwise_mode()};
+#define FASTRNN_MODE(name) &name##_mode(),
+  static const std::vector<const Mode*> all = {
+#include "modes.def"
+  };
+#undef FASTRNN_MODE
   return all;
 }
 

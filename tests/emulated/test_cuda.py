@@ -25,7 +25,7 @@ import tiers
 from builds import ROOT
 from cases import Case, Data, cells, kernel_cases, make_data
 from fastrnn import _arrays, _dtypes, cuda, functional
-from on_gpu import Results, put
+from on_gpu import MODES, Results, modes, put
 from tolerances import assert_gradient, assert_output
 
 SCHEDULES = [("random", 1), ("forward", 0), ("reverse", 0)]
@@ -48,10 +48,6 @@ def assert_close(case: Case, got: Results, wanted: Results) -> None:
 def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> None:
     for name in only or set(got):
         assert got[name].tobytes() == wanted[name].tobytes(), name
-
-
-def modes(dtype: str) -> list[str]:
-    return ["stepwise"] if dtype == "float64" else ["grid", "stepwise"]
 
 
 RUNS = [(mode, case) for case in kernel_cases(DTYPES) for mode in modes(case.dtype)]
@@ -79,9 +75,10 @@ def test_against_reference(emulated: ModuleType, mode: str, case: Case) -> None:
     assert_close(case, again, wanted)
 
 
-def test_windows_of_a_small_tape(emulated: ModuleType) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_windows_of_a_small_tape(emulated: ModuleType, mode: str) -> None:
     """Several windows, with checkpoints between them, in both directions and with lengths."""
-    for cell, mode in itertools.product(("lstm", "gru"), ("grid", "stepwise")):
+    for cell in ("lstm", "gru"):
         case = Case(cell, 150, 3, 4, 6, D=2, lengths=True, resets=True)
         data = make_data(case)
         with cuda.mode(mode):
@@ -184,7 +181,7 @@ def test_long_sequences(emulated: ModuleType) -> None:
         assert_output(infer(case, data)[0].get(), on_gpu.wanted(case, data)["y"], "float32")
 
 
-@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+@pytest.mark.parametrize("mode", MODES)
 def test_nan_and_infinity_pass_through(emulated: ModuleType, mode: str) -> None:
     for cell in cells():
         case = Case(cell, 6, 4, 5, 18, D=2)
@@ -199,8 +196,9 @@ def test_nan_and_infinity_pass_through(emulated: ModuleType, mode: str) -> None:
         assert np.isfinite(y[:, 3]).all(), "a row must not see another row's NaN"
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
-def test_lengths_of_every_integer_type(emulated: ModuleType, kind: str) -> None:
+def test_lengths_of_every_integer_type(emulated: ModuleType, kind: str, mode: str) -> None:
     case = Case("gru", 6, 5, 3, 7, D=2, lengths=True)
     data = make_data(case)
     wanted = on_gpu.wanted(case, data)
@@ -209,15 +207,14 @@ def test_lengths_of_every_integer_type(emulated: ModuleType, kind: str) -> None:
     data.options["lengths"] = spread
     options = put(data.options)
     options["lengths"] = options["lengths"][::2]
-    for mode in ("grid", "stepwise"):
-        with cuda.mode(mode):
-            y, _ = functional.infer(
-                case.cell, put(data.x), put(data.params), put(data.state), **options
-            )
-        assert_output(y.get(), wanted["y"], "float32")
+    with cuda.mode(mode):
+        y, _ = functional.infer(
+            case.cell, put(data.x), put(data.params), put(data.state), **options
+        )
+    assert_output(y.get(), wanted["y"], "float32")
 
 
-@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+@pytest.mark.parametrize("mode", MODES)
 def test_lengths_of_the_host(emulated: ModuleType, mode: str) -> None:
     """A list or a NumPy array, read-only and strided too: moved over, for both directions."""
     case = Case("lstm", 6, 4, 3, 7, D=2, lengths=True)
@@ -237,7 +234,7 @@ def test_lengths_of_the_host(emulated: ModuleType, mode: str) -> None:
             assert_same(on_gpu.named(y, final, *back), wanted)
 
 
-@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+@pytest.mark.parametrize("mode", MODES)
 def test_padding_may_be_anything(emulated: ModuleType, mode: str) -> None:
     """Past the lengths x, dy and masks are never seen, by kernels or by the library's products."""
     for cell, recompute in itertools.product(("lstm", "gru"), (0, 3)):
@@ -288,17 +285,17 @@ def test_backward_again_gives_the_same_bits(emulated: ModuleType) -> None:
     )
 
 
-def test_nothing_waits_for_the_device(emulated: ModuleType) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_waits_for_the_device(emulated: ModuleType, mode: str) -> None:
     case = Case("lstm", 5, 3, 4, 6, D=2, L=2, lengths=True, resets=True, dropout=True)
     data = make_data(case)
     arguments = put(data.x), put(data.params), on_gpu.put_state(data.state)
     options, dy, dstate = put(data.options), put(data.dy), on_gpu.put_state(data.dstate)
-    for mode in ("grid", "stepwise"):
-        fake_gpu.waits.clear()
-        with cuda.mode(mode):
-            _, _, tape = functional.forward(case.cell, *arguments, recompute=2, **options)
-            functional.backward(case.cell, arguments[1], tape, dy, dstate)
-        assert fake_gpu.waits == []
+    fake_gpu.waits.clear()
+    with cuda.mode(mode):
+        _, _, tape = functional.forward(case.cell, *arguments, recompute=2, **options)
+        functional.backward(case.cell, arguments[1], tape, dy, dstate)
+    assert fake_gpu.waits == []
 
 
 def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
@@ -594,9 +591,10 @@ def test_cupy_computes_on_the_device_of_the_arrays() -> None:
         assert left == ["left"]
 
 
-def test_lengths_that_only_a_kernel_sees(emulated: ModuleType) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_lengths_that_only_a_kernel_sees(emulated: ModuleType, mode: str) -> None:
     """The nearest length is used, nothing is written outside, and the next call tells."""
-    for mode, bad in itertools.product(("grid", "stepwise"), (-3, 5, 2**40)):
+    for bad in (-3, 5, 2**40):
         with cuda.mode(mode):
             y, _ = call(lengths=put(np.array([4, bad, 2])))
             assert np.isfinite(y.get()).all()
@@ -617,7 +615,7 @@ def test_a_mode_that_cannot_run(emulated: ModuleType) -> None:
         infer(case, data)
     infer(case, data)
     with (
-        pytest.raises(ValueError, match="mode must be one of best, grid, stepwise, got other"),
+        pytest.raises(ValueError, match=f"mode must be one of best, {', '.join(MODES)}, got other"),
         cuda.mode("other"),
     ):
         pass

@@ -22,6 +22,7 @@ import fastrnn.torch as ft  # noqa: E402
 from fastrnn import _arrays, cuda  # noqa: E402
 from fastrnn.cuda import _driver  # noqa: E402
 from fastrnn.torch import _autograd, _engine, _narrow  # noqa: E402
+from on_gpu import MODES  # noqa: E402
 from tolerances import NARROW_GRADIENT, NARROW_OUTPUT, NARROW_ROUNDING  # noqa: E402
 from torch_tags import Tags  # noqa: E402
 
@@ -85,7 +86,7 @@ def step(layer: Any, x: Any, hx: Any) -> list[Any]:
     return [*results, *torch.autograd.grad(loss, [*inputs, *layer.parameters()])]
 
 
-@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CLASSES)
 def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: Card) -> None:
     for options in (
@@ -137,7 +138,7 @@ def test_packed_sequences_and_lengths(gpu: Card) -> None:
     torch.testing.assert_close(ours(x, lengths=lengths)[1], hn2)
 
 
-@pytest.mark.parametrize("mode", ["grid", "stepwise"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CLASSES)
 def test_lengths_of_the_host_are_brought_over(name: str, mode: str, gpu: Card) -> None:
     """A `PackedSequence`, whose batch sizes the host has by torch's rules, and ``lengths=``."""
