@@ -14,18 +14,37 @@ import numpy as np
 import pytest
 
 import tiers
-from builds import ROOT, X86, run
+from builds import ROOT, X86, program, run
 
 CELL = ROOT / "docs" / "adding-a-cell.md"
 LEVEL = ROOT / "docs" / "adding-a-level.md"
+MODE = ROOT / "docs" / "adding-a-mode.md"
 PARTS = ["CMakeLists.txt", "CMakePresets.json", "pyproject.toml"]
 PARTS += ["cmake", "csrc", "docs", "python", "tests", "tools", "bench"]
 
 
+def all_blocks_with_a_path(text: str) -> list[tuple[str, str]]:
+    """The fenced blocks that name a file, with its name."""
+    found: list[tuple[str, str]] = re.findall(
+        r"^```\w+ (\S+/\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    return found
+
+
 def blocks_with_a_path(text: str) -> dict[str, str]:
-    """The fenced blocks that name a file, by file."""
-    found = re.findall(r"^```\w+ (\S+/\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return dict(found)
+    """The same of a page that has one for each file."""
+    blocks = all_blocks_with_a_path(text)
+    assert len(blocks) == len(dict(blocks))
+    return dict(blocks)
+
+
+def insert_below(path: Path, text: str) -> None:
+    """Insert lines below the first of them, which the file has once."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    first, *others = text.splitlines(keepends=True)
+    assert lines.count(first) == 1, (path, first)
+    at = lines.index(first) + 1
+    path.write_text("".join([*lines[:at], *others, *lines[at:]]), encoding="utf-8")
 
 
 def copy_sources(folder: Path) -> None:
@@ -143,6 +162,43 @@ def test_adding_a_level(tmp_path: Path, native_build: Callable[..., Path]) -> No
         text=True,
     ).stdout.split()
     assert levels == ["fma3", "scalar"], "a level that serves float32 alone"
+
+
+@tiers.ci
+def test_adding_a_mode(tmp_path: Path, native_build: Callable[..., Path]) -> None:
+    """Follow docs/adding-a-mode.md in a copy of the sources and run the new mode's tests."""
+    copy_sources(tmp_path)
+    blocks = all_blocks_with_a_path(MODE.read_text(encoding="utf-8"))
+    kernel, host = "csrc/cuda/rowwise.cuh", "csrc/cuda/rowwise_mode.cpp"
+    with_lines = [f"csrc/cuda/{name}" for name in ("kernels.h", "kernel.cu.in", "modes.def")]
+    assert {path for path, _ in blocks} == {kernel, host, *with_lines}, "five files, and no other"
+    for path, text in blocks:
+        assert (ROOT / path).exists() == (path in with_lines)
+        if path in with_lines:
+            insert_below(tmp_path / path, text)
+        else:
+            (tmp_path / path).write_text(text, encoding="utf-8")
+    # Two cells, so that little has to be built: one with two states, one with a split gate.
+    cells = "FASTRNN_CELL(lstm, Lstm, lstm.h)\nFASTRNN_CELL(gru, Gru, gru.h)\n"
+    (tmp_path / "csrc/cells/registry.h").write_text(cells, "utf-8")
+
+    build = native_build(
+        "release",
+        "-DFASTRNN_LEVELS=scalar",
+        "-DFASTRNN_TESTS=ON",
+        "-DFASTRNN_CUDA=OFF",
+        source=tmp_path,
+        targets=("_cpu", "_cuda_emulated", "test_races"),
+    )
+    passed = run_tests_of_copy(tmp_path, build, "rowwise", "tests/emulated/test_cuda.py")
+    assert passed >= 130, f"only {passed} tests ran for the new mode"
+    races = [program(build, "test_races"), "--cell", "lstm"]
+    run(races)
+    barriers = re.findall(r'sync_block\("([^"]+)"\)', dict(blocks)[kernel])
+    assert len(barriers) == 2
+    for barrier in barriers:
+        done = subprocess.run([*races, "--remove", barrier], stdout=subprocess.PIPE, text=True)
+        assert "FAILED: rowwise lstm" in done.stdout, f"without '{barrier}'"
 
 
 def python_blocks(path: Path) -> list[str]:
