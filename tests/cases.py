@@ -27,6 +27,8 @@ class Case(bench.case.Case):
     state: bool = True
     lengths: bool = False
     resets: bool = False
+    holds: bool = False
+    repeat_held: bool = False
     dropout: bool = False
 
     def words(self) -> dict[str, object]:
@@ -37,6 +39,8 @@ class Case(bench.case.Case):
             "h0": self.state,
             "len": self.lengths,
             "res": self.resets,
+            "holds": self.holds,
+            "repeat": self.repeat_held,
             "drop": self.dropout,
         }
 
@@ -63,6 +67,24 @@ def kernel_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[C
                 Case(cell, 10, 9, 8, 17, dtype, D=2, L=2, lengths=True, resets=True, dropout=True),
                 Case(cell, 6, 1, 5, 12, dtype, D=2, L=2, batched=False, resets=True),
                 Case(cell, 70, 2, 3, 18, dtype, lengths=True),
+                Case(cell, 13, 5, 6, 19, dtype, D=2, L=2, holds=True, dropout=True),
+                Case(cell, 40, 9, 8, 17, dtype, D=2, lengths=True, resets=True, holds=True),
+                Case(cell, 14, 1, 5, 12, dtype, D=2, batched=False, holds=True, repeat_held=True),
+                Case(
+                    cell,
+                    15,
+                    7,
+                    4,
+                    33,
+                    dtype,
+                    D=2,
+                    L=2,
+                    batch_first=True,
+                    lengths=True,
+                    resets=True,
+                    holds=True,
+                    repeat_held=True,
+                ),
                 Case(cell, 0, 3, 4, 6, dtype, D=2, L=2),
                 Case(cell, 3, 0, 4, 6, dtype, L=2),
             )
@@ -118,6 +140,12 @@ def make_data(case: Case, seed: int = 0) -> Data:
         rng.shuffle(options["lengths"])
     if case.resets:
         options["resets"] = rng.random(sequence(1).shape[:-1]) < 0.3
+    if case.holds:
+        held = rng.random(sequence(1).shape[:-1]) < 0.4
+        if case.batched and case.B > 2:  # a row that never runs, and one that always does
+            held[(0,) if case.batch_first else (slice(None), 0)] = True
+            held[(1,) if case.batch_first else (slice(None), 1)] = False
+        options |= {"holds": held, "repeat_held": case.repeat_held}
     if case.dropout:
         options["dropout_masks"] = [
             ((rng.random(sequence(case.D * case.H).shape) < 0.7) / 0.7).astype(dtype)

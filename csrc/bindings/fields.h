@@ -11,9 +11,18 @@
 
 namespace fastrnn {
 
-enum Option { kBatchFirst, kKind, kRecompute, kThreads, kWantDx, kWantParameters, kOptions };
-constexpr const char* kOptionNames[kOptions] = {"batch_first", "kind",    "recompute",
-                                                "threads",     "want_dx", "want_parameters"};
+enum Option {
+  kBatchFirst,
+  kRepeatHeld,
+  kKind,
+  kRecompute,
+  kThreads,
+  kWantDx,
+  kWantParameters,
+  kOptions
+};
+constexpr const char* kOptionNames[kOptions] = {
+    "batch_first", "repeat_held", "kind", "recompute", "threads", "want_dx", "want_parameters"};
 
 // Where the fields are: the arrays that every kind of call may have, then options, then those of
 // backward. So the calls that are made most often have the shortest tuples.
@@ -103,6 +112,7 @@ template <class Source> Call read_call(const Source& source, const Fields& field
   Call call;
   call.kind = fields.kind();
   call.batch_first = fields.flag(kBatchFirst);
+  call.repeat_held = fields.flag(kRepeatHeld);
   call.recompute = fields.number(kRecompute);
   const auto read = [&](const RoleRule& rule) {
     const Use use = rule.use(call.kind);

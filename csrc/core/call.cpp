@@ -32,6 +32,8 @@ const RoleRule kRoles[kRoleCount] = {
      kMayBeGiven, one(&Call::lengths), "lengths"},
     {Role::kResets, {"resets"}, Each::kCall, ElementRule::kBool, Layout::kAny,
      kMayBeGiven, one(&Call::resets), "resets"},
+    {Role::kHolds, {"holds"}, Each::kCall, ElementRule::kBool, Layout::kAny,
+     kMayBeGiven, one(&Call::holds), "holds"},
     {Role::kMask, {"dropout mask {}"}, Each::kInnerLayer, ElementRule::kStorage, Layout::kAny,
      kMayBeGiven, list(&Call::masks), "masks"},
     {Role::kParameter, {"{}"}, Each::kParameter, ElementRule::kStorage, Layout::kAny,
@@ -91,7 +93,7 @@ StepInputs step_inputs(const Problem& p, const Call& call) {
     return {reinterpret_cast<const uint8_t*>(view.data), view.strides[p.time_axis()],
             p.batched ? view.strides[p.batch_axis()] : 0};
   };
-  return {flags(call.resets)};
+  return {flags(call.resets), flags(call.holds), call.repeat_held};
 }
 
 const RoleRule& rule_of(Role role) { return kRoles[static_cast<int>(role)]; }

@@ -21,10 +21,11 @@ enum class Kind { kInfer, kForward, kBackward };  // kForward keeps a tape, kInf
 struct Call {
   Kind kind = Kind::kInfer;
   bool batch_first = false;
-  int64_t recompute = 0;   // Problem::recompute of the tape
-  bool has_masks = false;  // then there is one for each layer but the last
+  bool repeat_held = false;  // the output of a held step is that of the last one that ran, not 0
+  int64_t recompute = 0;     // Problem::recompute of the tape
+  bool has_masks = false;    // then there is one for each layer but the last
 
-  View x, initial[kMaxStates], lengths, resets;
+  View x, initial[kMaxStates], lengths, resets, holds;
   std::vector<View> masks;
   std::vector<View> parameters;  // where an engine has not packed them before
   View y, final[kMaxStates];
@@ -42,6 +43,7 @@ enum class Role : uint8_t {
   kInitial,
   kLengths,
   kResets,
+  kHolds,
   kMask,
   kParameter,
   kY,
@@ -147,7 +149,8 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, c
     case Role::kX:
     case Role::kInputGradient: return p.sequence(spec.inputs);
     case Role::kLengths: return {p.B};
-    case Role::kResets: {
+    case Role::kResets:
+    case Role::kHolds: {
       BasicShape<Size> shape = p.sequence(Size(1));
       shape.pop_back();
       return shape;

@@ -98,7 +98,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     next = kSteps;
     last = B ? steps.scan.length[0] : 0;  // of all parts, which wait for each other at each chunk
     const bool is_last = pass.end >= last;
-    if (is_last) clear_past_ends();
+    if (is_last) clear_idle_rows();
     active = is_last ? 0 : steps.grow(work.row_begin, work.row_end, 0, pass.end);
     seek(0, active, pass.end);
     all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
@@ -158,11 +158,17 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     const int64_t active = steps.grow(work.row_begin, work.row_end, count, s);
     seek(count, active, s);
     each_state<S>([&](auto k) {
-      const int64_t stride = s > pass.begin ? steps.stride(pass.states[k.value], s - 1) : 0;
-      for (int64_t r = 0; r < active; ++r)
+      const Sequence& states = pass.states[k.value];
+      const int64_t stride = s > pass.begin ? steps.stride(states, s - 1) : 0;
+      const bool scattered = steps.is_scattered(states);
+      for (int64_t r = 0; r < active; ++r) {
+        const int64_t position = work.row_begin + r;
         memory.before.at(k)[r] =
-            s > pass.begin ? after.at(k).at[r] - stride
-                           : steps.entering(k.value, work.row_begin + r, memory.zero_state.at(k));
+            s == pass.begin ? steps.entering(k.value, position, memory.zero_state.at(k))
+            : scattered
+                ? steps.template row<const StateType<Storage, k.value>>(states, position, s - 1)
+                : after.at(k).at[r] - stride;
+      }
     });
     if (steps.schedule().may_start_from_zero())
       for (int64_t r = 0; r < active; ++r)
@@ -191,6 +197,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       } else {
         memory.continuing[n++] = r;
       }
+      if (steps.repeats()) add_repeats(position, s);
     }
     const T* source = dgates.row(s + 1, work.row_begin) + kSplitGates * H;
     T* target = dgates.row(s, work.row_begin);
@@ -252,6 +259,15 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
           row_ends ? steps.template state<Storage>(pass.dfinal, k, position) : nullptr;
       if (!given) given = memory.zero_state.at(k);
       widen_n(given + unit_begin, unit_end - unit_begin, ds_row(k.value, position) + unit_begin);
+    });
+  }
+
+  // The gradients of outputs that repeat the one of step s.
+  void add_repeats(int64_t position, int64_t s) {
+    T* to = ds_row(0, position) + unit_begin;
+    steps.for_repeats(position, s, [&](int64_t t) {
+      const auto* from = row_at<const Storage>(pass.dy, t, steps.scan.row[position]) + unit_begin;
+      for (int64_t i = 0; i < unit_end - unit_begin; ++i) to[i] += widen(from[i]);
     });
   }
 
@@ -345,12 +361,12 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   // ---- edges -------------------------------------------------------------------------------
 
-  // Gradients past a row's last step are zero.
-  void clear_past_ends() {
+  // Gradients are zero where a row does not run.
+  void clear_idle_rows() {
     if (!pass.dx.base || pass.accumulate_dx || work.unit_member != 0) return;
     for (int64_t p = work.row_begin; p < work.row_end; ++p)
-      for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
-        clear_n(row_at<Storage>(pass.dx, t, steps.scan.row[p]), I);
+      steps.for_idle(
+          p, [&](int64_t t) { clear_n(row_at<Storage>(pass.dx, t, steps.scan.row[p]), I); });
   }
 
   void initial_gradients() {

@@ -10,6 +10,44 @@
 
 namespace fastrnn {
 
+// Where rows that are held run, by row of the batch: for kernels, their steps are the running ones.
+struct HeldRows {
+  List<int64_t> entries;       // of each row one more than it has steps, on either side
+  List<const int64_t*> times;  // [B] into them
+  List<int64_t> end;           // [B] the length as it was given
+  List<uint8_t> resets;        // [B][T] of the steps that run
+
+  explicit HeldRows(CallMemory& memory)
+      : entries(memory.lists()),
+        times(memory.lists()),
+        end(memory.lists()),
+        resets(memory.lists()) {}
+
+  // lengths: as given; becomes the steps that run.
+  void lay_out(const StepInputs& inputs, int64_t T, List<int64_t>& lengths) {
+    const size_t B = lengths.size();
+    end = lengths;
+    times.resize(B);
+    entries.assign(B * static_cast<size_t>(T + 2), 0);
+    if (inputs.reset.data) resets.assign(B * static_cast<size_t>(T), 0);
+    const Schedule in_time{inputs, false};
+    for (size_t b = 0; b < B; ++b) {
+      int64_t* const own = entries.data() + static_cast<int64_t>(b) * (T + 2) + 1;
+      uint8_t* const starts = resets.data() + static_cast<int64_t>(b) * T;
+      int64_t n = 0;
+      HeldRow row{in_time, static_cast<int64_t>(b)};
+      for (int64_t t = 0; t < end[b]; ++t) {
+        const int64_t from = row.take(t);
+        if (inputs.reset.data) starts[n] = from == Schedule::kZero;
+        own[n] = t;  // the next step that runs takes the place of one that does not
+        n += row.runs(t);
+      }
+      times[b] = own;
+      lengths[b] = n;
+    }
+  }
+};
+
 struct Batch {
   List<int64_t> row, length;  // of each position
   int64_t total = 0;          // steps of all rows
@@ -17,15 +55,22 @@ struct Batch {
 
   Batch(const Spec& spec, const Problem& p, const Call& call, CallMemory& memory)
       : row(static_cast<size_t>(p.B), memory.lists()),
-        length(static_cast<size_t>(p.B), memory.lists()) {
+        length(static_cast<size_t>(p.B), memory.lists()),
+        held_(memory) {
     read_lengths(spec, p, call.lengths, length.data());
     std::iota(row.begin(), row.end(), 0);
-    if (call.lengths.given) sort(memory);
+    steps.inputs = step_inputs(p, call);
+    const bool held = steps.inputs.hold.data != nullptr;
+    if (held) held_.lay_out(steps.inputs, p.T, length);
+    if (held || call.lengths.given) sort(memory);
     total = std::accumulate(length.begin(), length.end(), int64_t{0});
     steps.B = p.B;
     steps.row = row.data();
     steps.length = length.data();
-    steps.inputs = step_inputs(p, call);
+    if (!held) return;
+    steps.times = held_.times.data();
+    steps.end = held_.end.data();
+    if (steps.inputs.reset.data) steps.inputs.reset = {held_.resets.data(), 1, p.T};
   }
 
   int64_t longest() const { return length.empty() ? 0 : length[0]; }
@@ -49,12 +94,20 @@ struct Batch {
   }
 
  private:
+  HeldRows held_;
+
   void sort(CallMemory& memory) {
-    const List<int64_t> lengths(length, memory.lists());
     std::stable_sort(row.begin(), row.end(), [&](int64_t a, int64_t b) {
-      return lengths[static_cast<size_t>(a)] > lengths[static_cast<size_t>(b)];
+      return length[static_cast<size_t>(a)] > length[static_cast<size_t>(b)];
     });
-    for (size_t i = 0; i < row.size(); ++i) length[i] = lengths[static_cast<size_t>(row[i])];
+    const auto by_position = [&](auto& values) {
+      const std::decay_t<decltype(values)> of_row(values, memory.lists());
+      for (size_t i = 0; i < row.size(); ++i) values[i] = of_row[static_cast<size_t>(row[i])];
+    };
+    by_position(length);
+    if (held_.times.empty()) return;
+    by_position(held_.times);
+    by_position(held_.end);
   }
 };
 

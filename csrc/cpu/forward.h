@@ -124,7 +124,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
 
   void begin() {
     begun = true;
-    if (work.unit_member == 0) clear_past_ends();
+    clear_idle_rows();
     finish_empty_rows();
     // The same for all parts, so that they have as many tasks.
     last = steps.scan.B ? min(steps.scan.length[0], pass.end) : 0;
@@ -141,12 +141,26 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     }
   }
 
-  // Output past a row's last step is zero. (A recomputed window has no such rows.)
-  void clear_past_ends() {
-    if (pass.states[0].steps_per_row) return;
+  // The part's units of a row of the output.
+  Storage* own_output(int64_t position, int64_t t) const {
+    return row_at<Storage>(pass.states[0], t, steps.scan.row[position]) + block_begin * L;
+  }
+  int64_t own_units() const { return min(block_end * L, H) - block_begin * L; }
+
+  // Output is zero where a row does not run. (A recomputed window has no such rows.)
+  void clear_idle_rows() {
+    if (pass.states[0].steps_per_row || own_units() <= 0) return;
     for (int64_t p = work.row_begin; p < work.row_end; ++p)
-      for (int64_t t = steps.scan.length[p]; t < pass.T; ++t)
-        clear_n(row_at<Storage>(pass.states[0], t, steps.scan.row[p]), H);
+      steps.for_idle(p, [&](int64_t t) { clear_n(own_output(p, t), own_units()); });
+  }
+
+  // Where a held row repeats its last output.
+  void repeat_output(int64_t s, int64_t active) {
+    if (!steps.repeats() || pass.states[0].steps_per_row) return;
+    for (int64_t r = 0; r < active; ++r)
+      steps.for_repeats(work.row_begin + r, s, [&](int64_t t) {
+        copy_n(next.h.at[r] + block_begin * L, own_units(), own_output(work.row_begin + r, t));
+      });
   }
 
   void finish_empty_rows() {
@@ -162,7 +176,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     U* to = steps.template state<Storage>(pass.final, k, position);
     if (!to) return;
     const int64_t u = block_begin * L;
-    copy_n(from + u, min(block_end * L, H) - u, to + u);
+    copy_n(from + u, own_units(), to + u);
   }
 
   // Rows of the window's first step.
@@ -277,6 +291,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       }
       block += width;
     }
+    repeat_output(s, active);
     for (int64_t r = active - 1; r >= 0 && steps.scan.length[work.row_begin + r] == s + 1; --r)
       each_state<S>([&](auto k) { finish(k, next.at(k).at[r], work.row_begin + r); });
   }

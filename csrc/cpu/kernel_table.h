@@ -5,8 +5,8 @@
 // Strides are in elements. A `Sequence` is T x B rows of contiguous values, each found by its own
 // pointer, which makes padded, strided, batch-first and length-sorted arrays one path without a
 // copy. Rows of the batch are visited at *positions*, longest first: position p holds row `row[p]`,
-// so the rows that are active at a step are a prefix. A *scan step* s counts from the start of a
-// row in the direction of the pass: t = s, or length - 1 - s in reverse.
+// so the rows that are active at a step are a prefix. A *scan step* s counts the steps that a row
+// runs in the direction of the pass: t = s, or length - 1 - s in reverse; see core/schedule.h.
 #pragma once
 
 #include <stdint.h>
@@ -32,11 +32,17 @@ struct States {
   int64_t b_stride[kMaxStates];
 };
 
-// Which steps each row takes: its length and its resets. The same for all layers and directions.
+// Which steps each row takes. The same for all layers and directions.
+//
+// Where rows are held, `length` and `inputs.reset` count the steps that run alone, and `times` says
+// where they are: times[p][i] is the time of the i-th step that the row at position p runs. Entries
+// -1 and length can be read too, so that cursors may move past either end.
 struct RowSteps {
   int64_t B;
-  const int64_t* row;     // [B] position -> row of the batch
-  const int64_t* length;  // [B] steps of the row at a position, descending
+  const int64_t* row;           // [B] position -> row of the batch
+  const int64_t* length;        // [B] steps of the row at a position, descending
+  const int64_t* const* times;  // [B], or null: no row is held
+  const int64_t* end;           // [B] the length as it was given, where rows are held
   StepInputs inputs;
 };
 

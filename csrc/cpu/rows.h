@@ -79,12 +79,37 @@ template <class Pass> struct Steps {
   explicit Steps(const Pass& p) : pass(p), scan(*p.scan) {}
 
   FASTRNN_INLINE Schedule schedule() const { return {scan.inputs, pass.reverse != 0}; }
-  FASTRNN_INLINE int64_t time(int64_t position, int64_t s) const {
+  // Of the steps that the row runs, which one scan step s is in the order of time.
+  FASTRNN_INLINE int64_t running(int64_t position, int64_t s) const {
     return schedule().time(s, scan.length[position]);
   }
+  FASTRNN_INLINE int64_t time(int64_t position, int64_t s) const {
+    const int64_t i = running(position, s);
+    return scan.times ? scan.times[position][i] : i;
+  }
   FASTRNN_INLINE bool starts_from_zero(int64_t position, int64_t s) const {
-    return schedule().starts_from_zero(time(position, s), scan.row[position],
+    return schedule().starts_from_zero(running(position, s), scan.row[position],
                                        scan.length[position]);
+  }
+  // Calls f(t) for the times at which the row at a position does not run.
+  template <class F> void for_idle(int64_t position, F f) const {
+    int64_t t = 0;
+    for (int64_t i = 0; scan.times && i < scan.length[position]; ++i, ++t)
+      for (; t < scan.times[position][i]; ++t) f(t);
+    for (t = scan.times ? t : scan.length[position]; t < pass.T; ++t) f(t);
+  }
+  // Calls f(t) for the held times whose output is that of scan step s.
+  template <class F> void for_repeats(int64_t position, int64_t s, F f) const {
+    const bool last = s + 1 == scan.length[position];
+    const int64_t own = time(position, s), next = last ? 0 : time(position, s + 1);
+    const int64_t begin = !pass.reverse ? own + 1 : last ? 0 : next + 1;
+    const int64_t end = pass.reverse ? own : last ? scan.end[position] : next;
+    for (int64_t t = begin; t < end; ++t) f(t);
+  }
+  FASTRNN_INLINE bool repeats() const { return scan.times && scan.inputs.repeat_held; }
+  // Are rows of a sequence found by a step's own time, and not from the step before?
+  FASTRNN_INLINE bool is_scattered(const Sequence& q) const {
+    return scan.times && !q.steps_per_row;
   }
   // Where a sequence holds step s of the row at a position.
   template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {
@@ -139,11 +164,20 @@ template <class T> struct RowCursor {
   }
   template <class Pass>
   FASTRNN_INLINE void advance(const Steps<Pass>& steps, int64_t n, int64_t s) {
+    if (steps.is_scattered(sequence)) return scatter(steps, n, s, s + 1);
     move(n, steps.stride(sequence, s));
   }
   template <class Pass>
   FASTRNN_INLINE void retreat(const Steps<Pass>& steps, int64_t n, int64_t s) {
+    if (steps.is_scattered(sequence)) return scatter(steps, n, s, s - 1);
     move(n, -steps.stride(sequence, s - 1));
+  }
+  // From scan step s to another one, in rows that are held in between.
+  template <class Pass>
+  void scatter(const Steps<Pass>& steps, int64_t n, int64_t s, int64_t other) {
+    if (!sequence.base) return;
+    for (int64_t r = 0; r < n; ++r)
+      at[r] += (steps.time(first + r, other) - steps.time(first + r, s)) * sequence.t_stride;
   }
   FASTRNN_INLINE void move(int64_t n, int64_t stride) {
     if (sequence.base)

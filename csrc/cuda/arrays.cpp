@@ -116,6 +116,7 @@ template <class P> P Arrays::begin(const Recurrence& r) const {
 template <class P, class D>
 void Arrays::fill(const Recurrence& r, int64_t d, const P& pass, D* out) const {
   out->reverse = d == 1;
+  out->before = before(d);
   out->w_hh = parameter(r, d, kWeightHh);
   out->h = rows(r.output, d * stack_.spec.units);
   for (int k = 0; k < stack_.spec.states; ++k)
@@ -165,7 +166,7 @@ BackwardPass Arrays::backward(const ScanBackward& scan, const View& dstate) cons
 }
 
 CopyPass Arrays::copy(const Copy& copy) const {
-  const bool before = copy.rule == CopyRule::kBefore;
+  const bool of_steps_before = copy.rule == CopyRule::kBefore;
   const Shape& shape = buffer_of(copy.to).shape;
   CopyPass pass{};
   pass.scan = steps();
@@ -173,10 +174,12 @@ CopyPass Arrays::copy(const Copy& copy) const {
   pass.begin = copy.begin, pass.end = copy.end;
   pass.rule = copy.rule;
   pass.reverse = copy.direction == 1;
-  pass.h = rows(copy.from, before ? copy.direction * stack_.spec.units : 0);
+  pass.before = before(copy.direction);
+  pass.h = rows(copy.from, of_steps_before ? copy.direction * stack_.spec.units : 0);
   pass.mask = rows(copy.mask);
   pass.to = rows(copy.to);
-  if (before) pass.initial[0] = state_of_pass(call_.initial[0], copy.layer, copy.direction);
+  if (of_steps_before)
+    pass.initial[0] = state_of_pass(call_.initial[0], copy.layer, copy.direction);
   return pass;
 }
 

@@ -35,6 +35,9 @@ class Arrays {
   RowView rows(int buffer, int64_t column = 0) const;
   int64_t bytes(int buffer) const;
   void* data(int buffer) const { return of(buffer).data; }
+  RowSteps steps() const;
+  // Where rows are held, the table that LayOutPass makes.
+  void set_before(const View& view) { before_ = reinterpret_cast<const int32_t*>(view.data); }
 
   ForwardPass forward(const Scan& scan) const;
   // dstate: (S, D, B, H), what goes from window to window.
@@ -54,6 +57,7 @@ class Arrays {
   const Problem& p_;
   const Program& program_;
   std::vector<Placed> placed_;
+  const int32_t* before_ = nullptr;
 
   const Placed& of(int buffer) const { return placed_[static_cast<size_t>(buffer)]; }
   const Buffer& buffer_of(int buffer) const {
@@ -61,7 +65,9 @@ class Arrays {
   }
   Placed place(const Buffer& buffer, const Numbers& numbers) const;
   const void* parameter(const Recurrence& r, int64_t d, int which) const;
-  RowSteps steps() const;
+  const int32_t* before(int64_t d) const {
+    return before_ ? before_ + d * (p_.T + 1) * p_.B : nullptr;
+  }
   char* state_of_pass(const View& view, int64_t layer, int64_t d) const;
   RowView part(int buffer, int64_t steps, int64_t width) const;
   RowView states(int buffer, const Recurrence& r, int64_t d, int k) const;

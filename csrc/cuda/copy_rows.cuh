@@ -17,7 +17,7 @@ template <class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
   for (int64_t row = int64_t(block()) * (threads() / kLanes) + thread() / kLanes; row < rows;
        row += warps) {
     const int64_t t = pass.begin + row / B, b = row % B;
-    const bool runs = pass.rule == CopyRule::kRows || t < length_of(pass.scan, b);
+    const bool runs = pass.rule == CopyRule::kRows || at.runs(t, b, length_of(pass.scan, b));
     const S* from = !runs ? nullptr
                     : pass.rule == CopyRule::kBefore
                         ? at.template h_before<S>(t, b, length_of(pass.scan, b))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../core/error.h"
 #include "../core/planes.h"
 #include "layout.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 // Steps that backward recomputes at once, at least: enough for the library's products to be large.
 constexpr int64_t kWindow = 64;
+constexpr int64_t kMaxBlocks = 1024;  // of a kernel whose threads take a row each
 
 Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
   const Spec& spec = stack.spec;
@@ -41,8 +43,9 @@ class Executor {
 
   void run() {
     const std::vector<View> scratch = allocate();
-    const Arrays arrays(stack_, call_, p_, program_, numbers_, scratch, first_scratch_);
+    Arrays arrays(stack_, call_, p_, program_, numbers_, scratch, first_scratch_);
     arrays_ = &arrays;
+    if (before_.given) lay_out_steps(arrays);
     for (const Op& op : program_.ops) std::visit([this](const auto& o) { execute(o); }, op);
     flush();
   }
@@ -56,7 +59,7 @@ class Executor {
   void* stream_;
   Program program_;
   Scans scans_[2];  // forward, backward
-  View dstate_;
+  View dstate_, before_;
   int first_scratch_ = 0;
   const Arrays* arrays_ = nullptr;
   Products products_;  // that wait for the next op that is none
@@ -94,8 +97,11 @@ class Executor {
     if (wanted[1])
       requests.push_back(
           {{spec.states, spec.directions, p_.B, spec.units}, Elements::kAccumulator});
+    const bool held = call_.holds.given && !program_.ops.empty();
+    if (held) requests.push_back(before_request());
     if (requests.empty()) return {};
     std::vector<View> made = library_.allocate(requests, &first_scratch_);
+    if (held) before_ = made.back(), made.pop_back();
     const auto begin = made.begin();
     for (const int back : {0, 1}) {
       scans_[back].memory.assign(begin + static_cast<std::ptrdiff_t>(begins[back]),
@@ -105,6 +111,25 @@ class Executor {
     if (wanted[1]) dstate_ = made.back();
     made.resize(scratch);
     return made;
+  }
+
+  // What each step of rows that are held goes on from, and what the final state comes from.
+  Request before_request() const {
+    if (p_.T >= INT32_MAX)
+      throw Error(Fault::kNotImplemented, stack_.spec.op,
+                  "a call with holds must have less than 2^31 steps, got " + std::to_string(p_.T));
+    return {{stack_.spec.directions, p_.T + 1, p_.B}, Elements::kInt32};
+  }
+  void lay_out_steps(Arrays& arrays) {
+    LayOutPass pass{arrays.steps(), stack_.spec.directions,
+                    reinterpret_cast<int32_t*>(before_.data)};
+    arrays.set_before(before_);
+    const int64_t rows = pass.directions * p_.B;
+    const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, kLanes), 1, kMaxBlocks));
+    with_reason(stack_.spec.op, pass.scan.error, [&] {
+      launch(stack_.spec.op, {blocks, kLanes, 0, false, stream_}, stack_.kernels->lay_out_steps,
+             pass);
+    });
   }
 
   void flush() {

@@ -135,7 +135,8 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
       if (any) {
         const PartialSums made = multiply(product, count, [&](int i, int) -> const S* {
           const int length = memory.lengths[first + i];
-          return t < length ? at.template h_before<S>(t, b0 + i, length) : nullptr;
+          const bool runs = at.runs(t, b0 + i, length);
+          return runs ? at.template h_before<S>(t, b0 + i, length) : nullptr;
         });
         sync_block("forward: sums are made");
         if (mine)
@@ -199,7 +200,8 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
       if (passes) {
         const PartialSums made = multiply(product, count, [&](int i, int g) -> const S* {
           const int length = memory.lengths[first + i];
-          if (later >= length || at.starts_from_zero(later, b0 + i, length)) return nullptr;
+          if (!at.runs(later, b0 + i, length) || at.starts_from_zero(later, b0 + i, length))
+            return nullptr;
           return row_of<const S>(at.d.dgates, at.window_time(later), b0 + i) +
                  CellTraits<Cell>::recurrent_plane(g) * pass.H;
         });

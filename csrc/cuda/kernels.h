@@ -27,6 +27,7 @@ struct KernelSet {
   void (*step_forward)(ForwardPass, int64_t);
   void (*step_backward)(BackwardPass, int64_t);
   void (*copy_rows)(CopyPass);
+  void (*lay_out_steps)(LayOutPass);
 };
 
 const std::vector<const KernelSet*>& all_kernel_sets();

@@ -41,7 +41,7 @@ struct DeviceError {
   const char* abandoned;  // Grid::name of a kernel that ended itself, and all work with it
 };
 
-// Which steps each row takes: its length and its resets. The same for all layers and directions.
+// Which steps each row takes. The same for all layers and directions.
 struct RowSteps {
   int64_t T, B;
   const void* length;     // [B] integers, or null: all T
@@ -49,6 +49,13 @@ struct RowSteps {
   int length_bytes, length_signed;
   StepInputs inputs;
   DeviceError* error;
+};
+
+// What makes `before` of the passes where rows are held, for all directions.
+struct LayOutPass {
+  RowSteps scan;
+  int64_t directions;
+  int32_t* before;  // out, [D][T + 1][B]
 };
 
 // How blocks share the work of the grid mode: D directions times `replicas` groups; a group takes
@@ -64,6 +71,9 @@ constexpr int kCounterStride = 32;
 
 struct ForwardDirection {
   int reverse;
+  // [T + 1][B], or null where no row is held: what each step goes on from, as Schedule::before has
+  // it; in the last row, what the final state is that of.
+  const int32_t* before;
   const void* w_hh;           // (G*H, H) of S
   const void *b_ih, *b_hh;    // (G*H) of S, or null
   RowView x;                  // W x_t: rows of G*H of S; those of the window alone
@@ -96,6 +106,7 @@ struct ForwardPass {
 
 struct BackwardDirection {
   int reverse;
+  const int32_t* before;  // as in the forward pass
   const void* w_hh;
   RowView h;                  // as forward left them, all T
   RowView state[kMaxStates];  // from [1] on; those of the window alone
@@ -123,6 +134,7 @@ struct CopyPass {
   int64_t begin, end;  // times of `h`; the first goes to the first row of `to`
   CopyRule rule;
   int reverse;
+  const int32_t* before;
   RowView h, mask, to;     // mask: null, or multiplied into what is copied
   const void* initial[1];  // (B, H), or null for zeros: of kBefore
 };

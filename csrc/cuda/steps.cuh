@@ -41,19 +41,35 @@ template <class P, class D> struct PassView {
   FASTRNN_DEVICE int64_t window_time(int64_t t) const {
     return t - (d.reverse ? pass.scan.T - pass.end : pass.begin);
   }
-  FASTRNN_DEVICE int64_t time_before(int64_t t) const { return schedule().time_before(t); }
-  FASTRNN_DEVICE bool is_first(int64_t t, int64_t length) const {
-    return schedule().is_first(t, length);
+  FASTRNN_DEVICE bool runs(int64_t t, int64_t b, int64_t length) const {
+    return t < length && !pass.scan.inputs.hold.is_set(t, b);
+  }
+  // What a row goes on from at a time below its length; see Schedule::before.
+  FASTRNN_DEVICE int64_t before(int64_t t, int64_t b, int64_t length) const {
+    return d.before ? d.before[t * pass.scan.B + b] : schedule().before(t, b, length);
   }
   FASTRNN_DEVICE bool starts_from_zero(int64_t t, int64_t b, int64_t length) const {
-    return schedule().starts_from_zero(t, b, length);
+    return before(t, b, length) == Schedule::kZero;
+  }
+  // The step that a row runs last, or kInitial.
+  FASTRNN_DEVICE int64_t last(int64_t b, int64_t length) const {
+    if (d.before) return d.before[pass.scan.T * pass.scan.B + b];
+    return length ? schedule().time(length - 1, length) : Schedule::kInitial;
+  }
+  // Does a row that does not run at t give out what its last step has?
+  FASTRNN_DEVICE bool repeats(int64_t t, int64_t b, int64_t length) const {
+    return pass.scan.inputs.repeat_held && t < length && before(t, b, length) >= 0;
   }
 
-  // The row of h that is multiplied by R at t; null for zeros. Whole rows.
+  // The row of h that `before` means; null for zeros.
+  template <class S> FASTRNN_DEVICE const S* h_of(int64_t before, int64_t b) const {
+    if (before >= 0) return row_of<const S>(d.h, before, b);
+    if (before == Schedule::kZero || !d.initial[0]) return nullptr;
+    return static_cast<const S*>(d.initial[0]) + b * pass.H;
+  }
+  // The row of h that is multiplied by R at t. Whole rows.
   template <class S> FASTRNN_DEVICE const S* h_before(int64_t t, int64_t b, int64_t length) const {
-    if (starts_from_zero(t, b, length)) return nullptr;
-    if (!is_first(t, length)) return row_of<const S>(d.h, time_before(t), b);
-    return d.initial[0] ? static_cast<const S*>(d.initial[0]) + b * pass.H : nullptr;
+    return h_of<S>(before(t, b, length), b);
   }
 };
 
@@ -108,17 +124,19 @@ template <class Cell, class Math, class S> struct ForwardUnit {
   // for it, and as it is the load can be in flight while the sums are made.
   struct Inputs {
     bool runs, from_zero;
-    S h;
+    S h;  // of the step before; where the row does not run, what it gives out
     Pack<S, K::G> x;
   };
 
   static FASTRNN_DEVICE Inputs load(const At& at, int64_t t, int64_t b, int64_t u, int64_t length) {
     Inputs in = {};
-    in.runs = t < length;
-    if (!in.runs) return in;
-    in.from_zero = at.starts_from_zero(t, b, length);
-    const S* h = at.template h_before<S>(t, b, length);
+    in.runs = at.runs(t, b, length);
+    if (!in.runs && !at.repeats(t, b, length)) return in;
+    const int64_t before = at.before(t, b, length);
+    in.from_zero = before == Schedule::kZero;
+    const S* h = at.template h_of<S>(before, b);
     in.h = h ? exchange_load(h + u) : narrow<S>(A(0));
+    if (!in.runs) return in;
     const S* x = row_of<const S>(at.d.x, at.window_time(t), b) + u;
     for (int g = 0; g < K::G; ++g) in.x[g] = x[g * at.pass.H];
     return in;
@@ -152,7 +170,7 @@ template <class Cell, class Math, class S> struct ForwardUnit {
         for (int k = 0; k < K::V; ++k) saved[k * H] = narrow<S>(save[k].v);
       }
     } else if (!at.pass.recompute) {
-      exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(A(0)));
+      exchange_store(row_of<S>(at.d.h, t, b) + u, in.h);
     }
     const int64_t every = at.pass.state_every;
     if (every > 1 && (i.s + 1) % every != 0 && i.s + 1 != at.pass.scan.T) return;
@@ -184,9 +202,7 @@ template <class Cell, class Math, class S> struct ForwardUnit {
                                    Carried<A> carry) {
     const int64_t i = b * at.pass.H + u;
     if (at.d.final[0]) {
-      const S* h = length == 0 ? static_cast<const S*>(at.d.initial[0])
-                               : row_of<const S>(at.d.h, at.schedule().time(length - 1, length), b);
-      if (length == 0 && h) h += b * at.pass.H;
+      const S* h = at.template h_of<S>(at.last(b, length), b);
       static_cast<S*>(at.d.final[0])[i] = h ? h[u] : narrow<S>(A(0));
     }
     for (int k = 1; k < K::S; ++k)
@@ -209,7 +225,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
   static constexpr int kPlanes = K::planes();
 
   struct Inputs {
-    bool runs, from_zero, first;
+    bool runs, repeats, from_zero, first;
     S dy, h_before, h_after;
     Pack<A, K::S> before, after;  // from the second state on
     Pack<S, K::V> save;
@@ -217,13 +233,14 @@ template <class Cell, class Math, class S> struct BackwardUnit {
 
   static FASTRNN_DEVICE Inputs load(const At& at, int64_t t, int64_t b, int64_t u, int64_t length) {
     Inputs in = {};
-    in.runs = t < length;
+    in.runs = at.runs(t, b, length);
+    in.repeats = !in.runs && at.repeats(t, b, length);
+    if (in.runs || in.repeats) in.dy = row_of<const S>(at.d.dy, t, b)[u];
     if (!in.runs) return in;
-    const int64_t H = at.pass.H, in_window = at.window_time(t);
-    in.first = at.is_first(t, length);
-    in.from_zero = at.starts_from_zero(t, b, length);
-    in.dy = row_of<const S>(at.d.dy, t, b)[u];
-    const S* h = at.template h_before<S>(t, b, length);
+    const int64_t H = at.pass.H, in_window = at.window_time(t), before = at.before(t, b, length);
+    in.first = before == Schedule::kInitial;
+    in.from_zero = before == Schedule::kZero;
+    const S* h = at.template h_of<S>(before, b);
     in.h_before = h ? h[u] : narrow<S>(A(0));
     in.h_after = row_of<const S>(at.d.h, t, b)[u];
     for (int k = 1; k < K::S; ++k) {
@@ -258,7 +275,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
   static FASTRNN_DEVICE void pass_on(const At& at, int64_t t, int64_t b, int64_t length, A sum,
                                      Carried<A> ds) {
     if (t >= length) return;
-    const bool cut = at.starts_from_zero(t, b, length);
+    const bool cut = at.runs(t, b, length) && at.starts_from_zero(t, b, length);
     ds[0] = cut ? A(0) : ds[0] + sum;
     for (int k = 1; k < K::S; ++k)
       if (cut) ds[k] = A(0);
@@ -270,6 +287,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     S* dgates = row_of<S>(at.d.dgates, at.window_time(t), b) + u;
     S* dproduct = at.d.dproduct ? static_cast<S*>(at.d.dproduct) + b * GH + u : nullptr;
     if (!in.runs) {
+      if (in.repeats) ds[0] = ds[0] + widen(in.dy);
       for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, narrow<S>(A(0)));
       for (int g = 0; dproduct && g < K::G; ++g) dproduct[g * H] = narrow<S>(A(0));
       return;
@@ -303,7 +321,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
     const void* given = first ? at.d.initial[k] : at.d.entering[k];
     if (first || t == at.time(at.pass.begin))
       return given ? static_cast<const A*>(given)[b * at.pass.H + u] : A(0);
-    return row_of<const A>(at.d.state[k], at.window_time(at.time_before(t)), b)[u];
+    return row_of<const A>(at.d.state[k], at.window_time(at.schedule().time_before(t)), b)[u];
   }
 };
 

@@ -32,12 +32,14 @@ class Call(NamedTuple):
         ``(T, B, I)``, ``(B, T, I)`` or ``(T, I)``.
     state : array, pair of arrays or None
         The initial state, ``(L * D, B, H)`` or ``(L * D, H)``.
-    lengths, resets : array or None
+    lengths, resets, holds : array or None
     masks : sequence of arrays or None
         Of dropout, one for each layer but the last.
     y : array or None
         To be written by forward where it is given; of the tape in backward.
     batch_first : bool
+    repeat_held : bool
+        Whether the output of a held step is that of the last one that ran, and not 0.
     kind : int
         INFER, which keeps no tape; FORWARD, which does; or BACKWARD.
     recompute : int
@@ -57,9 +59,11 @@ class Call(NamedTuple):
     state: _State = None
     lengths: Any = None
     resets: Any = None
+    holds: Any = None
     masks: Sequence[Any] | None = None
     y: Any = None
     batch_first: bool = False
+    repeat_held: bool = False
     kind: int = INFER
     recompute: int = 0
     threads: int = 0

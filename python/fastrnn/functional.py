@@ -20,6 +20,9 @@ lengths    ``(B,)`` integers: steps of each row. Past them y is 0, the final sta
            last step, the reverse direction starts there, gradients are 0
 resets     bool, ``(T, B)`` as x is laid out: a new sequence starts at this step. The forward
            direction starts there from zero, the reverse direction at the step before
+holds      bool, as resets: steps that a row sits out. Its state stays, its output is 0, or with
+           ``repeat_held=True`` that of the last step before (in the reverse direction: after)
+           that ran. x is not read there. A reset of a held step comes with the next that runs
 masks      `dropout_masks`: for each layer but the last an array like its output, scaled, that is
            multiplied into it on its way up
 =========  ==================================================================================
@@ -34,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _arrays, _dtypes, _engine
-from ._engine import BACKWARD, FORWARD, INFER, Call
+from ._engine import BACKWARD, FORWARD, Call
 
 __all__ = ["Packed", "Tape", "backward", "forward", "gru", "infer", "lstm", "pack", "rnn"]
 
@@ -99,8 +102,10 @@ class Tape:
     state: State
     lengths: np.ndarray | None
     resets: np.ndarray | None
+    holds: np.ndarray | None
     masks: tuple[np.ndarray, ...] | None
     batch_first: bool
+    repeat_held: bool
     y: np.ndarray
     arrays: tuple[np.ndarray, ...]
     recompute: int = 0
@@ -117,6 +122,8 @@ def infer(
     batch_first: bool = False,
     lengths: np.ndarray | None = None,
     resets: np.ndarray | None = None,
+    holds: np.ndarray | None = None,
+    repeat_held: bool = False,
     dropout_masks: Sequence[np.ndarray] | None = None,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, State]:
@@ -126,7 +133,7 @@ def infer(
     ----------
     cell : str
         A name of `fastrnn.build_info()["cells"]`.
-    x, state, lengths, resets, dropout_masks
+    x, state, lengths, resets, holds, repeat_held, dropout_masks
         See the module's table. Any strides; read-only arrays too.
     params : mapping or Packed
         The parameters, or the result of `pack`.
@@ -151,7 +158,8 @@ def infer(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
-    call = Call(x, state, lengths, resets, dropout_masks, out, batch_first, INFER)
+    repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
+    call = Call(x, state, lengths, resets, holds, dropout_masks, out, batch_first, repeat_held)
     y, final = packed.native.run(call)
     return y, final
 
@@ -165,6 +173,8 @@ def forward(
     batch_first: bool = False,
     lengths: np.ndarray | None = None,
     resets: np.ndarray | None = None,
+    holds: np.ndarray | None = None,
+    repeat_held: bool = False,
     dropout_masks: Sequence[np.ndarray] | None = None,
     recompute: bool | int = False,
     out: np.ndarray | None = None,
@@ -187,8 +197,9 @@ def forward(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
-    call = Call(x, state, lengths, resets, dropout_masks, out, batch_first, FORWARD, steps)
-    return run_forward(packed, call)
+    repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
+    inputs = (x, state, lengths, resets, holds, dropout_masks, out)
+    return run_forward(packed, Call(*inputs, batch_first, repeat_held, FORWARD, steps))
 
 
 def run_forward(
@@ -206,8 +217,10 @@ def run_forward(
         state,
         _copied(packed.cell, call.lengths),  # small, and so copied
         _copied(packed.cell, call.resets),
+        _copied(packed.cell, call.holds),
         masks,
         call.batch_first,
+        call.repeat_held,
         y,
         arrays,
         call.recompute,
@@ -271,8 +284,9 @@ def run_backward(
 ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
     """`backward` with weights that are packed for it, and the steps of the tape."""
     batch_first = _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first)
-    inputs = (tape.x, tape.state, tape.lengths, tape.resets, tape.masks, tape.y)
-    options = (batch_first, BACKWARD, steps, 0, True, True)
+    repeat_held = _arguments.flag(packed.cell, "repeat_held of the tape", tape.repeat_held)
+    inputs = (tape.x, tape.state, tape.lengths, tape.resets, tape.holds, tape.masks, tape.y)
+    options = (batch_first, repeat_held, BACKWARD, steps, 0, True, True)
     call = Call(*inputs, *options, tape.arrays, dy, dstate)
     dx, dinitial, grads = packed.native.run(call)
     return dx, dinitial, dict(zip(packed.names, grads, strict=True))

@@ -881,7 +881,7 @@ def test_packed_sequences_of_the_wrong_kind() -> None:
         with pytest.raises(RuntimeError, match="hx must have 2 rows"):
             layer(rows, (torch.zeros(shape), torch.zeros(shape)))
     good = Packed(data, torch.tensor([3, 2]))
-    with pytest.raises(ValueError, match="without lengths and resets"):
+    with pytest.raises(ValueError, match="without lengths, resets and holds"):
         layer(good, lengths=torch.tensor([2, 2, 1]))
     assert layer(good)[0].batch_sizes is good.batch_sizes
 

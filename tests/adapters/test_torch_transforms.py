@@ -233,15 +233,17 @@ def test_gradients_that_nobody_wants_are_not_made(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(a, p.grad)
 
 
+@pytest.mark.parametrize("repeat_held", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_composite_is_the_engine(name: str) -> None:
-    """The two forms of every layer give the same numbers, lengths and resets included."""
+def test_composite_is_the_engine(name: str, repeat_held: bool) -> None:
+    """The two forms of every layer give the same numbers, lengths, resets and holds included."""
     layer = getattr(ft, name)(3, 4, 2, bidirectional=True, dtype=f64, batch_first=True)
-    lengths, resets = torch.tensor([5, 0, 3]), torch.rand(3, 5) < 0.3
-    inputs = _call.Inputs(
-        torch.randn(3, 5, 3, dtype=f64), lengths, resets, (), (), tuple(layer.parameters())
+    steps = _call.StepInputs(
+        torch.tensor([5, 0, 3]), torch.rand(3, 5) < 0.3, torch.rand(3, 5) < 0.4
     )
-    call = layer._call()
+    x, parameters = torch.randn(3, 5, 3, dtype=f64), tuple(layer.parameters())
+    inputs = _call.Inputs(x, steps, (), (), parameters)
+    call = layer._call(repeat_held=repeat_held)
     close(_composite.run(call, inputs), _engine.infer(call, inputs))
 
 
@@ -345,20 +347,24 @@ def test_opcheck(name: str, recompute: int, batch_first: bool) -> None:
     layer.recompute = recompute
     x = torch.randn(5, 2, 3, requires_grad=True)
     lengths = torch.tensor([2] * 5 if batch_first else [5, 3])
-    resets = torch.rand(5, 2) < 0.3
-    call = layer._call()
-    inputs = _call.Inputs(x, lengths, resets, (), (), tuple(layer.parameters()))
+    resets, holds = torch.rand(5, 2) < 0.3, torch.rand(5, 2) < 0.3
+    call = layer._call(repeat_held=batch_first)
+    steps = _call.StepInputs(lengths, resets, holds)
+    inputs = _call.Inputs(x, steps, (), (), tuple(layer.parameters()))
     torch.library.opcheck(torch.ops.fastrnn.layer.default, _ops.arguments(call, inputs))
     # The tape is not written where rows do not run: with full lengths all of it is.
     plain = inputs._replace(
-        x=x.detach(), lengths=None, parameters=tuple(p.detach() for p in layer.parameters())
+        x=x.detach(),
+        steps=_call.StepInputs(None, resets),
+        parameters=tuple(p.detach() for p in layer.parameters()),
     )
     args = _ops.arguments(call, plain)
     torch.library.opcheck(torch.ops.fastrnn.forward.default, args)
     y, *_, inner, states, saved = torch.ops.fastrnn.forward(*args)
     rest = (y, [inner, states, saved], torch.randn_like(y), [])
     for wants in ((True, True), (False, True), (True, False)):
-        torch.library.opcheck(torch.ops.fastrnn.backward.default, (*args, *rest, *wants))
+        args = _ops.arguments(call, plain, *rest, *wants)
+        torch.library.opcheck(torch.ops.fastrnn.backward.default, args)
 
 
 def test_shapes_are_the_engines() -> None:
@@ -368,7 +374,7 @@ def test_shapes_are_the_engines() -> None:
             for shape in ((7, 2, 3), (7, 3)):
                 layer = getattr(ft, name)(3, 4, 2, bidirectional=True, recompute=recompute)
                 inputs = _call.Inputs(
-                    torch.randn(shape), None, None, (), (), tuple(layer.parameters())
+                    torch.randn(shape), _call.NO_STEP_INPUTS, (), (), tuple(layer.parameters())
                 )
                 wanted = _call.Results(layer._call(), inputs)
                 results = _engine.forward(layer._call(), inputs)
@@ -394,7 +400,7 @@ def test_a_stored_program_still_loads() -> None:
 
 
 def test_schemas_of_the_operators() -> None:
-    """What stored programs call: a change must leave this beginning as it is."""
+    """What stored programs call: a change may add to this at its end, with defaults."""
     inputs = (
         "(Tensor x, Tensor? lengths, Tensor? resets, Tensor[] states, Tensor[] masks, "
         "Tensor[] parameters, str cell, int layers, int directions, bool batch_first, "
@@ -408,7 +414,8 @@ def test_schemas_of_the_operators() -> None:
     ):
         schema = str(getattr(torch.ops.fastrnn, name).default._schema)
         assert schema.startswith(f"fastrnn::{name}{begins}")
-        assert schema.endswith("-> Tensor[]")
+        added = schema.removeprefix(f"fastrnn::{name}{begins}").removesuffix(") -> Tensor[]")
+        assert added == ", Tensor? holds=None, bool repeat_held=False"
 
 
 # ---- what watches operations ---------------------------------------------------------------------

@@ -78,8 +78,9 @@ def test_against_reference(emulated: ModuleType, mode: str, case: Case) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_windows_of_a_small_tape(emulated: ModuleType, mode: str) -> None:
     """Several windows, with checkpoints between them, in both directions and with lengths."""
-    for cell in ("lstm", "gru"):
-        case = Case(cell, 150, 3, 4, 6, D=2, lengths=True, resets=True)
+    for cell, holds in itertools.product(("lstm", "gru"), (False, True)):
+        held = {"holds": holds, "repeat_held": holds}
+        case = Case(cell, 150, 3, 4, 6, D=2, lengths=True, resets=True, **held)
         data = make_data(case)
         with cuda.mode(mode):
             whole, again = on_gpu.run(case, data), on_gpu.run(case, data, recompute=5)
@@ -236,11 +237,13 @@ def test_lengths_of_the_host(emulated: ModuleType, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_padding_may_be_anything(emulated: ModuleType, mode: str) -> None:
-    """Past the lengths x, dy and masks are never seen, by kernels or by the library's products."""
-    for cell, recompute in itertools.product(("lstm", "gru"), (0, 3)):
-        case = Case(cell, 7, 5, 3, 6, D=2, L=2, lengths=True, dropout=True)
+    """Where rows do not run, neither kernels nor the library's products see x, dy and masks."""
+    options = itertools.product(("lstm", "gru"), (0, 3), (False, True))
+    for cell, recompute, holds in options:
+        case = Case(cell, 7, 5, 3, 6, D=2, L=2, lengths=True, holds=holds, dropout=True)
         data = make_data(case)
         past = np.arange(case.T)[:, None] >= data.options["lengths"]
+        past |= data.options.get("holds", False)
         results = []
         for value in (0.0, np.nan):
             for array in (data.x, data.dy, *data.options["dropout_masks"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,60 @@ def test_row_alone_or_in_a_batch(cell: str, H: int, level: str) -> None:
         single = everything(case, alone)
         wanted = [a[:, row] for a in together[: 2 + 2 * n]]  # y, states, dx, dstates
         assert_same_bits(single[: 2 + 2 * n], wanted)
+
+
+@pytest.mark.parametrize("recompute", [False, 3])
+@pytest.mark.parametrize("repeat_held", [False, True])
+@pytest.mark.parametrize("cell", cells())
+def test_held_rows_are_rows_of_fewer_steps(
+    cell: str, repeat_held: bool, recompute: int, level: str
+) -> None:
+    """A row that is held gives the bits of its running steps alone, whatever x has between."""
+    case = Case(cell, 12, 7, 21, 23, D=2, L=2, lengths=True, resets=True, holds=True)
+    data = make_data(replace(case, repeat_held=repeat_held))
+    running = ~data.options["holds"]
+    running &= np.arange(case.T)[:, None] < data.options["lengths"]
+    data.x[~running] = np.nan
+    if not repeat_held:
+        data.dy[~running] = np.nan
+    together = everything(case, data, recompute=recompute)
+    n, H = len(flat_state(data.state)), case.H
+    assert not together[1 + n][~running].any(), "dx"
+    for b in range(case.B):
+        times, row = np.flatnonzero(running[:, b]), slice(b, b + 1)
+        own, dy = make_data(case), np.zeros((case.T, 2 * H), np.float32)
+        shown = together[0][:, b]
+        for d, order in enumerate((range(case.T), range(case.T - 1, -1, -1))):
+            of_d, last = slice(d * H, d * H + H), None
+            for t in order:
+                within = t < data.options["lengths"][b]
+                last = t if running[t, b] else last
+                if running[t, b] or (repeat_held and within and last is not None):
+                    assert shown[t, of_d].tobytes() == shown[last, of_d].tobytes()
+                else:
+                    assert not shown[t, of_d].any()
+        if repeat_held:
+            continue  # the order of the sums of dy is the engine's own: see test_kernels
+        dy[times] = data.dy[times, b]
+        own.x, own.dy = data.x[times, row], dy[times, None]
+        own.state, own.dstate = _rows(data.state, row), _rows(data.dstate, row)
+        del own.options["holds"], own.options["lengths"]
+        own.options["resets"] = _moved_resets(data.options["resets"][:, b], running[:, b])[:, None]
+        single = everything(case, own, recompute=recompute)
+        wanted = [a[:, row] for a in together[: 2 + 2 * n]]
+        wanted[0], wanted[1 + n] = wanted[0][times], wanted[1 + n][times]
+        assert_same_bits(single[: 2 + 2 * n], wanted)
+
+
+def _moved_resets(resets: np.ndarray, running: np.ndarray) -> np.ndarray:
+    """The resets of the steps that run: of a held step, the next one's."""
+    moved, pending = [], False
+    for reset, runs in zip(resets, running, strict=True):
+        pending |= bool(reset)
+        if runs:
+            moved.append(pending)
+            pending = False
+    return np.array(moved, bool)
 
 
 @pytest.mark.parametrize("cell", cells())

@@ -24,7 +24,7 @@ SENTINEL = 7.5
 f32 = np.float32
 
 # One case for all tables: T=5, B=3, I=4, H=6; two layers, two directions.
-CASE = Case("lstm", 5, 3, 4, 6, D=2, L=2, lengths=True, resets=True, dropout=True)
+CASE = Case("lstm", 5, 3, 4, 6, D=2, L=2, lengths=True, resets=True, holds=True, dropout=True)
 
 
 def refused(error: type[Exception], rule: str, call: Callable[[], Any], op: str = "lstm") -> None:
@@ -297,8 +297,9 @@ def test_lengths_without_a_batch(layer: fastrnn.LSTM) -> None:
     refused(ValueError, "lengths need a batch", lambda: layer(x, lengths=[5]))
 
 
+@pytest.mark.parametrize("name", ["resets", "holds"])
 @pytest.mark.parametrize(
-    ("error", "rule", "resets"),
+    ("error", "rule", "flags"),
     [
         (TypeError, "must be a NumPy array", [[True] * 3] * 5),
         (TypeError, "must be a NumPy array", [[True], [False] * 2]),
@@ -317,15 +318,26 @@ def test_lengths_without_a_batch(layer: fastrnn.LSTM) -> None:
     ids=["list", "ragged", "True", "uint8", "float", "object", "turned", "rank 1", "one row",
          "rank 3", "rank 0", "rank 9", "huge"],
 )  # fmt: skip
-def test_resets(
-    data: Data, out: np.ndarray, error: type[Exception], rule: str, resets: Any
+def test_flags_of_steps(
+    data: Data, out: np.ndarray, error: type[Exception], rule: str, flags: Any, name: str
 ) -> None:
-    runs_refused(data, out, error, rule, resets=resets)
+    runs_refused(data, out, error, rule, **{name: flags})
 
 
-def test_resets_without_a_batch(layer: fastrnn.LSTM) -> None:
+@pytest.mark.parametrize("name", ["resets", "holds"])
+def test_flags_of_steps_without_a_batch(layer: fastrnn.LSTM, name: str) -> None:
     x = np.zeros((5, 4), f32)
-    refused(ValueError, "shape (5,)", lambda: layer(x, resets=np.zeros((5, 1), bool)))
+    refused(ValueError, "shape (5,)", lambda: layer(x, **{name: np.zeros((5, 1), bool)}))
+
+
+@pytest.mark.parametrize("value", [None, 2, "yes", 0.0, np.zeros(2, bool)])
+def test_repeat_held(data: Data, out: np.ndarray, layer: fastrnn.LSTM, value: Any) -> None:
+    runs_refused(data, out, TypeError, "repeat_held must be True or False", repeat_held=value)
+    x = np.zeros((5, 4), f32)
+    for call in (layer, layer.forward):
+        refused(
+            TypeError, "repeat_held must be True or False", lambda c=call: c(x, repeat_held=value)
+        )
 
 
 # ---- out -----------------------------------------------------------------------------------------
@@ -694,6 +706,8 @@ def test_not_a_tape(layer: fastrnn.LSTM, data: Data, wrong: Any) -> None:
         {"lengths": np.array([5, 6, 5])},
         {"lengths": np.array([5, 5])},
         {"resets": np.zeros((3, 5), bool)},
+        {"holds": np.zeros((3, 5), bool)},
+        {"repeat_held": 2},
         {"masks": 5},
         {"masks": (np.ones((5, 3, 11), f32),)},
         {"masks": (None,)},

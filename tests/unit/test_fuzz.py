@@ -161,6 +161,8 @@ def cases(draw: Callable[..., Any]) -> Case:
         state=draw(st.booleans()),
         lengths=batched and draw(st.booleans()),
         resets=draw(st.booleans()),
+        holds=draw(st.booleans()),
+        repeat_held=draw(st.booleans()),
         dropout=L > 1 and draw(st.booleans()),
     )
 
@@ -175,8 +177,8 @@ def calls(draw: Callable[..., Any]) -> tuple[Case, Data]:
     if case.lengths:
         lengths = data.options["lengths"].astype(draw(st.sampled_from("bhilBHIL")))
         data.options["lengths"] = other_layouts(draw, lengths)
-    if case.resets:
-        data.options["resets"] = other_layouts(draw, data.options["resets"])
+    for name in {"resets", "holds"} & set(data.options):
+        data.options[name] = other_layouts(draw, data.options[name])
     if case.dropout:
         data.options["dropout_masks"] = other_layouts(draw, data.options["dropout_masks"])
     return case, data
@@ -203,7 +205,7 @@ def arrays_of(data: Data) -> list[np.ndarray]:
         *data.params.values(),
         *flat_state(data.state),
         *flat_state(data.dstate),
-        *(options[name] for name in ("lengths", "resets") if name in options),
+        *(options[name] for name in ("lengths", "resets", "holds") if name in options),
         *options.get("dropout_masks", ()),
     ]
 
@@ -351,7 +353,7 @@ class World:
         """Name: (function, valid keyword arguments)."""
         run = {"cell": "lstm", "x": self.x, "params": self.params, "state": self.state}
         run |= {**self.options, "out": np.zeros((3, 2, 5), np.float32)}
-        call = {"x": self.x, "state": self.state, "lengths": [3, 2], "resets": None}
+        call = {"x": self.x, "state": self.state, "lengths": [3, 2], "resets": None, "holds": None}
         layer = {
             "input_size": 4, "hidden_size": 5, "num_layers": 1, "bias": True, "batch_first": False,
             "dropout": 0.0, "bidirectional": False, "dtype": "float32", "device": "cpu", "seed": 0,

@@ -23,9 +23,11 @@ PYTHON, CPP = (".py", ".pyi"), (".h", ".cpp", ".cuh", ".cu", ".in")
 LONG_SIGNATURES = {
     ("python/fastrnn/functional.py", "forward"),
     ("python/fastrnn/functional.py", "infer"),
+    ("python/fastrnn/reference/scan.py", "forward"),
+    ("python/fastrnn/_recurrent.py", "Recurrent.__init__"),
     ("python/fastrnn/layers.py", "RNN.__init__"),
-    ("python/fastrnn/layers.py", "Recurrent.__init__"),
     ("python/fastrnn/layers.py", "_Named.__init__"),
+    ("python/fastrnn/reference/scan.py", "forward"),
     ("python/fastrnn/torch/_flops.py", "_forward_flops"),
     ("python/fastrnn/torch/_layers.py", "GRU.__init__"),
     ("python/fastrnn/torch/_layers.py", "LSTM.__init__"),

@@ -1,12 +1,12 @@
-"""The time loop around every cell: layers, directions, lengths, resets, dropout masks.
+"""The time loop around every cell: layers, directions, lengths, resets, holds, dropout masks.
 
 It runs on the arrays of any library that has a `Namespace`: NumPy's for the reference, and torch's
 where `fastrnn.torch` needs derivatives that no kernel gives.
 
-A *pass* is one direction of one layer. Everything that lengths and resets ask for is settled
+A *pass* is one direction of one layer. Everything that lengths, resets and holds ask for is settled
 beforehand, in the `Schedule` of a direction: the steps in the order in which the pass takes them,
-each with the rows that are still running and a flag for those rows that start anew from zero.
-Rows keep their state while they are not running, so the state after the last step is the final one.
+each with the rows that run and a flag for those rows that start anew from zero. Rows keep their
+state while they are not running, so the state after the last step is the final one.
 
 Shapes are those of a batch, time first: x (T, B, I), y (T, B, D*H), states (L*D, B, H).
 """
@@ -37,11 +37,21 @@ class Moment(NamedTuple):
     start: Any  # (n, 1): the row starts here, from zero; None where none does
 
 
+class StepInputs(NamedTuple):
+    """What a call says of single steps; the same for all layers and directions."""
+
+    lengths: Any = None  # (B,): a row runs before its own
+    resets: Any = None  # (T, B): a new sequence starts; where the row is held, when it next runs
+    holds: Any = None  # (T, B): the row sits out
+    repeat_held: bool = False  # its output there is that of the last step that ran, and not 0
+
+
 class Schedule(NamedTuple):
     """The steps of a direction, in its order."""
 
     moments: list[Moment]
     running: Any  # (T, B): whether the row runs at this time; None where all do
+    shown: Any  # (T, B): whether the output is h and not 0; None where it always is
 
 
 @dataclass(frozen=True)
@@ -57,18 +67,61 @@ class Step:
 Tape = list[list[Step]]  # for each pass, layer by layer and in it forward, reverse: its steps
 
 
-def make_schedule(xp: Namespace, T: int, lengths: Any, resets: Any, reverse: bool) -> Schedule:
-    """Lay out a direction; lengths (B,) and resets (T, B) may be None."""
-    running = None if lengths is None else xp.running(T, lengths)
-    resets = resets if resets is None or running is None else resets & running
-    moments = []
-    for t in range(T - 1, -1, -1) if reverse else range(T):
+def make_schedule(xp: Namespace, T: int, inputs: StepInputs, reverse: bool) -> Schedule:
+    """Lay out a direction."""
+    lengths, resets, holds, repeat_held = inputs
+    within = None if lengths is None else xp.running(T, lengths)
+    running = within if holds is None else _and(within, ~holds)
+    starts = _starts(T, resets, within, running, reverse)
+    moments: list[Moment] = []
+    shown: dict[int, Any] = {}
+    for t in _times(T, reverse):
         rows = None if running is None else xp.rows(running[t])
-        # In reverse a piece is entered at its end: at the step before the start of the next one.
-        first = t + 1 if reverse else t
-        start = None if resets is None or first == T else xp.at(resets, first, rows)[:, None]
-        moments.append(Moment(t, rows, start))
-    return Schedule(moments, running)
+        start = starts.get(t)
+        moments.append(Moment(t, rows, None if start is None else xp.take(start, rows)[:, None]))
+        if repeat_held and running is not None:  # since the row's first step
+            before = shown.get(t + 1 if reverse else t - 1)
+            shown[t] = running[t] if before is None else running[t] | before
+    if not shown:
+        return Schedule(moments, running, running)
+    return Schedule(moments, running, _and(within, xp.stack([shown[t] for t in range(T)])))
+
+
+def _times(T: int, reverse: bool) -> range:
+    return range(T - 1, -1, -1) if reverse else range(T)
+
+
+def _and(a: Any, b: Any) -> Any:
+    return b if a is None else a & b
+
+
+def _starts(T: int, resets: Any, within: Any, running: Any, reverse: bool) -> dict[int, Any]:
+    """The rows (B,) that start from zero if they run, by time; no entry where none does.
+
+    A reset of a row that is held belongs to the next step that runs. In reverse a piece is entered
+    at its end: at the step before the one where the next piece starts.
+    """
+    if resets is None:
+        return {}
+    resets = _and(within, resets)
+    moved: dict[int, Any] = {}
+    for t in range(T):
+        before = None if t == 0 or running is None else moved[t - 1] & ~running[t - 1]
+        moved[t] = _or(before, resets[t])
+    if not reverse:
+        return moved
+    starts: dict[int, Any] = {}
+    for t in range(T - 2, -1, -1):
+        own = moved[t + 1] if running is None else moved[t + 1] & running[t + 1]
+        later = starts.get(t + 1)
+        starts[t] = (
+            own if running is None else _or(None if later is None else later & ~running[t + 1], own)
+        )
+    return starts
+
+
+def _or(a: Any, b: Any) -> Any:
+    return b if a is None else a | b
 
 
 def run_layers(
@@ -113,8 +166,10 @@ def run_layers(
             after, last = _run_pass(xp, cell, weights[p], schedule.moments, x, s, keep)
             if tape is not None:
                 tape.append(steps)
+            wheres = [schedule.shown] + [schedule.running] * len(others)
             h, *beside = (
-                _over_time(xp, schedule, [s[k] for s in after], a) for k, a in enumerate(last)
+                _over_time(xp, where, [s[k] for s in after], last[k])
+                for k, where in enumerate(wheres)
             )
             outputs.append(h)
             for other, a in zip(others, beside, strict=True):
@@ -164,9 +219,7 @@ def _by_gates(cell: Cell, a: Any) -> Any:
     return a.reshape(n, cell.gates, width // cell.gates)
 
 
-def _over_time(xp: Namespace, schedule: Schedule, after: list[Any], like: Any) -> Any:
-    """Give the states (B, n) after all steps as (T, B, n), 0 where a row does not run."""
+def _over_time(xp: Namespace, where: Any, after: list[Any], like: Any) -> Any:
+    """Give the states (B, n) after all steps as (T, B, n), and 0 elsewhere."""
     stacked = xp.stack(after or [like])[: len(after)]
-    if schedule.running is None:
-        return stacked
-    return xp.where(schedule.running[:, :, None], stacked, 0.0)
+    return stacked if where is None else xp.where(where[:, :, None], stacked, 0.0)

@@ -31,6 +31,7 @@ class Tape:
     batch_first: bool
     unbatched: bool
     passes: loop.Tape
+    sources: list[NDArray[np.intp]]  # of each direction (T, B): the time whose h is the output
     masks: list[Array]  # L-1 dropout masks (T, B, D*H), or none
 
 
@@ -54,6 +55,8 @@ def forward(
     batch_first: bool = False,
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    holds: ArrayLike | None = None,
+    repeat_held: bool = False,
     dropout_masks: Sequence[ArrayLike] | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run a recurrent layer in float64.
@@ -69,13 +72,18 @@ def forward(
     state : (L*D, B, H), or a tuple of such for a cell with several states, optional
         Initial states; zeros if not given. Unbatched (L*D, H).
     batch_first : bool
-        Layout of x, y, `resets` and `dropout_masks`; never of states.
+        Layout of x, y, `resets`, `holds` and `dropout_masks`; never of states.
     lengths : (B,) int, optional
         Steps in each row, 0 to T in any order. Past them y is zero and the state stays.
     resets : (T, B) bool or, with `batch_first`, (B, T); unbatched (T,), optional
         Where a new sequence starts: each row gives what its pieces would give alone. The initial
         state enters the first piece of a row (reverse: the last), the final one leaves the last
         (reverse: the first). A reset at t=0 leaves the initial state out of the forward direction.
+        Where the row is held the new sequence starts when it next runs, if it does.
+    holds : bool, as `resets`, optional
+        Steps that a row sits out: its states stay, and its output is 0, or with `repeat_held` that
+        of the last step before (reverse: after) that ran; 0 where none has.
+    repeat_held : bool
     dropout_masks : L-1 arrays shaped like y, optional
         The output of the layer k times mask k is the input of the layer k+1.
 
@@ -104,10 +112,12 @@ def forward(
     states = _read_state(cell, the_cell, "state", state, (L * D, B, H), unbatched)
     row_lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
     _expect(cell, "lengths", row_lengths, (B,))
-    row_resets = np.zeros((T, B), bool)
-    if resets is not None:
-        row_resets = _time_first(np.asarray(resets, bool), batch_first, unbatched)
-        _expect(cell, "resets", row_resets, (T, B))
+    flags = {}
+    for name, given in (("resets", resets), ("holds", holds)):
+        flags[name] = np.zeros((T, B), bool)
+        if given is not None:
+            flags[name] = _time_first(np.asarray(given, bool), batch_first, unbatched)
+            _expect(cell, name, flags[name], (T, B))
     masks = []
     if dropout_masks is not None:
         masks = [_time_first(_float64(mask), batch_first, unbatched) for mask in dropout_masks]
@@ -115,10 +125,10 @@ def forward(
     for mask in masks:
         _expect(cell, "dropout_masks", mask, (T, B, D * H))
 
-    schedules = [
-        loop.make_schedule(NUMPY, T, row_lengths, row_resets, reverse=d == 1) for d in range(D)
-    ]
-    tape = Tape(x.shape, batch_first, unbatched, [], masks)
+    inputs = loop.StepInputs(row_lengths, flags["resets"], flags["holds"], repeat_held)
+    schedules = [loop.make_schedule(NUMPY, T, inputs, reverse=d == 1) for d in range(D)]
+    sources = [_sources(schedule) for schedule in schedules]
+    tape = Tape(x.shape, batch_first, unbatched, [], sources, masks)
     y, finals, _ = loop.run_layers(
         NUMPY, the_cell, weights, schedules, x, states, masks, tape.passes
     )
@@ -173,7 +183,7 @@ def backward(
         dx = np.zeros((T, B, weights[k * D].w_ih.shape[1]))
         for d in reversed(range(D)):
             p = k * D + d
-            dy_d = dy[:, :, d * H : (d + 1) * H]
+            dy_d = _to_sources(dy[:, :, d * H : (d + 1) * H], tape.sources[d])
             ds = tuple(dstate[p] for dstate in dstates)
             grads.append(_pass_backward(the_cell, weights[p], tape.passes[p], dy_d, ds, dx))
         # dx is the gradient of the layer below's output, once through the mask between them.
@@ -187,6 +197,24 @@ def backward(
         if kind + suffix in params
     }
     return _as_given(dy, tape), _write_state(dstates, tape.unbatched), named
+
+
+def _sources(schedule: loop.Schedule) -> NDArray[np.intp]:
+    """The time whose h is the output at (t, b): t itself, or the last step that ran; -1: none."""
+    sources = np.full(schedule.running.shape, -1)
+    last = np.full(schedule.running.shape[1], -1)
+    for t, rows, _ in schedule.moments:
+        last[rows] = t
+        sources[t] = np.where(schedule.shown[t], last, -1)
+    return sources
+
+
+def _to_sources(dy: Array, sources: NDArray[np.intp]) -> Array:
+    """Add the gradients of repeated outputs to those of the steps that made them."""
+    summed = np.zeros_like(dy)
+    t, b = np.nonzero(sources >= 0)
+    np.add.at(summed, (sources[t, b], b), dy[t, b])
+    return summed
 
 
 def _pass_backward(

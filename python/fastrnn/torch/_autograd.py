@@ -125,8 +125,7 @@ def _scatter(
     """Gradients of the flat inputs."""
     return (
         dx,
-        None,
-        None,
+        *(None,) * len(inputs.steps),
         *dinitials[: call.states],
         *(None,) * call.masks,
         *(dparameters or (None,) * len(inputs.parameters)),

@@ -41,19 +41,37 @@ def cell_state_dtype(dtype: torch.dtype) -> torch.dtype:
     return found
 
 
+class StepInputs(NamedTuple):
+    """What a call says of single steps; see `fastrnn.functional`."""
+
+    lengths: Tensor | None = None
+    resets: Tensor | None = None
+    holds: Tensor | None = None
+
+
+NO_STEP_INPUTS = StepInputs()
+
+
+def step_inputs(*given: Tensor | None) -> StepInputs:
+    """These, or `NO_STEP_INPUTS` itself where none is given."""
+    for value in given:
+        if value is not None:
+            return StepInputs(*given)
+    return NO_STEP_INPUTS
+
+
 class Inputs(NamedTuple):
     """The tensors of a call."""
 
     x: Tensor
-    lengths: Tensor | None
-    resets: Tensor | None
+    steps: StepInputs
     states: tuple[Tensor, ...]  # none, or one for each state
     masks: tuple[Tensor, ...]  # none, or one for each layer but the last
     parameters: tuple[Tensor, ...]
 
     def flat(self) -> tuple[Tensor | None, ...]:
         """One after the other, as they go through autograd."""
-        return (*self[:3], *self.states, *self.masks, *self.parameters)
+        return (self.x, *self.steps, *self.states, *self.masks, *self.parameters)
 
 
 @dataclass(eq=False)  # frozen, it would take a microsecond more to make
@@ -75,6 +93,8 @@ class Call:
         Whether the parameters of each pass end with a projection of h, ``weight_hr``.
     states, masks : int
         How many of these tensors there are.
+    repeat_held : bool
+        Whether the output of a held step is that of the last one that ran, and not 0.
     """
 
     cell: str
@@ -86,15 +106,16 @@ class Call:
     projected: bool
     states: int
     masks: int
+    repeat_held: bool = False
 
     def inputs(self, flat: Sequence[Any]) -> Inputs:
         """The inverse of `Inputs.flat`; what follows the masks are the parameters."""
-        masks = 3 + self.states
+        states = 1 + len(StepInputs._fields)
+        masks = states + self.states
         end = masks + self.masks
-        x, lengths, resets = flat[:3]
-        return Inputs(
-            x, lengths, resets, tuple(flat[3:masks]), tuple(flat[masks:end]), tuple(flat[end:])
-        )
+        steps = StepInputs(*flat[1:states])
+        rest = tuple(flat[states:masks]), tuple(flat[masks:end]), tuple(flat[end:])
+        return Inputs(flat[0], steps, *rest)
 
 
 class Results:

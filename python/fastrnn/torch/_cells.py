@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._parameters import kinds
 from . import _autograd, _conditions, _engine, _narrow, _tracing
-from ._call import Call, Inputs
+from ._call import NO_STEP_INPUTS, Call, Inputs
 from ._modules import not_a_tensor, parameters_of, states_of
 
 _WITH_BIAS, _WITHOUT_BIAS = kinds(bias=True), kinds(bias=False)
@@ -40,7 +40,7 @@ class _Cell:
                 )
         names = _WITH_BIAS if self.bias else _WITHOUT_BIAS  # type: ignore[attr-defined]
         parameters = parameters_of(self, names)  # type: ignore[arg-type]
-        inputs = Inputs(input, None, None, states, (), parameters)
+        inputs = Inputs(input, NO_STEP_INPUTS, states, (), parameters)
         call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)
         try:
             direct = not (_narrow.applies(inputs) or _conditions.lacks_kernel(call, inputs))
@@ -54,7 +54,7 @@ class _Cell:
 
     def _one_step_of_a_layer(self, call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         x, *states = (a[None] for a in (inputs.x, *inputs.states))  # of time, and of one layer
-        inputs = Inputs(x, None, None, tuple(states), (), inputs.parameters)
+        inputs = inputs._replace(x=x, states=tuple(states))
         if _narrow.applies(inputs):
             y, _, *others = _narrow.layer(call, inputs, self._narrows_under_autocast)
         else:

@@ -80,15 +80,17 @@ def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     batched = inputs.x.dim() == 3
     x = _time_first(inputs.x, call, batched)
     T, B = x.shape[:2]
-    lengths = None if inputs.lengths is None else inputs.lengths.to(x.device)
-    resets = None if inputs.resets is None else _time_first(inputs.resets, call, batched)
+    lengths, *flags = inputs.steps
+    lengths = None if lengths is None else lengths.to(x.device)
+    resets, holds = (None if a is None else _time_first(a, call, batched) for a in flags)
+    steps = loop.StepInputs(lengths, resets, holds, call.repeat_held)
     weights = _weights(call, inputs.parameters)
     states = inputs.states if batched else tuple(s[:, None] for s in inputs.states)
     y, finals, others = loop.run_layers(
         TORCH,
         cell,
         weights,
-        [loop.make_schedule(TORCH, T, lengths, resets, d == 1) for d in range(call.directions)],
+        [loop.make_schedule(TORCH, T, steps, d == 1) for d in range(call.directions)],
         x,
         states or _zeros(cell, weights, x, B),
         [_time_first(mask, call, batched) for mask in inputs.masks],

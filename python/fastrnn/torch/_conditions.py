@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import _tracing
-from ._call import Call, Inputs
+from ._call import NO_STEP_INPUTS, Call, Inputs
 
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
@@ -21,10 +21,8 @@ def is_plain(inputs: Inputs) -> bool:
     if _tracing.is_watched():
         return False
     tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
-    if inputs.lengths is not None:
-        tensors.append(inputs.lengths)
-    if inputs.resets is not None:
-        tensors.append(inputs.resets)
+    if inputs.steps is not NO_STEP_INPUTS:
+        tensors += [a for a in inputs.steps if a is not None]
     return PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
 
 

@@ -129,10 +129,10 @@ def _call(
     tape: tuple[Any, ...] = (None, None, None, None),
 ) -> tuple[Any, ...]:
     """The fields of an engine's call; `want`: dx, parameters' gradients; `tape`: y to dstate."""
-    x, lengths, resets, states, masks, _ = inputs
-    given = _to_arrays((x, _state(states), lengths, resets, masks or None))
+    x, steps, states, masks, _ = inputs
+    given = _to_arrays((x, _state(states), *steps, masks or None))
     recompute = 0 if kind == _engine.INFER else call.recompute
-    options = (call.batch_first, kind, recompute, torch.get_num_threads(), *want)
+    options = (call.batch_first, call.repeat_held, kind, recompute, torch.get_num_threads(), *want)
     y, *rest = _to_arrays(tape)
     return (*given, y, *options, *rest)
 

@@ -13,8 +13,8 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from .._parameters import by_layer_direction
-from . import _ops  # noqa: F401  (defines the operators)
 from ._call import SIZES
+from ._ops import split_backward
 
 
 def _each_pass(parameters: Sequence[Any], rows: int, layers: int, directions: int) -> Any:
@@ -41,8 +41,8 @@ def _forward_flops(
 
 
 def _backward_flops(*args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    *common, _, _, _, _, want_dx, want_parameters = args
-    x, _, _, states, _, parameters, cell, layers, directions, batch_first, recompute, _ = common
+    common, (*_, want_dx, want_parameters) = split_backward(args)
+    x, _, _, states, _, parameters, cell, layers, directions, batch_first, recompute, *_ = common
     rows, T = math.prod(x[:-1]), x[1 if batch_first and len(x) == 3 else 0]
     flops = 0
     for lowest, xw, hr in _each_pass(parameters, rows, layers, directions):

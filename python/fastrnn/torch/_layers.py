@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .. import _arguments
 from . import _dynamo, _tracing
+from ._call import NO_STEP_INPUTS, step_inputs
 from ._recurrent import Recurrent
 
 
@@ -165,6 +166,8 @@ class LSTM(Recurrent, nn.LSTM):
         *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
+        holds: Tensor | None = None,
+        repeat_held: bool = False,
         return_cells: bool = False,
     ) -> Any:
         """As `Recurrent.forward`.
@@ -173,21 +176,21 @@ class LSTM(Recurrent, nn.LSTM):
         ----------
         return_cells : bool
             Give a third result, the cell state after every step: ``(L * D, T, B, H)``, with
-            `batch_first` ``(L * D, B, T, H)``, or ``(L * D, T, H)``; 0 past the lengths. Its
-            gradients come from the composite, which is slow.
+            `batch_first` ``(L * D, B, T, H)``, or ``(L * D, T, H)``; 0 where a row does not run.
+            Its gradients come from the composite, which is slow.
         """
+        steps = step_inputs(lengths, resets, holds)
         if _tracing.may_be_recorded():
-            third = None if return_cells is False else return_cells
-            options = {"lengths": lengths, "resets": resets, "return_cells": third}
+            flags = {"repeat_held": repeat_held, "return_cells": return_cells}
+            own = {name: None if flag is False else flag for name, flag in flags.items()}
+            options = steps._asdict() | own
             recorded = _tracing.elsewhere(self, input, hx, options)
             if recorded is not None:
                 return recorded
-        projected_as_torch = self.proj_size and not (
-            return_cells or lengths is not None or resets is not None
-        )
+        projected_as_torch = self.proj_size and not (return_cells or steps is not NO_STEP_INPUTS)
         if projected_as_torch and not torch.compiler.is_compiling():
             return nn.LSTM.forward(self, input, hx)
-        results = self._run(input, hx, lengths, resets, return_cells)
+        results = self._run(input, hx, steps, repeat_held, return_cells)
         return results if return_cells else results[:2]
 
 

@@ -14,28 +14,32 @@ import torch
 from torch import Tensor
 
 from . import _engine
-from ._call import Call, Inputs, Results
+from ._call import Call, Inputs, Results, StepInputs
 
 _INPUTS = (
     "Tensor x, Tensor? lengths, Tensor? resets, Tensor[] states, Tensor[] masks, "
     "Tensor[] parameters"
 )
 _OPTIONS = "str cell, int layers, int directions, bool batch_first, int recompute, bool cells"
+_COMMON = 12
+# What later versions have added stands last and has defaults: saved programs do without.
+_ADDED = "Tensor? holds=None, bool repeat_held=False"
 
 library = torch.library.Library("fastrnn", "DEF")
 # Tensor?[] has no place in a list of results, so what is not wanted comes as an empty tensor.
-library.define(f"layer({_INPUTS}, {_OPTIONS}) -> Tensor[]")
-library.define(f"forward({_INPUTS}, {_OPTIONS}) -> Tensor[]")
+library.define(f"layer({_INPUTS}, {_OPTIONS}, {_ADDED}) -> Tensor[]")
+library.define(f"forward({_INPUTS}, {_OPTIONS}, {_ADDED}) -> Tensor[]")
 library.define(
     f"backward({_INPUTS}, {_OPTIONS}, Tensor y, Tensor[] tape, Tensor dy, Tensor[] dfinals, "
-    "bool want_dx, bool want_parameters) -> Tensor[]"
+    f"bool want_dx, bool want_parameters, {_ADDED}) -> Tensor[]"
 )
 
 
-def arguments(call: Call, inputs: Inputs) -> tuple[Any, ...]:
-    """The operators' arguments."""
+def arguments(call: Call, inputs: Inputs, *rest: Any) -> tuple[Any, ...]:
+    """The operators' arguments; rest: those that `backward` has besides."""
+    x, (lengths, resets, *added), *others = inputs
     options = (call.layers, call.directions, call.batch_first, call.recompute, call.cells)
-    return (*inputs, call.cell, *options)
+    return (x, lengths, resets, *others, call.cell, *options, *rest, *added, call.repeat_held)
 
 
 def call_of(
@@ -51,13 +55,20 @@ def call_of(
     batch_first: bool,
     recompute: int,
     cells: bool,
+    holds: Tensor | None = None,
+    repeat_held: bool = False,
 ) -> tuple[Call, Inputs]:
-    """The inverse of `arguments`."""
-    inputs = Inputs(x, lengths, resets, tuple(states), tuple(masks), tuple(parameters))
-    call = Call(
-        cell, layers, directions, batch_first, recompute, cells, False, len(states), len(masks)
-    )
-    return call, inputs
+    """The inverse of `arguments`. torch leaves out what has its default at the end."""
+    steps = StepInputs(lengths, resets, holds)
+    inputs = Inputs(x, steps, tuple(states), tuple(masks), tuple(parameters))
+    sizes = (layers, directions, batch_first, recompute, cells, False, len(states), len(masks))
+    return Call(cell, *sizes, repeat_held), inputs
+
+
+def split_backward(args: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The arguments that `backward` has in common with the others, and its own."""
+    own = _COMMON + 6
+    return (*args[:_COMMON], *args[own:]), args[_COMMON:own]
 
 
 def _layer(*args: Any) -> list[Tensor]:
@@ -69,7 +80,7 @@ def _forward(*args: Any) -> list[Tensor]:
 
 
 def _backward(*args: Any) -> list[Tensor]:
-    *common, y, tape, dy, dfinals, want_dx, want_parameters = args
+    common, (y, tape, dy, dfinals, want_dx, want_parameters) = split_backward(args)
     call, inputs = call_of(*common)
     dx, dinitials, dparameters = _engine.backward(
         call, inputs, y, tuple(tape), dy, tuple(dfinals), want_dx, want_parameters
@@ -89,7 +100,7 @@ def _fake_forward(*args: Any) -> list[Tensor]:
 
 
 def _fake_backward(*args: Any) -> list[Tensor]:
-    *common, _, _, _, _, want_dx, want_parameters = args
+    common, (*_, want_dx, want_parameters) = split_backward(args)
     call, inputs = call_of(*common)
     dx: Any = inputs.x.shape if want_dx else (0,)
     dparameters = [p.new_empty(p.shape) for p in inputs.parameters] if want_parameters else []
@@ -115,7 +126,7 @@ def backward(
     call: Call, inputs: Inputs, *rest: Any, want_dx: bool, want_parameters: bool
 ) -> tuple[Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """As `_engine.backward`, for tensors of any kind."""
-    results = torch.ops.fastrnn.backward(*arguments(call, inputs), *rest, want_dx, want_parameters)
+    results = torch.ops.fastrnn.backward(*arguments(call, inputs, *rest, want_dx, want_parameters))
     dx, *others = results
     states = len(others) - (len(inputs.parameters) if want_parameters else 0)
     return (

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .. import _arguments
 from . import _autograd, _composite, _narrow, _packed, _tracing
-from ._call import Call, Inputs
+from ._call import Call, Inputs, StepInputs, step_inputs
 from ._frozen import Frozen, freeze
 from ._modules import not_a_tensor, parameters_of, states_of
 
@@ -48,6 +48,8 @@ class Recurrent(nn.RNNBase):
         *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
+        holds: Tensor | None = None,
+        repeat_held: bool = False,
     ) -> Any:
         """Run the layers.
 
@@ -63,6 +65,10 @@ class Recurrent(nn.RNNBase):
         resets : Tensor, optional
             bool, ``(T, B)`` as the input is laid out: a new sequence starts at this step, from
             zeros; in the reverse direction at the step before.
+        holds : Tensor, optional
+            bool, as `resets`: steps that a row sits out, where its state stays and the output is 0.
+        repeat_held : bool
+            There the output is that of the last step that ran, in the order of the direction.
 
         Returns
         -------
@@ -80,12 +86,14 @@ class Recurrent(nn.RNNBase):
         TypeError
             Something that is not a tensor.
         """
+        steps = step_inputs(lengths, resets, holds)
         if _tracing.may_be_recorded():
-            options = {"lengths": lengths, "resets": resets}
+            repeats = None if repeat_held is False else repeat_held
+            options = steps._asdict() | {"repeat_held": repeats}
             results = _tracing.elsewhere(self, input, hx, options)
             if results is not None:
                 return results
-        return self._run(input, hx, lengths, resets, False)[:2]
+        return self._run(input, hx, steps, repeat_held, False)[:2]
 
     def freeze(self) -> None:
         """Keep the weights packed: for serving, where no call has to pack them anew.
@@ -126,24 +134,32 @@ class Recurrent(nn.RNNBase):
     # ---- a call ---------------------------------------------------------------------------------
 
     def _run(
-        self, input: Any, hx: Any, lengths: Any, resets: Any, cells: bool
+        self, input: Any, hx: Any, steps: StepInputs, repeat_held: bool, cells: bool
     ) -> tuple[Any, Any, Tensor | None]:
+        if repeat_held is not False:
+            repeat_held = _arguments.flag(self._cell, "repeat_held", repeat_held)
+        given = [name for name in steps._fields if getattr(steps, name) is not None]
         if isinstance(input, PackedSequence):
-            return self._run_packed(input, hx, lengths, resets, cells)
+            if given:
+                raise ValueError(
+                    f"[{self._cell}] a PackedSequence must come without lengths, resets and holds, "
+                    f"got {', '.join(given)}"
+                )
+            return self._run_packed(input, hx, cells)
         if not isinstance(input, Tensor):
             raise not_a_tensor(self._cell, "input", input)
         states = states_of(self._cell, hx)
-        for name, value in (("lengths", lengths), ("resets", resets)):
-            if value is not None and not isinstance(value, Tensor):
-                raise not_a_tensor(self._cell, name, value)
+        for name in given:
+            if not isinstance(getattr(steps, name), Tensor):
+                raise not_a_tensor(self._cell, name, getattr(steps, name))
         masks = self._masks(input) if self.dropout and self.training else ()
-        return self._run_tensors(cells, input, lengths, resets, states, masks)
+        inputs = Inputs(input, steps, states, masks, self._parameters_in_order())
+        return self._run_tensors(inputs, cells, repeat_held)
 
     def _run_tensors(
-        self, cells: bool, x: Tensor, lengths: Any, resets: Any, states: Any, masks: Any
+        self, inputs: Inputs, cells: bool, repeat_held: bool = False
     ) -> tuple[Tensor, Any, Tensor | None]:
-        inputs = Inputs(x, lengths, resets, states, masks, self._parameters_in_order())
-        call = self._call(len(inputs.states), len(inputs.masks), cells)
+        call = self._call(len(inputs.states), len(inputs.masks), cells, repeat_held)
         frozen = self._frozen
         packed = None if frozen is None else self._packed_for(frozen, call, inputs)
         if _narrow.applies(inputs):
@@ -165,21 +181,22 @@ class Recurrent(nn.RNNBase):
         """The caller's form of (1, L, D, T, B, H)."""
         cells = cells[0].flatten(0, 1)
         if inputs.x.dim() == 2:
-            return cells[:, :, 0]
-        if inputs.lengths is not None:  # the engine leaves what is past them as it was
-            runs = _composite.TORCH.running(cells.shape[1], inputs.lengths.to(cells.device))
+            cells = cells[:, :, 0]
+            holds = inputs.steps.holds
+            return cells if holds is None else torch.where(holds[:, None], 0.0, cells)
+        lengths, _, holds = inputs.steps
+        if lengths is not None:  # the engine leaves what is past them as it was
+            runs = _composite.TORCH.running(cells.shape[1], lengths.to(cells.device))
             cells = torch.where(runs[:, :, None], cells, 0.0)
+        if holds is not None:
+            holds = holds.transpose(0, 1) if self.batch_first else holds
+            cells = torch.where(holds[:, :, None], 0.0, cells)
         return cells.transpose(1, 2) if self.batch_first else cells
 
     def _run_packed(
-        self, packed: PackedSequence, hx: Any, lengths: Any, resets: Any, cells: bool
+        self, packed: PackedSequence, hx: Any, cells: bool
     ) -> tuple[PackedSequence, Any, Tensor | None]:
         """The rows of a PackedSequence, in its order, padded."""
-        if lengths is not None or resets is not None:
-            raise ValueError(
-                f"[{self._cell}] a PackedSequence must come without lengths and resets, got "
-                + ("lengths" if resets is None else "resets")
-            )
         batch_first = self.batch_first
         x, row_lengths = _packed.pad(self._cell, packed, batch_first)
         states = _packed.sort_rows(self._cell, packed, states_of(self._cell, hx))
@@ -187,7 +204,8 @@ class Recurrent(nn.RNNBase):
             _packed.pad_rows(packed, mask, batch_first)
             for mask in self._draw(packed.data, len(packed.data))
         )
-        y, state, all_cells = self._run_tensors(cells, x, row_lengths, None, states, masks)
+        inputs = Inputs(x, StepInputs(row_lengths), states, masks, self._parameters_in_order())
+        y, state, all_cells = self._run_tensors(inputs, cells)
         if isinstance(state, tuple):
             state = tuple(_packed.unsort_rows(packed, s, 1) for s in state)
         else:
@@ -196,7 +214,9 @@ class Recurrent(nn.RNNBase):
             all_cells = _packed.unsort_rows(packed, all_cells, 1 if batch_first else 2)
         return _packed.pack(packed, y, row_lengths, batch_first), state, all_cells
 
-    def _call(self, states: int = 0, masks: int = 0, cells: bool = False) -> Call:
+    def _call(
+        self, states: int = 0, masks: int = 0, cells: bool = False, repeat_held: bool = False
+    ) -> Call:
         return Call(
             self._cell,
             self.num_layers,
@@ -207,6 +227,7 @@ class Recurrent(nn.RNNBase):
             self.proj_size > 0,
             states,
             masks,
+            repeat_held,
         )
 
     def _parameters_in_order(self) -> tuple[Tensor, ...]:

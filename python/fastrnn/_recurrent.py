@@ -1,0 +1,299 @@
+"""What the layers of every cell are: parameters, packed weights, calls, dropout."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import _arguments, _arrays, _dropout, _engine, functional
+from ._engine import FORWARD, Call, PackedWeights
+from .functional import Packed, State, Tape
+from .module import Module
+
+
+class Recurrent(Module):
+    """A stack of layers of any cell of the registry.
+
+    Parameters
+    ----------
+    cell : str
+        A name of `fastrnn.build_info()["cells"]`.
+    input_size, hidden_size : int
+        I and H.
+    num_layers : int
+        L.
+    bias : bool
+        Whether there are ``bias_ih`` and ``bias_hh``.
+    batch_first : bool
+        Whether x and y are ``(B, T, .)``. Neither is copied for it.
+    dropout : float
+        Probability, in 0..1, of setting an output between layers to 0 in `forward`; calling the
+        layer never drops.
+    bidirectional : bool
+        D = 2: a second direction reads from a row's last step to its first.
+    dtype : str or dtype
+        float32 or float64; on a GPU also float16 and bfloat16.
+    device : str
+        ``"cpu"``, or ``"cuda"`` for the current GPU: parameters then are CuPy arrays, and calls
+        take and give arrays of any library in that GPU's memory; see `fastrnn.cuda`.
+    seed : int or numpy.random.SeedSequence, optional
+        For the initial parameters (uniform within 1 / sqrt(H), as torch's) and the dropout masks;
+        see `random_state`.
+    recompute : bool or int
+        Keep less for `backward` and make the rest anew there: with True the states alone, with k
+        those after every k-th step; see `fastrnn.functional.forward`.
+
+    Raises
+    ------
+    ValueError
+        A size below 1, a probability outside 0..1, an unknown name.
+    TypeError
+        A dtype that the device has no kernels for, a size that is not an integer, an option that
+        is neither True nor False.
+    RuntimeError
+        ``device="cuda"`` where there is no GPU, or no CuPy.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
+        recompute: bool | int = False,
+    ) -> None:
+        self.cell = _arguments.cell_name(cell)
+        self.device = _engine.check_device(cell, device)
+        self.dtype = _arguments.layer_dtype(cell, dtype, self.device)
+        self.input_size = _arguments.size(cell, "input_size", input_size)
+        self.hidden_size = _arguments.size(cell, "hidden_size", hidden_size)
+        self.num_layers = _arguments.size(cell, "num_layers", num_layers)
+        self.bias = _arguments.flag(cell, "bias", bias)
+        self.batch_first = _arguments.flag(cell, "batch_first", batch_first)
+        self.dropout = _arguments.probability(cell, dropout)
+        self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
+        self.recompute = _arguments.checkpoint_steps(cell, recompute)
+        native = _engine.for_device(self.device).Weights(
+            cell,
+            self.dtype.name,
+            self.num_layers,
+            2 if self.bidirectional else 1,
+            self.input_size,
+            self.hidden_size,
+            self.bias,
+        )
+        init, drop = _arguments.seed_sequence(cell, seed).spawn(2)
+        drawn = _arguments.uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
+        super().__init__(cell, self._placed(drawn))
+        # Dropout masks of the n-th draw come from (this seed, n): nothing is locked while drawing.
+        self._drop_seed, self._draws = drop, 0
+        # Names the layer in its tapes; copied and pickled along, so that a copy is another owner,
+        # but of tapes that were copied with it.
+        self._owner = object()
+        self._packed: tuple[int, Packed] | None = None
+
+    def __call__(
+        self,
+        x: np.ndarray,
+        state: State = None,
+        lengths: Any = None,
+        resets: np.ndarray | None = None,
+        *,
+        holds: np.ndarray | None = None,
+        repeat_held: bool = False,
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """Run the layers: no tape, no dropout.
+
+        Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or
+        ``y, (hn, cn)``.
+        """
+        # This is all that a stream's step passes through in Python: no call that can be left out.
+        entry = self._packed
+        if entry is None or entry[0] != self._version or self._open:
+            entry = self._weights(backward=False)
+        if lengths is not None:
+            lengths = _arguments.lengths_array(self.cell, lengths)
+        # The fields of a Call, which would take time to make.
+        call = (x, state, lengths, resets, holds, None, out, self.batch_first)
+        if repeat_held is False:
+            return entry[1].native.run(call)
+        return entry[1].native.run((*call, _arguments.flag(self.cell, "repeat_held", repeat_held)))
+
+    def forward(
+        self,
+        x: np.ndarray,
+        state: State = None,
+        lengths: Any = None,
+        resets: np.ndarray | None = None,
+        *,
+        holds: np.ndarray | None = None,
+        repeat_held: bool = False,
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State, Tape]:
+        """Run the layers for training: with dropout, and with the tape that `backward` needs.
+
+        y is part of the tape and read-only; x and the state must not change before `backward`.
+        """
+        version, weights = self._weights(backward=True)
+        masks = self._draw_masks(x, weights)
+        lengths = _arguments.lengths_array(self.cell, lengths)
+        steps = _arguments.checkpoint_steps(self.cell, self.recompute)
+        repeat_held = _arguments.flag(self.cell, "repeat_held", repeat_held)
+        inputs = (x, state, lengths, resets, holds, masks, out)
+        call = Call(*inputs, self.batch_first, repeat_held, FORWARD, steps)
+        return functional.run_forward(weights, call, self._owner, version)
+
+    def backward(
+        self, tape: Tape, dy: np.ndarray, dstate: State = None
+    ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
+        """Gradients of x, of the initial state and of every parameter.
+
+        Parameters and results are those of `fastrnn.functional.backward`.
+
+        Raises
+        ------
+        ValueError
+            Also where the tape is another layer's, or older than the parameters, and inside a
+            `mutable` block.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"[{self.cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
+        if tape.owner is not self._owner:
+            raise ValueError(f"[{self.cell}] tape must be this layer's, got another's")
+        if self._open:  # what the tape was made with may be half overwritten
+            raise ValueError(
+                f"[{self.cell}] parameters must not be open for writing, got mutable()"
+            )
+        version, weights = self._weights(backward=True)
+        if tape.version != version:
+            raise ValueError(
+                f"[{self.cell}] tape must be as new as the parameters (version {version}), "
+                f"got version {tape.version}"
+            )
+        steps = functional.steps_of(self.cell, tape)
+        return functional.run_backward(weights, tape, steps, dy, dstate)
+
+    def _ready(self) -> PackedWeights:
+        """The engine's weights of the present version, for calls that keep no tape."""
+        entry = self._packed
+        if entry is None or entry[0] != self._version or self._open:
+            entry = self._weights(backward=False)
+        return entry[1].native
+
+    def _weights(self, backward: bool) -> tuple[int, Packed]:
+        """Packed weights of the present version."""
+        version, entry = self._version, self._packed
+        if self._open:  # inside a mutable() block anything may change before the next call
+            return version, Packed(self.cell, self._arrays, backward=backward)
+        if entry is None or entry[0] != version:
+            entry = version, Packed(self.cell, self._arrays)
+            self._packed = entry
+        if backward:
+            entry[1].add(self._arrays, backward=True)
+        return entry
+
+    def _draw_masks(self, x: Any, weights: Packed) -> list[Any] | None:
+        if self.dropout == 0.0 or self.num_layers == 1:
+            return None
+        shape = weights.native.output_shape(x, self.batch_first)
+        with self._lock:
+            base, number = self._drop_seed, self._draws
+            self._draws += 1
+        seed = np.random.SeedSequence(base.entropy, spawn_key=(*base.spawn_key, number))
+        masks = _dropout.Masks(self.num_layers - 1, shape, self.dropout, self.dtype.name)
+        return masks.draw(self.cell, seed, x)
+
+    @property
+    def random_state(self) -> dict[str, Any]:
+        """What the next dropout masks are drawn from; assign it to draw the same ones again.
+
+        Like the ``state`` of NumPy's bit generators it is plain data: integers, a list and a dict,
+        which JSON can hold. Together with `state_dict` it is what a checkpoint needs for training
+        to go on exactly. Assigning takes effect at the next `forward`; parameters stay as they are.
+
+        ``entropy`` and ``spawn_key`` are the seed, as in ``numpy.random.SeedSequence``; ``draws``
+        counts the calls of `forward` that drew masks.
+
+        Raises
+        ------
+        TypeError
+            What is assigned is not such a mapping.
+        ValueError
+            It lacks one of the three, has another, or holds a negative number.
+
+        Examples
+        --------
+        >>> before = layer.random_state
+        >>> y, state, tape = layer.forward(x)
+        >>> layer.random_state = before  # the next call draws the same masks
+        """
+        with self._lock:
+            return _arguments.random_state(self._drop_seed, self._draws)
+
+    @random_state.setter
+    def random_state(self, state: Mapping[str, Any]) -> None:
+        seed, draws = _arguments.from_random_state(self.cell, state)
+        with self._lock:
+            self._drop_seed, self._draws = seed, draws
+
+    def to(self, device: str) -> Recurrent:
+        """A copy of this layer on a device, with the same parameters.
+
+        Parameters
+        ----------
+        device : str
+            ``"cpu"`` or ``"cuda"``. float16 and bfloat16 layers are on a GPU only.
+
+        Raises
+        ------
+        RuntimeError, TypeError
+            As the constructor.
+        """
+        made = copy.copy(self)
+        made.device = _engine.check_device(self.cell, device)
+        made.dtype = _arguments.layer_dtype(self.cell, self.dtype, made.device)
+        made._packed, made._owner = None, object()
+        made._keep(made._placed({name: _arrays.on_host(a) for name, a in self._arrays.items()}))
+        return made
+
+    def _placed(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Arrays of the host on the layer's device."""
+        library = _arrays.default_library(self.cell, self.device)
+        return {name: library.from_host(a) for name, a in arrays.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state["_packed"] = None
+        return state
+
+    def _options(self) -> list[str]:
+        options = [] if type(self) is not Recurrent else [repr(self.cell)]
+        options += [str(self.input_size), str(self.hidden_size)]
+        for name, usual in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0.0),
+            ("bidirectional", False),
+            ("recompute", 0),
+            ("device", "cpu"),
+        ):
+            if getattr(self, name) != usual:
+                options.append(f"{name}={getattr(self, name)!r}")
+        if self.dtype != np.float32:
+            options.append(f"dtype={self.dtype.name!r}")
+        return options
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._options())})"
