@@ -8,6 +8,7 @@
     python -m bench memory [options]       peaks of memory of training steps, beside torch's
     python -m bench scale [options]        what threads gain, and how cost grows with T and B
     python -m bench load [options]         on a busy machine, and among other threads
+    python -m bench holds [options]        what it costs that rows are held
     python -m bench programs [NAME ...]    the programs of examples/, whole; fills their README
     python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
@@ -35,7 +36,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import cases, limits, load, markdown, memory, plots, programs, report, runner, scale
+from . import cases, holds, limits, load, markdown, memory, plots, programs, report, runner, scale
 from .options import add_grid, chosen_cases, make_parser
 from .peers import ADAPTERS, AGAINST, PEERS
 
@@ -234,6 +235,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
     "memory": (memory.main, None),
     "scale": (scale.main, None),
     "load": (load.main, None),
+    "holds": (holds.main, None),
     "programs": (programs.main, None),
 }
 
