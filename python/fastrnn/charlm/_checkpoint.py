@@ -13,13 +13,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import json
-import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,6 +22,7 @@ import numpy as np
 
 import fastrnn
 
+from .. import _files
 from ._data import Array, UserError, Vocabulary
 from ._model import Config, State
 
@@ -34,49 +30,25 @@ if TYPE_CHECKING:
     from . import Run
 
 _FORMAT = 1
-# All that zipfile, np.load, json and the checks below raise for other bytes.
-_NOT_WHOLE = (
-    UserError,
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def write(run: Run, path: Path, keep: bool) -> None:
     """Write a temporary file beside `path`; with `keep` it then takes that place."""
     arrays = _arrays_of(run)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        if path.exists() and not path.is_file():  # a device or a pipe; it would be replaced
-            raise OSError(errno.EINVAL, "not a regular file")
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            os.replace(temporary, path)
+        _files.write_whole(path, lambda file: np.savez(file, **arrays), keep)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", code=1) from None
-    finally:
-        with contextlib.suppress(OSError):  # of a name that no file can have
-            temporary.unlink()
 
 
 def read(make: type[Run], path: Path) -> Run:
     """The run of a checkpoint; a `UserError` says what is wrong with another file."""
     try:
-        with open(path, "rb") as file:
+        with _files.open_regular(path) as file:
             return _run_of(make, _load(file))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except _NOT_WHOLE as error:
+    except (UserError, *_files.NOT_WHOLE) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a whole fastrnn checkpoint: {reason}") from None
 
@@ -104,15 +76,13 @@ def _arrays_of(run: Run) -> dict[str, Any]:
 
 
 def _load(file: BinaryIO) -> dict[str, Array]:
-    archive = np.load(file, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError("not an .npz file")
-    return {name: archive[name] for name in archive.files}
+    archive = _files.Npz(file)
+    return {name: archive.read(name) for name in archive.members}
 
 
 def _run_of(make: type[Run], arrays: dict[str, Array]) -> Run:
-    header = json.loads(str(arrays["config"]))
-    if not isinstance(header, dict) or header["format"] != _FORMAT:
+    header = _files.json_object(str(arrays["config"]))
+    if header["format"] != _FORMAT:
         raise ValueError("another format of checkpoint")
     config, characters = Config(**header["config"]), header["vocabulary"]
     _check_sizes(config, characters, arrays)

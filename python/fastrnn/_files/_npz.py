@@ -1,0 +1,112 @@
+"""Reading .npz files, by their headers first.
+
+``np.load`` makes an array of whatever shape a header claims. Here a member is known by what the
+archive holds of it: members are stored as ``np.savez`` stores them, without compression, so that
+all of them together are no larger than the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from typing import BinaryIO
+
+import numpy as np
+
+_MAX_NPY_HEADER = 4096  # np.save's own have 118 bytes
+
+
+class Npz:
+    """The members of an .npz file.
+
+    Parameters
+    ----------
+    file : binary file
+        Open as long as arrays are read.
+
+    Attributes
+    ----------
+    members : dict
+        Shape and dtype of each array by its name.
+
+    Raises
+    ------
+    ValueError and what else `NOT_WHOLE` lists
+        It is no such file, members are compressed, of Python's objects, named twice, or do not have
+        the bytes that their headers claim.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        try:
+            self._archive = zipfile.ZipFile(file)
+        except zipfile.BadZipFile:
+            raise ValueError("not an .npz file") from None
+        self._infos = _infos(self._archive, os.fstat(file.fileno()).st_size)
+        self._headers = {
+            name: _header(self._archive, name, info) for name, info in self._infos.items()
+        }
+        self.members = {
+            name: (shape, dtype) for name, (shape, dtype, _, _) in self._headers.items()
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        """A member as an array; its checksum is compared."""
+        if name not in self._headers:
+            raise ValueError(f"{name} must be there, got none")
+        shape, dtype, fortran, start = self._headers[name]
+        with self._archive.open(self._infos[name]) as member:
+            member.read(start)
+            data = member.read()
+        if len(data) != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{name} must have the bytes of its shape, got {len(data)}")
+        flat: np.ndarray = np.frombuffer(data, dtype).copy()
+        return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+    def text(self, name: str, most: int) -> str:
+        """A member that is a text of at most so many characters."""
+        shape, dtype = self.members.get(name, ((), np.dtype(object)))
+        if name not in self.members or shape != () or dtype.kind != "U":
+            raise ValueError(f"{name} must be a text, got none")
+        if dtype.itemsize > 4 * most:
+            raise ValueError(f"{name} must have at most {most} characters, got more")
+        return str(self.read(name))
+
+
+_Header = tuple[tuple[int, ...], np.dtype, bool, int]  # and whether in Fortran's order, and its end
+
+
+def _infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members by name, which together are in the file."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name == info.filename or name in found:
+            raise ValueError(f"members must be distinct arrays, got {info.filename[:40]!r}")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise ValueError(f"members must be stored without compression, got {name[:40]!r}")
+        found[name] = info
+    if sum(info.file_size for info in found.values()) > size:
+        raise ValueError("members must be in the file, got more bytes than it has")
+    return found
+
+
+def _header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> _Header:
+    """What a member's header says, where its bytes are as many as it says."""
+    with archive.open(info) as member:
+        start = member.read(10)
+        length = int.from_bytes(start[8:], "little")
+        if start[:8] != b"\x93NUMPY\x01\x00" or length > _MAX_NPY_HEADER:
+            raise ValueError(f"{name[:40]!r} must be a plain array, got another header")
+        member.seek(8)
+        try:
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        except (MemoryError, RecursionError):  # of the parser
+            raise ValueError(f"{name[:40]!r} must be a plain array, got another header") from None
+    if dtype.hasobject or dtype.itemsize == 0:
+        raise ValueError(f"{name[:40]!r} must be of numbers, got {str(dtype)[:40]}")
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"{name[:40]!r} must have sizes, got shape {str(shape)[:40]}")
+    if 10 + length + math.prod(shape) * dtype.itemsize != info.file_size:
+        raise ValueError(f"{name[:40]!r} must have the bytes of its shape, got {str(shape)[:40]}")
+    return shape, dtype, fortran, 10 + length
