@@ -3,7 +3,7 @@
 `RNN`, `LSTM` and `GRU` take the arguments and give the results of ``torch.nn``'s layers, on NumPy
 arrays, or with ``device="cuda"`` on arrays in a GPU's memory; `functional` has the same calls
 without a layer, `reference` the same in plain NumPy and float64, `training` what a small training
-loop needs.
+loop needs, `weights` converters to and from other libraries' parameters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _arguments, functional, reference, training
+from . import _arguments, functional, reference, training, weights
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
 from .module import Module
@@ -45,6 +45,7 @@ __all__ = [
     "release_memory",
     "set_num_threads",
     "training",
+    "weights",
 ]
 
 __version__ = _native.engine.__version__

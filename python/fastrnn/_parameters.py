@@ -14,6 +14,11 @@ def kinds(bias: bool) -> tuple[str, ...]:
     return _KINDS if bias else _KINDS[:2]
 
 
+def suffix(layer: int, direction: int) -> str:
+    """What follows the kind in the names of one direction of one layer."""
+    return f"_l{layer}{'_reverse' if direction else ''}"
+
+
 def params_per_layer_direction(bias: bool) -> int:
     """How many parameters one direction of one layer has."""
     return len(kinds(bias))
