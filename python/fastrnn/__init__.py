@@ -3,7 +3,8 @@
 `RNN`, `LSTM` and `GRU` take the arguments and give the results of ``torch.nn``'s layers, on NumPy
 arrays, or with ``device="cuda"`` on arrays in a GPU's memory; `functional` has the same calls
 without a layer, `reference` the same in plain NumPy and float64, `training` what a small training
-loop needs, `weights` converters to and from other libraries' parameters.
+loop needs, `weights` converters to and from other libraries' parameters. `load` reads the layers
+that ``layer.save`` wrote.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arguments, functional, reference, training, weights
+from ._loading import load
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
 from .module import Module
@@ -41,6 +43,7 @@ __all__ = [
     "explain",
     "functional",
     "get_num_threads",
+    "load",
     "reference",
     "release_memory",
     "set_num_threads",

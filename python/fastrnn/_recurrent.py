@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arguments, _arrays, _dropout, _engine, functional
+from . import _arguments, _arrays, _dropout, _engine, _saved, functional
 from ._engine import FORWARD, Call, PackedWeights
 from .functional import Packed, State, Tape
 from .module import Module
@@ -266,6 +266,8 @@ class Recurrent(Module):
         made._packed, made._owner = None, object()
         made._keep(made._placed({name: _arrays.on_host(a) for name, a in self._arrays.items()}))
         return made
+
+    save = _saved.save
 
     def _placed(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """Arrays of the host on the layer's device."""

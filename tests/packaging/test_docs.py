@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -237,6 +238,17 @@ def test_the_examples_of_the_page_on_numpy_run() -> None:
     again = names["layer"].forward(names["x"])[0]
     assert again.tobytes() == names["y"].tobytes()
     assert names["layer"].forward(names["x"])[0].tobytes() != again.tobytes()
+
+
+def test_the_example_of_the_page_on_weights_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    (example,) = python_blocks(ROOT / "docs" / "weights.md")
+    exec(compile(example, "weights.md", "exec"), names)
+    for name, value in names["layer"].parameters.items():
+        assert names["same"].parameters[name].tobytes() == value.tobytes()
 
 
 # ---- links ---------------------------------------------------------------------------------------

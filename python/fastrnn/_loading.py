@@ -1,0 +1,165 @@
+"""Layers out of files that may come from anybody."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import reprlib
+from collections.abc import Mapping
+from typing import BinaryIO
+
+import numpy as np
+
+from . import _arguments, _dtypes, _engine, _files, _native, _parameters, layers
+from ._saved import FORMAT, HEADER, LAYERS, Description, check_path, npz_dtype
+
+_MAX_TEXT = 1 << 16  # characters of the object of JSON; one that was saved has some 300
+
+_Members = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+
+
+def load(path: str | os.PathLike[str], device: str = "cpu") -> layers.Recurrent:
+    """The layer of a file that `save` wrote: a new one, of the same class and parameters.
+
+    The file is checked before anything of its size is allocated: sizes, names, shapes and dtypes
+    against each other and against the file's length. It cannot run code.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.safetensors`` or ``.npz``.
+    device : str
+        Where the layer is to be. float16 and bfloat16 layers are on a GPU only.
+
+    Returns
+    -------
+    Recurrent
+        `LSTM`, `GRU`, `RNN` or `Recurrent`. Its dropout masks come from a new seed.
+
+    Raises
+    ------
+    ValueError
+        Another suffix; or the file is truncated, damaged, or not what `save` writes.
+    ImportError
+        A .safetensors file without the package: ``pip install "fastrnn[safetensors]"``.
+    OSError
+        The system's reason; also where `path` is a device or a pipe.
+    TypeError, RuntimeError, MemoryError
+        As the constructor of the layer.
+    """
+    place, suffix = check_path("load", path)
+    _engine.check_device("load", device)
+    try:
+        with _files.open_regular(place) as file:
+            description, arrays = (_npz if suffix == ".npz" else _safetensors)(file)
+    except MemoryError:
+        raise
+    except _files.NOT_WHOLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"[load] {place}: {reason.removeprefix('[load] ')}") from None
+    layer = _built(description, device)
+    layer.load_state_dict(arrays)
+    return layer
+
+
+_Found = tuple[Description, dict[str, np.ndarray]]
+
+
+def _npz(file: BinaryIO) -> _Found:
+    archive = _files.Npz(file)
+    description = _described(archive.text(HEADER, _MAX_TEXT))
+    members = {name: member for name, member in archive.members.items() if name != HEADER}
+    _compare(description, members, np.dtype(npz_dtype(description.dtype)))
+    dtype = _dtypes.numpy_dtype(description.dtype)
+    return description, {name: archive.read(name).view(dtype) for name in members}
+
+
+def _safetensors(file: BinaryIO) -> _Found:
+    contents = _files.SafeTensors(file)
+    text = contents.metadata.get(HEADER)
+    if not isinstance(text, str) or len(text) > _MAX_TEXT:
+        raise ValueError(f"__metadata__ must have a text {HEADER!r}, as a saved layer's, got none")
+    description = _described(text)
+    _compare(description, contents.members, _dtypes.numpy_dtype(description.dtype))
+    return description, contents.arrays()
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _described(text: str) -> Description:
+    """The description of a file, each field checked for itself."""
+    found = _files.json_object(text)
+    version = found.get("format")
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(f"format must be {FORMAT}, got {reprlib.repr(version)}")
+    fields = {field.name: field.type for field in dataclasses.fields(Description)}
+    if set(found) != set(fields):
+        raise ValueError(f"the header must have {list(fields)}, got {reprlib.repr(list(found))}")
+    for name, kind in fields.items():
+        if type(found[name]).__name__ != kind:  # True is no size, 1 no option
+            raise ValueError(f"{name} must be of type {kind}, got {reprlib.repr(found[name])}")
+    description = Description(**found)
+    for name in ("input_size", "hidden_size", "num_layers"):
+        _arguments.size("load", name, found[name])
+    _arguments.probability("load", description.dropout)
+    _check_names(description)
+    return description
+
+
+def _check_names(description: Description) -> None:
+    """Cell, class and dtype are there, and the class has the cell."""
+    cells = [cell["name"] for cell in _native.engine.cells()]
+    dtypes = (*_dtypes.WIDE, *_dtypes.NARROW)
+    for name, value, known in (
+        ("cell", description.cell, cells),
+        ("layer", description.layer, LAYERS),
+        ("dtype", description.dtype, dtypes),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {reprlib.repr(value)}")
+    own = description.cell.partition("_")[0].upper()
+    if description.layer not in (own, "Recurrent"):
+        raise ValueError(f"layer must be {own!r} or 'Recurrent', got {description.layer!r}")
+
+
+def _compare(description: Description, members: _Members, dtype: np.dtype) -> None:
+    """The file has the parameters of its description, and nothing else."""
+    directions = 2 if description.bidirectional else 1
+    each = _parameters.params_per_layer_direction(description.bias)
+    count = description.num_layers * directions * each
+    if len(members) != count:  # before they are listed, which a hostile number may forbid
+        raise ValueError(f"arrays must be {count}, got {len(members)}")
+    for name, shape in _shapes(description, directions):
+        if name not in members:
+            raise ValueError(f"{name} must be there, got none")
+        if members[name] != (tuple(shape), dtype):
+            found, other = members[name]
+            raise ValueError(f"{name} must be {dtype} {tuple(shape)}, got {other} {found}")
+
+
+def _shapes(description: Description, directions: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of all parameters, by the engine; they are the same for every dtype."""
+    try:
+        return _native.engine.Weights(
+            description.cell,
+            _dtypes.WIDE[0],
+            description.num_layers,
+            directions,
+            description.input_size,
+            description.hidden_size,
+            description.bias,
+        ).parameters
+    except MemoryError as error:
+        raise ValueError(str(error)) from None
+
+
+def _built(description: Description, device: str) -> layers.Recurrent:
+    """A layer of the description, with parameters of its own."""
+    options = {**description.options, "device": device}
+    if description.layer == "Recurrent":
+        return layers.Recurrent(description.cell, **options)
+    if description.layer == "RNN":
+        options["nonlinearity"] = description.cell.removeprefix("rnn_")
+    made: layers.Recurrent = getattr(layers, description.layer)(**options)
+    return made
