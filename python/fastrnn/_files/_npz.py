@@ -7,14 +7,18 @@ all of them together are no larger than the file.
 
 from __future__ import annotations
 
+import ast
 import math
 import os
+import re
+import reprlib
 import zipfile
 from typing import BinaryIO
 
 import numpy as np
 
 _MAX_NPY_HEADER = 4096  # np.save's own have 118 bytes
+_DESCR = re.compile(r"[<>|][biufcU][1-9][0-9]{0,8}")  # no objects, which are pickled
 
 
 class Npz:
@@ -98,15 +102,26 @@ def _header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> _Head
         length = int.from_bytes(start[8:], "little")
         if start[:8] != b"\x93NUMPY\x01\x00" or length > _MAX_NPY_HEADER:
             raise ValueError(f"{name[:40]!r} must be a plain array, got another header")
-        member.seek(8)
-        try:
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-        except (MemoryError, RecursionError):  # of the parser
-            raise ValueError(f"{name[:40]!r} must be a plain array, got another header") from None
-    if dtype.hasobject or dtype.itemsize == 0:
-        raise ValueError(f"{name[:40]!r} must be of numbers, got {str(dtype)[:40]}")
-    if not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError(f"{name[:40]!r} must have sizes, got shape {str(shape)[:40]}")
+        shape, fortran, dtype = _parsed(name, member.read(length))
     if 10 + length + math.prod(shape) * dtype.itemsize != info.file_size:
         raise ValueError(f"{name[:40]!r} must have the bytes of its shape, got {str(shape)[:40]}")
     return shape, dtype, fortran, 10 + length
+
+
+def _parsed(name: str, text: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and dtype.
+
+    NumPy's own parser also takes what Python 2 wrote, and warns or fails in its tokenizer.
+    """
+    try:
+        header = ast.literal_eval(text.decode("latin-1").strip())
+        descr, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
+        if not _DESCR.fullmatch(descr) or type(shape) is not tuple or len(header) != 3:
+            raise ValueError
+        dtype = np.dtype(descr)
+        if type(fortran) is not bool or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError
+    except (ValueError, TypeError, KeyError, SyntaxError, MemoryError, RecursionError):
+        got = reprlib.repr(text)
+        raise ValueError(f"{name[:40]!r} must be a plain array of numbers, got {got}") from None
+    return shape, fortran, dtype
