@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fake_gpu
 import fastrnn
 import tiers
 from fastrnn import _loading, _saved
@@ -117,6 +118,15 @@ def test_narrow_parameters(tmp_path: Path, suffix: str, dtype: str) -> None:
     assert bits({name: found[name] for name in arrays}) == bits(arrays)
     with pytest.raises(TypeError, match="dtype must be float32 or float64"):
         fastrnn.load(path)
+
+
+@suffixes
+def test_parameters_on_a_gpu_are_saved_through_the_host(tmp_path: Path, suffix: str) -> None:
+    layer = small()
+    arrays = layer.state_dict()
+    layer.state_dict = lambda: {name: fake_gpu.Array(a) for name, a in arrays.items()}
+    layer.save(tmp_path / f"model{suffix}")
+    assert bits(fastrnn.load(tmp_path / f"model{suffix}").state_dict()) == bits(arrays)
 
 
 @suffixes
