@@ -15,11 +15,10 @@ namespace {
 constexpr int64_t kWindow = 64;
 constexpr int64_t kMaxBlocks = 1024;  // of a kernel whose threads take a row each
 
-Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
+Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward, bool held) {
   const Spec& spec = stack.spec;
-  return {
-      spec.op, *stack.kernels, device(index), T, B, spec.units, static_cast<int>(spec.directions),
-      backward};
+  const int directions = static_cast<int>(spec.directions);
+  return {spec.op, *stack.kernels, device(index), T, B, spec.units, directions, backward, held};
 }
 
 // Scans of one kind: their plan, and the memory that its mode has asked for.
@@ -87,7 +86,7 @@ class Executor {
     for (const int back : {0, 1}) {
       begins[back] = requests.size();
       if (!wanted[back]) continue;
-      const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back);
+      const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given);
       scans_[back].plan = plan_pass(work);
       const Plan& plan = scans_[back].plan;
       for (const Request& request : plan.mode->memory(work, plan)) requests.push_back(request);
@@ -217,7 +216,7 @@ void execute(const Stack& stack, const Call& call, const Problem& problem, const
 
 Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
   const OnDevice here(stack.spec.op, index);
-  return plan_pass(work_of(stack, T, B, index, backward));
+  return plan_pass(work_of(stack, T, B, index, backward, false));
 }
 
 }  // namespace gpu

@@ -91,9 +91,9 @@ FASTRNN_DEVICE void load_columns_of_weights(S* weights, const KDim& k_dim, int c
       [&](int i, S value) { weights[i % columns * size + i / columns] = value; });
 }
 
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
+template <class Cell, class Math, class S, class Rows> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     grid_forward(FASTRNN_ARGUMENT ForwardPass pass) {
-  using Unit = ForwardUnit<Cell, Math, S>;
+  using Unit = ForwardUnit<Cell, Math, S, Rows>;
   constexpr int G = Cell::kGates;
   BlockWork<ForwardPass> work(pass);
   const typename Unit::At at{pass, pass.direction[work.direction]};
@@ -156,9 +156,9 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
     }
 }
 
-template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
+template <class Cell, class Math, class S, class Rows> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     grid_backward(FASTRNN_ARGUMENT BackwardPass pass) {
-  using Unit = BackwardUnit<Cell, Math, S>;
+  using Unit = BackwardUnit<Cell, Math, S, Rows>;
   constexpr int G = Cell::kGates;
   BlockWork<BackwardPass> work(pass);
   const typename Unit::At at{pass, pass.direction[work.direction]};

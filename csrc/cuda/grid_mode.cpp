@@ -55,6 +55,9 @@ int64_t counters_of(const Plan& plan) {
   return int64_t{plan.blocks / plan.grid.blocks_per_group} * kCounterStride;
 }
 
+// Which of two kernels a pass needs: rows may be held, or not.
+template <class P> int kernel_of(const P& pass) { return pass.direction[0].before != nullptr; }
+
 template <class P>
 void launch_pass(const Site& site, P& pass, void (*kernel)(P), const char* name) {
   const std::string& op = site.stack.spec.op;
@@ -78,8 +81,9 @@ class GridMode : public Mode {
   // The quickest of all ways to share units and rows that fit.
   Plan plan(const Work& w) const override {
     Plan best;
-    const void* kernel = w.backward ? reinterpret_cast<const void*>(w.kernels.grid_backward)
-                                    : reinterpret_cast<const void*>(w.kernels.grid_forward);
+    const KernelSet& all = w.kernels;
+    const void* kernel = w.backward ? reinterpret_cast<const void*>(all.grid_backward[w.held])
+                                    : reinterpret_cast<const void*>(all.grid_forward[w.held]);
     if (!kernel || !w.device.cooperative || !fits_int(w.T) || !fits_int(w.B)) return best;
     for (int units = 1; units <= std::min<int64_t>(kMaxThreads / kTileRows, w.H); ++units) {
       const int64_t blocks = ceil_div(w.H, units), rows_at_least_1 = std::max<int64_t>(w.B, 1);
@@ -113,11 +117,11 @@ class GridMode : public Mode {
 
   void run(const Site& site, ForwardPass pass) const override {
     const KernelSet& kernels = *site.stack.kernels;
-    launch_pass(site, pass, kernels.grid_forward, kernels.grid_forward_name);
+    launch_pass(site, pass, kernels.grid_forward[kernel_of(pass)], kernels.grid_forward_name);
   }
   void run(const Site& site, BackwardPass pass) const override {
     const KernelSet& kernels = *site.stack.kernels;
-    launch_pass(site, pass, kernels.grid_backward, kernels.grid_backward_name);
+    launch_pass(site, pass, kernels.grid_backward[kernel_of(pass)], kernels.grid_backward_name);
   }
 };
 

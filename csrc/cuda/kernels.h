@@ -20,9 +20,10 @@ struct KernelSet {
   int gates, states, saved;
   unsigned split_gates;  // see core/planes.h
 
-  // Null where the storage type has no grid mode.
-  void (*grid_forward)(ForwardPass);
-  void (*grid_backward)(BackwardPass);
+  // Null where the storage type has no grid mode. For passes whose rows always run, and for those
+  // whose rows may be held.
+  void (*grid_forward[2])(ForwardPass);
+  void (*grid_backward[2])(BackwardPass);
   const char *grid_forward_name, *grid_backward_name;
   void (*step_forward)(ForwardPass, int64_t);
   void (*step_backward)(BackwardPass, int64_t);

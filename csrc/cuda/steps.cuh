@@ -30,8 +30,17 @@ FASTRNN_DEVICE int64_t length_of(const RowSteps& scan, int64_t b) {
   return n < 0 && !above ? 0 : scan.T;
 }
 
+// Whether rows may be held. To look that up takes registers, of which the grid mode has none to
+// spare: its kernels are compiled for both.
+struct Unheld {
+  static constexpr bool kMayHold = false;
+};
+struct Held {
+  static constexpr bool kMayHold = true;
+};
+
 // A pass in one direction, with what a step asks of it. P: ForwardPass or BackwardPass.
-template <class P, class D> struct PassView {
+template <class P, class D, class Rows = Held> struct PassView {
   const P& pass;
   const D& d;
 
@@ -42,23 +51,25 @@ template <class P, class D> struct PassView {
     return t - (d.reverse ? pass.scan.T - pass.end : pass.begin);
   }
   FASTRNN_DEVICE bool runs(int64_t t, int64_t b, int64_t length) const {
-    return t < length && !pass.scan.inputs.hold.is_set(t, b);
+    return t < length && !(Rows::kMayHold && pass.scan.inputs.hold.is_set(t, b));
   }
   // What a row goes on from at a time below its length; see Schedule::before.
   FASTRNN_DEVICE int64_t before(int64_t t, int64_t b, int64_t length) const {
-    return d.before ? d.before[t * pass.scan.B + b] : schedule().before(t, b, length);
+    if (Rows::kMayHold && d.before) return d.before[t * pass.scan.B + b];
+    return schedule().before(t, b, length);
   }
   FASTRNN_DEVICE bool starts_from_zero(int64_t t, int64_t b, int64_t length) const {
     return before(t, b, length) == Schedule::kZero;
   }
   // The step that a row runs last, or kInitial.
   FASTRNN_DEVICE int64_t last(int64_t b, int64_t length) const {
-    if (d.before) return d.before[pass.scan.T * pass.scan.B + b];
+    if (Rows::kMayHold && d.before) return d.before[pass.scan.T * pass.scan.B + b];
     return length ? schedule().time(length - 1, length) : Schedule::kInitial;
   }
   // Does a row that does not run at t give out what its last step has?
   FASTRNN_DEVICE bool repeats(int64_t t, int64_t b, int64_t length) const {
-    return pass.scan.inputs.repeat_held && t < length && before(t, b, length) >= 0;
+    return Rows::kMayHold && pass.scan.inputs.repeat_held && t < length &&
+           before(t, b, length) >= 0;
   }
 
   // The row of h that `before` means; null for zeros.
@@ -100,11 +111,11 @@ template <class Cell> struct CellTraits {
 
 // ---- forward ------------------------------------------------------------------------------------
 
-template <class Cell, class Math, class S> struct ForwardUnit {
+template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit {
   using A = Acc<S>;
   using V = Real<A>;
   using K = CellTraits<Cell>;
-  using At = PassView<ForwardPass, ForwardDirection>;
+  using At = PassView<ForwardPass, ForwardDirection, Rows>;
 
   // What the biases add to each gate, or to the two parts of one that is split.
   struct Biases {
@@ -217,11 +228,11 @@ template <class Cell, class Math, class S> struct ForwardUnit {
 
 // ---- backward -----------------------------------------------------------------------------------
 
-template <class Cell, class Math, class S> struct BackwardUnit {
+template <class Cell, class Math, class S, class Rows = Held> struct BackwardUnit {
   using A = Acc<S>;
   using V = Real<A>;
   using K = CellTraits<Cell>;
-  using At = PassView<BackwardPass, BackwardDirection>;
+  using At = PassView<BackwardPass, BackwardDirection, Rows>;
   static constexpr int kPlanes = K::planes();
 
   struct Inputs {
@@ -275,7 +286,7 @@ template <class Cell, class Math, class S> struct BackwardUnit {
   static FASTRNN_DEVICE void pass_on(const At& at, int64_t t, int64_t b, int64_t length, A sum,
                                      Carried<A> ds) {
     if (t >= length) return;
-    const bool cut = at.runs(t, b, length) && at.starts_from_zero(t, b, length);
+    const bool cut = at.starts_from_zero(t, b, length);
     ds[0] = cut ? A(0) : ds[0] + sum;
     for (int k = 1; k < K::S; ++k)
       if (cut) ds[k] = A(0);

@@ -238,12 +238,12 @@ def test_lengths_of_the_host(emulated: ModuleType, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_padding_may_be_anything(emulated: ModuleType, mode: str) -> None:
     """Where rows do not run, neither kernels nor the library's products see x, dy and masks."""
-    options = itertools.product(("lstm", "gru"), (0, 3), (False, True))
-    for cell, recompute, holds in options:
-        case = Case(cell, 7, 5, 3, 6, D=2, L=2, lengths=True, holds=holds, dropout=True)
+    given = ({"lengths": True}, {"holds": True}, {"lengths": True, "holds": True})
+    for cell, recompute, options in itertools.product(("lstm", "gru"), (0, 3), given):
+        case = Case(cell, 7, 5, 3, 6, D=2, L=2, dropout=True, **options)
         data = make_data(case)
-        past = np.arange(case.T)[:, None] >= data.options["lengths"]
-        past |= data.options.get("holds", False)
+        past = np.arange(case.T)[:, None] >= data.options.get("lengths", case.T)
+        past = past | data.options.get("holds", False)
         results = []
         for value in (0.0, np.nan):
             for array in (data.x, data.dy, *data.options["dropout_masks"]):
