@@ -33,12 +33,13 @@ struct HeldRows {
     const Schedule in_time{inputs, false};
     for (size_t b = 0; b < B; ++b) {
       int64_t* const own = entries.data() + static_cast<int64_t>(b) * (T + 2) + 1;
-      uint8_t* const starts = resets.data() + static_cast<int64_t>(b) * T;
+      uint8_t* const starts =
+          resets.empty() ? nullptr : resets.data() + static_cast<int64_t>(b) * T;
       int64_t n = 0;
       HeldRow row{in_time, static_cast<int64_t>(b)};
       for (int64_t t = 0; t < end[b]; ++t) {
         const int64_t from = row.take(t);
-        if (inputs.reset.data) starts[n] = from == Schedule::kZero;
+        if (starts) starts[n] = from == Schedule::kZero;
         own[n] = t;  // the next step that runs takes the place of one that does not
         n += row.runs(t);
       }

@@ -31,7 +31,7 @@ int64_t between(int64_t low, int64_t high) {
 struct Case {
   std::string cell;
   int64_t T, B, I, H, L, D;
-  bool bias, batch_first, initial, lengths, resets, masks;
+  bool bias, batch_first, initial, lengths, resets, holds, repeats, masks;
 };
 
 template <class T> struct Inputs {
@@ -41,7 +41,7 @@ template <class T> struct Inputs {
   std::vector<Array<T>> parameters, initial, dfinal, masks;
   Array<T> x, dy;
   Array<int64_t> lengths;
-  Array<uint8_t> resets;
+  Array<uint8_t> resets, holds;
 
   Inputs(const Case& k, const Spec& s)
       : c(k),
@@ -50,7 +50,8 @@ template <class T> struct Inputs {
         x(p.sequence(k.I)),
         dy(p.sequence(k.D * k.H)),
         lengths({k.B}),
-        resets(flags()) {
+        resets(flags()),
+        holds(flags()) {
     x.random(1, &rng);
     dy.random(1, &rng);
     for (const Parameter& q : parameters_of(spec))
@@ -63,6 +64,7 @@ template <class T> struct Inputs {
       masks.push_back(Array<T>(p.sequence(k.D * k.H)).random(1, &rng));
     for (int64_t& n : lengths.values) n = between(0, k.T);
     for (uint8_t& r : resets.values) r = between(0, 3) == 0;
+    for (uint8_t& h : holds.values) h = between(0, 2) == 0;
   }
   Shape flags() const {
     Shape s = p.sequence(1);
@@ -81,6 +83,8 @@ template <class T> struct Inputs {
       for (int64_t i = 0; i < spec.states; ++i) call->initial[i] = initial[i].view();
     if (c.lengths) call->lengths = lengths.view();
     if (c.resets) call->resets = resets.view();
+    if (c.holds) call->holds = holds.view();
+    call->repeat_held = c.repeats;
     call->has_masks = c.masks;
     if (c.masks)
       for (const Array<T>& m : masks) call->masks.push_back(m.view());
@@ -170,14 +174,16 @@ Case random_case() {
   c.D = between(1, 2);
   c.bias = between(0, 1), c.batch_first = between(0, 1), c.initial = between(0, 1);
   c.lengths = between(0, 1), c.resets = between(0, 1), c.masks = between(0, 1);
+  c.holds = between(0, 2) == 0, c.repeats = between(0, 1);
   return c;
 }
 
 std::string name_of(const Case& c, const std::string& level) {
   char text[200];
-  std::snprintf(text, sizeof(text), "%s_%s_T%d_B%d_I%d_H%d_L%d_D%d b%d f%d s%d l%d r%d m%d",
+  std::snprintf(text, sizeof(text), "%s_%s_T%d_B%d_I%d_H%d_L%d_D%d b%d f%d s%d l%d r%d h%d%d m%d",
                 level.c_str(), c.cell.c_str(), int(c.T), int(c.B), int(c.I), int(c.H), int(c.L),
-                int(c.D), c.bias, c.batch_first, c.initial, c.lengths, c.resets, c.masks);
+                int(c.D), c.bias, c.batch_first, c.initial, c.lengths, c.resets, c.holds, c.repeats,
+                c.masks);
   return text;
 }
 
@@ -212,7 +218,7 @@ template <class T> void run_case(const Case& c, double tolerance) {
 
 // One step from the parameters as they lie has the bits of one from packed weights.
 template <class T> void run_step(Case c) {
-  c.T = 1, c.B = between(1, kStepRows), c.lengths = c.resets = c.masks = false;
+  c.T = 1, c.B = between(1, kStepRows), c.lengths = c.resets = c.holds = c.masks = false;
   for (const std::string& level : usable_levels()) {
     use_level(level);
     Weights packed(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
