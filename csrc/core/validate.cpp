@@ -80,12 +80,14 @@ class Checker {
     for_roles(inputs_of(call_.kind), [&](const RoleRule& rule, const Views& items) {
       if (rule.role == Role::kX) return;  // gave the problem
       check_count(rule, items);
+      // A list has all of its items, or is empty. Most calls lack most of what may be given.
+      const bool optional = rule.use(call_.kind) == Use::kOptionalInput && !rule.place.list;
+      if (optional && none_given(items)) return;
       if (!items.count) return;
       const Shapes shapes(*this, rule);
       for (int64_t i = 0; i < items.count; ++i) {
         const Item item = item_of(rule, items, i);
-        const bool optional = rule.use(call_.kind) == Use::kOptionalInput && !rule.place.list;
-        if (!item.view.given && optional) continue;  // a list has all of its items, or is empty
+        if (!item.view.given && optional) continue;
         if (rule.role == Role::kLengths && !problem_.batched)
           item.reject(Fault::kValue, " need a batch: x must have rank 3", "rank 2");
         check_values(item, shapes[i]);
@@ -127,6 +129,9 @@ class Checker {
 
   template <class F> void for_roles(const RoleList& roles, F f) const {
     for (const RoleRule* rule : roles) f(*rule, items_of(*rule, spec_, call_));
+  }
+  static bool none_given(const Views& items) {
+    return std::none_of(items.begin(), items.end(), [](const View& view) { return view.given; });
   }
   Item item_of(const RoleRule& rule, const Views& items, int64_t i) const {
     return {spec_, call_.kind, rule, i, items.first[i]};

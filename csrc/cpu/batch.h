@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "../core/validate.h"
 #include "call_memory.h"
@@ -56,22 +57,21 @@ struct Batch {
 
   Batch(const Spec& spec, const Problem& p, const Call& call, CallMemory& memory)
       : row(static_cast<size_t>(p.B), memory.lists()),
-        length(static_cast<size_t>(p.B), memory.lists()),
-        held_(memory) {
+        length(static_cast<size_t>(p.B), memory.lists()) {
     read_lengths(spec, p, call.lengths, length.data());
     std::iota(row.begin(), row.end(), 0);
     steps.inputs = step_inputs(p, call);
     const bool held = steps.inputs.hold.data != nullptr;
-    if (held) held_.lay_out(steps.inputs, p.T, length);
+    if (held) held_.emplace(memory).lay_out(steps.inputs, p.T, length);
     if (held || call.lengths.given) sort(memory);
     total = std::accumulate(length.begin(), length.end(), int64_t{0});
     steps.B = p.B;
     steps.row = row.data();
     steps.length = length.data();
     if (!held) return;
-    steps.times = held_.times.data();
-    steps.end = held_.end.data();
-    if (steps.inputs.reset.data) steps.inputs.reset = {held_.resets.data(), 1, p.T};
+    steps.times = held_->times.data();
+    steps.end = held_->end.data();
+    if (steps.inputs.reset.data) steps.inputs.reset = {held_->resets.data(), 1, p.T};
   }
 
   int64_t longest() const { return length.empty() ? 0 : length[0]; }
@@ -95,7 +95,7 @@ struct Batch {
   }
 
  private:
-  HeldRows held_;
+  std::optional<HeldRows> held_;  // most calls hold no row, and a step has no time to spare
 
   void sort(CallMemory& memory) {
     std::stable_sort(row.begin(), row.end(), [&](int64_t a, int64_t b) {
@@ -106,9 +106,9 @@ struct Batch {
       for (size_t i = 0; i < row.size(); ++i) values[i] = of_row[static_cast<size_t>(row[i])];
     };
     by_position(length);
-    if (held_.times.empty()) return;
-    by_position(held_.times);
-    by_position(held_.end);
+    if (!held_) return;
+    by_position(held_->times);
+    by_position(held_->end);
   }
 };
 

@@ -75,8 +75,9 @@ struct Carver {
 template <class Pass> struct Steps {
   const Pass& pass;
   const RowSteps& scan;
+  const bool held;  // are there rows that are held at some steps?
 
-  explicit Steps(const Pass& p) : pass(p), scan(*p.scan) {}
+  explicit Steps(const Pass& p) : pass(p), scan(*p.scan), held(p.scan->times != nullptr) {}
 
   FASTRNN_INLINE Schedule schedule() const { return {scan.inputs, pass.reverse != 0}; }
   // Of the steps that the row runs, which one scan step s is in the order of time.
@@ -85,7 +86,7 @@ template <class Pass> struct Steps {
   }
   FASTRNN_INLINE int64_t time(int64_t position, int64_t s) const {
     const int64_t i = running(position, s);
-    return scan.times ? scan.times[position][i] : i;
+    return held ? scan.times[position][i] : i;
   }
   FASTRNN_INLINE bool starts_from_zero(int64_t position, int64_t s) const {
     return schedule().starts_from_zero(running(position, s), scan.row[position],
@@ -94,9 +95,9 @@ template <class Pass> struct Steps {
   // Calls f(t) for the times at which the row at a position does not run.
   template <class F> void for_idle(int64_t position, F f) const {
     int64_t t = 0;
-    for (int64_t i = 0; scan.times && i < scan.length[position]; ++i, ++t)
+    for (int64_t i = 0; held && i < scan.length[position]; ++i, ++t)
       for (; t < scan.times[position][i]; ++t) f(t);
-    for (t = scan.times ? t : scan.length[position]; t < pass.T; ++t) f(t);
+    for (t = held ? t : scan.length[position]; t < pass.T; ++t) f(t);
   }
   // Calls f(t) for the held times whose output is that of scan step s.
   template <class F> void for_repeats(int64_t position, int64_t s, F f) const {
@@ -106,11 +107,9 @@ template <class Pass> struct Steps {
     const int64_t end = pass.reverse ? own : last ? scan.end[position] : next;
     for (int64_t t = begin; t < end; ++t) f(t);
   }
-  FASTRNN_INLINE bool repeats() const { return scan.times && scan.inputs.repeat_held; }
+  FASTRNN_INLINE bool repeats() const { return held && scan.inputs.repeat_held; }
   // Are rows of a sequence found by a step's own time, and not from the step before?
-  FASTRNN_INLINE bool is_scattered(const Sequence& q) const {
-    return scan.times && !q.steps_per_row;
-  }
+  FASTRNN_INLINE bool is_scattered(const Sequence& q) const { return held && !q.steps_per_row; }
   // Where a sequence holds step s of the row at a position.
   template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {
     const int64_t t = q.steps_per_row ? (s - q.first_step) / q.steps_per_row : time(position, s);
