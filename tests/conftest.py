@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -65,9 +66,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
     config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
-    # What one worker does alone, since it waits for a long build, is begun first.
-    alone = "xdist_group"
-    items[:] = sorted(filter(runs, items), key=lambda item: not item.get_closest_marker(alone))
+    items[:] = sorted(filter(runs, items), key=lambda item: item.path.name != ALONE)
+
+
+# A file that one worker takes alone and first: all its tests wait for one long build.
+ALONE = "test_wheel.py"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests one by one, and those of that file together.
+
+    What pytest-xdist 3.8 has for it, groups, does nothing under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith(ALONE) else nodeid
+
+    return Scheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -121,7 +121,8 @@ class Builder {
   // not run they are a copy: what is there may be anything, and 0 times NaN is NaN.
   Matrix input_rows(int64_t layer, int buffer, int64_t direction, int64_t begin, int64_t end) {
     const int64_t n = end - begin, t = first_time(direction, begin, end);
-    if (!batch_first(layer) && !call_.lengths.given && !call_.holds.given) return rows(buffer, t * p_.B, n * p_.B);
+    if (!batch_first(layer) && !call_.lengths.given && !call_.holds.given)
+      return rows(buffer, t * p_.B, n * p_.B);
     const int64_t width = spec_.layer_inputs(layer);
     const int to = scratch("input rows", 2 * (layer > 0) + direction, {window(), p_.B, width});
     op(Copy{CopyRule::kRunning, buffer, to, kNoBuffer, t, t + n});

@@ -24,10 +24,9 @@ sys.path.insert(0, str(ROOT / "tools"))
 import cuda_resources as resources
 import repair_wheel as tool
 
-pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wheels are built on Linux"),
-    pytest.mark.xdist_group("wheel"),
-]
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="wheels are built on Linux"
+)
 
 # A closed port: whatever asks an index in spite of the options fails.
 OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
