@@ -78,7 +78,9 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
         The system's reason; also where `path` is a device or a pipe.
     """
     place, suffix = check_path("save", path)
-    names = [each.__name__ for each in type(layer).__mro__]
+    # Of this library's classes: a subclass may have the name of another one.
+    own = [each for each in type(layer).__mro__ if each.__module__.startswith("fastrnn.")]
+    names = [each.__name__ for each in own]
     description = Description(
         format=FORMAT,
         layer=next(name for name in names if name in LAYERS),

@@ -22,7 +22,8 @@ resets     bool, ``(T, B)`` as x is laid out: a new sequence starts at this step
            direction starts there from zero, the reverse direction at the step before
 holds      bool, as resets: steps that a row sits out. Its state stays, its output is 0, or with
            ``repeat_held=True`` that of the last step before (in the reverse direction: after)
-           that ran. x is not read there. A reset of a held step comes with the next that runs
+           that ran in this call, and 0 where none has. x is not read there. A reset of a held
+           step comes with the next that runs
 masks      `dropout_masks`: for each layer but the last an array like its output, scaled, that is
            multiplied into it on its way up
 =========  ==================================================================================

@@ -250,6 +250,26 @@ def test_truncated_anywhere(tmp_path: Path, suffix: str) -> None:
         refused(path, "must have")
 
 
+def test_offsets_before_the_file(tmp_path: Path) -> None:
+    """The directory of an archive that begins before the file, where the system cannot go."""
+    path = tmp_path / "model.npz"
+    fastrnn.GRU(2, 2).save(path)
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    content[end + 19] = 255  # the highest byte of the directory's offset
+    for at in (16, 17, 18, 19):
+        damaged = bytearray(content)
+        damaged[end + at] = 255
+        path.write_bytes(damaged)
+        refused(path)
+
+
+def test_a_subclass_with_the_name_of_another_layer(tmp_path: Path) -> None:
+    made = type("GRU", (fastrnn.LSTM,), {})(2, 3, seed=0)
+    made.save(tmp_path / "model.npz")
+    assert type(fastrnn.load(tmp_path / "model.npz")) is fastrnn.LSTM
+
+
 @suffixes
 @settings(
     max_examples=tiers.choose(dev=150, ci=600, full=6000),

@@ -442,7 +442,7 @@ REFUSALS: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
      lambda: weights.to_keras("gru", OURS)),
     ("to_keras", TypeError, "params must be a mapping", lambda: weights.to_keras("lstm", KERAS)),
     ("to_cudnn", TypeError, "params must be a mapping", lambda: weights.to_cudnn("lstm", KERAS)),
-    ("to_cudnn", ValueError, "of all layers or none",
+    ("to_cudnn", ValueError, "biases of all or none",
      lambda: weights.to_cudnn("lstm", {
          "weight_ih_l0": z(16, 3), "weight_hh_l0": z(16, 4),
          "weight_ih_l1": z(16, 4), "weight_hh_l1": z(16, 4),
@@ -471,3 +471,27 @@ def test_what_is_accepted_beside() -> None:
         "bias",
         "recurrent_bias",
     ]
+
+
+def stack(layers: int = 3, bidirectional: bool = False) -> Params:
+    layer = fastrnn.LSTM(I, H, layers, bidirectional=bidirectional, seed=0)
+    return dict(layer.state_dict())
+
+
+def test_stacks_that_do_not_fit_together() -> None:
+    """Both ways of cuDNN's, which take all layers at once."""
+    gap = {name: a for name, a in stack().items() if "_l1" not in name}
+    ragged = {n: a for n, a in stack(2, True).items() if not n.endswith("l1_reverse")}
+    mixed = {n: a.astype("f8") if "_l1" in n else a for n, a in stack(2).items()}
+    for params, error in ((gap, ValueError), (ragged, ValueError), (mixed, TypeError)):
+        with pytest.raises(error, match=r"^\[to_cudnn\] "):
+            weights.to_cudnn("lstm", params)
+    matrices, biases = weights.to_cudnn("lstm", stack(2, True))
+    with pytest.raises(ValueError, match=r"^\[from_cudnn\] layer 1 must have 4 inputs"):
+        weights.from_cudnn("lstm", matrices, biases)
+    matrices, biases = weights.to_cudnn("lstm", stack(3))
+    assert biases is not None
+    with pytest.raises(ValueError, match=r"^\[from_cudnn\] .*biases of all or none"):
+        weights.from_cudnn("lstm", matrices, [biases[0], None, biases[2]])
+    with pytest.raises(ValueError, match=r"^\[from_cudnn\] layer 1 must have 4 inputs"):
+        weights.from_cudnn("lstm", [matrices[0]] * 2, [biases[0]] * 2)

@@ -8,11 +8,14 @@ all of them together are no larger than the file.
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import math
 import os
 import re
 import reprlib
 import zipfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -43,7 +46,8 @@ class Npz:
 
     def __init__(self, file: BinaryIO) -> None:
         try:
-            self._archive = zipfile.ZipFile(file)
+            with _offsets_in_the_file():
+                self._archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile:
             raise ValueError("not an .npz file") from None
         self._infos = _infos(self._archive, os.fstat(file.fileno()).st_size)
@@ -59,7 +63,7 @@ class Npz:
         if name not in self._headers:
             raise ValueError(f"{name} must be there, got none")
         shape, dtype, fortran, start = self._headers[name]
-        with self._archive.open(self._infos[name]) as member:
+        with _offsets_in_the_file(), self._archive.open(self._infos[name]) as member:
             member.read(start)
             data = member.read()
         if len(data) != math.prod(shape) * dtype.itemsize:
@@ -75,6 +79,17 @@ class Npz:
         if dtype.itemsize > 4 * most:
             raise ValueError(f"{name} must have at most {most} characters, got more")
         return str(self.read(name))
+
+
+@contextlib.contextmanager
+def _offsets_in_the_file() -> Iterator[None]:
+    """The system refuses to go to a place before a file's beginning, which a damaged file asks."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ValueError("offsets must be in the file, got others") from None
 
 
 _Header = tuple[tuple[int, ...], np.dtype, bool, int]  # and whether in Fortran's order, and its end
@@ -97,7 +112,7 @@ def _infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 
 def _header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> _Header:
     """What a member's header says, where its bytes are as many as it says."""
-    with archive.open(info) as member:
+    with _offsets_in_the_file(), archive.open(info) as member:
         start = member.read(10)
         length = int.from_bytes(start[8:], "little")
         if start[:8] != b"\x93NUMPY\x01\x00" or length > _MAX_NPY_HEADER:

@@ -68,7 +68,8 @@ class Recurrent(nn.RNNBase):
         holds : Tensor, optional
             bool, as `resets`: steps that a row sits out, where its state stays and the output is 0.
         repeat_held : bool
-            There the output is that of the last step that ran, in the order of the direction.
+            There the output is that of the last step of this call that ran, in the order of the
+            direction; 0 where none has.
 
         Returns
         -------

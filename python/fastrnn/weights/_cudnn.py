@@ -66,6 +66,7 @@ def from_cudnn(
             arrays = _of_pseudo_layer(op, count, each, bias)
             directions += _convert.read(op, convention, arrays)
         found |= _named.parameters(op, cell, directions, at // per_layer)
+    _named.check_stack(op, found)
     return found
 
 
@@ -98,10 +99,7 @@ def to_cudnn(
             inputs, recurrence, *vectors = _convert.write(convention, [direction]).values()
             matrices.append([*inputs, *recurrence])
             biases += [list(each) for each in vectors]
-    if len(biases) not in (0, len(matrices)):
-        raise ValueError(
-            f"[{op}] biases must be of all layers or none, got {len(biases)} of {len(matrices)}"
-        )
+    _named.check_stack(op, params)
     return matrices, biases or None
 
 

@@ -60,6 +60,44 @@ def layers(op: str, params: Any) -> int:
     return count
 
 
+def check_stack(op: str, params: Any) -> None:
+    """All layers are there, with as many directions, biases or none, one dtype, and sizes that fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        They are not; TypeError where dtypes differ.
+    """
+    names = mapping(op, "params", params)
+    count = layers(op, params)
+    directions = 2 if any(name.endswith("_reverse") for name in names) else 1
+    kinds = _parameters.kinds(bias=any(name.startswith("bias") for name in names))
+    wanted = [
+        kind + _parameters.suffix(layer, direction)
+        for layer in range(count)
+        for direction in range(directions)
+        for kind in kinds
+    ]
+    different = sorted(set(wanted) ^ set(names))
+    if different:
+        raise ValueError(
+            f"[{op}] parameters must be those of {count} layers, {directions} directions each, "
+            f"biases of all or none, got {reprlib.repr(different)} missing or unknown"
+        )
+    arrays = {name: _convert.host_array(op, name, names[name]) for name in wanted}
+    dtypes = sorted({array.dtype.name for array in arrays.values()})
+    if len(dtypes) > 1:
+        raise TypeError(f"[{op}] parameters must have one dtype, got {dtypes}")
+    units = arrays[kinds[1] + _parameters.suffix(0, 0)].shape[-1]
+    for layer in range(1, count):
+        found = arrays[kinds[0] + _parameters.suffix(layer, 0)].shape
+        if found[-1] != directions * units:
+            raise ValueError(
+                f"[{op}] layer {layer} must have {directions * units} inputs, as the layer below "
+                f"has outputs, got shape {found}"
+            )
+
+
 def _check_alike(op: str, directions: Directions) -> None:
     """Both directions of a layer have arrays of the same kinds, shapes and dtype."""
     first, last = (
