@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from fastrnn import _native
 from . import options as suite_options
 from . import report
 from .cases import Case
+from .worker import pilot, record
 
 SHAPES = ("100,32,256,256", "250,8,96,96", "400,1,128,128", "60,64,64,64")
 MOST = 1.05
@@ -53,16 +53,10 @@ def compare(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
     """The median seconds of each, of alternating blocks of a twentieth of a second."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
-        call()
-    for k in range(rounds * len(calls)):
-        until = time.perf_counter() + 0.05
-        while True:
-            begin = time.perf_counter()
-            calls[k % len(calls)]()
-            end = time.perf_counter()
-            times[k % len(calls)].append(end - begin)
-            if end > until:
-                break
+        pilot(call)
+    for _ in range(rounds):
+        for call, taken in zip(calls, times, strict=True):
+            taken += record(call, 0.05, least=1)
     return [statistics.median(t) for t in times]
 
 

@@ -205,3 +205,14 @@ def test_torch_loads_a_saved_file(x: np.ndarray, tmp_path: Path, name: str) -> N
     theirs.load_state_dict(files.load_file(tmp_path / "model.safetensors"))
     with torch.no_grad():
         assert_output(ours(x)[0], theirs(torch.from_numpy(x))[0].numpy(), "float32")
+
+
+def test_parameters_that_are_trained() -> None:
+    """``named_parameters``, which are part of a graph; and a dtype that NumPy lacks."""
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.LSTM(3, 4)
+    from_graph = weights.to_keras("lstm", dict(layer.named_parameters()))
+    for ours, theirs in zip(from_graph, weights.to_keras("lstm", layer.state_dict()), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+    with pytest.raises(TypeError, match=r"^\[to_keras\] .* floats that NumPy has, got torch.bfl"):
+        weights.to_keras("lstm", layer.bfloat16().state_dict())

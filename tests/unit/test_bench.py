@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import shlex
 import shutil
@@ -638,3 +639,26 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.Worker, "_receive", lambda _: {"absent": "not installed: it"})
     with pytest.raises(SystemExit, match="lstm_f32_T2_B1_I3_H4_D1 train: torch: not installed: it"):
         memory.measure("torch", Case("lstm", 2, 1, 3, 4, mode="train"), 1, None)
+
+
+def test_holds_against_lengths(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found = tmp_path / "rows.json"
+    arguments = [
+        "holds",
+        "--shapes",
+        "6,3,4,5",
+        "--cell",
+        "gru",
+        "--rounds",
+        "1",
+        "--json",
+        str(found),
+    ]
+    with contextlib.suppress(SystemExit):  # a ratio over the bar, at a size that says nothing
+        suite.main(arguments)
+    rows = report.read(found)
+    assert [row["case"].split()[-1] for row in rows] == ["forward", "train"]
+    assert all(row["held"] > 0 and row["lengths"] > 0 for row in rows)
+    with pytest.raises(SystemExit):
+        suite.main(["holds", "--held", "1"])
+    assert "must be within 0..1, got 1" in capsys.readouterr().err

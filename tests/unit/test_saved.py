@@ -264,6 +264,18 @@ def test_offsets_before_the_file(tmp_path: Path) -> None:
         refused(path)
 
 
+def test_links_and_permissions_stay(tmp_path: Path) -> None:
+    target, link = tmp_path / "model-1.npz", tmp_path / "latest.npz"
+    fastrnn.GRU(2, 2).save(target)
+    target.chmod(0o600)
+    link.symlink_to(target.name)
+    fastrnn.GRU(2, 3).save(link)
+    assert link.is_symlink()
+    assert fastrnn.load(target).hidden_size == 3
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest.npz", "model-1.npz"]
+
+
 def test_a_subclass_with_the_name_of_another_layer(tmp_path: Path) -> None:
     made = type("GRU", (fastrnn.LSTM,), {})(2, 3, seed=0)
     made.save(tmp_path / "model.npz")

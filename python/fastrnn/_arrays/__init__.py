@@ -63,7 +63,9 @@ def is_array(value: Any) -> bool:
 
 
 def on_host(array: Any) -> Any:
-    """A NumPy array of the values of one in a GPU's memory; anything else as it is."""
+    """A NumPy array of the values of one in a GPU's memory; else as it is, but without a graph."""
+    if is_tensor(array):
+        array = array.detach()
     if isinstance(array, np.ndarray) or not is_device_array(array):
         return array
     if hasattr(array, "get"):  # CuPy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import BinaryIO
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], None], keep: bool = True) -> None:
-    """Write a temporary file beside `path`, which then takes that place.
+    """Write a temporary file beside `path`, which then takes that place, with its permissions.
 
     Whoever reads `path` meanwhile, or after a failure, has the file of before.
 
@@ -30,6 +31,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None], keep: bool = True
     OSError
         The system's reason; EINVAL where `path` is a device or a pipe, which would be replaced.
     """
+    path = Path(os.path.realpath(path))  # a link stays one
     owner = f"{os.getpid()}.{threading.get_ident()}"
     temporary = path.with_name(f".{path.name}.{owner}.tmp")
     try:
@@ -39,6 +41,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None], keep: bool = True
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         if keep:
             os.replace(temporary, path)
     finally:

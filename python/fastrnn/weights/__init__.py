@@ -8,7 +8,8 @@ of what the formats hold and how.
 Nothing is computed but one sum: where a format has one bias, it is the sum of both, made once in
 their dtype, which is the sum that the cell makes, so outputs keep their bits in float32 and
 float64. Coming from there the bias is ``bias_ih``, and ``bias_hh`` is -0.0, which changes nothing
-that it is added to. So a round trip from any of the formats gives the very bits.
+that it is added to. So a round trip from a format gives the very bits; what it may leave out, an
+ONNX P of zeros and one half of cuDNN's biases, comes back as nothing and as -0.0.
 
 Every function takes arrays of any library, of floats of one dtype, and gives NumPy arrays of that
 dtype in memory of their own. A `TypeError` says that an array is not of floats, a `ValueError` that

@@ -130,6 +130,9 @@ def host_array(op: str, name: str, value: Any) -> np.ndarray:
         array = np.asarray(_arrays.on_host(value))
     except ValueError:  # lists in lists, of different lengths
         raise TypeError(f"[{op}] {name} must be floats, got nested lists") from None
+    except TypeError:  # a tensor of torch's bfloat16
+        got = getattr(value, "dtype", type(value).__name__)
+        raise TypeError(f"[{op}] {name} must be floats that NumPy has, got {got}") from None
     if not _dtypes.is_float(array.dtype):
         raise TypeError(f"[{op}] {name} must be floats, got {array.dtype}")
     native: np.ndarray = array if array.dtype.isnative else array.astype(array.dtype.name)
