@@ -55,8 +55,8 @@ def from_onnx(
     """
     op = "from_onnx"
     convention = _convert.row(op, "onnx", cell)
-    before = _arguments.flag(op, "linear_before_reset", linear_before_reset)
-    _convert.check_reset(op, cell, before)
+    reset_after = _arguments.flag(op, "linear_before_reset", linear_before_reset)
+    _convert.check_reset(op, cell, reset_after)
     if _arguments.flag(op, "input_forget", input_forget):
         raise ValueError(
             f"[{op}] input_forget must be 0, since a forget gate of 1 - i has no weights of its "
