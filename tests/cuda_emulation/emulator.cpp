@@ -154,9 +154,9 @@ struct Stacks {
   }
   // After a launch. A fiber's first frames never return, and AddressSanitizer would know of them
   // even when their memory has gone back to the system and is somebody else's.
-  void forget_frames() {
+  void forget_frames([[maybe_unused]] size_t fibers) {
 #if defined(FASTRNN_ASAN)
-    __asan_unpoison_memory_region(base, count * kStackBytes);
+    __asan_unpoison_memory_region(base, fibers * kStackBytes);
 #endif
   }
 };
@@ -371,7 +371,7 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   launch_ = &launch;
   schedule(launch);
   launch_ = nullptr;
-  stacks.forget_frames();
+  stacks.forget_frames(count);
 #if defined(FASTRNN_TSAN)
   for (Fiber& fiber : launch.fibers) {
     // The host may read what the kernel wrote: launches are in order.

@@ -78,9 +78,9 @@ def test_against_reference(emulated: ModuleType, mode: str, case: Case) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_windows_of_a_small_tape(emulated: ModuleType, mode: str) -> None:
     """Several windows, with checkpoints between them, in both directions and with lengths."""
-    for cell, holds in itertools.product(("lstm", "gru"), (False, True)):
+    for cell, T, holds in (("lstm", 150, False), ("gru", 150, False), ("lstm", 80, True)):
         held = {"holds": holds, "repeat_held": holds}
-        case = Case(cell, 150, 3, 4, 6, D=2, lengths=True, resets=True, **held)
+        case = Case(cell, T, 3, 4, 6, D=2, lengths=True, resets=True, **held)
         data = make_data(case)
         with cuda.mode(mode):
             whole, again = on_gpu.run(case, data), on_gpu.run(case, data, recompute=5)
