@@ -124,7 +124,7 @@ template <class Source> Call read_call(const Source& source, const Fields& field
     } else if (rule.each == Each::kInnerLayer) {
       call.has_masks = !object.is_none();
       if (call.has_masks) call.masks = views_of(source, "dropout_masks", object, kept);
-    } else {
+    } else if (!object.is_none()) {  // most of what may be given is not
       const char* name = is_output(use)                     ? "out"
                          : rule.names[1] && call.backward() ? rule.names[1]
                                                             : rule.names[0];
