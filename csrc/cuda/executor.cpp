@@ -15,10 +15,10 @@ namespace {
 constexpr int64_t kWindow = 64;
 constexpr int64_t kMaxBlocks = 1024;  // of a kernel whose threads take a row each
 
-Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward, bool held) {
+Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward, bool may_hold) {
   const Spec& spec = stack.spec;
   const int directions = static_cast<int>(spec.directions);
-  return {spec.op, *stack.kernels, device(index), T, B, spec.units, directions, backward, held};
+  return {spec.op, *stack.kernels, device(index), T, B, spec.units, directions, backward, may_hold};
 }
 
 // Scans of one kind: their plan, and the memory that its mode has asked for.

@@ -82,8 +82,8 @@ class GridMode : public Mode {
   Plan plan(const Work& w) const override {
     Plan best;
     const KernelSet& all = w.kernels;
-    const void* kernel = w.backward ? reinterpret_cast<const void*>(all.grid_backward[w.held])
-                                    : reinterpret_cast<const void*>(all.grid_forward[w.held]);
+    const void* kernel = w.backward ? reinterpret_cast<const void*>(all.grid_backward[w.may_hold])
+                                    : reinterpret_cast<const void*>(all.grid_forward[w.may_hold]);
     if (!kernel || !w.device.cooperative || !fits_int(w.T) || !fits_int(w.B)) return best;
     for (int units = 1; units <= std::min<int64_t>(kMaxThreads / kTileRows, w.H); ++units) {
       const int64_t blocks = ceil_div(w.H, units), rows_at_least_1 = std::max<int64_t>(w.B, 1);

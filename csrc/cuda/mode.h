@@ -22,7 +22,7 @@ struct Work {
   const Device& device;
   int64_t T, B, H;
   int directions;
-  bool backward, held;  // held: rows may be
+  bool backward, may_hold;
 
   // Microseconds for an amount, at a rate of one SM in each cycle.
   double microseconds(double amount, double rate) const {

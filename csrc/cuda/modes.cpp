@@ -71,7 +71,7 @@ Plan plan_pass(const Work& work) {
   static std::map<Key, Plan> kept;
   constexpr size_t kMaxKept = 4096;
   const Key key{&work.kernels,   work.device.index, work.T < INT32_MAX, work.B, work.H,
-                work.directions, work.backward,     work.held,          wanted};
+                work.directions, work.backward,     work.may_hold,      wanted};
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = kept.find(key);
   if (found != kept.end()) return found->second;
