@@ -14,11 +14,14 @@
 #include FASTRNN_UNIT_HEADER
 #include "backward.h"
 #include "forward.h"
+#include "products.h"
 #include "step.h"
 
 namespace fastrnn {
 
 namespace FASTRNN_ISA {
+
+FASTRNN_SHARED_PRODUCTS(extern, FASTRNN_UNIT_ELEMENT)
 
 using Element = FASTRNN_UNIT_ELEMENT;
 using TheCell = FASTRNN_UNIT_STRUCT;

@@ -137,34 +137,41 @@ __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
 
 template <class A, class B> using Tile = void (*)(const TileArgs<A, B>&);
 
-// The tile for R rows and N vectors; for one row, of so many panels and chains.
+// The tile for R rows and N vectors; for one row, of so many panels and chains. Not inline, so that
+// one unit can make what all cells share: see tiles.h.
 template <class A, class B, LhsLayout kLhs, unsigned Shared> struct Tiles {
-  static Tile<A, B> get(int R, int N, int panels = 1, int chains = 1) {
-    switch (N) {
-      case 1: return with_vectors<1>(R, panels, chains);
-      case 2: return with_vectors<2>(R, panels, chains);
-      case 3: return with_vectors<3>(R, panels, chains);
-      default: return with_vectors<4>(R, panels, chains);
-    }
-  }
-  template <int N> static Tile<A, B> with_vectors(int R, int panels, int chains) {
-    static constexpr Tile<A, B> table[] = {
-        tile<A, B, min(1, rows_for(N)), N, kLhs, Shared>,
-        tile<A, B, min(2, rows_for(N)), N, kLhs, Shared>,
-        tile<A, B, min(3, rows_for(N)), N, kLhs, Shared>,
-        tile<A, B, min(4, rows_for(N)), N, kLhs, Shared>,
-        tile<A, B, min(5, rows_for(N)), N, kLhs, Shared>,
-        tile<A, B, min(6, rows_for(N)), N, kLhs, Shared>,
-        tile<A, B, min(7, rows_for(N)), N, kLhs, Shared>,
-        tile<A, B, min(8, rows_for(N)), N, kLhs, Shared>,
-    };
-    if (kLhs == LhsLayout::kPacked || R > 1) return table[R - 1];
-    if (panels == 2) return row_tile<A, B, N, 2, 1, Shared>;
-    return chains == 4   ? row_tile<A, B, N, 1, 4, Shared>
-           : chains == 2 ? row_tile<A, B, N, 1, 2, Shared>
-                         : row_tile<A, B, N, 1, 1, Shared>;
-  }
+  static Tile<A, B> get(int R, int N, int panels = 1, int chains = 1);
+  template <int N> static Tile<A, B> with_vectors(int R, int panels, int chains);
 };
+
+template <class A, class B, LhsLayout kLhs, unsigned Shared>
+Tile<A, B> Tiles<A, B, kLhs, Shared>::get(int R, int N, int panels, int chains) {
+  switch (N) {
+    case 1: return with_vectors<1>(R, panels, chains);
+    case 2: return with_vectors<2>(R, panels, chains);
+    case 3: return with_vectors<3>(R, panels, chains);
+    default: return with_vectors<4>(R, panels, chains);
+  }
+}
+
+template <class A, class B, LhsLayout kLhs, unsigned Shared> template <int N>
+Tile<A, B> Tiles<A, B, kLhs, Shared>::with_vectors(int R, int panels, int chains) {
+  static constexpr Tile<A, B> table[] = {
+      tile<A, B, min(1, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(2, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(3, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(4, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(5, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(6, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(7, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(8, rows_for(N)), N, kLhs, Shared>,
+  };
+  if (kLhs == LhsLayout::kPacked || R > 1) return table[R - 1];
+  if (panels == 2) return row_tile<A, B, N, 2, 1, Shared>;
+  return chains == 4   ? row_tile<A, B, N, 1, 4, Shared>
+         : chains == 2 ? row_tile<A, B, N, 1, 2, Shared>
+                       : row_tile<A, B, N, 1, 1, Shared>;
+}
 
 // Rows of the next tile when `remaining` are to be done and a tile takes at most `max_rows`: as
 // even as possible, since a last tile of one row would leave most of the FMA units idle.

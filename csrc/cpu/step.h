@@ -7,6 +7,7 @@
 #pragma once
 
 #include "rows.h"
+#include "strips.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -15,6 +16,7 @@ template <class Cell, class Math, class Storage> struct Step {
   using T = Acc<Storage>;
   using V = Vec<T>;
   using P = Packing<Cell, Storage>;
+  using AddStrips = typename Strips<Storage>::Add;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
   // As many chains side by side as a panel is wide.
   static constexpr int kVectors = P::U * G;
@@ -110,7 +112,8 @@ template <class Cell, class Math, class Storage> struct Step {
     for (int64_t v = 0; v < whole;) {
       const bool pair = rows == 1 && v + 2 <= whole;
       const Storage* const both[] = {at(v), at(v + pair)};
-      (pair ? add_strips<1, 2> : kAddStrips[rows - 1])(both, row, a, strips, sums->at[0][v]);
+      const AddStrips add = pair ? Strips<Storage>::one_row_of_two() : Strips<Storage>::get(rows);
+      add(both, row, a, strips, kVectors * L, sums->at[0][v]);
       v += 1 + pair;
     }
     for (int64_t v = 0; v < (end - begin) * G; ++v)
@@ -118,37 +121,6 @@ template <class Cell, class Math, class Storage> struct Step {
         add_square(at(v) + k, row, min(L, H - (begin + v / G) * L), min(L, n - k), a, k,
                    sums->at[0][v]);
   }
-
-  // R rows of C vectors; `sums` of the first.
-  template <int R, int C>
-  __attribute__((noinline)) static void add_strips(const Storage* const* w_, int64_t row,
-                                                   const Storage* const* a_, int64_t n, T* sums) {
-    const Storage *w[C], *a[R];
-    V acc[R][C];
-    FASTRNN_UNROLL for (int c = 0; c < C; ++c) w[c] = w_[c];
-    FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
-      a[r] = a_[r];
-      FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = V::load(sums + (r * kVectors + c) * L);
-    }
-    for (int64_t k = 0; k < n; k += kStrip<T>) FASTRNN_UNROLL for (int c = 0; c < C; ++c) {
-        V columns[kStrip<T>];
-        if (k % kLine == 0) prefetch(w[c] + k + kLine, row);
-        Stored<Storage>::strip(w[c] + k, row, columns);
-        FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i)
-            FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][c] =
-                fma(V(widen(a[r][k + i])), columns[i], acc[r][c]);
-      }
-    FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c]
-        .store(sums + (r * kVectors + c) * L);
-  }
-  // Prefetches the rows' next cache lines: a processor follows fewer streams by itself.
-  static constexpr int64_t kLine = 64 / sizeof(Storage);
-  static FASTRNN_INLINE void prefetch(const Storage* w, int64_t row) {
-    for (int lane = 0; lane < L; ++lane) __builtin_prefetch(w + lane * row);
-  }
-  static constexpr decltype(&add_strips<1, 1>) kAddStrips[kStepRows] = {
-      add_strips<1, 1>, add_strips<2, 1>, add_strips<3, 1>, add_strips<4, 1>,
-      add_strips<5, 1>, add_strips<6, 1>, add_strips<7, 1>, add_strips<8, 1>};
 
   // Adds what strips leave at an edge of the units or of k.
   void add_square(const Storage* w, int64_t row, int64_t units, int64_t n, const Storage* const* a,

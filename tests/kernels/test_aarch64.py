@@ -46,7 +46,7 @@ def test_levels_that_are_built(native_build: Callable[..., Path]) -> None:
 
 def test_tiles_stay_in_registers(native_build: Callable[..., Path]) -> None:
     """24 accumulators of 32 registers, and no vector of a tile is kept on the stack."""
-    unit = "CMakeFiles/fastrnn_kernel_neon_lstm_float.dir/csrc/cpu/kernel.cpp.o"
+    unit = "CMakeFiles/fastrnn_kernel_neon_products_float.dir/csrc/cpu/products.cpp.o"
     text = subprocess.run(
         ["aarch64-linux-gnu-objdump", "-d", native_build("aarch64") / unit],
         check=True,

@@ -90,10 +90,12 @@ def test_no_symbol_escapes_its_level(native_build: Build) -> None:
     build = native_build("tests")
     kernels = re.findall(r"^FASTRNN_KERNEL\((\w+), (\w+), (\w+)\)$", kernel_list(build), re.M)
     assert len(kernels) >= 10
+    units = {f"{level}_{cell}_{element}": "kernel" for level, cell, element in kernels}
+    units |= {f"{level}_products_{element}": "products" for level, _, element in kernels}
     escaped = []
-    for level, cell, element in kernels:
-        name = f"{level}_{cell}_{element}"
-        unit = build / f"CMakeFiles/fastrnn_kernel_{name}.dir/csrc/cpu/kernel.cpp.o"
+    for name, source in units.items():
+        level = name.split("_")[0]
+        unit = build / f"CMakeFiles/fastrnn_kernel_{name}.dir/csrc/cpu/{source}.cpp.o"
         listing = subprocess.run(
             ["nm", "--defined-only", unit], check=True, stdout=subprocess.PIPE, text=True
         ).stdout
