@@ -23,6 +23,7 @@ class Case(bench.case.Case):
 
     bias: bool = True
     batch_first: bool = False
+    reverse: bool = False
     batched: bool = True
     state: bool = True
     lengths: bool = False
@@ -35,6 +36,7 @@ class Case(bench.case.Case):
         return {
             "nobias": not self.bias,
             "bf": self.batch_first,
+            "rev": self.reverse,
             "unbatched": not self.batched,
             "h0": self.state,
             "len": self.lengths,
@@ -85,6 +87,8 @@ def kernel_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[C
                     holds=True,
                     repeat_held=True,
                 ),
+                Case(cell, 9, 7, 6, 19, dtype, L=2, reverse=True, lengths=True, resets=True),
+                Case(cell, 8, 5, 4, 21, dtype, D=2, reverse=True, batch_first=True, holds=True),
                 Case(cell, 0, 3, 4, 6, dtype, D=2, L=2),
                 Case(cell, 3, 0, 4, 6, dtype, L=2),
             )
@@ -133,7 +137,7 @@ def make_data(case: Case, seed: int = 0) -> Data:
         arrays = tuple(normal(*passes) for _ in range(states))
         return arrays[0] if states == 1 else arrays
 
-    options: dict[str, Any] = {"batch_first": case.batch_first}
+    options: dict[str, Any] = {"batch_first": case.batch_first, "reverse": case.reverse}
     if case.lengths:
         options["lengths"] = rng.integers(0, case.T + 1, case.B)
         options["lengths"][: case.B // 3] = case.T

@@ -70,6 +70,8 @@ MUTANTS = [
     ("cuda/gpu.h", "if (--left == 0) give_up();", ";", CUDA),
     ("cuda/device_errors.h", "    raise_abandoned(op, error);\n    throw;", "    throw;", CUDA),
     # times of steps, in both engines
+    ("core/call.h", "(direction == 1) != reverse", "direction == 1", KERNELS),
+    ("core/call.h", "(direction == 1) != reverse", "direction == 1", CUDA),
     ("core/schedule.h", "reverse ? steps - 1 - s : s", "s", KERNELS),
     ("core/schedule.h", "reverse ? steps - 1 - s : s", "s", CUDA),
     ("core/schedule.h", "reverse ? t + 1 : t - 1", "t - 1", CUDA),

@@ -13,6 +13,7 @@ namespace fastrnn {
 
 enum Option {
   kBatchFirst,
+  kReverse,
   kRepeatHeld,
   kKind,
   kRecompute,
@@ -21,8 +22,9 @@ enum Option {
   kWantParameters,
   kOptions
 };
-constexpr const char* kOptionNames[kOptions] = {
-    "batch_first", "repeat_held", "kind", "recompute", "threads", "want_dx", "want_parameters"};
+constexpr const char* kOptionNames[kOptions] = {"batch_first", "reverse",        "repeat_held",
+                                                "kind",        "recompute",      "threads",
+                                                "want_dx",     "want_parameters"};
 
 // Where the fields are: the arrays that every kind of call may have, then options, then those of
 // backward. So the calls that are made most often have the shortest tuples.
@@ -112,6 +114,7 @@ template <class Source> Call read_call(const Source& source, const Fields& field
   Call call;
   call.kind = fields.kind();
   call.batch_first = fields.flag(kBatchFirst);
+  call.reverse = fields.flag(kReverse);
   call.repeat_held = fields.flag(kRepeatHeld);
   call.recompute = fields.number(kRecompute);
   const auto read = [&](const RoleRule& rule) {

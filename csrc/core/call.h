@@ -21,6 +21,7 @@ enum class Kind { kInfer, kForward, kBackward };  // kForward keeps a tape, kInf
 struct Call {
   Kind kind = Kind::kInfer;
   bool batch_first = false;
+  bool reverse = false;      // the first direction reads from the last step to the first
   bool repeat_held = false;  // the output of a held step is that of the last one that ran, not 0
   int64_t recompute = 0;     // Problem::recompute of the tape
   bool has_masks = false;    // then there is one for each layer but the last
@@ -36,6 +37,8 @@ struct Call {
 
   bool backward() const { return kind == Kind::kBackward; }
   bool keep_tape() const { return kind == Kind::kForward; }
+  // Does a direction read from the last step to the first? The second one goes against the first.
+  bool is_reversed(int64_t direction) const { return (direction == 1) != reverse; }
 };
 
 enum class Role : uint8_t {

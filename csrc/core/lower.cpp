@@ -114,7 +114,7 @@ class Builder {
 
   // The times of scan steps of a direction.
   int64_t first_time(int64_t direction, int64_t begin, int64_t end) const {
-    return direction ? p_.T - end : begin;
+    return call_.is_reversed(direction) ? p_.T - end : begin;
   }
 
   // Rows of a layer's input at the times of a window, time first and neighbours. Where some rows do

@@ -76,7 +76,7 @@ class Passes {
     pass.scan = &e_.batch.steps;
     pass.I = spec_.layer_inputs(r.layer);
     pass.H = spec_.units;
-    pass.reverse = r.direction == 1;
+    pass.reverse = e_.call.is_reversed(r.direction);
     pass.begin = r.begin, pass.end = r.end;
     pass.T = e_.problem.T;
     pass.x = sequences_[r.input], pass.mask = sequences_[r.mask];

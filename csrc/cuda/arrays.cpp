@@ -115,7 +115,7 @@ template <class P> P Arrays::begin(const Recurrence& r) const {
 // What both kinds have: weights, h, states, saved values, and the states that come in.
 template <class P, class D>
 void Arrays::fill(const Recurrence& r, int64_t d, const P& pass, D* out) const {
-  out->reverse = d == 1;
+  out->reverse = call_.is_reversed(d);
   out->before = before(d);
   out->w_hh = parameter(r, d, kWeightHh);
   out->h = rows(r.output, d * stack_.spec.units);
@@ -173,7 +173,7 @@ CopyPass Arrays::copy(const Copy& copy) const {
   pass.H = shape[shape.size() - 1];
   pass.begin = copy.begin, pass.end = copy.end;
   pass.rule = copy.rule;
-  pass.reverse = copy.direction == 1;
+  pass.reverse = call_.is_reversed(copy.direction);
   pass.before = before(copy.direction);
   pass.h = rows(copy.from, of_steps_before ? copy.direction * stack_.spec.units : 0);
   pass.mask = rows(copy.mask);

@@ -120,8 +120,11 @@ class Executor {
     return {{stack_.spec.directions, p_.T + 1, p_.B}, Elements::kInt32};
   }
   void lay_out_steps(Arrays& arrays) {
-    LayOutPass pass{arrays.steps(), stack_.spec.directions,
-                    reinterpret_cast<int32_t*>(before_.data)};
+    LayOutPass pass{};
+    pass.scan = arrays.steps();
+    pass.directions = stack_.spec.directions;
+    for (int64_t d = 0; d < pass.directions; ++d) pass.reverse[d] = call_.is_reversed(d);
+    pass.before = reinterpret_cast<int32_t*>(before_.data);
     arrays.set_before(before_);
     const int64_t rows = pass.directions * p_.B;
     const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, kLanes), 1, kMaxBlocks));

@@ -15,7 +15,7 @@ static FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads) lay_out_steps(FASTRNN_ARGUMEN
        i += int64_t(blocks()) * threads()) {
     const int64_t d = i / B, b = i % B, length = length_of(pass.scan, b);
     int32_t* const before = pass.before + d * (T + 1) * B + b;
-    const Schedule schedule{pass.scan.inputs, d == 1};
+    const Schedule schedule{pass.scan.inputs, pass.reverse[d] != 0};
     HeldRow row{schedule, b};
     for (int64_t s = 0; s < T; ++s) {
       const int64_t t = schedule.time(s, T);

@@ -55,6 +55,7 @@ struct RowSteps {
 struct LayOutPass {
   RowSteps scan;
   int64_t directions;
+  int reverse[kMaxDirections];
   int32_t* before;  // out, [D][T + 1][B]
 };
 

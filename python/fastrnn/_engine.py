@@ -38,6 +38,8 @@ class Call(NamedTuple):
     y : array or None
         To be written by forward where it is given; of the tape in backward.
     batch_first : bool
+    reverse : bool
+        Whether the first direction reads from the last step to the first.
     repeat_held : bool
         Whether the output of a held step is that of the last one that ran, and not 0.
     kind : int
@@ -63,6 +65,7 @@ class Call(NamedTuple):
     masks: Sequence[Any] | None = None
     y: Any = None
     batch_first: bool = False
+    reverse: bool = False
     repeat_held: bool = False
     kind: int = INFER
     recompute: int = 0

@@ -93,10 +93,12 @@ def _described(text: str) -> Description:
     version = found.get("format")
     if type(version) is not int or version != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {reprlib.repr(version)}")
-    fields = {field.name: field.type for field in dataclasses.fields(Description)}
-    if set(found) != set(fields):
-        raise ValueError(f"the header must have {list(fields)}, got {reprlib.repr(list(found))}")
-    for name, kind in fields.items():
+    defaults = {field.name: field.default for field in dataclasses.fields(Description)}
+    found = {k: v for k, v in defaults.items() if v is not dataclasses.MISSING} | found
+    if set(found) != set(defaults):
+        raise ValueError(f"the header must have {list(defaults)}, got {reprlib.repr(list(found))}")
+    for field in dataclasses.fields(Description):
+        name, kind = field.name, field.type
         if type(found[name]).__name__ != kind:  # True is no size, 1 no option
             raise ValueError(f"{name} must be of type {kind}, got {reprlib.repr(found[name])}")
     description = Description(**found)

@@ -45,6 +45,9 @@ class Recurrent(Module):
     recompute : bool or int
         Keep less for `backward` and make the rest anew there: with True the states alone, with k
         those after every k-th step; see `fastrnn.functional.forward`.
+    reverse : bool
+        Read each row from its last step to its first, as the second of two directions does; y
+        stays in the order of time.
 
     Raises
     ------
@@ -71,6 +74,8 @@ class Recurrent(Module):
         device: str = "cpu",
         seed: Any = None,
         recompute: bool | int = False,
+        *,
+        reverse: bool = False,
     ) -> None:
         self.cell = _arguments.cell_name(cell)
         self.device = _engine.check_device(cell, device)
@@ -83,6 +88,7 @@ class Recurrent(Module):
         self.dropout = _arguments.probability(cell, dropout)
         self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
         self.recompute = _arguments.checkpoint_steps(cell, recompute)
+        self.reverse = _arguments.flag(cell, "reverse", reverse)
         native = _engine.for_device(self.device).Weights(
             cell,
             self.dtype.name,
@@ -125,7 +131,7 @@ class Recurrent(Module):
         if lengths is not None:
             lengths = _arguments.lengths_array(self.cell, lengths)
         # The fields of a Call, which would take time to make.
-        call = (x, state, lengths, resets, holds, None, out, self.batch_first)
+        call = (x, state, lengths, resets, holds, None, out, self.batch_first, self.reverse)
         if repeat_held is False:
             return entry[1].native.run(call)
         return entry[1].native.run((*call, _arguments.flag(self.cell, "repeat_held", repeat_held)))
@@ -151,7 +157,7 @@ class Recurrent(Module):
         steps = _arguments.checkpoint_steps(self.cell, self.recompute)
         repeat_held = _arguments.flag(self.cell, "repeat_held", repeat_held)
         inputs = (x, state, lengths, resets, holds, masks, out)
-        call = Call(*inputs, self.batch_first, repeat_held, FORWARD, steps)
+        call = Call(*inputs, self.batch_first, self.reverse, repeat_held, FORWARD, steps)
         return functional.run_forward(weights, call, self._owner, version)
 
     def backward(
@@ -288,6 +294,7 @@ class Recurrent(Module):
             ("batch_first", False),
             ("dropout", 0.0),
             ("bidirectional", False),
+            ("reverse", False),
             ("recompute", 0),
             ("device", "cpu"),
         ):

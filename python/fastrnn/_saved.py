@@ -46,6 +46,7 @@ class Description:
     dropout: float
     bidirectional: bool
     dtype: str
+    reverse: bool = False  # here and below: not in files of before
 
     @property
     def options(self) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
         dropout=layer.dropout,
         bidirectional=layer.bidirectional,
         dtype=layer.dtype.name,
+        reverse=layer.reverse,
     )
     header = json.dumps(dataclasses.asdict(description))
     arrays = {k: np.ascontiguousarray(_arrays.on_host(v)) for k, v in layer.state_dict().items()}

@@ -106,6 +106,7 @@ class Tape:
     holds: np.ndarray | None
     masks: tuple[np.ndarray, ...] | None
     batch_first: bool
+    reverse: bool
     repeat_held: bool
     y: np.ndarray
     arrays: tuple[np.ndarray, ...]
@@ -121,6 +122,7 @@ def infer(
     state: State = None,
     *,
     batch_first: bool = False,
+    reverse: bool = False,
     lengths: np.ndarray | None = None,
     resets: np.ndarray | None = None,
     holds: np.ndarray | None = None,
@@ -136,6 +138,9 @@ def infer(
         A name of `fastrnn.build_info()["cells"]`.
     x, state, lengths, resets, holds, repeat_held, dropout_masks
         See the module's table. Any strides; read-only arrays too.
+    reverse : bool
+        Read each row from its last step to its first; y stays in the order of time. Of two
+        directions it is then the second that reads forward.
     params : mapping or Packed
         The parameters, or the result of `pack`.
     out : ndarray, optional
@@ -159,8 +164,10 @@ def infer(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
+    reverse = _arguments.flag(cell, "reverse", reverse)
     repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
-    call = Call(x, state, lengths, resets, holds, dropout_masks, out, batch_first, repeat_held)
+    inputs = (x, state, lengths, resets, holds, dropout_masks, out)
+    call = Call(*inputs, batch_first, reverse, repeat_held)
     y, final = packed.native.run(call)
     return y, final
 
@@ -172,6 +179,7 @@ def forward(
     state: State = None,
     *,
     batch_first: bool = False,
+    reverse: bool = False,
     lengths: np.ndarray | None = None,
     resets: np.ndarray | None = None,
     holds: np.ndarray | None = None,
@@ -198,9 +206,10 @@ def forward(
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
+    reverse = _arguments.flag(cell, "reverse", reverse)
     repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
     inputs = (x, state, lengths, resets, holds, dropout_masks, out)
-    return run_forward(packed, Call(*inputs, batch_first, repeat_held, FORWARD, steps))
+    return run_forward(packed, Call(*inputs, batch_first, reverse, repeat_held, FORWARD, steps))
 
 
 def run_forward(
@@ -221,6 +230,7 @@ def run_forward(
         _copied(packed.cell, call.holds),
         masks,
         call.batch_first,
+        call.reverse,
         call.repeat_held,
         y,
         arrays,
@@ -285,10 +295,22 @@ def run_backward(
 ) -> tuple[np.ndarray, State, dict[str, np.ndarray]]:
     """`backward` with weights that are packed for it, and the steps of the tape."""
     batch_first = _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first)
+    reverse = _arguments.flag(packed.cell, "reverse of the tape", tape.reverse)
     repeat_held = _arguments.flag(packed.cell, "repeat_held of the tape", tape.repeat_held)
     inputs = (tape.x, tape.state, tape.lengths, tape.resets, tape.holds, tape.masks, tape.y)
-    options = (batch_first, repeat_held, BACKWARD, steps, 0, True, True)
-    call = Call(*inputs, *options, tape.arrays, dy, dstate)
+    call = Call(
+        *inputs,
+        batch_first,
+        reverse,
+        repeat_held,
+        BACKWARD,
+        steps,
+        want_dx=True,
+        want_parameters=True,
+        tape=tape.arrays,
+        dy=dy,
+        dstate=dstate,
+    )
     dx, dinitial, grads = packed.native.run(call)
     return dx, dinitial, dict(zip(packed.names, grads, strict=True))
 

@@ -28,6 +28,8 @@ class _Named(Recurrent):
         device: str = "cpu",
         seed: Any = None,
         recompute: bool | int = False,
+        *,
+        reverse: bool = False,
     ) -> None:
         super().__init__(
             self._cell,
@@ -42,6 +44,7 @@ class _Named(Recurrent):
             device,
             seed,
             recompute,
+            reverse=reverse,
         )
 
 
@@ -136,6 +139,8 @@ class RNN(_Named):
         device: str = "cpu",
         seed: Any = None,
         recompute: bool | int = False,
+        *,
+        reverse: bool = False,
     ) -> None:
         self._cell = _arguments.rnn_cell(nonlinearity)
         self.nonlinearity = nonlinearity
@@ -151,6 +156,7 @@ class RNN(_Named):
             device,
             seed,
             recompute,
+            reverse=reverse,
         )
 
     def _options(self) -> list[str]:

@@ -323,6 +323,47 @@ def test_a_nan_does_not_cross_a_reset():
     assert np.isfinite(dx[2:]).all()
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_reverse_reads_each_row_from_its_end(cell):
+    p = Problem(cell, D=1)
+    expected = run(cell, p.params, p.x, p.dy, p.state, p.dstate, lengths=p.lengths, reverse=True)
+    back = np.arange(p.T)[:, None].repeat(p.B, 1)
+    for b, n in enumerate(p.lengths):
+        back[:n, b] = np.arange(n)[::-1]
+    x, dy = (np.take_along_axis(a, back[:, :, None], 0) for a in (p.x, p.dy))
+    actual = run(cell, p.params, x, dy, p.state, p.dstate, lengths=p.lengths)
+    for name in ("y", "dx"):
+        actual[name] = np.take_along_axis(actual[name], back[:, :, None], 0)
+    for name in expected:
+        assert_close(actual[name], expected[name], SAME_FORMULA, name)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_reverse_swaps_two_directions(cell):
+    p = Problem(cell, L=1, D=2)
+    options = {"lengths": p.lengths, "resets": p.resets}
+    expected = run(cell, p.params, p.x, p.dy, p.state, p.dstate, **options)
+
+    def swapped(name):
+        return name.removesuffix("_reverse") if "_reverse" in name else f"{name}_reverse"
+
+    def halves(a):
+        return np.concatenate(np.split(a, 2, -1)[::-1], -1)
+
+    params = {swapped(name): array for name, array in p.params.items()}
+    state, dstate = (like(s, [a[::-1] for a in arrays_of(s)]) for s in (p.state, p.dstate))
+    actual = run(cell, params, p.x, halves(p.dy), state, dstate, reverse=True, **options)
+    for name, array in expected.items():
+        if name == "y":
+            assert_close(halves(actual["y"]), array, SAME_FORMULA, name)
+        elif name == "dx":
+            assert_close(actual["dx"], array, SAME_FORMULA, name)
+        elif name.startswith(("s", "ds")):
+            assert_close(actual[name][::-1], array, SAME_FORMULA, name)
+        else:
+            assert_close(actual[swapped(name)], array, SAME_FORMULA, name)
+
+
 # ---------------------------------------------------------------------------------------------
 # Layouts and empty problems
 

@@ -53,6 +53,7 @@ def forward(
     state: StateLike | None = None,
     *,
     batch_first: bool = False,
+    reverse: bool = False,
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
     holds: ArrayLike | None = None,
@@ -73,6 +74,8 @@ def forward(
         Initial states; zeros if not given. Unbatched (L*D, H).
     batch_first : bool
         Layout of x, y, `resets`, `holds` and `dropout_masks`; never of states.
+    reverse : bool
+        The first direction reads from a row's last step to its first, the second one forward.
     lengths : (B,) int, optional
         Steps in each row, 0 to T in any order. Past them y is zero and the state stays.
     resets : (T, B) bool or, with `batch_first`, (B, T); unbatched (T,), optional
@@ -126,7 +129,9 @@ def forward(
         _expect(cell, "dropout_masks", mask, (T, B, D * H))
 
     inputs = loop.StepInputs(row_lengths, flags["resets"], flags["holds"], repeat_held)
-    schedules = [loop.make_schedule(NUMPY, T, inputs, reverse=d == 1) for d in range(D)]
+    schedules = [
+        loop.make_schedule(NUMPY, T, inputs, reverse=(d == 1) != reverse) for d in range(D)
+    ]
     sources = [_sources(schedule) for schedule in schedules]
     tape = Tape(x.shape, batch_first, unbatched, [], sources, masks)
     y, finals, _ = loop.run_layers(

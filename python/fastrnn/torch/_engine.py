@@ -132,7 +132,12 @@ def _call(
     x, steps, states, masks, _ = inputs
     given = _to_arrays((x, _state(states), *steps, masks or None))
     recompute = 0 if kind == _engine.INFER else call.recompute
-    options = (call.batch_first, call.repeat_held, kind, recompute, torch.get_num_threads(), *want)
+    flags = (
+        call.batch_first,
+        False,
+        call.repeat_held,
+    )  # no layer of torch's reads in reverse alone
+    options = (*flags, kind, recompute, torch.get_num_threads(), *want)
     y, *rest = _to_arrays(tape)
     return (*given, y, *options, *rest)
 
