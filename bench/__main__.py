@@ -18,6 +18,8 @@ anything is timed, each peer proves that its result equals the reference.
 
 Without --peers, --threads and --isa the grid runs three times: with all threads against every peer,
 then with one thread, and at the AVX2 level, against torch alone (--quick: the first alone).
+With --kind model the shapes are those of models that people use, each with its own cell and modes;
+`document` puts them into a part of their own.
 With --adapter torch, fastrnn.torch stands for fastrnn.
 
 --against takes the fastrnn of another environment into the same rounds, for instance the version

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import report
 from .report import Row, cell_name, geometric_mean, grid, groups, ratios
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,9 +16,16 @@ TITLES = {"against": "the other build", "best": "fastest peer", "torch": "torch"
 
 
 def write(rows: Sequence[Row], root: Path = ROOT) -> None:
-    """Put all tables into `docs/benchmarks.md` and the summary into the README."""
-    new = {root / "docs" / "benchmarks.md": tables(rows), root / "README.md": summary(rows)}
-    texts = {path: filled(path.read_text("utf-8"), "table", lines) for path, lines in new.items()}
+    """Put the tables that there are rows for into their documents; the README has the summary."""
+    benchmarks, readme = root / "docs" / "benchmarks.md", root / "README.md"
+    parts = []
+    if grid(rows):
+        parts += [(benchmarks, "table", tables(rows)), (readme, "table", summary(rows))]
+    if report.models(rows):
+        parts.append((benchmarks, "models", models(rows)))
+    texts: dict[Path, str] = {}
+    for path, part, lines in parts:
+        texts[path] = filled(texts.get(path) or path.read_text("utf-8"), part, lines)
     for path, text in texts.items():
         path.write_text(text, "utf-8")
 
@@ -35,15 +43,26 @@ def filled(text: str, part: str, lines: Sequence[str]) -> str:
 
 def summary(rows: Sequence[Row]) -> list[str]:
     """The machine and the table of means of the run's first setting."""
-    settings = groups(grid(rows), "threads", "level")
+    rows = grid(rows)
+    settings = groups(rows, "threads", "level")
     first = next(iter(settings))
     return [machine_line(rows), "", *setting_lines(first, settings[first])]
 
 
+def models(rows: Sequence[Row]) -> list[str]:
+    """The machine, then for each setting a table of the models."""
+    chosen = report.models(rows)
+    lines = [machine_line(chosen)]
+    for setting, of_setting in groups(chosen, "threads", "level").items():
+        lines += ["", setting_title(setting), "", *cases(of_setting)]
+    return lines
+
+
 def tables(rows: Sequence[Row]) -> list[str]:
     """The machine, then for each setting a table of means and, folded, one of all cases."""
+    rows = grid(rows)
     lines = [machine_line(rows)]
-    for setting, chosen in groups(grid(rows), "threads", "level").items():
+    for setting, chosen in groups(rows, "threads", "level").items():
         lines += ["", *setting_lines(setting, chosen)]
         lines += [
             "",
@@ -58,8 +77,12 @@ def tables(rows: Sequence[Row]) -> list[str]:
 
 def setting_lines(setting: tuple[int, str], rows: Sequence[Row]) -> list[str]:
     """What a setting is, and its table of means."""
+    return [setting_title(setting), "", *means(rows)]
+
+
+def setting_title(setting: tuple[int, str]) -> str:
     threads, level = setting
-    return [f"{threads} threads, level {level}:", "", *means(rows)]
+    return f"{threads} threads, level {level}:"
 
 
 def machine_line(rows: Sequence[Row]) -> str:
@@ -116,11 +139,12 @@ def peers_of(rows: Sequence[Row]) -> list[str]:
 
 
 def case_name(row: Row) -> str:
-    """Cell, mode and the sizes that are not the usual ones."""
+    """The model if there is one, cell, mode and the sizes that are not the usual ones."""
     shape: Mapping[str, Any] = row["shape"]
     sizes = [f"{size}={shape[size]}" for size in "TBIHLD" if size not in "LD" or shape[size] > 1]
     lengths = "lengths {}..{}".format(*shape["lengths"]) if shape["lengths"] else ""
-    return " ".join(filter(None, [cell_name(row["cell"]), row["mode"], *sizes, lengths]))
+    model = f"{shape['model']}:" if report.model_of(row) else ""
+    return " ".join(filter(None, [model, cell_name(row["cell"]), row["mode"], *sizes, lengths]))
 
 
 def three_digits(value: float) -> str:

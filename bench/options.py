@@ -31,6 +31,13 @@ def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
         metavar="FILE",
         help="files like bench/shapes.toml; or shapes T,B,I,H",
     )
+    made.add_argument(
+        "--kind",
+        nargs="+",
+        choices=cases.PURPOSES,
+        default=list(cases.PURPOSES[:1]),
+        help="shapes of the grid, or of models that people use (grid)",
+    )
     if len(modes) > 1:
         made.add_argument("--mode", nargs="+", choices=modes, default=list(modes))
     else:
@@ -57,11 +64,13 @@ def chosen_cases(
         options.dtype,
         quick,
         sweeps,
+        options.kind,
     )
     if not chosen:
         quickly = "--quick, " if quick else ""
         raise SystemExit(
             f"[bench] shapes must have a case of a mode, got none: {quickly}--mode "
-            f"{' '.join(options.mode)}, --shapes {' '.join(options.shapes)}"
+            f"{' '.join(options.mode)}, --kind {' '.join(options.kind)}, --shapes "
+            f"{' '.join(options.shapes)}"
         )
     return chosen

@@ -111,7 +111,21 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 def grid(rows: Iterable[Row]) -> list[Row]:
     """The rows of the grid, without sweeps; of a case that was run again the last."""
-    return list({key(row): row for row in rows if not row["sweep"]}.values())
+    return last(row for row in rows if not row["sweep"] and not model_of(row))
+
+
+def models(rows: Iterable[Row]) -> list[Row]:
+    """The rows of models; of a case that was run again the last."""
+    return last(row for row in rows if model_of(row))
+
+
+def model_of(row: Row) -> str:
+    """The model whose shape a row has; runs from before there were models tell of none."""
+    return str(row["shape"].get("model", ""))
+
+
+def last(rows: Iterable[Row]) -> list[Row]:
+    return list({key(row): row for row in rows}.values())
 
 
 def cell_name(cell: str) -> str:
@@ -136,9 +150,13 @@ def ratios(rows: Iterable[Row], peer: str) -> list[float]:
 def totals(rows: Sequence[Row]) -> list[str]:
     """Geometric means and least ratios for each threads, level and mode."""
     lines = []
-    for group, chosen in sorted(groups(grid(rows), "threads", "level", "mode").items()):
-        threads, level, mode = group
-        text = f"{mode}, {threads} threads, {level}, {len(chosen)} cases:"
+    found_groups = [
+        (what, group, chosen)
+        for what, part in (("", grid(rows)), ("models ", models(rows)))
+        for group, chosen in sorted(groups(part, "threads", "level", "mode").items())
+    ]
+    for what, (threads, level, mode), chosen in found_groups:
+        text = f"{what}{mode}, {threads} threads, {level}, {len(chosen)} cases:"
         named = {AGAINST: "the other build", "torch": "torch", "best": "the best peer"}
         for peer, name in named.items():
             found = ratios(chosen, peer)

@@ -40,14 +40,55 @@ def make_layer(case: Case, params: dict[str, np.ndarray], library: Any = None) -
     return layer
 
 
-def make_cell(case: Case, params: dict[str, np.ndarray], library: Any = None) -> Any:
+def make_cells(case: Case, params: dict[str, np.ndarray], library: Any = None) -> list[Any]:
+    """A cell for each layer."""
     import torch
 
     library = library or torch.nn
     classes = {"lstm": library.LSTMCell, "gru": library.GRUCell, "rnn_tanh": library.RNNCell}
-    cell = classes[case.cell](case.I, case.H, dtype=getattr(torch, case.dtype))
-    cell.load_state_dict({name[:-3]: torch.from_numpy(a) for name, a in params.items()})
-    return cell
+    cells = []
+    for k, inputs in enumerate(case.layer_inputs()):
+        cell = classes[case.cell](inputs, case.H, dtype=getattr(torch, case.dtype))
+        of_layer = {name: a for name, a in params.items() if name.endswith(f"_l{k}")}
+        cell.load_state_dict(
+            {name.removesuffix(f"_l{k}"): torch.from_numpy(a) for name, a in of_layer.items()}
+        )
+        cells.append(cell)
+    return cells
+
+
+def make_step(case: Case, params: dict[str, np.ndarray], library: Any = None) -> Any:
+    """A step through the cells of all layers: x (B, I) and a state for each layer to y, states."""
+    cells = make_cells(case, params, library)
+
+    def step(x: Any, states: Any) -> Any:
+        new = []
+        for cell, state in zip(cells, states, strict=True):
+            state = cell(x, state)
+            x = state[0] if case.states == 2 else state
+            new.append(state)
+        return x, new
+
+    return step
+
+
+def step_states(case: Case, initial: Any) -> list[Any]:
+    """What `make_step` begins with: the initial state by layers."""
+    if case.states == 1:
+        return list(initial)
+    return list(zip(*initial, strict=True))
+
+
+def step_arrays(case: Case) -> Callable[[Any], dict[str, np.ndarray]]:
+    """From what `make_step` gives."""
+    import torch
+
+    def arrays(value: Any) -> dict[str, np.ndarray]:
+        y, states = value
+        finals = zip(*map(as_tuple, states), strict=True)
+        return arrays_of(case)((y[None], tuple(torch.stack(parts) for parts in finals)))
+
+    return arrays
 
 
 def tensors(case: Case, data: Data) -> tuple[Any, Any, Any]:
@@ -132,17 +173,8 @@ def build(case: Case, data: Data, library: Any = None) -> dict[str, Way]:
         return call
 
     if case.streams:
-        cell = make_cell(case, data.params, library)
-
-        def cell_step(inputs: Any, state: Any) -> Any:
-            state = cell(inputs, state)
-            return (state[0] if case.states == 2 else state), state
-
-        def cell_arrays(value: Any) -> dict[str, np.ndarray]:
-            return arrays_of(case)((value[0][None], value[1]))
-
-        first = tuple(s[0] for s in initial) if case.states == 2 else initial[0]
-        ways = {"cell": Way(streaming(cell_step, x[0], first), cell_arrays)}
+        step, first = make_step(case, data.params, library), step_states(case, initial)
+        ways = {"cell": Way(streaming(step, x[0], first), step_arrays(case))}
         if case.mode == "stream":
             ways["layer"] = Way(streaming(layer, x, initial), arrays_of(case))
         return ways

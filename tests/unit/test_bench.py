@@ -45,6 +45,10 @@ def grid(**options: Any) -> list[Case]:
     return cases.make_cases(cases.read_shapes(), sweeps=True, **options)
 
 
+def model_cases(**options: Any) -> list[Case]:
+    return cases.make_cases(cases.read_shapes(), purposes=["model"], **options)
+
+
 def test_every_case_has_a_name_of_its_own() -> None:
     names = [case.id for case in grid()]
     assert len(set(names)) == len(names)
@@ -56,6 +60,44 @@ def test_every_case_has_a_name_of_its_own() -> None:
     assert 0 < len([case for case in quick if not case.sweep]) < len(names) / 6
     assert "lstm_f32_T1_B1_I64_H64_D1 cell" in names
     assert {case.mode for case in grid(modes=["train"])} == {"train"}
+
+
+def test_models_have_names_cells_and_modes_of_their_own() -> None:
+    names = [case.id for case in model_cases()]
+    assert len(set(names)) == len(names)
+    assert "lstm_f32_T1_B1_I128_H128_D1-silero stream" in names
+    assert "lstm_f32_T589_B1_I60_H128_D2-L4-pyannote forward" in names
+    assert "gru_f32_T2000_B32_I384_H384_D1-L3-rnnoise train" in names
+    assert not {case.id for case in grid()} & {*names}
+    assert {case.model for case in model_cases(cells=["gru"])} == {"medaka", "rnnoise", "gtcrn"}
+    quick = model_cases(quick=True)
+    assert [(case.model, case.mode) for case in quick] == [
+        (case.model, case.mode) for case in model_cases()
+    ]
+    assert max(case.flops() for case in quick) < 4e10  # a second at most
+
+
+def test_rows_of_large_models_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is proved is all of them, against a reference of the first ones alone."""
+    assert all(case.distinct == case.B for case in grid())
+    assert {case.model: case.distinct for case in model_cases()}["medaka"] == 4
+    monkeypatch.setattr(cases, "LARGE", 100)
+    case = Case("lstm", 7, 8, 6, 5, L=2, mode="train")
+    data, right = cases.make_data(case), cases.expected(case)
+    assert right["y"].shape == (7, 4, 5)
+    for array in (data.x, data.dy, *data.state):
+        np.testing.assert_array_equal(array[:, :4], array[:, 4:])
+        assert not np.array_equal(array[:, 0], array[:, 1])
+    (way,) = load("fastrnn").build(case, data).values()
+    got = {name: np.array(array) for name, array in way.arrays(way.call()).items()}
+    assert worker.difference(case, got, right) == ""
+    for name, array in got.items():
+        mistaken = array.copy()
+        mistaken.reshape(-1)[-1] += 0.1
+        text = worker.difference(case, {**got, name: mistaken}, right)
+        assert text.startswith(f"{name} must be within"), name
+    short = worker.difference(case, {**got, "y": got["y"][:, :4]}, right)
+    assert short == "y must have the shape (7, 8, 5), got (7, 4, 5)"
 
 
 def test_a_shape_can_be_given_as_text() -> None:
@@ -231,6 +273,27 @@ def test_the_tables_of_a_run_go_into_the_documents(tmp_path: Path) -> None:
     assert (tmp_path / BENCHMARKS).read_text("utf-8") == new[BENCHMARKS], "all or nothing"
 
 
+def test_the_tables_of_models_go_into_their_own_part(tmp_path: Path) -> None:
+    texts = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", BENCHMARKS)}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    shape = Case("lstm", 10, 2, 3, 4, mode="train", L=2, model="nam").fields()
+    rows = [row(1.0, 8.0), row(2.0, 3.0, shape=shape, case="model")]
+    for chosen in (rows[1:], rows):
+        markdown.write(chosen, tmp_path)
+        new = {name: (tmp_path / name).read_text("utf-8") for name in texts}
+        assert (
+            "\n| nam: LSTM train T=10 B=2 I=3 H=4 L=2 | 2.00 | 3.00 | 0.50 |\n" in new[BENCHMARKS]
+        )
+        assert "nam:" not in new["README.md"]
+        assert (new["README.md"] == texts["README.md"]) == (chosen is not rows)
+    assert table_parts(new[BENCHMARKS])[1] == markdown.tables(rows[:1])
+    assert report.totals(rows)[1].startswith(
+        "models train, 2 threads, avx2, 1 cases: against torch"
+    )
+
+
 def test_the_table_of_the_readme_is_the_first_of_the_benchmarks() -> None:
     _, summary, _ = table_parts((ROOT / "README.md").read_text("utf-8"))
     _, tables, _ = table_parts((ROOT / BENCHMARKS).read_text("utf-8"))
@@ -241,7 +304,7 @@ def test_the_table_of_the_readme_is_the_first_of_the_benchmarks() -> None:
 def table_parts(text: str) -> tuple[str, list[str], str]:
     """What stands before the tables of a document, their lines, and what stands after them."""
     before, rest = text.split("<!-- table -->\n\n")
-    lines, after = rest.split("\n\n<!-- end -->")
+    lines, after = rest.split("\n\n<!-- end -->", 1)
     return before, lines.splitlines(), after
 
 
@@ -280,6 +343,8 @@ def test_torch_as_a_peer(cell: str, mode: str) -> None:
     sizes, more = ((7, 4, 6, 5), {"lengths": (2, 7)})
     if mode in ("stream", "cell"):
         sizes, more = (1, 1, 6, 5), {}
+    if mode == "stream":
+        more = {"L": 2}
     case = Case(cell, *sizes, mode=mode, **more)
     answer, _ = worker.prepare(load("torch"), case, cases.expected(case))
     ways = {"stream": {"layer", "cell"}, "cell": {"cell"}}
