@@ -42,10 +42,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how much to test: tests/tiers.py",
     )
 
+    parser.addoption(
+        "--strangers",
+        action="store_true",
+        help="also run what installs packages from a registry: tests/strangers",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     tiers.chosen = config.getoption("--tier")
     config.addinivalue_line("markers", "tier(name): of this tier and those above it alone")
+    config.addinivalue_line("markers", "strangers: installs packages; with --strangers alone")
     config.addinivalue_line("markers", "needs_tools(name, ...): left out where one is missing")
     let_children_be_interrupted()
 
@@ -57,9 +64,15 @@ def let_children_be_interrupted() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a higher tier, or with tools that few machines have, are left out: no skip."""
+    """Tests of a higher tier, or with tools that few machines have, are left out: no skip.
+
+    So are those with the packages of strangers, in every tier, unless they are asked for.
+    """
+    with_strangers = config.getoption("--strangers")
 
     def runs(item: pytest.Item) -> bool:
+        if item.get_closest_marker("strangers") and not with_strangers:
+            return False
         tools = [tool for mark in item.iter_markers("needs_tools") for tool in mark.args]
         return all(map(shutil.which, tools)) and all(
             tiers.is_chosen(mark.args[0]) for mark in item.iter_markers("tier")

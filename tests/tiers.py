@@ -7,7 +7,9 @@
 
 A test knows no tier. What belongs to a higher one is marked: a whole test by `@ci` or `@full`, a
 value of a parameter by `thin`; the lower tiers deselect it (tests/conftest.py), so it counts
-neither as passed nor as skipped. How many seeds, examples or calls there are, `choose` says.
+neither as passed nor as skipped. Beside the tiers stand the tests that ask a registry for packages
+(tests/strangers): no tier has them, `--strangers` does. How many seeds, examples or calls there
+are, `choose` says.
 """
 
 from __future__ import annotations
