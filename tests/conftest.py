@@ -151,6 +151,18 @@ def wide_engine(native_build: Callable[..., Path]) -> ModuleType:
     return load_engine(native_build("tests"))
 
 
+@pytest.fixture(params=["ONNX Runtime", "onnx"])
+def others(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who runs the nodes of a model of ONNX that are not recurrent: its runtime, or onnx itself."""
+    if request.param == "onnx":
+        from fastrnn.onnx import _library
+
+        monkeypatch.setattr(_library, "runtime", lambda: None)
+    else:
+        pytest.importorskip("onnxruntime")
+    return str(request.param)
+
+
 @pytest.fixture(params=tiers.thin(LEVELS, DEV_LEVELS))
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Run the test once at each level."""
