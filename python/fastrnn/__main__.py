@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastrnn train | sample | info``."""
+"""The command line: ``python -m fastrnn train | sample | onnx | info``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_sample(commands)
+    _add_onnx(commands)
     info = commands.add_parser("info", help="print what a bug report should hold")
     info.set_defaults(run=_info)
     return parser
@@ -109,6 +110,26 @@ def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sample.add_argument("--seed", type=int, metavar="N", help="for the same text each time")
     sample.add_argument("--threads", type=int, metavar="N", default=argparse.SUPPRESS)
     sample.set_defaults(run=_sample)
+
+
+def _add_onnx(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    model = commands.add_parser(
+        "onnx",
+        help="show the recurrent nodes of a model of ONNX, and their times",
+        description="Show the recurrent nodes of a model of ONNX, which of them run fused, and "
+        "their times beside ONNX Runtime's. Inputs are random numbers, and ones where they are "
+        "integers; sizes that the model leaves open are 1.",
+        argument_default=argparse.SUPPRESS,
+    )
+    model.add_argument("model", metavar="MODEL", help="a file of ONNX")
+    for option, text in (
+        ("size", "NAME=N: a size that the model has a name for"),
+        ("shape", "INPUT=N,N,...: the shape of an input"),
+        ("value", "INPUT=X: what an input is full of"),
+    ):
+        model.add_argument(f"--{option}", action="append", metavar="NAME=...", help=text)
+    model.add_argument("--threads", type=int, metavar="N", help="threads of both")
+    model.set_defaults(run=_onnx)
 
 
 def _at_least(given: Mapping[str, Any], least: int, *names: str) -> None:
@@ -222,6 +243,20 @@ def _sample(given: dict[str, Any]) -> None:
     prompt = given.get("prompt", model.vocabulary.default_prompt())
     rng = np.random.default_rng(given["seed"])
     print(prompt + model.generate(prompt, given["length"], given["temperature"], rng))
+
+
+def _onnx(given: dict[str, Any]) -> None:
+    _use_threads(given)
+    try:
+        from fastrnn.onnx import _command
+
+        print(_command.describe(given["model"], given))
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        raise charlm.UserError(str(error)) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or not error.filename:
+            raise
+        raise charlm.UserError(f"cannot read {given['model']}: {error.strerror}") from None
 
 
 def _cpu_model() -> str:
