@@ -26,7 +26,7 @@ import numpy as np
 
 PEERS = ("fastrnn", "torch", "torch_compile", "onnxruntime", "openvino", "jax", "tensorflow")
 # fastrnn through another library's face, which can run in fastrnn's place.
-ADAPTERS = {"torch": "fastrnn_torch"}
+ADAPTERS = {"torch": "fastrnn_torch", "onnx": "fastrnn_onnx"}
 # What times of another build of fastrnn are called by.
 AGAINST = "against"
 

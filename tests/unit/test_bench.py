@@ -370,18 +370,40 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "LSTM forward T=6 B=3 I=4 H=8" in capsys.readouterr().out
 
 
+SHAPES_OF_ADAPTERS = """
+    shape = [
+        {kind = "sequence", T = 6, B = 3, I = 4, H = 8},
+        {kind = "sequence", T = 6, B = 3, H = 8, L = 2, lengths = [2, 6]},
+        {kind = "sequence", T = 6, B = 3, H = 8, D = 2},
+        {kind = "stream", T = 1, B = 1, H = 8},
+    ]
+"""
+
+
 @tiers.ci
-def test_adapters_run_in_the_place_of_fastrnn(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("adapter", "peer", "modes", "version"),
+    [
+        ("torch", "torch", "forward train stream", "under torch"),
+        ("onnx", "onnxruntime", "forward stream", "for onnx"),
+    ],
+)
+def test_adapters_run_in_the_place_of_fastrnn(
+    tmp_path: Path, adapter: str, peer: str, modes: str, version: str
+) -> None:
     """Every cell and mode, proved against the reference; the rows are as without an adapter."""
-    pytest.importorskip("torch")
+    pytest.importorskip(adapter)
+    pytest.importorskip(peer)
     output = tmp_path / "run.json"
-    options = "--shapes 6,3,4,8 --adapter torch --peers torch --rounds 5 --minutes 0.1 --json"
-    suite.main([*options.split(), str(output)])
+    shapes = tmp_path / "shapes.toml"
+    shapes.write_text(SHAPES_OF_ADAPTERS, encoding="utf-8")
+    options = f"--shapes {shapes} --adapter {adapter} --peers {peer} --mode {modes} --rounds 5"
+    suite.main([*options.split(), "--minutes", "0.1", "--json", str(output)])
     rows = report.read(output)
-    assert len(rows) >= 6
+    assert {row["mode"] for row in rows} == set(modes.split())
     for row in rows:
-        assert set(row["ms"]) == {"fastrnn", "torch"}
-        assert "under torch" in row["versions"]["fastrnn"]
+        assert set(row["ms"]) == {"fastrnn", peer}
+        assert version in row["versions"]["fastrnn"]
 
 
 @pytest.fixture
