@@ -251,6 +251,19 @@ def test_the_example_of_the_page_on_weights_runs(
         assert names["same"].parameters[name].tobytes() == value.tobytes()
 
 
+def test_the_examples_of_the_page_on_onnx_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for example in python_blocks(ROOT / "docs" / "onnx.md"):
+        exec(compile(example, "onnx.md", "exec"), names)
+    assert names["outputs"]["y"].shape == (1, 1, 256)
+    assert len(names["same"]) == 2
+    assert names["Y"].shape == (5, 1, 2, 4)
+
+
 # ---- links ---------------------------------------------------------------------------------------
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"]

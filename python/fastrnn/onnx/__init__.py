@@ -7,7 +7,7 @@ evaluator; `export` writes layers as a model; `Backend` is onnx's own interface 
 
 Needs onnx: ``pip install "fastrnn[onnx]"``. Nothing of a model's file is executed but its
 operators. What a node computes is the text of its operator, also where ONNX Runtime departs from
-it.
+it; ``docs/onnx.md`` has the list.
 """
 
 from __future__ import annotations
