@@ -24,6 +24,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS, BITS = "kernels/test_kernels.py", "kernels/test_bits.py"
 MEMORY = "kernels/test_memory.py"
+PACKED = "kernels/test_packed.py"
 TORCH, TRANSFORMS = "adapters/test_torch.py", "adapters/test_torch_transforms.py"
 CUDA = "emulated/test_cuda.py"
 BUSY = "unit/test_busy.py"
@@ -94,7 +95,7 @@ MUTANTS = [
      KERNELS),
     ("cpu/rows.h", "last ? scan.end[position] : next;", "last ? pass.T : next;", KERNELS),
     ("cpu/forward.h", "    repeat_output(s, active);\n", "", KERNELS),
-    ("cpu/backward.h", "if (steps.repeats()) add_repeats(position, s);", "", KERNELS),
+    ("cpu/backward.h", "steps.repeats() && steps.has_idle_rows(pass.dy)", "false", KERNELS),
     ("cpu/backward.h", "scattered = steps.is_scattered(states);", "scattered = false;", KERNELS),
     ("cuda/steps.cuh", "t < length && !(Rows::kMayHold && pass.scan.inputs.hold.is_set(t, b));",
      "t < length;", CUDA),
@@ -159,7 +160,7 @@ MUTANTS = [
     ("cpu/forward.h", "if (s > pass.begin) advance_to(s, active);",
      "if (s > chunk_begin) advance_to(s, active);", BITS),
     # backward
-    ("cpu/backward.h", "if (pass.dw_ih) weights.pack_b(memory.chunk_rows, count);", "", KERNELS),
+    ("cpu/backward.h", "if (pass.dw_ih) weights.pack_b(memory.listed, count);", "", KERNELS),
     ("cpu/backward.h", "V::load(chain + i) + d[0] +", "V::load(chain + i) +", KERNELS),
     ("cpu/backward.h", "if (pass.accumulate_dx)", "if (false)", KERNELS),
     ("cpu/backward.h", "values[i] *= widen(row.mask[n0 + i]);", ";", KERNELS),
@@ -168,7 +169,28 @@ MUTANTS = [
     ("cpu/backward.h", "cut ? T(0) : sum,", "sum,", KERNELS),
     ("cpu/weight_gradients.h", "begins ? zeros : args.out[r];", "zeros;", KERNELS),
     ("cpu/weight_gradients.h", "sums[i] = widen(bias);", "sums[i] = T(0 * widen(bias));", KERNELS),
-    ("cpu/weight_gradients.h", "active = steps.grow(0, B, active, s);", ";", KERNELS),
+    ("cpu/weight_gradients.h", "    pack(carry + m, apart);\n", "", KERNELS),
+    # packed rows, and chunks of so many rows
+    ("core/validate.cpp", "n < 1 || n > left ||", "n < 1 ||", PACKED),
+    ("core/validate.cpp", "whole = call.backward() ? call.inner.rank != 3 : call.whole_tape;",
+     "whole = call.backward() && call.inner.rank != 3;", PACKED),
+    ("cpu/batch.h", "while (lengths[active - 1] <= s) --active;",
+     "while (lengths[active - 1] < s) --active;", PACKED),
+    ("cpu/batch.h", "return kept_offsets_ ? kept_offsets_->data() : offsets();",
+     "return offsets();", PACKED),
+    ("cpu/rows.h", "(q.offset ? pass.reverse != 0 : held)", "held", PACKED),
+    ("cpu/rows.h", "q.offset ? q.offset[running(position, s)] : time(position, s)",
+     "q.offset ? q.offset[running(0, s)] : time(position, s)", PACKED),
+    ("cpu/rows.h", "q.offset[i] - q.first_row + position", "q.offset[i] + position", PACKED),
+    ("cpu/rows.h", "q.steps_per_row ? s / q.steps_per_row : running(position, s)",
+     "q.steps_per_row ? s : running(position, s)", PACKED),
+    ("cpu/rows.h", "(q.offset[(s + 1) / n] - q.offset[s / n])",
+     "(q.offset[s + 1] - q.offset[s])", PACKED),
+    ("cpu/rows.h", "return !q.steps_per_row && !q.offset;", "return !q.steps_per_row;", PACKED),
+    ("cpu/forward.h", "      taken += active;\n", "", KERNELS),
+    ("cpu/backward_memory.h", "carry[one == carry[0]]", "carry[0]", KERNELS),
+    ("cpu/backward.h", "*memory.carried = latest == dgates.carry[1];", "*memory.carried = 0;",
+     BITS),
     ("cpu/backward.h", "return work.unit_members > 1 ? Need::kGroup : Need::kNothing;",
      "return Need::kNothing;", BITS),
     ("cpu/backward.h", "return Need::kTeam;  // all parts",

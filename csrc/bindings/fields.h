@@ -20,11 +20,12 @@ enum Option {
   kThreads,
   kWantDx,
   kWantParameters,
+  kWholeTape,
   kOptions
 };
-constexpr const char* kOptionNames[kOptions] = {"batch_first", "reverse",        "repeat_held",
-                                                "kind",        "recompute",      "threads",
-                                                "want_dx",     "want_parameters"};
+constexpr const char* kOptionNames[kOptions] = {"batch_first", "reverse",         "repeat_held",
+                                                "kind",        "recompute",       "threads",
+                                                "want_dx",     "want_parameters", "whole_tape"};
 
 // Where the fields are: the arrays that every kind of call may have, then options, then those of
 // backward. So the calls that are made most often have the shortest tuples.
@@ -117,6 +118,7 @@ template <class Source> Call read_call(const Source& source, const Fields& field
   call.reverse = fields.flag(kReverse);
   call.repeat_held = fields.flag(kRepeatHeld);
   call.recompute = fields.number(kRecompute);
+  call.whole_tape = fields.flag(kWholeTape);
   const auto read = [&](const RoleRule& rule) {
     const Use use = rule.use(call.kind);
     const py::handle object = fields[rule.role];

@@ -11,7 +11,7 @@ namespace fastrnn {
 // no packing.
 inline void run_or_step(PyWeights& w, const Problem& p, Call& call) {
   const Spec& spec = w.spec();
-  const double work = work_of(spec, p.T * p.B) * (call.backward() ? 2 : 1);
+  const double work = work_of(spec, p.packed ? p.rows : p.T * p.B) * (call.backward() ? 2 : 1);
   if (!call.parameters.empty()) {
     if (takes_step(spec, p, call)) {
       run_engine(spec, work, [&] { step(w, p, call); });
@@ -34,7 +34,7 @@ inline py::tuple run_fields(PyWeights& w, const py::tuple& values, std::vector<V
     if (call.backward() && call.recompute) require_packed(w, false);
   }
   call.parameters = std::move(parameters);
-  const Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
+  const Problem p = check_rows(spec, call);
   std::vector<py::object> made;
   made.reserve(8);
   for_new_results(spec, p, fields, call, [&](const RoleRule& rule, int64_t i, const Shape& shape) {

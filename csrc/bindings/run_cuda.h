@@ -27,6 +27,9 @@ class GpuCall {
   py::tuple run(void* stream) {
     const Fields fields(spec_.op, values_);
     read(fields);
+    if (call_.batch_sizes.given)
+      throw Error(Fault::kNotImplemented, spec_.op,
+                  "batch_sizes have no kernel on a GPU, got some");
     const Problem p = check_input(spec_, call_.x, call_.batch_first, call_.recompute);
     const gpu::OnDevice here(spec_.op, call_.x.device);
     gpu::raise_device_errors(spec_.op, call_.x.device);
@@ -53,7 +56,8 @@ class GpuCall {
   };
   friend View view_of(const Source& source, const char* name, py::handle object) {
     // Lengths may be NumPy's: their values are checked at once, and copied to the device.
-    if (py::isinstance<py::array>(object) && std::string(name) == "lengths")
+    if (py::isinstance<py::array>(object) &&
+        (std::string(name) == "lengths" || std::string(name) == "batch_sizes"))
       return fastrnn::view_of(Caller{source.spec}, name, object);
     return device_view(source.spec.op, name, object);
   }

@@ -27,6 +27,7 @@ template <class Size> class BasicShape {
   int size() const { return rank_; }
   const Size& operator[](int i) const { return sizes_[i]; }
   void pop_back() { --rank_; }
+  void push_back(const Size& size) { sizes_[rank_++] = size; }
   bool operator==(const BasicShape& other) const {
     return rank_ == other.rank_ && std::equal(begin(), end(), other.begin());
   }

@@ -34,6 +34,8 @@ const RoleRule kRoles[kRoleCount] = {
      kMayBeGiven, one(&Call::resets), "resets"},
     {Role::kHolds, {"holds"}, Each::kCall, ElementRule::kBool, Layout::kAny,
      kMayBeGiven, one(&Call::holds), "holds"},
+    {Role::kBatchSizes, {"batch_sizes"}, Each::kCall, ElementRule::kInteger, Layout::kAny,
+     kMayBeGiven, one(&Call::batch_sizes), "batch_sizes"},
     {Role::kMask, {"dropout mask {}"}, Each::kInnerLayer, ElementRule::kStorage, Layout::kAny,
      kMayBeGiven, list(&Call::masks), "masks"},
     {Role::kParameter, {"{}"}, Each::kParameter, ElementRule::kStorage, Layout::kAny,

@@ -25,8 +25,10 @@ struct Call {
   bool repeat_held = false;  // the output of a held step is that of the last one that ran, not 0
   int64_t recompute = 0;     // Problem::recompute of the tape
   bool has_masks = false;    // then there is one for each layer but the last
+  // Must the tape's shapes depend on the sizes of x alone, and not on the values of lengths?
+  bool whole_tape = false;
 
-  View x, initial[kMaxStates], lengths, resets, holds;
+  View x, initial[kMaxStates], lengths, resets, holds, batch_sizes;
   std::vector<View> masks;
   std::vector<View> parameters;  // where an engine has not packed them before
   View y, final[kMaxStates];
@@ -47,6 +49,7 @@ enum class Role : uint8_t {
   kLengths,
   kResets,
   kHolds,
+  kBatchSizes,
   kMask,
   kParameter,
   kY,
@@ -145,6 +148,8 @@ constexpr bool is_sequence(Role role) {
 //
 // The tape: inner holds the outputs of the layers below the last, states the cell state after each
 // step; with recompute, after scan steps k - 1, 2k - 1 ... and the last, and saved is empty.
+// Packed, rows lie step by step, of each step those that run, longest first: inner by time, the
+// others by scan step.
 template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, const Size& H,
                                                   const BasicProblem<Size>& p) {
   const Size L = spec.layers, D = spec.directions;
@@ -152,6 +157,7 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, c
     case Role::kX:
     case Role::kInputGradient: return p.sequence(spec.inputs);
     case Role::kLengths: return {p.B};
+    case Role::kBatchSizes: return {p.T};
     case Role::kResets:
     case Role::kHolds: {
       BasicShape<Size> shape = p.sequence(Size(1));
@@ -166,9 +172,15 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, c
     case Role::kFinalGradient:
     case Role::kInitialGradient:
       return p.batched ? BasicShape<Size>{L * D, p.B, H} : BasicShape<Size>{L * D, H};
-    case Role::kInner: return {spec.layers - 1, p.T, p.B, D * H};
-    case Role::kStates: return {spec.states - 1, L, D, p.kept_steps(), p.B, H};
-    case Role::kSaved: return {L, D, p.recompute ? Size(0) : p.T, p.B, spec.saved, H};
+    case Role::kInner:
+      if (p.packed) return {spec.layers - 1, p.rows, D * H};
+      return {spec.layers - 1, p.T, p.B, D * H};
+    case Role::kStates:
+      if (p.packed) return {spec.states - 1, L, D, p.kept_rows, H};
+      return {spec.states - 1, L, D, p.kept_steps(), p.B, H};
+    case Role::kSaved:
+      if (p.packed) return {L, D, p.recompute ? Size(0) : p.rows, spec.saved, H};
+      return {L, D, p.recompute ? Size(0) : p.T, p.B, spec.saved, H};
     case Role::kParameter:
     case Role::kParameterGradient: break;
   }

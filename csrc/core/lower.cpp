@@ -78,7 +78,12 @@ class Builder {
   int output(int64_t layer) {
     if (is_last(layer)) return array(Role::kY);
     if (call_.kind != Kind::kInfer) return array(Role::kInner, layer);
-    return scratch("output", layer % 2, {p_.T, p_.B, spec_.layer_outputs()});
+    return scratch("output", layer % 2, between());
+  }
+  // What goes from layer to layer.
+  Shape between() const {
+    if (p_.packed) return {p_.rows, spec_.layer_outputs()};
+    return {p_.T, p_.B, spec_.layer_outputs()};
   }
   int input(int64_t layer) { return layer == 0 ? array(Role::kX) : output(layer - 1); }
   int mask(int64_t layer) { return masked(layer) ? array(Role::kMask, layer - 1) : kNoBuffer; }
@@ -195,12 +200,23 @@ class Builder {
   }
 
   int input_gradient(int64_t layer) {
-    if (layer > 0)
-      return scratch("gradient of an output", layer % 2, {p_.T, p_.B, spec_.layer_outputs()});
+    if (layer > 0) return scratch("gradient of an output", layer % 2, between());
     if (!call_.dx.given) return kNoBuffer;
     if (lowering_.products && batch_first(0))  // products need time first
       return scratch("dx", 0, {p_.T, p_.B, spec_.inputs});
     return array(Role::kInputGradient);
+  }
+
+  // Arrays of a window's rows.
+  Shape of_window(Shape arrays, int64_t width) const {
+    if (p_.packed) {
+      arrays.push_back(lowering_.window_rows);
+    } else {
+      arrays.push_back(window());
+      arrays.push_back(p_.B);
+    }
+    arrays.push_back(width);
+    return arrays;
   }
 
   // A window of a layer: back through it, and the scan before that where it is recomputed. Both
@@ -208,17 +224,17 @@ class Builder {
   std::pair<Scan, ScanBackward> window_of(int64_t layer, int direction, int64_t begin, int64_t end,
                                           int dy) {
     Recurrence r = recurrence(layer, direction, begin, end);
-    const int64_t D = lowering_.products ? spec_.directions : 1, n = window(), H = spec_.units;
+    const int64_t D = lowering_.products ? spec_.directions : 1, H = spec_.units;
     const bool again = recomputes(spec_, p_);
     if (spec_.states > 1) {
       const int tape = array(Role::kStates, layer);
-      r.states = again ? scratch("states of a window", 0, {spec_.states - 1, 1, D, n, p_.B, H},
+      r.states = again ? scratch("states of a window", 0, of_window({spec_.states - 1, 1, D}, H),
                                  false, true)
                        : tape;
       r.checkpoints = again ? tape : kNoBuffer;
     }
     if (spec_.saved > 0)
-      r.saved = again ? scratch("saved of a window", 0, {1, D, n, p_.B, spec_.saved * H})
+      r.saved = again ? scratch("saved of a window", 0, of_window({1, D}, spec_.saved * H))
                       : array(Role::kSaved, layer);
     const bool first = end >= lowering_.steps;
     return {{r, true, {kNoBuffer, kNoBuffer}, kNoBuffer},
@@ -232,7 +248,7 @@ class Builder {
         auto [again, s] = window_of(layer, d, begin, end, dy);
         s.dx = dx, s.accumulate_dx = d > 0;
         if (recomputes(spec_, p_)) {
-          again.window_output = scratch("output of a window", 0, {window(), p_.B, spec_.units});
+          again.window_output = scratch("output of a window", 0, of_window({}, spec_.units));
           op(again);
         }
         op(s);

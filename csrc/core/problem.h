@@ -56,11 +56,17 @@ template <class Size> struct BasicProblem {
   // 0: the tape holds all that backward needs. k: the states of every k-th step alone, from which
   // backward computes the rest again.
   int64_t recompute = 0;
+  // Are arrays beside the caller's packed: one row for each row that runs at a step, `rows` in all?
+  // Else they are (T, B, n). With packed_x the caller's are packed too, (rows, n).
+  bool packed = false, packed_x = false;
+  Size rows = 0, kept_rows = 0;  // of these, rows that the tape's states have
 
   // Steps whose states the tape holds.
   Size kept_steps() const { return recompute ? ceil_div(T, recompute) : T; }
 
-  BasicShape<Size> sequence(const Size& width) const {  // (T, B, n), (B, T, n) or (T, n)
+  // (T, B, n), (B, T, n), (T, n) or, packed, (rows, n)
+  BasicShape<Size> sequence(const Size& width) const {
+    if (packed_x) return {rows, width};
     if (!batched) return {T, width};
     return batch_first ? BasicShape<Size>{B, T, width} : BasicShape<Size>{T, B, width};
   }

@@ -68,7 +68,31 @@ void check_values(const Item& item, const Shape& shape) {
                 to_string(shape_of(item.view)));
 }
 
+// Whether a call of this kind of x may have an array in this role.
+void check_place(const Item& item, const Problem& p) {
+  const Role role = item.rule.role;
+  if (role == Role::kLengths && p.packed_x)
+    item.reject(Fault::kValue, " must not stand beside batch_sizes, which say them", "both");
+  if (role == Role::kLengths && !p.batched)
+    item.reject(Fault::kValue, " need a batch: x must have rank 3", "rank 2");
+  if ((role == Role::kResets || role == Role::kHolds) && p.packed_x)
+    item.reject(Fault::kNotImplemented, " have no kernel beside batch_sizes", "both");
+}
+
 Item x_of(const Spec& spec, const View& x) { return {spec, Kind::kInfer, rule_of(Role::kX), 0, x}; }
+
+void check_features(const Spec& spec, const View& x) {
+  if (x.shape[x.rank - 1] != spec.inputs)
+    reject(spec, Fault::kValue,
+           "x must have " + std::to_string(spec.inputs) + " features in its last dimension",
+           to_string(shape_of(x)));
+}
+
+void check_recompute(const Spec& spec, int64_t recompute) {
+  if (recompute < 0)
+    reject(spec, Fault::kValue, "recompute must be at least 1 step, or 0 for none",
+           std::to_string(recompute));
+}
 
 // Checks the arrays of one call by the table.
 class Checker {
@@ -88,8 +112,7 @@ class Checker {
       for (int64_t i = 0; i < items.count; ++i) {
         const Item item = item_of(rule, items, i);
         if (!item.view.given && optional) continue;
-        if (rule.role == Role::kLengths && !problem_.batched)
-          item.reject(Fault::kValue, " need a batch: x must have rank 3", "rank 2");
+        check_place(item, problem_);
         check_values(item, shapes[i]);
         if (rule.layout == Layout::kBlock &&
             !(has_contiguous_rows(item.view) && is_contiguous(item.view)))
@@ -271,20 +294,75 @@ Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t r
            std::string("x must have shape ") + (batch_first ? "(B, T, I)" : "(T, B, I)") +
                " or (T, I)",
            to_string(shape_of(x)));
-  if (recompute < 0)
-    reject(spec, Fault::kValue, "recompute must be at least 1 step, or 0 for none",
-           std::to_string(recompute));
+  check_recompute(spec, recompute);
   Problem p;
   p.batched = x.rank == 3;
   p.batch_first = batch_first;
   p.recompute = recompute;
   p.T = x.shape[p.time_axis()];
   p.B = p.batched ? x.shape[p.batch_axis()] : 1;
-  if (x.shape[x.rank - 1] != spec.inputs)
-    reject(spec, Fault::kValue,
-           "x must have " + std::to_string(spec.inputs) + " features in its last dimension",
-           to_string(shape_of(x)));
+  check_features(spec, x);
   check_sizes(spec, p.T, p.B);
+  return p;
+}
+
+namespace {
+
+// An integer of any size; one that int64 cannot hold becomes negative.
+int64_t integer_at(const View& view, int64_t i) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, view.data + i * view.strides[0], view.itemsize);
+  const int shift = 64 - 8 * static_cast<int>(view.itemsize);
+  return view.kind == 'i' ? static_cast<int64_t>(bits << shift) >> shift
+                          : static_cast<int64_t>(bits);
+}
+std::string text_of(const View& view, int64_t n) {
+  return view.kind == 'u' ? std::to_string(static_cast<uint64_t>(n)) : std::to_string(n);
+}
+
+// x and batch_sizes as a packed sequence has them.
+Problem check_packed_input(const Spec& spec, const Call& call) {
+  const View &x = call.x, &sizes = call.batch_sizes;
+  check_dtype(x_of(spec, x));
+  if (x.rank != 2)
+    reject(spec, Fault::kRank, "x must have shape (rows, I) where batch_sizes are given",
+           to_string(shape_of(x)));
+  check_features(spec, x);
+  Problem p;
+  p.packed = p.packed_x = true;
+  p.batch_first = call.batch_first;
+  p.recompute = call.recompute;
+  p.rows = x.shape[0];
+  p.T = sizes.rank == 1 ? sizes.shape[0] : 0;
+  check_values({spec, call.kind, rule_of(Role::kBatchSizes), 0, sizes}, {p.T});
+  std::vector<int64_t> all(static_cast<size_t>(p.T));
+  read_batch_sizes(spec, sizes, p.rows, all.data());
+  p.B = all.empty() ? 0 : all[0];
+  for (int64_t t = 0; t < p.T; t += std::max<int64_t>(1, p.recompute))
+    p.kept_rows += all[static_cast<size_t>(t)];
+  check_sizes(spec, p.rows, 1);
+  check_sizes(spec, 1, p.B);
+  return p;
+}
+
+}  // namespace
+
+Problem check_rows(const Spec& spec, const Call& call) {
+  if (call.x.given && call.batch_sizes.given) {
+    check_recompute(spec, call.recompute);
+    return check_packed_input(spec, call);
+  }
+  Problem p = check_input(spec, call.x, call.batch_first, call.recompute);
+  const bool whole = call.backward() ? call.inner.rank != 3 : call.whole_tape;
+  if (!call.lengths.given || whole) return p;
+  const Item lengths{spec, call.kind, rule_of(Role::kLengths), 0, call.lengths};
+  check_place(lengths, p);
+  check_values(lengths, {p.B});
+  std::vector<int64_t> all(static_cast<size_t>(p.B));
+  read_lengths(spec, p, call.lengths, all.data());
+  p.packed = true;
+  for (const int64_t n : all)
+    p.rows += n, p.kept_rows += ceil_div(n, std::max<int64_t>(1, p.recompute));
   return p;
 }
 
@@ -292,17 +370,28 @@ void read_lengths(const Spec& spec, const Problem& problem, const View& lengths,
   std::fill_n(all, problem.B, problem.T);
   if (!lengths.given) return;
   for (int64_t b = 0; b < problem.B; ++b) {
-    const char* p = lengths.data + b * lengths.strides[0];
-    uint64_t bits = 0;
-    std::memcpy(&bits, p, lengths.itemsize);
-    const int shift = 64 - 8 * static_cast<int>(lengths.itemsize);
-    const int64_t n = lengths.kind == 'i' ? static_cast<int64_t>(bits << shift) >> shift
-                                          : static_cast<int64_t>(bits);
+    const int64_t n = all[b] = integer_at(lengths, b);
     if (n < 0 || n > problem.T)
       reject(spec, Fault::kValue, "lengths must be within 0.." + std::to_string(problem.T),
-             lengths.kind == 'u' ? std::to_string(bits) : std::to_string(n));
-    all[b] = n;
+             text_of(lengths, n));
   }
+}
+
+void read_batch_sizes(const Spec& spec, const View& batch_sizes, int64_t rows, int64_t* all) {
+  int64_t left = rows;
+  for (int64_t t = 0; t < batch_sizes.shape[0]; ++t) {
+    const int64_t n = all[t] = integer_at(batch_sizes, t);
+    if (n < 1 || n > left || (t > 0 && n > all[t - 1]))
+      reject(spec, Fault::kValue,
+             "batch_sizes must be at least 1, never rise, and add up to the " +
+                 std::to_string(rows) + " rows of x",
+             text_of(batch_sizes, n) + " at step " + std::to_string(t));
+    left -= n;
+  }
+  if (left != 0)
+    reject(spec, Fault::kValue,
+           "batch_sizes must add up to the " + std::to_string(rows) + " rows of x",
+           std::to_string(rows - left));
 }
 
 void check_call(const Spec& spec, const Problem& problem, const Call& call) {

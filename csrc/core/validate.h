@@ -28,6 +28,10 @@ void check_sizes(const Spec& spec, int64_t T, int64_t B);
 // x gives T and B.
 Problem check_input(const Spec& spec, const View& x, bool batch_first, int64_t recompute = 0);
 
+// As check_input, of a call whose lengths or batch_sizes the host has: these say which rows run.
+// The arrays beside the caller's are packed then, unless the call wants a whole tape or has one.
+Problem check_rows(const Spec& spec, const Call& call);
+
 // Everything that the table of roles (call.h) says of a call, whose x has given the problem: inputs
 // first, then outputs, which must be writeable, every element at an address of its own, and apart
 // from each other and from every input. Outputs that were made for the call are not looked at. All
@@ -37,5 +41,9 @@ void check_call(const Spec& spec, const Problem& problem, const Call& call);
 // The lengths of all rows, from lengths in the host's memory; without a view all are T. Throws
 // Error where one is outside 0..T.
 void read_lengths(const Spec& spec, const Problem& problem, const View& lengths, int64_t* all);
+
+// Rows at each step, from batch_sizes as a packed x has them. Throws Error where they rise, one is
+// below 1, or they do not add up to the rows of x.
+void read_batch_sizes(const Spec& spec, const View& batch_sizes, int64_t rows, int64_t* all);
 
 }  // namespace fastrnn

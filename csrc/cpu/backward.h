@@ -44,7 +44,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   enum { kBegin, kSteps, kInputGradients, kWeights } next = kBegin;
   int64_t last, end, chunk_begin, step;
   int64_t active, all;       // rows at `step`: of the part, of all
-  int64_t entering;          // of all at `end`
+  T *latest, *entering;      // dgates of all rows at `step`, and at `end`
   int64_t count, all_count;  // rows of the chunk's steps, of the part and of all
 
   Backward(const BackwardPass& p, const ThreadWork& w)
@@ -103,40 +103,50 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     seek(0, active, pass.end);
     all = is_last ? 0 : steps.grow(0, B, 0, pass.end);
     step = end = max(pass.begin, min(pass.end, last));
+    latest = dgates.carry[is_last ? 0 : *memory.carried];
   }
 
+  // As many steps as there is room for, the same for all parts.
   void start_chunk() {
-    chunk_begin = max(pass.begin, end - pass.chunk);
-    entering = all;
     count = all_count = 0;
+    entering = latest;
+    int64_t room = pass.chunk_rows, rows = all;
+    for (chunk_begin = end - 1; chunk_begin > pass.begin; --chunk_begin) {
+      rows = steps.grow(0, B, rows, chunk_begin);
+      room -= rows;
+      if (room < 0) break;
+    }
   }
 
   void step_back() {
     --step;
     active = retreat_to(step, active);
     all = steps.grow(0, B, all, step);
-    list_rows(step, active, count, all_count);
+    const T* after = latest;
+    latest = step == chunk_begin ? dgates.other_carry(entering) : dgates.chunk + all_count * width;
+    list_rows(active, count, all_count);
     count += active, all_count += all;
-    take_step(step, active);
+    take_step(step, active, after);
   }
 
   Need take_input_gradients() {
     input_gradients(count);
-    if (pass.dw_ih) weights.pack_b(memory.chunk_rows, count);
+    if (pass.dw_ih) weights.pack_b(memory.listed, count);
     next = kWeights;
     return Need::kTeam;  // all parts read what all have written
   }
 
   Need add_weights() {
     const bool begins = pass.end >= last && end == last;
-    if (pass.dw_ih) weights.add(chunk_begin, end, entering, all_count, begins);
+    if (pass.dw_ih) weights.add(all_count, latest, all, begins);
     end = chunk_begin;
     next = kSteps;
     return end > pass.begin ? Need::kTeam : finish();  // no part overwrites it before all have
   }
 
   Need finish() {
-    if (last == 0 && pass.dw_ih) weights.add(0, 0, 0, 0, true);
+    *memory.carried = latest == dgates.carry[1];
+    if (last == 0 && pass.dw_ih) weights.add(0, latest, 0, true);
     if (pass.begin == 0) initial_gradients();
     return Need::kEnd;
   }
@@ -177,16 +187,18 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     return active;
   }
 
-  // Lists the rows of step s in chunk_rows[at, ...); k: the index of its first row among all
-  // parts'.
-  void list_rows(int64_t s, int64_t active, int64_t at, int64_t k) {
-    const T* row = dgates.row(s, work.row_begin);
+  // Lists the step's rows in listed[at, ...); k: the index of its first row among all parts'.
+  void list_rows(int64_t active, int64_t at, int64_t k) {
+    const T* row = own_rows(latest);
     for (int64_t r = 0; r < active; ++r, row += width)
-      memory.chunk_rows[at + r] = {
+      memory.listed[at + r] = {
           row, x.at[r], mask.at[r], memory.before.h[r], dx.at[r], k + work.row_begin + r};
   }
 
-  void take_step(int64_t s, int64_t active) {
+  template <class U> U* own_rows(U* of_all) const { return of_all + work.row_begin * width; }
+
+  // after: dgates of all rows at the step after this one.
+  void take_step(int64_t s, int64_t active, const T* after) {
     int64_t n = 0, starting = active;
     for (int64_t r = 0; r < active; ++r) {
       const int64_t position = work.row_begin + r;
@@ -197,10 +209,10 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       } else {
         memory.continuing[n++] = r;
       }
-      if (steps.repeats()) add_repeats(position, s);
+      if (steps.repeats() && steps.has_idle_rows(pass.dy)) add_repeats(position, s);
     }
-    const T* source = dgates.row(s + 1, work.row_begin) + kSplitGates * H;
-    T* target = dgates.row(s, work.row_begin);
+    const T* source = own_rows(after) + kSplitGates * H;
+    T* target = own_rows(latest);
     TileArgs<T, Storage> args;
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
@@ -341,11 +353,11 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       for (int64_t f = flat_part(count, work.unit_member); f < end;) {
         const int R = next_rows(end - f, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = memory.chunk_rows[f + r].dgates;
+          args.a[r] = memory.listed[f + r].dgates;
           args.out[r] = acc + r * N * L;
         }
         ChainTiles::get(R, N)(args);
-        for (int r = 0; r < R; ++r, ++f) put_dx(memory.chunk_rows[f], n0, columns, args.out[r]);
+        for (int r = 0; r < R; ++r, ++f) put_dx(memory.listed[f], n0, columns, args.out[r]);
       }
     }
   }
@@ -364,6 +376,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   // Gradients are zero where a row does not run.
   void clear_idle_rows() {
     if (!pass.dx.base || pass.accumulate_dx || work.unit_member != 0) return;
+    if (!steps.has_idle_rows(pass.dx)) return;
     for (int64_t p = work.row_begin; p < work.row_end; ++p)
       steps.for_idle(
           p, [&](int64_t t) { clear_n(row_at<Storage>(pass.dx, t, steps.scan.row[p]), I); });
@@ -374,7 +387,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
     const int64_t active = steps.grow(work.row_begin, work.row_end, 0, 0);
-    const T* source = dgates.row(0, work.row_begin) + kSplitGates * H;
+    const T* source = own_rows(latest) + kSplitGates * H;
     for (int64_t u = unit_begin; u < unit_end;) {
       const Chain chain(*this, u, unit_end, active == 1, &args);
       for (int64_t r0 = 0; r0 < active;) {
@@ -409,13 +422,13 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     });
   }
 
-  static int64_t shared(int64_t I, int64_t H, int64_t B, int64_t chunk) {
+  static int64_t shared(int64_t I, int64_t H, int64_t B, int64_t chunk_rows) {
     Memory memory;
-    return memory.carve_shared(nullptr, I, H, B, chunk);
+    return memory.carve_shared(nullptr, I, H, B, chunk_rows);
   }
-  static int64_t scratch(int64_t H, int64_t B, int64_t rows, int64_t chunk) {
+  static int64_t scratch(int64_t H, int64_t B, int64_t rows, int64_t chunk_rows) {
     Memory memory;
-    return memory.carve_own(nullptr, H, B, rows, chunk);
+    return memory.carve_own(nullptr, H, B, rows, chunk_rows);
   }
 };
 

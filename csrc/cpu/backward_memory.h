@@ -6,16 +6,13 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-// The gradients of the gates (planes of H values, see Planes) of all rows, by scan step: a ring of
-// one more step than a chunk has, so that the step after the chunk is still there when the chunk
-// begins.
+// The gradients of the gates (planes of H values, see Planes) of the rows of a chunk, in the order
+// in which its steps are taken. The step that is taken last, the first in time, has a place apart,
+// one of two in turn: so it is still there when the next chunk begins.
 template <class T> struct GateGradients {
-  T* base;
-  int64_t steps, B, width;
+  T *chunk, *carry[2];  // [chunk_rows][planes][H], [B][planes][H]
 
-  FASTRNN_INLINE T* row(int64_t s, int64_t position) const {
-    return base + ((s % steps) * B + position) * width;
-  }
+  T* other_carry(const T* one) const { return carry[one == carry[0]]; }
 };
 
 // One row of one step of a chunk: what dx and the weight gradients are made of.
@@ -36,7 +33,7 @@ template <class Cell, class Storage> struct BackwardMemory {
   static constexpr int kPackedRows = (kTogether * kRows + L - 1) / L * L;  // their planes
 
   // Shared by all parts.
-  T* dgates;    // [chunk + 1][B][planes][H]; see GateGradients
+  GateGradients<T> dgates;
   T* ds[S];     // [B][H], the gradients of the states on their way to the step before
   T* packed_b;  // columns of x, then of h: [panel][k][vector][lane]
   // The part's own: the rows of a step ...
@@ -44,8 +41,9 @@ template <class Cell, class Storage> struct BackwardMemory {
   Storage** dx;
   PerState<ConstRows, Storage> before, after;
   int64_t* continuing;  // [rows], the rows whose chain goes on, then those where it starts
+  int64_t* carried;     // which carry of dgates has the step after the window
   // ... and of all steps of the chunk.
-  ChunkRow<Storage>* chunk_rows;
+  ChunkRow<Storage>* listed;
   T* packed_a;                           // [kTogether blocks of kRows rows of dW][k][kRows]
   T* zeros;                              // [zeros_size()]
   PerState<Values, Storage> zero_state;  // [H]
@@ -56,15 +54,17 @@ template <class Cell, class Storage> struct BackwardMemory {
   static int64_t zeros_size(int64_t H) { return max(kPanel, blocks_of(H, L) * L); }
 
   // Both return the bytes that they take from `base`; where that is null, they only count.
-  int64_t carve_shared(char* base, int64_t I, int64_t H, int64_t B, int64_t chunk) {
+  int64_t carve_shared(char* base, int64_t I, int64_t H, int64_t B, int64_t chunk_rows) {
     Carver c{base};
+    const int64_t width = kPlanes * H, max_k = chunk_rows + B;
     // WeightGradients::pack_a reads whole vectors: room for some past the end.
-    dgates = c.take<T>((chunk + 1) * B * kPlanes * H + kPackedRows);
+    T* rows = c.take<T>((chunk_rows + 2 * B) * width + kPackedRows);
+    dgates = {rows + 2 * B * width, {rows, rows + B * width}};
     for (int k = 0; k < S; ++k) ds[k] = c.take<T>(B * H);
-    packed_b = c.take<T>(packed_b_size(I, chunk * B) + packed_b_size(H, chunk * B));
+    packed_b = c.take<T>(packed_b_size(I, max_k) + packed_b_size(H, max_k));
     return c.used;
   }
-  int64_t carve_own(char* base, int64_t H, int64_t B, int64_t rows, int64_t chunk) {
+  int64_t carve_own(char* base, int64_t H, int64_t B, int64_t rows, int64_t chunk_rows) {
     Carver c{base};
     dy = c.take<const Storage*>(rows);
     saved = c.take<const Storage*>(rows);
@@ -77,17 +77,18 @@ template <class Cell, class Storage> struct BackwardMemory {
       c.take_to(H, &zero_state.at(k));
     });
     continuing = c.take<int64_t>(rows);
-    chunk_rows = c.take<ChunkRow<Storage>>(rows * chunk);
-    packed_a = c.take<T>(kTogether * kRows * chunk * B);
+    carried = c.take<int64_t>(1);
+    listed = c.take<ChunkRow<Storage>>(chunk_rows + B);
+    packed_a = c.take<T>(kTogether * kRows * (chunk_rows + B));
     zeros = c.take<T>(zeros_size(H));
     return c.used;
   }
 
   static BackwardMemory of(const BackwardPass& p, const ThreadWork& work) {
     BackwardMemory memory;
-    memory.carve_shared(static_cast<char*>(p.shared), p.I, p.H, p.scan->B, p.chunk);
+    memory.carve_shared(static_cast<char*>(p.shared), p.I, p.H, p.scan->B, p.chunk_rows);
     memory.carve_own(static_cast<char*>(p.scratch) + work.member * p.scratch_stride, p.H, p.scan->B,
-                     work.row_end - work.row_begin, p.chunk);
+                     work.row_end - work.row_begin, p.chunk_rows);
     fill_n(memory.zeros, zeros_size(p.H), T(0));
     each_state<S>([&](auto k) { clear_n(memory.zero_state.at(k), p.H); });
     return memory;

@@ -11,6 +11,26 @@
 
 namespace fastrnn {
 
+// Where the rows of each step begin in a packed array, which has those of every k-th alone: of a
+// list of lengths, longest first.
+struct StepOffsets {
+  List<int64_t> entries;  // one more on either side, see Sequence
+
+  StepOffsets(const List<int64_t>& lengths, int64_t k, CallMemory& memory)
+      : entries(memory.lists()) {
+    const int64_t longest = lengths.empty() ? 0 : lengths[0];
+    entries.reserve(static_cast<size_t>(ceil_div(longest, k) + 3));
+    entries.assign(2, 0);
+    size_t active = lengths.size();
+    for (int64_t s = 0; s < longest; s += k) {
+      while (lengths[active - 1] <= s) --active;
+      entries.push_back(entries.back() + static_cast<int64_t>(active));
+    }
+    entries.push_back(entries.back());
+  }
+  const int64_t* data() const { return entries.data() + 1; }
+};
+
 // Where rows that are held run, by row of the batch: for kernels, their steps are the running ones.
 struct HeldRows {
   List<int64_t> entries;       // of each row one more than it has steps, on either side
@@ -58,13 +78,21 @@ struct Batch {
   Batch(const Spec& spec, const Problem& p, const Call& call, CallMemory& memory)
       : row(static_cast<size_t>(p.B), memory.lists()),
         length(static_cast<size_t>(p.B), memory.lists()) {
-    read_lengths(spec, p, call.lengths, length.data());
+    if (p.packed_x)
+      read_packed(spec, p, call.batch_sizes, memory);
+    else
+      read_lengths(spec, p, call.lengths, length.data());
+    total = std::accumulate(length.begin(), length.end(), int64_t{0});
+    if (p.packed && total != p.rows)  // no array has room for what another thread writes meanwhile
+      throw Error(Fault::kValue, spec.op, "lengths must not change during a call, got others");
     std::iota(row.begin(), row.end(), 0);
     steps.inputs = step_inputs(p, call);
     const bool held = steps.inputs.hold.data != nullptr;
     if (held) held_.emplace(memory).lay_out(steps.inputs, p.T, length);
     if (held || call.lengths.given) sort(memory);
-    total = std::accumulate(length.begin(), length.end(), int64_t{0});
+    if (held) total = std::accumulate(length.begin(), length.end(), int64_t{0});
+    if (p.packed) offsets_.emplace(length, 1, memory);
+    if (p.packed && p.recompute > 1) kept_offsets_.emplace(length, p.recompute, memory);
     steps.B = p.B;
     steps.row = row.data();
     steps.length = length.data();
@@ -75,6 +103,11 @@ struct Batch {
   }
 
   int64_t longest() const { return length.empty() ? 0 : length[0]; }
+  // Rows that take the last step of all.
+  int64_t rows_of_last_step() const { return std::count(length.begin(), length.end(), longest()); }
+  // Of packed arrays, for all steps or for those whose states a tape keeps; null: none is packed.
+  const int64_t* offsets() const { return offsets_ ? offsets_->data() : nullptr; }
+  const int64_t* kept_offsets() const { return kept_offsets_ ? kept_offsets_->data() : offsets(); }
 
   // The first position of a group, so that groups have steps alike: few long rows or many short
   // ones.
@@ -96,6 +129,18 @@ struct Batch {
 
  private:
   std::optional<HeldRows> held_;  // most calls hold no row, and a step has no time to spare
+  std::optional<StepOffsets> offsets_, kept_offsets_;
+
+  // The lengths of a packed sequence's rows, which are sorted.
+  void read_packed(const Spec& spec, const Problem& p, const View& batch_sizes,
+                   CallMemory& memory) {
+    List<int64_t> sizes(static_cast<size_t>(p.T), memory.lists());
+    read_batch_sizes(spec, batch_sizes, p.rows, sizes.data());
+    size_t position = length.size();
+    for (int64_t t = 0; t < p.T; ++t)
+      while (position > static_cast<size_t>(sizes[static_cast<size_t>(t)])) length[--position] = t;
+    while (position > 0) length[--position] = p.T;
+  }
 
   void sort(CallMemory& memory) {
     std::stable_sort(row.begin(), row.end(), [&](int64_t a, int64_t b) {

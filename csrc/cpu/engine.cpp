@@ -14,7 +14,9 @@ void run(const Weights& weights, const Problem& p, const Call& call) {
       [&](int n) { return plan_pass(kernel, spec, p, call.backward(), batch.total, n); });
   const int groups = threads.plan.row_groups;
   const Prepared prepared(kernel, spec, p, call, threads.plan,
-                          {batch.longest(), batch.total, batch.max_rows(groups)}, memory.lists());
+                          {batch.longest(), batch.total, batch.max_rows(groups),
+                           batch.rows_of_last_step(), batch.offsets()},
+                          memory.lists());
   execute({weights, call, p, batch, threads, prepared}, memory);
 }
 
@@ -25,7 +27,7 @@ Usage usage(const Weights& weights, const Problem& p, Kind kind) {
   call.kind = kind;
   const int64_t total = p.T * p.B;
   const Plan plan = plan_pass(kernel, spec, p, call.backward(), total, available_threads());
-  const BatchSizes sizes{p.T, total, ceil_div(p.B, plan.row_groups)};
+  const BatchSizes sizes{p.T, total, ceil_div(p.B, plan.row_groups), p.B, nullptr};
   const Prepared prepared(kernel, spec, p, call, plan, sizes, std::pmr::get_default_resource());
   return {plan, prepared.bytes};
 }

@@ -51,7 +51,7 @@ class Weights {
   std::atomic<const Panels*> panels_[2] = {{nullptr}, {nullptr}};
 };
 
-// Runs a call, whose x has given the problem (check_input). Throws Error before anything is
+// Runs a call, whose x has given the problem (check_rows). Throws Error before anything is
 // written. The weights must be packed for the pass, and for backward with recompute in both ways.
 void run(const Weights& weights, const Problem& problem, const Call& call);
 

@@ -15,8 +15,8 @@ class Passes {
       : e_(e),
         spec_(e.weights.spec()),
         workspace_(workspace),
-        sequences_(spec_, e.problem, e.call, e.prepared.program, workspace, e.prepared.buffers,
-                   memory),
+        sequences_(spec_, e.problem, e.call, e.prepared.program, e.batch, workspace,
+                   e.prepared.buffers, memory),
         initial_(sequences_.states(e.call.initial)),
         final_(sequences_.states(e.call.final)),
         dfinal_(sequences_.states(e.call.dfinal)),
@@ -33,7 +33,8 @@ class Passes {
     if (scan.saved != kNoBuffer) pass.saved = saved(scan, scan.recompute);
     if (!scan.recompute) pass.final = final_.of_pass(index(scan));
     pass.w = e_.weights.gate_panels(index(scan));
-    pass.chunk = e_.prepared.forward_chunk;
+    pass.max_rows = e_.prepared.max_rows;
+    pass.chunk_rows = e_.prepared.forward_rows;
     set_scratch(e_.prepared.forward, &pass);
   }
 
@@ -56,7 +57,7 @@ class Passes {
       if (spec_.bias) pass.db_ih = gradients[kBiasIh].data, pass.db_hh = gradients[kBiasHh].data;
     }
     pass.w = e_.weights.matrix_panels(index(scan));
-    pass.chunk = e_.prepared.backward_chunk;
+    pass.chunk_rows = e_.prepared.backward_rows;
     pass.shared = workspace_ + e_.prepared.shared;
     set_scratch(e_.prepared.backward, &pass);
   }
@@ -95,8 +96,8 @@ class Passes {
   // One row for all steps.
   Sequence overwritten_state(int k) const {
     const int64_t rows = (k - 1) * e_.problem.B * spec_.units;
-    return {workspace_ + e_.prepared.states + rows * spec_.accumulator_bytes(), 0, spec_.units, 1,
-            0};
+    char* base = workspace_ + e_.prepared.states + rows * spec_.accumulator_bytes();
+    return {base, 0, spec_.units, 1, 0, 0, nullptr};
   }
 
   template <class Pass> void set_scratch(const MemberScratch& of, Pass* pass) const {

@@ -37,7 +37,6 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   const int64_t H, I, blocks, block_begin, block_end, rows, row_width;
   const int chains;
   const Storage** input;  // [flat] row of x for each (step, row) of the chunk
-  int64_t* first;         // [chunk] flat index of a step's first row
   RowCursor<const Storage> x, mask;
   PerState<ConstRows, Storage> prev;
   PerState<RowCursor, Storage> next;
@@ -47,15 +46,14 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   Storage* staged;                  // [flat][I], masked input
   // Where the part is: the pass ends at `last`, the chunk at `end`.
   int64_t last, end, step, active;
-  int64_t chunk_begin;
+  int64_t all;    // rows of all parts at a step that the chunk has not
+  int64_t taken;  // rows of the chunk whose steps have been taken
   bool begun = false;
 
-  static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t rows, int64_t chunk,
+  static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t rows, int64_t flat,
                        bool masked) {
     Carver c{base};
-    const int64_t flat = rows * chunk;
     const Storage** input = c.take<const Storage*>(flat);
-    int64_t* first = c.take<int64_t>(chunk);
     const Storage** x = c.take<const Storage*>(rows);
     const Storage** mask = c.take<const Storage*>(rows);
     Storage** save = c.take<Storage*>(rows);
@@ -70,7 +68,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     T* projected = c.take<T>(flat * blocks_of(H, L) * G * L);
     Storage* staged = c.take<Storage>(masked ? flat * I : 0);
     if (self) {
-      self->input = input, self->first = first;
+      self->input = input;
       self->x.at = x, self->mask.at = mask, self->save.at = save;
       self->prev = prev, self->zeros = zeros;
       each_state<S>([&](auto k) { self->next.at(k).at = next.at(k); });
@@ -93,7 +91,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
         row_width((has_helpers(s) ? blocks : block_end - block_begin) * G * L),
         chains(chains_for(blocks * G)) {
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
-    carve(this, base, I, H, rows, p.chunk, p.mask.base != nullptr);
+    carve(this, base, I, H, rows, p.chunk_rows, p.mask.base != nullptr);
     if (has_helpers(s)) projected -= s.unit_member * p.scratch_stride / int64_t{sizeof(T)};
     each_state<S>([&](auto k) { clear_n(zeros.at(k), H); });
   }
@@ -110,8 +108,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     if (!begun) begin();
     if (step == last) return Need::kEnd;
     if (step == end) {
-      chunk_begin = step;
-      end = min(step + pass.chunk, last);
+      end = chunk_end();
       project();
       if (has_helpers(work)) return Need::kGroup;
     }
@@ -130,14 +127,27 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     last = steps.scan.B ? min(steps.scan.length[0], pass.end) : 0;
     step = end = pass.begin < last ? pass.begin : last;
     active = steps.shrink(work.row_begin, rows, pass.begin);
+    all = steps.shrink(0, steps.scan.B, pass.begin);
     enter(active);
+  }
+
+  // After as many steps as there is room for, the same for all parts.
+  int64_t chunk_end() {
+    int64_t s = step, room = pass.chunk_rows;
+    for (; s < last; ++s) {
+      all = steps.shrink(0, all, s);
+      room -= min(all, pass.max_rows);
+      if (room < 0) break;
+    }
+    return s;
   }
 
   void take_steps(int64_t stop) {
     for (int64_t s = step; s < stop; ++s) {
       active = steps.shrink(work.row_begin, active, s);
       if (s > pass.begin) advance_to(s, active);
-      take_step(s, active, projected + first[s - chunk_begin] * row_width);
+      take_step(s, active, projected + taken * row_width);
+      taken += active;
     }
   }
 
@@ -149,14 +159,14 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
 
   // Output is zero where a row does not run. (A recomputed window has no such rows.)
   void clear_idle_rows() {
-    if (pass.states[0].steps_per_row || own_units() <= 0) return;
+    if (!steps.has_idle_rows(pass.states[0]) || own_units() <= 0) return;
     for (int64_t p = work.row_begin; p < work.row_end; ++p)
       steps.for_idle(p, [&](int64_t t) { clear_n(own_output(p, t), own_units()); });
   }
 
   // Where a held row repeats its last output.
   void repeat_output(int64_t s, int64_t active) {
-    if (!steps.repeats() || pass.states[0].steps_per_row) return;
+    if (!steps.repeats() || !steps.has_idle_rows(pass.states[0])) return;
     for (int64_t r = 0; r < active; ++r)
       steps.for_repeats(work.row_begin + r, s, [&](int64_t t) {
         copy_n(next.h.at[r] + block_begin * L, own_units(), own_output(work.row_begin + r, t));
@@ -213,8 +223,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   // Projects the inputs of the chunk: what the gates get from x and the biases.
   void project() {
     int64_t flat = 0, n = active;
-    for (int64_t s = chunk_begin; s < end; ++s) {
-      first[s - chunk_begin] = flat;
+    taken = 0;
+    for (int64_t s = step; s < end; ++s) {
       n = steps.shrink(work.row_begin, n, s);
       copy_n(x.at, n, input + flat);
       if (pass.mask.base) stage(flat, n);
@@ -321,8 +331,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       for (int k = 0; k < Cell::kSaved; ++k) to(saved[k], save.at[row] + k * H + u);
   }
 
-  static int64_t scratch(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked) {
-    return carve(nullptr, nullptr, I, H, rows, chunk, masked != 0);
+  static int64_t scratch(int64_t I, int64_t H, int64_t rows, int64_t chunk_rows, int masked) {
+    return carve(nullptr, nullptr, I, H, rows, chunk_rows, masked != 0);
   }
 };
 

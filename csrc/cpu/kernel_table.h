@@ -3,10 +3,11 @@
 // instruction set's flags and then serves others.
 //
 // Strides are in elements. A `Sequence` is T x B rows of contiguous values, each found by its own
-// pointer, which makes padded, strided, batch-first and length-sorted arrays one path without a
-// copy. Rows of the batch are visited at *positions*, longest first: position p holds row `row[p]`,
-// so the rows that are active at a step are a prefix. A *scan step* s counts the steps that a row
-// runs in the direction of the pass: t = s, or length - 1 - s in reverse; see core/schedule.h.
+// pointer, which makes padded, packed, strided, batch-first and length-sorted arrays one path
+// without a copy. Rows of the batch are visited at *positions*, longest first: position p holds row
+// `row[p]`, so the rows that are active at a step are a prefix. A *scan step* s counts the steps
+// that a row runs in the direction of the pass: t = s, or length - 1 - s in reverse; see
+// core/schedule.h.
 #pragma once
 
 #include <stdint.h>
@@ -23,8 +24,12 @@ struct Sequence {
   void* base;  // null: not given
   int64_t t_stride, b_stride;
   // 0: the array has a row for each time t. Else it has one row for so many scan steps, of which
-  // `first_step` is the first.
-  int64_t steps_per_row, first_step;
+  // `first_step` is the first, with `first_row` of a packed sequence.
+  int64_t steps_per_row, first_step, first_row;
+  // Of a packed sequence, how many rows lie before those of each of its steps, which are in the
+  // order of positions, t_stride apart. Its steps are those that rows run: of time, or of the scan.
+  // Entries -1 and one past the longest row can be read, so that cursors may move there.
+  const int64_t* offset;  // null: rows of the batch are b_stride apart at every step
 };
 
 struct States {
@@ -89,7 +94,8 @@ struct ForwardPass {
   Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
   States initial, final;          // where begin = 0; at each row's end
   GatePanels w;
-  int64_t chunk;           // steps whose projection is held at once
+  int64_t max_rows;        // of a part
+  int64_t chunk_rows;      // of a part, whose projection is held at once: one step's at least
   void* scratch;           // forward_scratch() bytes for each member, one after the other
   int64_t scratch_stride;  // bytes
 };
@@ -98,7 +104,7 @@ struct BackwardPass {
   const RowSteps* scan;
   int64_t I, H;
   int reverse;
-  // Windows come last first, the last one up to the longest row's end, all with the same chunk.
+  // Windows come last first, the last one up to the longest row's end, all with the same chunks.
   // What a window leaves for the one before it stays in `shared` and in the arrays of dW and db.
   int64_t begin, end;
   int64_t T;
@@ -112,7 +118,8 @@ struct BackwardPass {
   void *dw_ih, *dw_hh;      // out; (G*H, I), (G*H, H), contiguous; or both null
   void *db_ih, *db_hh;      // out; (G*H), or null
   MatrixPanels w;
-  int64_t chunk;  // steps whose gradients are held at once
+  // Rows whose gradients are held at once, of all steps of a chunk but the first in time.
+  int64_t chunk_rows;
   void* shared;   // backward_shared() bytes
   void* scratch;  // backward_scratch() bytes for each member
   int64_t scratch_stride;
@@ -166,9 +173,9 @@ struct KernelEntry {
   void (*pack_bias)(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H, void* bias_x,
                     void* bias_r);
   // Bytes of workspace; rows: of the member, at one step.
-  int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk, int masked);
-  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t B, int64_t chunk);
-  int64_t (*backward_scratch)(int64_t H, int64_t B, int64_t rows, int64_t chunk);
+  int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk_rows, int masked);
+  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t B, int64_t chunk_rows);
+  int64_t (*backward_scratch)(int64_t H, int64_t B, int64_t rows, int64_t chunk_rows);
 };
 
 }  // namespace fastrnn

@@ -10,6 +10,11 @@ int64_t widest_input(const Spec& spec) {
   return spec.layers > 1 ? std::max(spec.inputs, spec.layer_outputs()) : spec.inputs;
 }
 
+// Of packed arrays; the first window has the most.
+int64_t rows_of_window(const Problem& p, const BatchSizes& sizes, int64_t window) {
+  return p.packed ? sizes.offsets[std::min(window, sizes.steps)] : window * p.B;
+}
+
 }  // namespace
 
 Plan plan_pass(const KernelEntry& kernel, const Spec& spec, const Problem& problem, bool backward,
@@ -21,14 +26,14 @@ Plan plan_pass(const KernelEntry& kernel, const Spec& spec, const Problem& probl
 Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p, const Call& call,
                    const Plan& plan, const BatchSizes& sizes, std::pmr::memory_resource* memory)
     : window(recomputes(spec, p) ? window_steps(p, plan.chunk) : std::max<int64_t>(1, p.T)),
-      program(lower(spec, p, call, {false, sizes.steps, window}, memory)),
+      program(lower(spec, p, call, {false, sizes.steps, window, rows_of_window(p, sizes, window)},
+                    memory)),
+      max_rows(sizes.max_rows),
       buffers(memory) {
   const bool back = call.backward(), again = back && recomputes(spec, p);
-  if (back) backward_chunk = std::min(plan.chunk, window);
-  if (!back) forward_chunk = plan.chunk;
-  if (again)
-    forward_chunk =
-        std::min(window, plan_forward(kernel, spec, p, sizes.total, plan.threads()).chunk);
+  if (back) backward_rows = std::min(plan.chunk, window) * p.B - sizes.fewest;
+  const Plan forwards = again ? plan_forward(kernel, spec, p, sizes.total, plan.threads()) : plan;
+  if (!back || again) forward_rows = std::min(window, forwards.chunk) * max_rows;
 
   const auto take = [this](int64_t size) {
     const int64_t at = bytes;
@@ -47,11 +52,11 @@ Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p
   if (call.kind == Kind::kInfer)
     states = take((spec.states - 1) * p.B * H * spec.accumulator_bytes());
   if (!back || again)
-    forward = take_for_members(
-        kernel.forward_scratch(I, H, sizes.max_rows, forward_chunk, call.has_masks));
+    forward =
+        take_for_members(kernel.forward_scratch(I, H, max_rows, forward_rows, call.has_masks));
   if (!back) return;
-  shared = take(kernel.backward_shared(I, H, p.B, backward_chunk));
-  backward = take_for_members(kernel.backward_scratch(H, p.B, sizes.max_rows, backward_chunk));
+  shared = take(kernel.backward_shared(I, H, p.B, backward_rows));
+  backward = take_for_members(kernel.backward_scratch(H, p.B, max_rows, backward_rows));
 }
 
 }  // namespace fastrnn

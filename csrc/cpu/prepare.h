@@ -10,9 +10,11 @@ namespace fastrnn {
 
 // What of the batch the sizes depend on.
 struct BatchSizes {
-  int64_t steps;     // of the longest row
-  int64_t total;     // of all rows
-  int64_t max_rows;  // of a group that shares rows
+  int64_t steps;           // of the longest row
+  int64_t total;           // of all rows
+  int64_t max_rows;        // of a group that shares rows
+  int64_t fewest;          // rows of the last step
+  const int64_t* offsets;  // of packed arrays, see Sequence
 };
 
 // Memory of the kernels, so many bytes for each member of the team.
@@ -23,7 +25,8 @@ struct MemberScratch {
 struct Prepared {
   int64_t window;  // steps that backward recomputes at once, or all
   Program program;
-  int64_t forward_chunk = 0, backward_chunk = 0;  // steps that a pass holds at once
+  int64_t max_rows;                             // as BatchSizes has it
+  int64_t forward_rows = 0, backward_rows = 0;  // chunk_rows of the passes
 
   // The workspace, by offsets.
   List<int64_t> buffers;  // of the program; 0 for arrays of the caller's

@@ -109,9 +109,23 @@ template <class Pass> struct Steps {
   }
   FASTRNN_INLINE bool repeats() const { return held && scan.inputs.repeat_held; }
   // Are rows of a sequence found by a step's own time, and not from the step before?
-  FASTRNN_INLINE bool is_scattered(const Sequence& q) const { return held && !q.steps_per_row; }
+  FASTRNN_INLINE bool is_scattered(const Sequence& q) const {
+    return !q.steps_per_row && (q.offset ? pass.reverse != 0 : held);
+  }
+  // Which of the steps of a sequence by time step s of a row is, in rows of t_stride.
+  FASTRNN_INLINE int64_t place(const Sequence& q, int64_t position, int64_t s) const {
+    return q.offset ? q.offset[running(position, s)] : time(position, s);
+  }
+  // Has a sequence places for steps that rows do not run?
+  FASTRNN_INLINE bool has_idle_rows(const Sequence& q) const {
+    return !q.steps_per_row && !q.offset;
+  }
   // Where a sequence holds step s of the row at a position.
   template <class T> FASTRNN_INLINE T* row(const Sequence& q, int64_t position, int64_t s) const {
+    if (q.offset) {
+      const int64_t i = q.steps_per_row ? s / q.steps_per_row : running(position, s);
+      return static_cast<T*>(q.base) + (q.offset[i] - q.first_row + position) * q.t_stride;
+    }
     const int64_t t = q.steps_per_row ? (s - q.first_step) / q.steps_per_row : time(position, s);
     return row_at<T>(q, t, scan.row[position]);
   }
@@ -130,6 +144,10 @@ template <class Pass> struct Steps {
   }
   // Elements from the row of step s to that of step s + 1.
   FASTRNN_INLINE int64_t stride(const Sequence& q, int64_t s) const {
+    if (q.offset) {
+      const int64_t n = max(q.steps_per_row, 1);
+      return (q.offset[(s + 1) / n] - q.offset[s / n]) * q.t_stride;
+    }
     if (q.steps_per_row > 1) return (s + 1 - q.first_step) % q.steps_per_row ? 0 : q.t_stride;
     if (q.steps_per_row == 1) return q.t_stride;
     return pass.reverse ? -q.t_stride : q.t_stride;
@@ -171,12 +189,13 @@ template <class T> struct RowCursor {
     if (steps.is_scattered(sequence)) return scatter(steps, n, s, s - 1);
     move(n, -steps.stride(sequence, s - 1));
   }
-  // From scan step s to another one, in rows that are held in between.
+  // From scan step s to another one, each row by its own stride.
   template <class Pass>
   void scatter(const Steps<Pass>& steps, int64_t n, int64_t s, int64_t other) {
     if (!sequence.base) return;
     for (int64_t r = 0; r < n; ++r)
-      at[r] += (steps.time(first + r, other) - steps.time(first + r, s)) * sequence.t_stride;
+      at[r] += (steps.place(sequence, first + r, other) - steps.place(sequence, first + r, s)) *
+               sequence.t_stride;
   }
   FASTRNN_INLINE void move(int64_t n, int64_t stride) {
     if (sequence.base)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../core/program.h"
+#include "batch.h"
 #include "call_memory.h"
 #include "compact.h"
 #include "kernel_table.h"
@@ -32,9 +33,10 @@ class Sequences {
  public:
   // scratch: where the buffers that the program needs besides are, and their offsets.
   Sequences(const Spec& spec, const Problem& problem, const Call& call, const Program& program,
-            char* scratch, const List<int64_t>& offsets, CallMemory& memory)
+            const Batch& batch, char* scratch, const List<int64_t>& offsets, CallMemory& memory)
       : spec_(spec),
         p_(problem),
+        batch_(batch),
         buffers_(program.buffers),
         base_(memory.lists()),
         copies_(memory.lists()) {
@@ -68,50 +70,65 @@ class Sequences {
   // State k of a pass in an array of the tape, which with recompute has checkpoints alone.
   Sequence tape_state(const Recurrence& r, int buffer, int k) const {
     const int64_t part = (k - 1) * spec_.passes() + pass_of(r);
-    Sequence q = part_of(buffer, part * p_.kept_steps(), spec_.units);
-    q.steps_per_row = p_.recompute;
+    const int64_t rows = p_.packed ? p_.kept_rows : p_.kept_steps() * p_.B;
+    Sequence q = part_of(buffer, part * rows, spec_.units);
+    q.steps_per_row = p_.packed ? std::max<int64_t>(1, p_.recompute) : p_.recompute;
+    q.offset = batch_.kept_offsets();
     return q;
   }
   Sequence tape_saved(const Recurrence& r) const {
-    return part_of(r.saved, pass_of(r) * p_.T, spec_.saved * spec_.units);
+    const int64_t width = spec_.saved * spec_.units;
+    Sequence q = part_of(r.saved, pass_of(r) * (p_.packed ? p_.rows : p_.T * p_.B), width);
+    q.steps_per_row = p_.packed;
+    return q;
   }
   // Scratch for the steps of a window alone, found by scan step. part: which of several arrays.
   Sequence of_window(int buffer, const Recurrence& r, int part = 0) const {
     if (buffer == kNoBuffer) return {};
-    const Buffer& of = buffers_[static_cast<size_t>(buffer)];
-    Sequence q = part_of(buffer, part ? part * of.shape[3] : 0, spec_.units);
+    const Shape& shape = buffers_[static_cast<size_t>(buffer)].shape;
+    const int64_t rows = part ? part * shape[3] * (p_.packed ? 1 : p_.B) : 0;
+    Sequence q = part_of(buffer, rows, spec_.units);
     q.steps_per_row = 1, q.first_step = r.begin;
+    q.first_row = q.offset ? q.offset[r.begin] : 0;
     return q;
   }
 
  private:
   const Spec& spec_;
   const Problem& p_;
+  const Batch& batch_;
   const std::pmr::vector<Buffer>& buffers_;
   List<Sequence> base_;
   List<Strided> copies_;
 
   int64_t pass_of(const Recurrence& r) const { return spec_.pass(r.layer, r.direction); }
 
-  // From so many steps on, of B rows of this width.
-  Sequence part_of(int buffer, int64_t steps, int64_t width) const {
+  // From so many rows of this width on.
+  Sequence part_of(int buffer, int64_t rows, int64_t width) const {
     const bool sums = buffers_[static_cast<size_t>(buffer)].accumulator;
     const int64_t bytes = sums ? spec_.accumulator_bytes() : spec_.element_bytes;
-    return at_column((*this)[buffer], steps * p_.B * width, bytes);
+    return at_column((*this)[buffer], rows * width, bytes);
   }
 
-  // T x B rows, time first, without gaps.
+  // T x B rows, time first, without gaps; or those that run.
   Sequence dense(char* base, const Shape& shape) const {
     return dense(base, shape[shape.size() - 1]);
   }
-  Sequence dense(char* base, int64_t width) const { return {base, p_.B * width, width, 0, 0}; }
+  Sequence dense(char* base, int64_t width) const {
+    if (p_.packed) return packed(base, width);
+    return {base, p_.B * width, width, 0, 0, 0, nullptr};
+  }
+  Sequence packed(char* base, int64_t row_stride) const {
+    return {base, row_stride, 0, 0, 0, 0, batch_.offsets()};
+  }
 
   Sequence sequence_of(const Buffer& buffer, const Call& call) {
     const View& view = items_of(rule_of(buffer.role), spec_, call).first[0];
     switch (buffer.role) {
       case Role::kInner: {
         const int64_t width = spec_.layer_outputs();
-        return dense(view.data + buffer.item * p_.T * p_.B * width * view.itemsize, width);
+        const int64_t rows = p_.packed ? p_.rows : p_.T * p_.B;
+        return dense(view.data + buffer.item * rows * width * view.itemsize, width);
       }
       case Role::kStates: return dense(view.data, spec_.units);
       case Role::kSaved: return dense(view.data, spec_.saved * spec_.units);
@@ -121,7 +138,9 @@ class Sequences {
   }
   Sequence strided(const View& view) {
     const Strided& a = copies_.emplace_back(spec_, view, true);
-    return {a.data(), a.stride(p_.time_axis()), p_.batched ? a.stride(p_.batch_axis()) : 0, 0, 0};
+    if (p_.packed_x) return packed(a.data(), a.stride(0));
+    const int64_t b_stride = p_.batched ? a.stride(p_.batch_axis()) : 0;
+    return {a.data(), a.stride(p_.time_axis()), b_stride, 0, 0, 0, nullptr};
   }
 };
 

@@ -26,26 +26,23 @@ template <class Cell, class Storage> struct WeightGradients {
 
   const BackwardPass& pass;
   const ThreadWork& work;
-  const Steps<BackwardPass> steps;
   const GateGradients<T> dgates;
   T *const packed_a, *const packed_b;
   const T* const zeros;
-  const int64_t H, I, B, width;
+  const int64_t H, I, width;
   const int64_t max_k;  // that packed_a and packed_b have room for
 
   WeightGradients(const BackwardPass& p, const ThreadWork& w, const Memory& memory)
       : pass(p),
         work(w),
-        steps(p),
-        dgates{memory.dgates, p.chunk + 1, p.scan->B, Plane::kCount * p.H},
+        dgates(memory.dgates),
         packed_a(memory.packed_a),
         packed_b(memory.packed_b),
         zeros(memory.zeros),
         H(p.H),
         I(p.I),
-        B(p.scan->B),
         width(Plane::kCount * p.H),
-        max_k(p.chunk * p.scan->B) {}
+        max_k(p.chunk_rows + p.scan->B) {}
 
   // Packs x and h of the part's rows for all parts. A few rows at a time, so that the writes to a
   // panel are contiguous for longer than a piece of one row.
@@ -74,17 +71,15 @@ template <class Cell, class Storage> struct WeightGradients {
     }
   }
 
-  // Packs planes [m, m + n) of the dgates of steps [begin, end) and all rows, `active` of them at
-  // step `end`, and adds them up for the biases on the way.
-  void pack_a(int64_t m, int64_t n, int64_t begin, int64_t end, int64_t active,
+  // Packs planes [m, m + n) of the dgates of the chunk's k rows, the `apart` last of them in a
+  // carry, and adds them up for the biases on the way.
+  void pack_a(int64_t m, int64_t n, int64_t k, const T* carry, int64_t apart,
               T (&sums)[kPackedRows]) const {
     V total[kPackedRows / L];
     for (int v = 0; v < kPackedRows / L; ++v) total[v] = V::load(sums + v * L);
     T* to = packed_a;
-    for (int64_t s = end - 1; s >= begin; --s) {
-      active = steps.grow(0, B, active, s);
-      const T* from = dgates.row(s, 0) + m;
-      for (int64_t p = 0; p < active; ++p, from += width, to += kRows) {
+    const auto pack = [&](const T* from, int64_t count) {
+      for (int64_t p = 0; p < count; ++p, from += width, to += kRows) {
         // Lanes past n hold sums that nobody reads, and cost nothing.
         for (int v = 0; v < kPackedRows / L; ++v) total[v] = total[v] + V::load(from + v * L);
         int64_t i = 0;
@@ -92,13 +87,15 @@ template <class Cell, class Storage> struct WeightGradients {
           for (int r = 0; r < kRows; ++r) to[i * max_k + r] = from[i + r];
         for (int r = 0; i + r < n; ++r) to[i * max_k + r] = from[i + r];
       }
-    }
+    };
+    pack(dgates.chunk + m, k - apart);
+    pack(carry + m, apart);
     for (int v = 0; v < kPackedRows / L; ++v) total[v].store(sums + v * L);
   }
 
-  // Adds steps [begin, end) and all their rows to the gradients: k rows, `active` of them at step
-  // `end`. begins: the sums start here, from zero, and not from where the chunk after left them.
-  void add(int64_t begin, int64_t end, int64_t active, int64_t k, bool begins) const {
+  // Adds the chunk's k rows to the gradients, the `apart` last of them in a carry. begins: the sums
+  // start here, from zero, and not from where the chunk after left them.
+  void add(int64_t k, const T* carry, int64_t apart, bool begins) const {
     const int64_t row_blocks = blocks_of(width, kRows);
     const int64_t last = part(row_blocks, work.member + 1, work.members);
     for (int64_t first = part(row_blocks, work.member, work.members); first < last;
@@ -106,7 +103,7 @@ template <class Cell, class Storage> struct WeightGradients {
       const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, width);
       alignas(64) T sums[kPackedRows] = {};
       if (!begins) with_biases(m0, m1, [&](Storage& bias, int64_t i) { sums[i] = widen(bias); });
-      pack_a(m0, m1 - m0, begin, end, active, sums);
+      pack_a(m0, m1 - m0, k, carry, apart, sums);
       with_biases(m0, m1, [&](Storage& bias, int64_t i) { bias = narrow<Storage>(sums[i]); });
       for (int64_t m = m0; m < m1; m += kRows) {
         const T* a = packed_a + (m - m0) * max_k;

@@ -102,14 +102,14 @@ def checkpoint_steps(op: str, recompute: Any) -> int:
     return steps
 
 
-def lengths_array(cell: str, lengths: Any) -> Any:
-    """Lengths as an array; a list of ints is welcome."""
+def lengths_array(cell: str, lengths: Any, name: str = "lengths") -> Any:
+    """Lengths, or batch sizes, as an array; a list of ints is welcome."""
     if lengths is None or _arrays.is_array(lengths):
         return lengths
     try:
         array = np.array(lengths)
     except (ValueError, MemoryError):  # lists in lists, of different lengths
-        raise TypeError(f"[{cell}] lengths must be integers, got nested lists") from None
+        raise TypeError(f"[{cell}] {name} must be integers, got nested lists") from None
     return array.astype(np.int64) if array.shape == (0,) else array
 
 

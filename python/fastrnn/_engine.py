@@ -29,10 +29,10 @@ class Call(NamedTuple):
     Parameters
     ----------
     x : array
-        ``(T, B, I)``, ``(B, T, I)`` or ``(T, I)``.
+        ``(T, B, I)``, ``(B, T, I)`` or ``(T, I)``; with batch_sizes ``(rows, I)``.
     state : array, pair of arrays or None
         The initial state, ``(L * D, B, H)`` or ``(L * D, H)``.
-    lengths, resets, holds : array or None
+    lengths, resets, holds, batch_sizes : array or None
     masks : sequence of arrays or None
         Of dropout, one for each layer but the last.
     y : array or None
@@ -50,6 +50,9 @@ class Call(NamedTuple):
         At most so many; 0 for any number.
     want_dx, want_parameters : bool
         Which gradients backward makes beside that of the initial state.
+    whole_tape : bool
+        Whether the shapes of the tape must depend on the shape of x alone. Else an engine may keep
+        a tape of the rows that run; which one a tape is, backward sees.
     tape : sequence of three arrays
         Of backward.
     dy : array
@@ -62,6 +65,7 @@ class Call(NamedTuple):
     lengths: Any = None
     resets: Any = None
     holds: Any = None
+    batch_sizes: Any = None
     masks: Sequence[Any] | None = None
     y: Any = None
     batch_first: bool = False
@@ -72,6 +76,7 @@ class Call(NamedTuple):
     threads: int = 0
     want_dx: bool = False
     want_parameters: bool = False
+    whole_tape: bool = False
     tape: Sequence[Any] | None = None
     dy: Any = None
     dstate: _State = None

@@ -131,7 +131,7 @@ class Recurrent(Module):
         if lengths is not None:
             lengths = _arguments.lengths_array(self.cell, lengths)
         # The fields of a Call, which would take time to make.
-        call = (x, state, lengths, resets, holds, None, out, self.batch_first, self.reverse)
+        call = (x, state, lengths, resets, holds, None, None, out, self.batch_first, self.reverse)
         if repeat_held is False:
             return entry[1].native.run(call)
         return entry[1].native.run((*call, _arguments.flag(self.cell, "repeat_held", repeat_held)))
@@ -156,7 +156,7 @@ class Recurrent(Module):
         lengths = _arguments.lengths_array(self.cell, lengths)
         steps = _arguments.checkpoint_steps(self.cell, self.recompute)
         repeat_held = _arguments.flag(self.cell, "repeat_held", repeat_held)
-        inputs = (x, state, lengths, resets, holds, masks, out)
+        inputs = (x, state, lengths, resets, holds, None, masks, out)
         call = Call(*inputs, self.batch_first, self.reverse, repeat_held, FORWARD, steps)
         return functional.run_forward(weights, call, self._owner, version)
 

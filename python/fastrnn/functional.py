@@ -24,6 +24,10 @@ holds      bool, as resets: steps that a row sits out. Its state stays, its outp
            ``repeat_held=True`` that of the last step before (in the reverse direction: after)
            that ran in this call, and 0 where none has. x is not read there. A reset of a held
            step comes with the next that runs
+batches    `batch_sizes`: ``(T,)`` integers, of a packed sequence, as torch's ``PackedSequence`` has
+           them: the rows that run at each step, longest first, so that they never rise. x, y,
+           their gradients and the masks are then ``(rows, .)``: the rows of the first step, those
+           of the second, and so on. On the CPU, without lengths, resets and holds
 masks      `dropout_masks`: for each layer but the last an array like its output, scaled, that is
            multiplied into it on its way up
 =========  ==================================================================================
@@ -104,6 +108,7 @@ class Tape:
     lengths: np.ndarray | None
     resets: np.ndarray | None
     holds: np.ndarray | None
+    batch_sizes: np.ndarray | None
     masks: tuple[np.ndarray, ...] | None
     batch_first: bool
     reverse: bool
@@ -126,6 +131,7 @@ def infer(
     lengths: np.ndarray | None = None,
     resets: np.ndarray | None = None,
     holds: np.ndarray | None = None,
+    batch_sizes: np.ndarray | None = None,
     repeat_held: bool = False,
     dropout_masks: Sequence[np.ndarray] | None = None,
     out: np.ndarray | None = None,
@@ -136,7 +142,7 @@ def infer(
     ----------
     cell : str
         A name of `fastrnn.build_info()["cells"]`.
-    x, state, lengths, resets, holds, repeat_held, dropout_masks
+    x, state, lengths, resets, holds, batch_sizes, repeat_held, dropout_masks
         See the module's table. Any strides; read-only arrays too.
     reverse : bool
         Read each row from its last step to its first; y stays in the order of time. Of two
@@ -166,8 +172,8 @@ def infer(
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
     reverse = _arguments.flag(cell, "reverse", reverse)
     repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
-    inputs = (x, state, lengths, resets, holds, dropout_masks, out)
-    call = Call(*inputs, batch_first, reverse, repeat_held)
+    steps = (lengths, resets, holds, _arguments.lengths_array(cell, batch_sizes, "batch_sizes"))
+    call = Call(x, state, *steps, dropout_masks, out, batch_first, reverse, repeat_held)
     y, final = packed.native.run(call)
     return y, final
 
@@ -183,6 +189,7 @@ def forward(
     lengths: np.ndarray | None = None,
     resets: np.ndarray | None = None,
     holds: np.ndarray | None = None,
+    batch_sizes: np.ndarray | None = None,
     repeat_held: bool = False,
     dropout_masks: Sequence[np.ndarray] | None = None,
     recompute: bool | int = False,
@@ -208,7 +215,8 @@ def forward(
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
     reverse = _arguments.flag(cell, "reverse", reverse)
     repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
-    inputs = (x, state, lengths, resets, holds, dropout_masks, out)
+    batch_sizes = _arguments.lengths_array(cell, batch_sizes, "batch_sizes")
+    inputs = (x, state, lengths, resets, holds, batch_sizes, dropout_masks, out)
     return run_forward(packed, Call(*inputs, batch_first, reverse, repeat_held, FORWARD, steps))
 
 
@@ -228,6 +236,7 @@ def run_forward(
         _copied(packed.cell, call.lengths),  # small, and so copied
         _copied(packed.cell, call.resets),
         _copied(packed.cell, call.holds),
+        _copied(packed.cell, call.batch_sizes),
         masks,
         call.batch_first,
         call.reverse,
@@ -297,7 +306,8 @@ def run_backward(
     batch_first = _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first)
     reverse = _arguments.flag(packed.cell, "reverse of the tape", tape.reverse)
     repeat_held = _arguments.flag(packed.cell, "repeat_held of the tape", tape.repeat_held)
-    inputs = (tape.x, tape.state, tape.lengths, tape.resets, tape.holds, tape.masks, tape.y)
+    given = (tape.lengths, tape.resets, tape.holds, tape.batch_sizes)
+    inputs = (tape.x, tape.state, *given, tape.masks, tape.y)
     call = Call(
         *inputs,
         batch_first,

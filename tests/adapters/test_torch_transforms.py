@@ -415,7 +415,7 @@ def test_schemas_of_the_operators() -> None:
         schema = str(getattr(torch.ops.fastrnn, name).default._schema)
         assert schema.startswith(f"fastrnn::{name}{begins}")
         added = schema.removeprefix(f"fastrnn::{name}{begins}").removesuffix(") -> Tensor[]")
-        assert added == ", Tensor? holds=None, bool repeat_held=False"
+        assert added == ", Tensor? holds=None, bool repeat_held=False, Tensor? batch_sizes=None"
 
 
 # ---- what watches operations ---------------------------------------------------------------------

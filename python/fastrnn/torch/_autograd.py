@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -106,6 +107,8 @@ class Forward(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        call, *flat = args  # the calls' tapes are stacked
+        args = (replace(call, whole_tape=True), *flat)
         return call_each(Forward, info.batch_size, in_dims, args)
 
 

@@ -47,6 +47,7 @@ class StepInputs(NamedTuple):
     lengths: Tensor | None = None
     resets: Tensor | None = None
     holds: Tensor | None = None
+    batch_sizes: Tensor | None = None  # of a packed x, in the place of the others
 
 
 NO_STEP_INPUTS = StepInputs()
@@ -95,6 +96,8 @@ class Call:
         How many of these tensors there are.
     repeat_held : bool
         Whether the output of a held step is that of the last one that ran, and not 0.
+    whole_tape : bool
+        Whether the shapes of the tape must depend on the shape of x alone.
     """
 
     cell: str
@@ -107,6 +110,7 @@ class Call:
     states: int
     masks: int
     repeat_held: bool = False
+    whole_tape: bool = False
 
     def inputs(self, flat: Sequence[Any]) -> Inputs:
         """The inverse of `Inputs.flat`; what follows the masks are the parameters."""
@@ -119,9 +123,19 @@ class Call:
 
 
 class Results:
-    """A call's results, empty, for symbolic sizes too; their shapes are the engine's own."""
+    """A call's results with a whole tape, empty, for symbolic sizes too; shapes are the engine's.
+
+    Raises
+    ------
+    NotImplementedError
+        How many rows there are is known by the values of batch_sizes alone.
+    """
 
     def __init__(self, call: Call, inputs: Inputs) -> None:
+        if inputs.steps.batch_sizes is not None:
+            raise NotImplementedError(
+                f"[{call.cell}] a PackedSequence has no kernel for tensors without values"
+            )
         x, w_hh = inputs.x, inputs.parameters[1]
         y, state, tape = _native.engine.result_shapes(
             call.cell,

@@ -8,6 +8,7 @@ of the reference, `fastrnn.reference.loop`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from .. import _parameters
 from ..reference import loop
 from ..reference.cell import Cell, find
-from ._call import NARROW, Call, Inputs
+from ._call import NARROW, Call, Inputs, StepInputs
 
 
 class _Torch:
@@ -75,12 +76,36 @@ def run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     return (y.to(dtype), h.to(dtype), *others)
 
 
+def _run_packed(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+    """The rows of a packed x, padded; y packed again."""
+    sizes: Any = inputs.steps.batch_sizes
+    rows = torch.arange(int(sizes[0]))
+    runs = rows < sizes[:, None]  # (T, B)
+    places = torch.where(runs, (sizes.cumsum(0) - sizes)[:, None] + rows, 0)
+    runs, places = runs.to(inputs.x.device), places.to(inputs.x.device)
+
+    def pad(data: Tensor) -> Tensor:
+        return torch.where(runs[:, :, None], data[places], 0.0)
+
+    y, *others = _run(
+        replace(call, batch_first=False),
+        inputs._replace(
+            x=pad(inputs.x),
+            steps=StepInputs(runs.sum(0)),
+            masks=tuple(pad(mask) for mask in inputs.masks),
+        ),
+    )
+    return (y.flatten(0, 1)[runs.flatten()], *others)
+
+
 def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+    if inputs.steps.batch_sizes is not None:
+        return _run_packed(call, inputs)
     cell = find(call.cell)
     batched = inputs.x.dim() == 3
     x = _time_first(inputs.x, call, batched)
     T, B = x.shape[:2]
-    lengths, *flags = inputs.steps
+    lengths, *flags, _ = inputs.steps
     lengths = None if lengths is None else lengths.to(x.device)
     resets, holds = (None if a is None else _time_first(a, call, batched) for a in flags)
     steps = loop.StepInputs(lengths, resets, holds, call.repeat_held)

@@ -18,12 +18,27 @@ def is_plain(inputs: Inputs) -> bool:
     Not so for subclasses (fake, distributed, functional tensors), for tensors that are only a
     transform of what lies in memory, or while something watches every operation.
     """
-    if _tracing.is_watched():
-        return False
+    return not _tracing.is_watched() and _has_memory(inputs)
+
+
+def _has_memory(inputs: Inputs) -> bool:
     tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
     if inputs.steps is not NO_STEP_INPUTS:
         tensors += [a for a in inputs.steps if a is not None]
     return PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
+
+
+def takes_packed(inputs: Inputs) -> bool:
+    """Whether the rows of a packed x may stay packed on their way through autograd to the engine.
+
+    On the CPU, where nothing that records operations has to see padded ones.
+    """
+    return not (
+        inputs.x.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or _tracing.is_recorded()
+        or not _has_memory(inputs)
+    )
 
 
 def needs_composite() -> bool:

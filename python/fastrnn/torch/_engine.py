@@ -132,14 +132,12 @@ def _call(
     x, steps, states, masks, _ = inputs
     given = _to_arrays((x, _state(states), *steps, masks or None))
     recompute = 0 if kind == _engine.INFER else call.recompute
-    flags = (
-        call.batch_first,
-        False,
-        call.repeat_held,
-    )  # no layer of torch's reads in reverse alone
+    # No layer of torch's reads in reverse alone.
+    flags = (call.batch_first, False, call.repeat_held)
     options = (*flags, kind, recompute, torch.get_num_threads(), *want)
+    whole = call.whole_tape or call.cells
     y, *rest = _to_arrays(tape)
-    return (*given, y, *options, *rest)
+    return (*given, y, *options, whole, *rest)
 
 
 def infer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:

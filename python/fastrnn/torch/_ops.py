@@ -23,7 +23,7 @@ _INPUTS = (
 _OPTIONS = "str cell, int layers, int directions, bool batch_first, int recompute, bool cells"
 _COMMON = 12
 # What later versions have added stands last and has defaults: saved programs do without.
-_ADDED = "Tensor? holds=None, bool repeat_held=False"
+_ADDED = "Tensor? holds=None, bool repeat_held=False, Tensor? batch_sizes=None"
 
 library = torch.library.Library("fastrnn", "DEF")
 # Tensor?[] has no place in a list of results, so what is not wanted comes as an empty tensor.
@@ -37,9 +37,10 @@ library.define(
 
 def arguments(call: Call, inputs: Inputs, *rest: Any) -> tuple[Any, ...]:
     """The operators' arguments; rest: those that `backward` has besides."""
-    x, (lengths, resets, *added), *others = inputs
+    x, (lengths, resets, holds, batch_sizes), *others = inputs
     options = (call.layers, call.directions, call.batch_first, call.recompute, call.cells)
-    return (x, lengths, resets, *others, call.cell, *options, *rest, *added, call.repeat_held)
+    added = holds, call.repeat_held, batch_sizes
+    return (x, lengths, resets, *others, call.cell, *options, *rest, *added)
 
 
 def call_of(
@@ -57,12 +58,16 @@ def call_of(
     cells: bool,
     holds: Tensor | None = None,
     repeat_held: bool = False,
+    batch_sizes: Tensor | None = None,
 ) -> tuple[Call, Inputs]:
-    """The inverse of `arguments`. torch leaves out what has its default at the end."""
-    steps = StepInputs(lengths, resets, holds)
+    """The inverse of `arguments`. torch leaves out what has its default at the end.
+
+    The tape is whole: graphs hold its shapes.
+    """
+    steps = StepInputs(lengths, resets, holds, batch_sizes)
     inputs = Inputs(x, steps, tuple(states), tuple(masks), tuple(parameters))
     sizes = (layers, directions, batch_first, recompute, cells, False, len(states), len(masks))
-    return Call(cell, *sizes, repeat_held), inputs
+    return Call(cell, *sizes, repeat_held, whole_tape=True), inputs
 
 
 def split_backward(args: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:

@@ -1,37 +1,34 @@
-"""Packed sequences: their rows padded for the engine, in their own order, and packed again.
+"""Packed sequences: the order of their rows; and the rows padded, where a call needs it.
 
 Functions of tensors alone. `op` opens the messages.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-
-def pad(op: str, packed: PackedSequence, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """The rows, padded, longest first, and their lengths, which the host has.
-
-    Raises
-    ------
-    RuntimeError
-        The parts of the `PackedSequence` do not belong together.
-    """
-    _check(op, packed)
-    return pad_packed_sequence(_in_its_order(packed, packed.data), batch_first)
+from ._call import Inputs, StepInputs
 
 
-def pad_rows(packed: PackedSequence, data: Tensor, batch_first: bool) -> Tensor:
-    """Other data that lie as those of a packed sequence, padded as `pad` does it."""
-    return pad_packed_sequence(_in_its_order(packed, data), batch_first)[0]
+def pad(packed: PackedSequence, inputs: Inputs, batch_first: bool) -> Inputs:
+    """x and the masks padded, longest row first, with the lengths, which the host has."""
+
+    def padded(data: Tensor) -> tuple[Tensor, Tensor]:
+        # Without the order of the caller, which padding would restore.
+        return pad_packed_sequence(PackedSequence(data, packed.batch_sizes), batch_first)
+
+    x, lengths = padded(inputs.x)
+    masks = tuple(padded(mask)[0] for mask in inputs.masks)
+    return inputs._replace(x=x, steps=StepInputs(lengths), masks=masks)
 
 
-def pack(
-    packed: PackedSequence, padded: Tensor, lengths: Tensor, batch_first: bool
-) -> PackedSequence:
-    """The inverse of `pad` for results: packed as the input was."""
-    rows = pack_padded_sequence(padded, lengths, batch_first)
-    return packed._replace(data=rows.data)
+def pack(y: Tensor, padded: Inputs, batch_first: bool) -> Tensor:
+    """The rows of y, which belongs to padded inputs, packed as x was."""
+    lengths: Any = padded.steps.lengths
+    return pack_padded_sequence(y, lengths, batch_first).data
 
 
 def sort_rows(op: str, packed: PackedSequence, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -60,13 +57,14 @@ def unsort_rows(packed: PackedSequence, results: Tensor, dim: int) -> Tensor:
     return results if order is None else results.index_select(dim, order)
 
 
-def _in_its_order(packed: PackedSequence, data: Tensor) -> PackedSequence:
-    """Without the order of the caller, which padding would restore."""
-    return PackedSequence(data, packed.batch_sizes)
+def check(op: str, packed: PackedSequence) -> None:
+    """That the parts of a PackedSequence belong together.
 
-
-def _check(op: str, packed: PackedSequence) -> None:
-    """That the parts of a PackedSequence belong together."""
+    Raises
+    ------
+    RuntimeError
+        They do not.
+    """
     data, batch_sizes = packed.data, packed.batch_sizes
     if data.dim() != 2:
         raise RuntimeError(

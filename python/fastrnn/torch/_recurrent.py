@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _arguments
 from . import _autograd, _composite, _narrow, _packed, _tracing
 from ._call import Call, Inputs, StepInputs, step_inputs
+from ._conditions import takes_packed
 from ._frozen import Frozen, freeze
 from ._modules import not_a_tensor, parameters_of, states_of
 
@@ -185,7 +186,7 @@ class Recurrent(nn.RNNBase):
             cells = cells[:, :, 0]
             holds = inputs.steps.holds
             return cells if holds is None else torch.where(holds[:, None], 0.0, cells)
-        lengths, _, holds = inputs.steps
+        lengths, _, holds, _ = inputs.steps
         if lengths is not None:  # the engine leaves what is past them as it was
             runs = _composite.TORCH.running(cells.shape[1], lengths.to(cells.device))
             cells = torch.where(runs[:, :, None], cells, 0.0)
@@ -197,15 +198,16 @@ class Recurrent(nn.RNNBase):
     def _run_packed(
         self, packed: PackedSequence, hx: Any, cells: bool
     ) -> tuple[PackedSequence, Any, Tensor | None]:
-        """The rows of a PackedSequence, in its order, padded."""
+        """The rows of a PackedSequence, in its order; padded where a call needs that."""
         batch_first = self.batch_first
-        x, row_lengths = _packed.pad(self._cell, packed, batch_first)
+        _packed.check(self._cell, packed)
         states = _packed.sort_rows(self._cell, packed, states_of(self._cell, hx))
-        masks = tuple(
-            _packed.pad_rows(packed, mask, batch_first)
-            for mask in self._draw(packed.data, len(packed.data))
-        )
-        inputs = Inputs(x, StepInputs(row_lengths), states, masks, self._parameters_in_order())
+        masks = self._draw(packed.data, len(packed.data))
+        steps = StepInputs(batch_sizes=packed.batch_sizes)
+        inputs = Inputs(packed.data, steps, states, masks, self._parameters_in_order())
+        pads = cells or not takes_packed(inputs)
+        if pads:
+            inputs = _packed.pad(packed, inputs, batch_first)
         y, state, all_cells = self._run_tensors(inputs, cells)
         if isinstance(state, tuple):
             state = tuple(_packed.unsort_rows(packed, s, 1) for s in state)
@@ -213,7 +215,9 @@ class Recurrent(nn.RNNBase):
             state = _packed.unsort_rows(packed, state, 1)
         if all_cells is not None:
             all_cells = _packed.unsort_rows(packed, all_cells, 1 if batch_first else 2)
-        return _packed.pack(packed, y, row_lengths, batch_first), state, all_cells
+        if pads:
+            y = _packed.pack(y, inputs, batch_first)
+        return packed._replace(data=y), state, all_cells
 
     def _call(
         self, states: int = 0, masks: int = 0, cells: bool = False, repeat_held: bool = False

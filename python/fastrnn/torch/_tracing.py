@@ -65,11 +65,15 @@ def recorded_as(operators: Operators) -> Iterator[None]:
 
 def is_watched() -> bool:
     """Whether something looks on at every operation and has to see the layer's too."""
+    return _is_profiling() or is_recorded()
+
+
+def is_recorded() -> bool:
+    """Whether something may record the operations, or put others in their places."""
     return (
         _dispatch_modes() > 0
         or _is_included(_BEFORE_DISPATCH)
         or _is_tracing()
-        or _is_profiling()
         or (_function_modes() > 0 and not _only_places_tensors())
     )
 
