@@ -11,6 +11,10 @@ dx. Of a peer's ways through a case the one that takes the least counts.
 With --recompute K, fastrnn also runs with that option; its result must then equal the plain one's
 in every bit. Times are rough: those of a few steps after the measured one, or its own where it is
 long.
+
+    python -m bench memory --ragged [--threads N] [--isa LEVEL] [--json FILE]
+
+instead has ragged rows in a PackedSequence: fastrnn.torch.LSTM and torch.nn.LSTM (bench/ragged.py).
 """
 
 from __future__ import annotations
@@ -183,12 +187,22 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--recompute", nargs="+", type=int, default=[], metavar="K", help="also checkpoint each K"
     )
+    parser.add_argument("--ragged", action="store_true", help="of a PackedSequence, under torch")
     options = parser.parse_args(arguments)
     from tqdm import tqdm
 
     import fastrnn
 
     threads = options.threads or fastrnn.get_num_threads()
+    if options.ragged:
+        from . import ragged
+
+        print(f"{report.machine()['processor']}, {threads} threads", ragged.HEADER, sep="\n")
+        for row in ragged.rows(threads, options.isa):
+            print(ragged.line(row), flush=True)
+            if options.json:
+                report.append(options.json, {**row, "machine": report.machine()})
+        return
     cases = suite_options.chosen_cases(options)
     machine = report.machine()
     print(f"{machine['processor']}, {threads} threads", HEADER, sep="\n")

@@ -29,6 +29,7 @@ struct StepOffsets {
     entries.push_back(entries.back());
   }
   const int64_t* data() const { return entries.data() + 1; }
+  int64_t rows() const { return entries.back(); }
 };
 
 // Where rows that are held run, by row of the batch: for kernels, their steps are the running ones.
@@ -82,17 +83,13 @@ struct Batch {
       read_packed(spec, p, call.batch_sizes, memory);
     else
       read_lengths(spec, p, call.lengths, length.data());
-    total = std::accumulate(length.begin(), length.end(), int64_t{0});
-    if (p.packed && total != p.rows)  // no array has room for what another thread writes meanwhile
-      throw Error(Fault::kValue, spec.op, "lengths must not change during a call, got others");
     std::iota(row.begin(), row.end(), 0);
     steps.inputs = step_inputs(p, call);
     const bool held = steps.inputs.hold.data != nullptr;
     if (held) held_.emplace(memory).lay_out(steps.inputs, p.T, length);
     if (held || call.lengths.given) sort(memory);
-    if (held) total = std::accumulate(length.begin(), length.end(), int64_t{0});
-    if (p.packed) offsets_.emplace(length, 1, memory);
-    if (p.packed && p.recompute > 1) kept_offsets_.emplace(length, p.recompute, memory);
+    total = std::accumulate(length.begin(), length.end(), int64_t{0});
+    if (p.packed) lay_out_packed(spec, p, memory);
     steps.B = p.B;
     steps.row = row.data();
     steps.length = length.data();
@@ -130,6 +127,14 @@ struct Batch {
  private:
   std::optional<HeldRows> held_;  // most calls hold no row, and a step has no time to spare
   std::optional<StepOffsets> offsets_, kept_offsets_;
+
+  // Arrays have been made by lengths that another thread may have written since.
+  void lay_out_packed(const Spec& spec, const Problem& p, CallMemory& memory) {
+    offsets_.emplace(length, 1, memory);
+    if (p.recompute > 1) kept_offsets_.emplace(length, p.recompute, memory);
+    if (offsets_->rows() > p.rows || (kept_offsets_ && kept_offsets_->rows() > p.kept_rows))
+      throw Error(Fault::kValue, spec.op, "lengths must not change during a call, got others");
+  }
 
   // The lengths of a packed sequence's rows, which are sorted.
   void read_packed(const Spec& spec, const Problem& p, const View& batch_sizes,

@@ -610,6 +610,17 @@ def test_lengths_that_only_a_kernel_sees(emulated: ModuleType, mode: str) -> Non
             cuda.check(put(np.zeros(1)))
 
 
+def test_packed_rows_have_no_kernel(emulated: ModuleType) -> None:
+    """Neither those of a call nor those of a tape, which lengths leave whole here."""
+    case = Case("gru", 3, 2, 3, 4, lengths=True)
+    data = make_data(case)
+    x, params = put(data.x), put(data.params)
+    with pytest.raises(NotImplementedError, match=r"\[gru\] batch_sizes have no kernel on a GPU"):
+        functional.infer(case.cell, x[0], params, batch_sizes=[1, 1])
+    tape = functional.forward(case.cell, x, params, lengths=data.options["lengths"])[2]
+    assert [len(a.shape) for a in tape.arrays] == [4, 6, 6]
+
+
 def test_a_mode_that_cannot_run(emulated: ModuleType) -> None:
     case = Case("gru", 2, 1, 3, 40)
     data = make_data(case)

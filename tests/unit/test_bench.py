@@ -18,7 +18,7 @@ import pytest
 import fastrnn
 import tiers
 from bench import __main__ as suite
-from bench import cases, limits, markdown, memory, plots, report, runner, scale, worker
+from bench import cases, limits, markdown, memory, plots, ragged, report, runner, scale, worker
 from bench import load as busy
 from bench.cases import Case
 from bench.micro import __main__ as micro
@@ -531,6 +531,22 @@ def test_the_peak_of_memory_is_that_of_the_step() -> None:
     assert found["ways"] == 1
     assert found["digests"] == {"y": memory.digest(np.ones(1_000_000))}
     assert memory.digest(np.zeros(2)) != memory.digest(-np.zeros(2))
+
+
+def test_ragged_rows() -> None:
+    for case in (*ragged.CASES, ragged.WARM_UP):
+        lengths, sizes = case.lengths(), case.batch_sizes()
+        assert len(lengths) == case.B
+        assert len(sizes) == case.T == lengths.max()
+        assert lengths.sum() == sizes.sum() == case.rows
+        assert lengths.min() >= 1
+    assert ragged.CASES[0].id == "lstm_f32_T3000_B256_I64_H128_D1-rows14820"
+    row = {
+        "case": "a",
+        "bytes": {"torch": 3 << 20, "fastrnn_torch": 1 << 20},
+        "ms": {"torch": 4.0, "fastrnn_torch": 2.0},
+    }
+    assert ragged.line(row).split() == ["a", "3.0", "1.0", "4.0", "2.0"]
 
 
 def test_shares_of_memory() -> None:
