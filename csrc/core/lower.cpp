@@ -41,6 +41,7 @@ class Builder {
   const Call& call_;
   const Lowering& lowering_;
   Program program_;
+  int64_t window_rows_ = 0;  // of packed arrays
 
   // ---- buffers: each is made where it is first asked for ----
 
@@ -182,12 +183,32 @@ class Builder {
 
   // Calls f(begin, end) for each window of steps, the last first.
   template <class F> void for_windows(F f) const {
-    const int64_t n = window(), steps = lowering_.steps;
-    for (int64_t begin = steps > 0 ? (steps - 1) / n * n : 0; begin >= 0; begin -= n)
-      f(begin, std::min(begin + n, steps));
+    int64_t end = lowering_.steps;
+    do {
+      const int64_t begin = window_begin(end);
+      f(begin, end);
+      end = begin;
+    } while (end > 0);
+  }
+  // Of the window that ends at a step.
+  int64_t window_begin(int64_t end) const {
+    const int64_t n = window(), *offsets = lowering_.offsets;
+    const int64_t k = offsets && recomputes(spec_, p_) ? p_.recompute : n;
+    int64_t begin = end > 0 ? (end - 1) / k * k : 0;
+    while (offsets && begin > 0 && offsets[end] - offsets[begin - k] <= n * p_.B) begin -= k;
+    return begin;
+  }
+  // Rows of the window that has the most.
+  int64_t most_rows() const {
+    int64_t most = 0;
+    for_windows([&](int64_t begin, int64_t end) {
+      most = std::max(most, lowering_.offsets[end] - lowering_.offsets[begin]);
+    });
+    return most;
   }
 
   void backward() {
+    if (p_.packed) window_rows_ = most_rows();
     int dy = array(Role::kDy);
     for (int64_t l = spec_.layers - 1; l >= 0; --l) {
       const int dx = input_gradient(l);
@@ -210,7 +231,7 @@ class Builder {
   // Arrays of a window's rows.
   Shape of_window(Shape arrays, int64_t width) const {
     if (p_.packed) {
-      arrays.push_back(lowering_.window_rows);
+      arrays.push_back(window_rows_);
     } else {
       arrays.push_back(window());
       arrays.push_back(p_.B);

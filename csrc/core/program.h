@@ -91,9 +91,11 @@ struct Lowering {
   // Products and masks around a scan are ops of their own, and a scan runs all directions. Else
   // scans do all of it, each for one direction.
   bool products;
-  int64_t steps;            // of the longest row; T where the host does not know the lengths
-  int64_t window;           // steps that backward takes at once where it recomputes
-  int64_t window_rows = 0;  // and rows of packed arrays then, where arrays are packed
+  int64_t steps;   // of the longest row; T where the host does not know the lengths
+  int64_t window;  // steps that backward takes at once where it recomputes
+  // Of packed arrays, how many rows lie before those of a step. A window then is as many steps as
+  // have the rows of so many steps of the whole batch.
+  const int64_t* offsets = nullptr;
 };
 
 // What backward has to recompute with a small tape: nothing where h is all that it needs.

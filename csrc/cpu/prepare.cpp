@@ -10,11 +10,6 @@ int64_t widest_input(const Spec& spec) {
   return spec.layers > 1 ? std::max(spec.inputs, spec.layer_outputs()) : spec.inputs;
 }
 
-// Of packed arrays; the first window has the most.
-int64_t rows_of_window(const Problem& p, const BatchSizes& sizes, int64_t window) {
-  return p.packed ? sizes.offsets[std::min(window, sizes.steps)] : window * p.B;
-}
-
 }  // namespace
 
 Plan plan_pass(const KernelEntry& kernel, const Spec& spec, const Problem& problem, bool backward,
@@ -26,8 +21,7 @@ Plan plan_pass(const KernelEntry& kernel, const Spec& spec, const Problem& probl
 Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p, const Call& call,
                    const Plan& plan, const BatchSizes& sizes, std::pmr::memory_resource* memory)
     : window(recomputes(spec, p) ? window_steps(p, plan.chunk) : std::max<int64_t>(1, p.T)),
-      program(lower(spec, p, call, {false, sizes.steps, window, rows_of_window(p, sizes, window)},
-                    memory)),
+      program(lower(spec, p, call, {false, sizes.steps, window, sizes.offsets}, memory)),
       max_rows(sizes.max_rows),
       buffers(memory) {
   const bool back = call.backward(), again = back && recomputes(spec, p);

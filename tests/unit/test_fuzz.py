@@ -376,6 +376,18 @@ class World:
                     "dstate": self.state,
                 },
             ),
+            "packed rows": (
+                functional.forward,
+                {
+                    "cell": "lstm",
+                    "x": self.x[:, 0],
+                    "params": self.params,
+                    "state": self.state,
+                    "batch_sizes": [2, 1],
+                    "out": np.zeros((3, 5), np.float32),
+                    "recompute": 2,
+                },
+            ),
             "pack": (functional.pack, {"cell": "lstm", "params": self.params}),
             "layer": (self.layer, call),
             "layer.forward": (self.layer.forward, call),
