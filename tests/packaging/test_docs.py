@@ -231,8 +231,10 @@ def test_the_readme_s_example_with_torch_runs(capsys: pytest.CaptureFixture[str]
 
 def test_the_examples_of_the_page_on_numpy_run() -> None:
     names: dict[str, object] = {}
-    first, second = python_blocks(ROOT / "docs" / "numpy.md")
+    first, packed, second = python_blocks(ROOT / "docs" / "numpy.md")
     exec(compile(first, "numpy.md", "exec"), names)
+    exec(compile(packed, "numpy.md", "exec"), names)
+    assert names["packed_y"].shape == (8, 256)
     names["x"] = np.random.default_rng(0).standard_normal((3, 2, 80), np.float32)
     exec(compile(second, "numpy.md", "exec"), names)
     again = names["layer"].forward(names["x"])[0]
