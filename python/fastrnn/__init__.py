@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arguments, functional, reference, training, weights
+from ._cell_names import cell_name
 from ._loading import load
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
@@ -39,6 +40,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "build_info",
+    "cell_name",
     "cuda",
     "explain",
     "functional",

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _dtypes
+from . import _arrays, _cell_names, _dtypes
 
 
 def cell_name(cell: Any) -> str:
-    """The name of a cell; whether there is one of this name, the engine says."""
+    """The canonical name of a cell; whether there is one of this name, the engine says."""
     if not isinstance(cell, str):
         raise TypeError(f"[cell] cell must be a name, got {type(cell).__name__}")
-    return cell
+    return _cell_names.canonical(cell)
 
 
 def float_dtype(op: str, dtype: Any) -> np.dtype:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-# torch's names, to be followed by "_l0", "_l0_reverse", "_l1", ...
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+# torch's names, and that of a unit's own parameters; "_l0", "_l0_reverse", "_l1", ... follow.
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_diag")
 
 
-def kinds(bias: bool) -> tuple[str, ...]:
-    """The parameters of one direction of one layer, in their order."""
-    return _KINDS if bias else _KINDS[:2]
+def kinds(bias: bool, diag: bool = False) -> tuple[str, ...]:
+    """The parameters of one direction of one layer, in their order.
+
+    diag: whether the cell has parameters of a unit, such as peepholes.
+    """
+    return KINDS[:2] + (KINDS[2:4] if bias else ()) + (KINDS[4:] if diag else ())
 
 
 def suffix(layer: int, direction: int) -> str:

@@ -20,7 +20,7 @@ class Recurrent(Module):
     Parameters
     ----------
     cell : str
-        A name of `fastrnn.build_info()["cells"]`.
+        A name of `fastrnn.build_info()["cells"]`, or one that `fastrnn.cell_name` makes.
     input_size, hidden_size : int
         I and H.
     num_layers : int
@@ -77,7 +77,7 @@ class Recurrent(Module):
         *,
         reverse: bool = False,
     ) -> None:
-        self.cell = _arguments.cell_name(cell)
+        self.cell = cell = _arguments.cell_name(cell)
         self.device = _engine.check_device(cell, device)
         self.dtype = _arguments.layer_dtype(cell, dtype, self.device)
         self.input_size = _arguments.size(cell, "input_size", input_size)

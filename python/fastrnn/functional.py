@@ -55,7 +55,7 @@ class Packed:
     Parameters
     ----------
     cell : str
-        A name of `fastrnn.build_info()["cells"]`.
+        A name of `fastrnn.build_info()["cells"]`, or one that `fastrnn.cell_name` makes.
     params : mapping of str to ndarray
         The parameters with torch's names, all float32 or all float64.
     forward, backward : bool
@@ -70,7 +70,7 @@ class Packed:
         forward: bool = True,
         backward: bool = False,
     ) -> None:
-        self.cell = _arguments.cell_name(cell)
+        self.cell = cell = _arguments.cell_name(cell)
         sizes = _sizes(cell, params)
         self.native = _engine.for_array(params["weight_ih_l0"]).Weights(cell, *sizes)
         self.names = [name for name, _ in self.native.parameters]
@@ -141,7 +141,7 @@ def infer(
     Parameters
     ----------
     cell : str
-        A name of `fastrnn.build_info()["cells"]`.
+        A name of `fastrnn.build_info()["cells"]`, or one that `fastrnn.cell_name` makes.
     x, state, lengths, resets, holds, batch_sizes, repeat_held, dropout_masks
         See the module's table. Any strides; read-only arrays too.
     reverse : bool
@@ -167,6 +167,7 @@ def infer(
     MemoryError
         The workspace cannot be had.
     """
+    cell = _arguments.cell_name(cell)
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
@@ -209,7 +210,8 @@ def forward(
         bit for bit; on a GPU those of parameters are added up window by window, in the storage
         dtype. The window has k steps or more, and memory of its own.
     """
-    steps = _arguments.checkpoint_steps(_arguments.cell_name(cell), recompute)
+    cell = _arguments.cell_name(cell)
+    steps = _arguments.checkpoint_steps(cell, recompute)
     packed = _packed(cell, params, forward=True)
     lengths = _arguments.lengths_array(cell, lengths)
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
@@ -284,7 +286,7 @@ def backward(
     ValueError, TypeError, MemoryError
         As `infer`; also for a tape of another cell or size.
     """
-    _arguments.cell_name(cell)
+    cell = _arguments.cell_name(cell)
     if not isinstance(tape, Tape):
         raise TypeError(f"[{cell}] tape must be a fastrnn tape, got {type(tape).__name__}")
     steps = steps_of(cell, tape)
@@ -359,7 +361,6 @@ def _packed(
     backward: bool = False,
 ) -> Packed:
     if not isinstance(params, Packed):
-        _arguments.cell_name(cell)
         return Packed(cell, params, forward=forward, backward=backward)
     if params.cell != cell:
         raise ValueError(f"[{cell}] weights must be packed for this cell, got {params.cell}")

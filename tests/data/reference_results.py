@@ -69,7 +69,8 @@ def case(cell: str) -> Iterator[str]:
 
 
 def text() -> str:
-    return "".join(part for cell in reference.names() for part in case(cell))
+    cells = (cell for cell in reference.names() if not cell.startswith("lstm_"))
+    return "".join(part for cell in cells for part in case(cell))
 
 
 if __name__ == "__main__":

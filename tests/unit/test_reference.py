@@ -9,7 +9,8 @@ import pytest
 
 from builds import ROOT
 from fastrnn import reference
-from fastrnn.reference.cell import find, sigmoid
+from fastrnn.reference.activations import sigmoid
+from fastrnn.reference.cell import find
 
 # Two float64 evaluations of one formula that differ in the order of their sums.
 SAME_FORMULA = 1e-13
@@ -19,7 +20,13 @@ TORCH = 1e-12
 DIFFERENCE_STEP = 1e-6
 DIFFERENCE = 1e-8
 
-CELLS = reference.names()
+CELLS = (
+    *reference.names(),
+    "rnn(leaky_relu(0.1), softplus)",
+    "lstm(hard_sigmoid(0.2, 0.5), softsign, elu(0.7), clip=0.9)",
+    "lstm_coupled_peephole(sigmoid, scaled_tanh(1.5, 0.6), affine(0.5, 0.1), clip=0.5)",
+    "gru(sigmoid, thresholded_relu(0.2), hard_sigmoid(0.3, 0.4), relu)",
+)
 
 
 class Problem:
@@ -28,12 +35,14 @@ class Problem:
     def __init__(self, cell, *, T=5, B=4, I=3, H=2, L=1, D=1, bias=True, seed=0):
         self.cell, self.L, self.D, self.H, self.T, self.B = cell, L, D, H, T, B
         self.rng = rng = np.random.default_rng(seed)
-        rows = find(cell).gates * H
+        rows, units = find(cell).gates * H, find(cell).unit_parameters * H
         self.params = {}
         for k, reverse in product(range(L), ("", "_reverse")[:D]):
             shapes = {"weight_ih": (rows, I if k == 0 else D * H), "weight_hh": (rows, H)}
             if bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            if units:
+                shapes["weight_diag"] = (units,)
             for kind, shape in shapes.items():
                 self.params[f"{kind}_l{k}{reverse}"] = rng.uniform(-0.8, 0.8, shape)
         self.x = rng.standard_normal((T, B, I))
@@ -641,8 +650,8 @@ def test_no_warning_escapes(cell):
 
 def test_cells_are_found_by_name():
     assert {"rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru"} <= set(CELLS)
-    with pytest.raises(ValueError, match=r"\[reference\] cell must be one of gru.*, got 'rnn'"):
-        reference.forward("rnn", np.zeros((1, 1, 1)), {})
+    with pytest.raises(ValueError, match=r"\[reference\] cell must be one of gru.*, got 'rnx'"):
+        reference.forward("rnx", np.zeros((1, 1, 1)), {})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a cell module provides, and how a cell is found by its registry name.
+"""What a cell module provides, and how a cell is found by its name.
 
 A cell is one step of a recurrent layer for `n` rows at once, without its matrix products. With G
 gates, H units, the weights W = `w_ih` (G*H, in) and R = `w_hh` (G*H, H) and the state h, the time
@@ -19,26 +19,21 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from .. import _cell_names
+from .activations import Activation, Array, Arrays, Maths, of_cell
 
-Array: TypeAlias = NDArray[np.float64]
-Arrays: TypeAlias = tuple[Array, ...]
-
-
-class Maths(Protocol):
-    """The activations, for the arrays of one library."""
-
-    def tanh(self, a: Any, /) -> Any: ...
-    def sigmoid(self, a: Any, /) -> Any: ...
-    def relu(self, a: Any, /) -> Any: ...
+__all__ = ["Array", "Arrays", "Cell", "Maths", "find", "names"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. A module of this package offers its cells as ``CELLS``, a dict by registry name.
+    """One cell.
+
+    A module of this package offers its cells as ``CELLS``, a dict by registry name; or as
+    ``BASES``, a dict of functions ``make(activations)`` by the bases of `fastrnn.cell_name`, where
+    activations are those of a base's functions.
 
     Attributes
     ----------
@@ -53,48 +48,51 @@ class Cell:
         ``step_backward(saved, s_prev, ds) -> dwx, drh, ds_prev``: from the gradients of the states
         after the step, the gradients of wx and rh and of the states before it. The path from h
         through rh is left out of ``ds_prev``: the time loop adds ``R^T drh``.
+    unit_parameters : int
+        K, the number of parameters that each unit has beside its rows of the weights. Where there
+        are some, both functions take them last, (K, H), and `step_backward` gives their gradients
+        last, (n, K, H).
     """
 
     gates: int
     states: int
-    step: Callable[[Maths, Any, Any, tuple[Any, ...]], tuple[tuple[Any, ...], tuple[Any, ...]]]
-    step_backward: Callable[[Arrays, Arrays, Arrays], tuple[Array, Array, Arrays]]
+    step: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]]
+    step_backward: Callable[..., tuple[Any, ...]]
+    unit_parameters: int = 0
 
 
 @cache
-def _cells() -> dict[str, Cell]:
+def _offered(kind: str) -> dict[str, Any]:
+    """All that the package's modules have in their dicts of a kind."""
     package = importlib.import_module(__package__)
     modules = (
         importlib.import_module(f".{info.name}", __package__)
         for info in pkgutil.iter_modules(package.__path__)
     )
-    return {name: cell for module in modules for name, cell in getattr(module, "CELLS", {}).items()}
+    return {name: each for module in modules for name, each in getattr(module, kind, {}).items()}
 
 
 def names() -> tuple[str, ...]:
-    """Give the registry names of all cells, sorted."""
-    return tuple(sorted(_cells()))
+    """Give the names of all cells, sorted; those with the usual functions."""
+    short = [name for name, (base, _) in _cell_names.SHORT.items() if base in _offered("BASES")]
+    bases = map(_cell_names.canonical, _offered("BASES"))
+    return tuple(sorted({*_offered("CELLS"), *bases, *short}))
 
 
-def find(name: str) -> Cell:
-    """Give the cell of a registry name, e.g. ``"rnn_tanh"``.
+@cache
+def find(name: str, direction: int = 0) -> Cell:
+    """Give the cell of a name, e.g. ``"rnn_tanh"``, as it is in the forward or reverse direction.
 
     Raises
     ------
     ValueError
         If there is no such cell.
     """
-    if name not in _cells():
+    parsed = _cell_names.find(name)
+    if parsed is not None and parsed.base in _offered("BASES"):
+        make: Callable[[tuple[Activation, ...]], Cell] = _offered("BASES")[parsed.base]
+        return make(of_cell(parsed, direction))
+    if name not in _offered("CELLS"):
         raise ValueError(f"[reference] cell must be one of {', '.join(names())}, got {name!r}")
-    return _cells()[name]
-
-
-def sigmoid(a: Array) -> Array:
-    """Compute 1 / (1 + exp(-a)) without overflow; small results keep their last bits.
-
-    exp(-|a|) never overflows, and for a < 0 the form exp(a) / (1 + exp(a)) is accurate down to
-    subnormal results, where 1 / (1 + exp(-a)) would already have given 0.
-    """
-    e = np.exp(-np.abs(a))
-    result: Array = np.where(a >= 0, 1.0, e) / (1.0 + e)
-    return result
+    cell: Cell = _offered("CELLS")[name]
+    return cell

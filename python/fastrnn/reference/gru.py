@@ -11,39 +11,46 @@ translation (arXiv:1406.1078, 2014), in the letters of `torch.nn.GRU`::
 Three gates in the order r z n, one state h. The reset gate stands after the product, as in the
 first version of the paper, torch and cuDNN, so that one product R h serves all three gates; in the
 published version it stands before, W_hn (r_t h_(t-1)).
+
+Other functions may stand for the sigmoid of the gates and for the tanh of the new gate.
 """
 
 import numpy as np
 
+from .activations import Activation
 from .cell import Array, Arrays, Cell, Maths
 
 
-def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
-    """Compute h_t. See `Cell.step`."""
-    (h_prev,) = s_prev
-    wx_r, wx_z, wx_n = wx.swapaxes(0, 1)
-    rh_r, rh_z, rh_n = rh.swapaxes(0, 1)
-    r, z = m.sigmoid(wx_r + rh_r), m.sigmoid(wx_z + rh_z)
-    n = m.tanh(wx_n + r * rh_n)
-    h = (1 - z) * n + z * h_prev
-    return (h,), (r, z, n, rh_n)
+def make(functions: tuple[Activation, ...]) -> Cell:
+    """Make the cell of the functions of its gates and of the new gate."""
+    gate, new = functions
+
+    def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
+        (h_prev,) = s_prev
+        wx_r, wx_z, wx_n = wx.swapaxes(0, 1)
+        rh_r, rh_z, rh_n = rh.swapaxes(0, 1)
+        a_r, a_z = wx_r + rh_r, wx_z + rh_z
+        r, z = gate.value(m, a_r), gate.value(m, a_z)
+        a_n = wx_n + r * rh_n
+        n = new.value(m, a_n)
+        h = (1 - z) * n + z * h_prev
+        return (h,), (a_r, a_z, a_n, rh_n, r, z, n)
+
+    def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
+        a_r, a_z, a_n, rh_n, r, z, n = saved
+        (h_prev,) = s_prev
+        (dh,) = ds
+        # h_t = (1 - z_t) n_t + z_t h_(t-1)
+        dn, dz = dh * (1 - z), dh * (h_prev - n)
+        # n_t = tanh(a_n), a_n = wx_n + r_t rh_n: the only gate whose wx and rh differ in gradient.
+        da_n = new.gradient(a_n, dn)
+        da_r, da_z = gate.gradient(a_r, da_n * rh_n), gate.gradient(a_z, dz)
+        dwx = np.stack([da_r, da_z, da_n], axis=1)
+        drh = np.stack([da_r, da_z, da_n * r], axis=1)
+        # h_(t-1) acts through the gates and directly, by z_t.
+        return dwx, drh, (dh * z,)
+
+    return Cell(gates=3, states=1, step=step, step_backward=step_backward)
 
 
-def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
-    """Compute the gradients of one step. See `Cell.step_backward`."""
-    r, z, n, rh_n = saved
-    (h_prev,) = s_prev
-    (dh,) = ds
-    # h_t = (1 - z_t) n_t + z_t h_(t-1)
-    dn, dz = dh * (1 - z), dh * (h_prev - n)
-    # n_t = tanh(a_n), a_n = wx_n + r_t rh_n: the only gate whose wx and rh differ in gradient.
-    da_n = dn * (1 - n * n)
-    dr = da_n * rh_n
-    da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)
-    dwx = np.stack([da_r, da_z, da_n], axis=1)
-    drh = np.stack([da_r, da_z, da_n * r], axis=1)
-    # h_(t-1) acts through the gates and directly, by z_t.
-    return dwx, drh, (dh * z,)
-
-
-CELLS = {"gru": Cell(gates=3, states=1, step=step, step_backward=step_backward)}
+BASES = {"gru": make}

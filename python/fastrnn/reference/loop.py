@@ -20,13 +20,24 @@ from .namespace import Namespace
 
 
 class Weights(NamedTuple):
-    """The parameters of one pass; `w_hr` projects h, as in `torch.nn.LSTM` with `proj_size`."""
+    """The parameters of one pass.
+
+    `w_diag` are those of a unit, for a cell that has some; `w_hr` projects h, as in `torch.nn.LSTM`
+    with `proj_size`.
+    """
 
     w_ih: Any  # (G*H, in)
     w_hh: Any  # (G*H, H)
     b_ih: Any = None  # (G*H,)
     b_hh: Any = None  # (G*H,)
+    w_diag: Any = None  # (K*H,)
     w_hr: Any = None  # (P, H)
+
+    def of_units(self, cell: Cell) -> tuple[Any, ...]:
+        """Give the last argument of the cell's functions, (K, H), where it has one."""
+        if self.w_diag is None:
+            return ()
+        return (self.w_diag.reshape(cell.unit_parameters, -1),)
 
 
 class Moment(NamedTuple):
@@ -126,7 +137,7 @@ def _or(a: Any, b: Any) -> Any:
 
 def run_layers(
     xp: Namespace,
-    cell: Cell,
+    cells: Sequence[Cell],
     weights: Sequence[Weights],
     schedules: Sequence[Schedule],
     x: Any,
@@ -138,8 +149,8 @@ def run_layers(
 
     Parameters
     ----------
+    cells, schedules : of each direction
     weights : of each pass
-    schedules : of each direction
     x : (T, B, I)
     states : of each state of the cell (L*D, B, H)
     masks : of each layer but the last (T, B, D*H), or none
@@ -159,7 +170,7 @@ def run_layers(
         if layer > 0 and masks:
             x = x * masks[layer - 1]
         outputs = []
-        for p, schedule in enumerate(schedules, layer * D):
+        for p, (cell, schedule) in enumerate(zip(cells, schedules, strict=True), layer * D):
             steps: list[Step] = []
             keep = None if tape is None else steps
             s = tuple(a[p] for a in states)
@@ -190,7 +201,8 @@ def _run_pass(
     steps: list[Step] | None,
 ) -> tuple[list[tuple[Any, ...]], tuple[Any, ...]]:
     """Give the states (B, H) after each step, in the order of time, and those at the end."""
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    w_ih, w_hh, b_ih, b_hh, _, w_hr = weights
+    of_units = weights.of_units(cell)
     after = [s] * len(moments)
     projected = xp.project(x, moments, w_ih, b_ih)
     for moment in moments:
@@ -198,7 +210,7 @@ def _run_pass(
         s_prev = tuple(from_zero(xp, start, xp.take(a, rows)) for a in s)
         wx = _by_gates(cell, projected[t])
         rh = _by_gates(cell, xp.linear(s_prev[0], w_hh, b_hh))
-        s_next, saved = cell.step(xp, wx, rh, s_prev)
+        s_next, saved = cell.step(xp, wx, rh, s_prev, *of_units)
         if w_hr is not None:
             s_next = (xp.linear(s_next[0], w_hr, None), *s_next[1:])
         s = tuple(xp.put(a, rows, a_next) for a, a_next in zip(s, s_next, strict=True))

@@ -11,41 +11,65 @@ forget gate of F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Ne
     c_t = f_t c_(t-1) + i_t g_t
     h_t = o_t tanh(c_t)
 
-Four gates in the order i f g o, two states h and c.
+Four gates in the order i f g o, two states h and c. Other functions may stand for the sigmoid of
+the gates, for the tanh of the cell gate and for that of c.
+
+With peepholes (F. A. Gers and J. Schmidhuber, Recurrent nets that time and count, 2000) the gates
+see the cell state: p_i c_(t-1) is added in the sigmoid of i_t, p_f c_(t-1) in that of f_t and
+p_o c_t in that of o_t. They are parameters of a unit, in the order i f o.
 """
+
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from .activations import Activation
 from .cell import Array, Arrays, Cell, Maths
 
 
-def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
-    """Compute h_t, c_t. See `Cell.step`."""
-    _, c_prev = s_prev
-    a_i, a_f, a_g, a_o = (wx + rh).swapaxes(0, 1)
-    i, f, g, o = m.sigmoid(a_i), m.sigmoid(a_f), m.tanh(a_g), m.sigmoid(a_o)
-    c = f * c_prev + i * g
-    tanh_c = m.tanh(c)
-    h = o * tanh_c
-    return (h, c), (i, f, g, o, tanh_c)
+def make(functions: tuple[Activation, ...], peepholes: bool) -> Cell:
+    """Make the cell of the functions of its gates, of the cell gate and of its output."""
+    gate, candidate, output = functions
+
+    def step(
+        m: Maths, wx: Array, rh: Array, s_prev: Arrays, p: Any = None
+    ) -> tuple[Arrays, Arrays]:
+        _, c_prev = s_prev
+        a_i, a_f, a_g, a_o = (wx + rh).swapaxes(0, 1)
+        if peepholes:
+            a_i, a_f = a_i + p[0] * c_prev, a_f + p[1] * c_prev
+        i, f, g = gate.value(m, a_i), gate.value(m, a_f), candidate.value(m, a_g)
+        c = f * c_prev + i * g
+        if peepholes:
+            a_o = a_o + p[2] * c
+        o, out = gate.value(m, a_o), output.value(m, c)
+        return (o * out, c), (a_i, a_f, a_g, a_o, i, f, g, o, c, out)
+
+    def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays, p: Any = None) -> tuple[Any, ...]:
+        a_i, a_f, a_g, a_o, i, f, g, o, c, out = saved
+        _, c_prev = s_prev
+        dh, dc = ds
+        # h_t = o_t tanh(c_t); c_t also has the gradient dc from the step after.
+        da_o = gate.gradient(a_o, dh * out)
+        dc = dc + output.gradient(c, dh * o)
+        if peepholes:
+            dc = dc + p[2] * da_o
+        # c_t = f_t c_(t-1) + i_t g_t
+        da_i, da_f = gate.gradient(a_i, dc * g), gate.gradient(a_f, dc * c_prev)
+        da_g = candidate.gradient(a_g, dc * i)
+        da = np.stack([da_i, da_f, da_g, da_o], axis=1)
+        # h_(t-1) acts through the gates only.
+        dh_prev, dc_prev = np.zeros_like(dh), dc * f
+        if not peepholes:
+            return da, da, (dh_prev, dc_prev)
+        dp = np.stack([da_i * c_prev, da_f * c_prev, da_o * c], axis=1)
+        return da, da, (dh_prev, dc_prev + p[0] * da_i + p[1] * da_f), dp
+
+    return Cell(4, 2, step, step_backward, unit_parameters=3 if peepholes else 0)
 
 
-def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
-    """Compute the gradients of one step. See `Cell.step_backward`."""
-    i, f, g, o, tanh_c = saved
-    _, c_prev = s_prev
-    dh, dc = ds
-    # h_t = o_t tanh(c_t); c_t also has the gradient dc from the step after.
-    do = dh * tanh_c
-    dc = dc + dh * o * (1 - tanh_c * tanh_c)
-    # c_t = f_t c_(t-1) + i_t g_t
-    df, di, dg = dc * c_prev, dc * g, dc * i
-    # Through the activations, each derivative written by its value.
-    da_i, da_f, da_o = di * i * (1 - i), df * f * (1 - f), do * o * (1 - o)
-    da_g = dg * (1 - g * g)
-    da = np.stack([da_i, da_f, da_g, da_o], axis=1)
-    # h_(t-1) acts through the gates only.
-    return da, da, (np.zeros_like(dh), dc * f)
-
-
-CELLS = {"lstm": Cell(gates=4, states=2, step=step, step_backward=step_backward)}
+BASES = {
+    "lstm": partial(make, peepholes=False),
+    "lstm_peephole": partial(make, peepholes=True),
+}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .cell import Array, Maths, sigmoid
+from .activations import Array, Maths, sigmoid
 
 if TYPE_CHECKING:
     from .loop import Moment
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 class Namespace(Maths, Protocol):
     """A library. `rows` are those of a step that run, as `rows` gives them; None for all."""
 
-    def where(self, condition: Any, a: Any, b: Any, /) -> Any: ...
     def stack(self, arrays: list[Any], /) -> Any: ...
     def concatenate(self, arrays: list[Any], axis: int, /) -> Any: ...
 
@@ -52,12 +51,18 @@ class NumPy:
 
     tanh = staticmethod(np.tanh)
     sigmoid = staticmethod(sigmoid)
+    expm1 = staticmethod(np.expm1)
+    clip = staticmethod(np.clip)
     where = staticmethod(np.where)
     stack = staticmethod(np.stack)
     concatenate = staticmethod(np.concatenate)
 
     def relu(self, a: Array) -> Array:
         result: Array = np.maximum(a, 0.0)
+        return result
+
+    def softplus(self, a: Array) -> Array:
+        result: Array = np.logaddexp(0.0, a)
         return result
 
     def linear(self, x: Array, w: Array, b: Array) -> Array:

@@ -42,6 +42,7 @@ class _Gradients(NamedTuple):
     w_hh: Array
     b_ih: Array
     b_hh: Array
+    w_diag: Array
 
 
 # NaN and infinities in the data are the caller's, and a saturating exp is no error: no warnings.
@@ -65,7 +66,7 @@ def forward(
     Parameters
     ----------
     cell : str
-        Registry name, one of `names()`.
+        One of `names()`, or a name that `fastrnn.cell_name` makes.
     x : (T, B, I) or, with `batch_first`, (B, T, I); unbatched (T, I)
     params : mapping
         The parameters by torch's names, e.g. ``weight_ih_l0``, ``bias_hh_l1_reverse``; they say
@@ -135,7 +136,7 @@ def forward(
     sources = [_sources(schedule) for schedule in schedules]
     tape = Tape(x.shape, batch_first, unbatched, [], sources, masks)
     y, finals, _ = loop.run_layers(
-        NUMPY, the_cell, weights, schedules, x, states, masks, tape.passes
+        NUMPY, _of_directions(cell, D), weights, schedules, x, states, masks, tape.passes
     )
     return _as_given(y, tape), _write_state(tuple(finals), unbatched), tape
 
@@ -177,6 +178,7 @@ def backward(
     the_cell = find(cell)
     T, B, input_size = tape.shape
     weights, L, D, H = _read_params(cell, the_cell, params, input_size)
+    cells = _of_directions(cell, D)
     dy = _time_first(_float64(dy), tape.batch_first, tape.unbatched)
     _expect(cell, "dy", dy, (T, B, D * H))
     # The passes bring these back in place, from the gradients of the final states to those of the
@@ -190,7 +192,7 @@ def backward(
             p = k * D + d
             dy_d = _to_sources(dy[:, :, d * H : (d + 1) * H], tape.sources[d])
             ds = tuple(dstate[p] for dstate in dstates)
-            grads.append(_pass_backward(the_cell, weights[p], tape.passes[p], dy_d, ds, dx))
+            grads.append(_pass_backward(cells[d], weights[p], tape.passes[p], dy_d, ds, dx))
         # dx is the gradient of the layer below's output, once through the mask between them.
         dy = dx * tape.masks[k - 1] if k > 0 and tape.masks else dx
 
@@ -198,10 +200,15 @@ def backward(
     named = {
         kind + suffix: array
         for suffix, grad in zip(_suffixes(L, D), grads, strict=True)
-        for kind, array in zip(_parameters.kinds(True), grad, strict=True)
+        for kind, array in zip(_parameters.KINDS, grad, strict=True)
         if kind + suffix in params
     }
     return _as_given(dy, tape), _write_state(dstates, tape.unbatched), named
+
+
+def _of_directions(cell: str, D: int) -> list[Cell]:
+    """The cell as it is in each direction."""
+    return [find(cell, d) for d in range(D)]
 
 
 def _sources(schedule: loop.Schedule) -> NDArray[np.intp]:
@@ -229,15 +236,18 @@ def _pass_backward(
 
     What it returns are the gradients of the weights.
     """
-    w_ih, w_hh, *biases, _ = weights
-    grads = _Gradients(*(np.zeros_like(w) for w in (w_ih, w_hh, *biases)))
-    dw_ih, dw_hh, db_ih, db_hh = grads
+    w_ih, w_hh, b_ih, b_hh, w_diag, _ = weights
+    of_units = weights.of_units(cell)
+    grads = _Gradients(
+        *(np.zeros_like(0.0 if w is None else w) for w in (w_ih, w_hh, b_ih, b_hh, w_diag))
+    )
+    dw_ih, dw_hh, db_ih, db_hh, dw_diag = grads
     for step in reversed(steps):
         t, rows, start = step.moment
         # h_t is both the output and the state that the next step takes.
         dh, *others = (da[rows] for da in ds)
-        dwx, drh, ds_direct = cell.step_backward(
-            step.saved, step.s_prev, (dh + dy[t, rows], *others)
+        dwx, drh, ds_direct, *dp = cell.step_backward(
+            step.saved, step.s_prev, (dh + dy[t, rows], *others), *of_units
         )
         flat = (len(rows), w_hh.shape[0])
         dwx, drh = dwx.reshape(flat), drh.reshape(flat)
@@ -250,6 +260,8 @@ def _pass_backward(
         dw_hh += drh.T @ step.s_prev[0]
         db_ih += dwx.sum(axis=0)
         db_hh += drh.sum(axis=0)
+        for dp_of_rows in dp:
+            dw_diag += dp_of_rows.sum(axis=0).ravel()
     return grads
 
 
@@ -292,7 +304,7 @@ def _read_params(
 ) -> tuple[list[Weights], int, int, int]:
     """Give the weights of each pass, L, D and H."""
     D = 2 if "weight_ih_l0_reverse" in params else 1
-    kinds = _parameters.kinds("bias_ih_l0" in params)
+    kinds = _parameters.kinds("bias_ih_l0" in params, the_cell.unit_parameters > 0)
     L = max(1, len(params) // (D * len(kinds)))
     suffixes = _suffixes(L, D)
     expected = [kind + suffix for suffix in suffixes for kind in kinds]
@@ -304,14 +316,19 @@ def _read_params(
     weights = []
     for p, suffix in enumerate(suffixes):
         columns = input_size if p < D else D * H
-        shapes = ((rows, columns), (rows, H), (rows,), (rows,))
-        arrays = []
-        for kind, shape in zip(_parameters.kinds(True), shapes, strict=True):
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, columns),
+            "weight_hh": (rows, H),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+            "weight_diag": (the_cell.unit_parameters * H,),
+        }
+        arrays = {kind: np.zeros(shapes[kind]) for kind in _parameters.kinds(True)}
+        for kind in kinds:
             name = kind + suffix
-            array = _float64(params[name]) if kind in kinds else np.zeros(shape)
-            _expect(cell, name, array, shape)
-            arrays.append(array)
-        weights.append(Weights(*arrays))
+            arrays[kind] = _float64(params[name])
+            _expect(cell, name, arrays[kind], shapes[kind])
+        weights.append(Weights(*arrays.values()))
     return weights, L, D, H
 
 

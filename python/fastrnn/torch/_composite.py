@@ -26,9 +26,16 @@ class _Torch:
     tanh = staticmethod(torch.tanh)
     sigmoid = staticmethod(torch.sigmoid)
     relu = staticmethod(torch.relu)
+    expm1 = staticmethod(torch.expm1)
     stack = staticmethod(torch.stack)
     concatenate = staticmethod(torch.concatenate)
     linear = staticmethod(torch.nn.functional.linear)
+
+    def clip(self, a: Tensor, low: float, high: float) -> Tensor:
+        return a.clamp(low, high)
+
+    def softplus(self, a: Tensor) -> Tensor:
+        return torch.logaddexp(a, torch.zeros_like(a))
 
     def where(self, condition: Tensor, a: Any, b: Any) -> Tensor:
         return torch.where(condition, a, b)
@@ -101,7 +108,7 @@ def _run_packed(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
 def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     if inputs.steps.batch_sizes is not None:
         return _run_packed(call, inputs)
-    cell = find(call.cell)
+    cells = [find(call.cell, d) for d in range(call.directions)]
     batched = inputs.x.dim() == 3
     x = _time_first(inputs.x, call, batched)
     T, B = x.shape[:2]
@@ -109,15 +116,15 @@ def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     lengths = None if lengths is None else lengths.to(x.device)
     resets, holds = (None if a is None else _time_first(a, call, batched) for a in flags)
     steps = loop.StepInputs(lengths, resets, holds, call.repeat_held)
-    weights = _weights(call, inputs.parameters)
+    weights = _weights(call, cells[0], inputs.parameters)
     states = inputs.states if batched else tuple(s[:, None] for s in inputs.states)
     y, finals, others = loop.run_layers(
         TORCH,
-        cell,
+        cells,
         weights,
         [loop.make_schedule(TORCH, T, steps, d == 1) for d in range(call.directions)],
         x,
-        states or _zeros(cell, weights, x, B),
+        states or _zeros(cells[0], weights, x, B),
         [_time_first(mask, call, batched) for mask in inputs.masks],
     )
     if not batched:
@@ -130,14 +137,15 @@ def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     return tuple(a.contiguous() for a in results)
 
 
-def _weights(call: Call, parameters: Sequence[Tensor]) -> list[loop.Weights]:
+def _weights(call: Call, cell: Cell, parameters: Sequence[Tensor]) -> list[loop.Weights]:
     """Of each pass."""
     made = []
     for own in _parameters.by_layer_direction(parameters, call.layers, call.directions):
-        w_hr = own[-1] if call.projected else None
-        w_ih, w_hh, *biases = own[:-1] if call.projected else own
+        *own, w_hr = own if call.projected else (*own, None)
+        *own, w_diag = own if cell.unit_parameters else (*own, None)
+        w_ih, w_hh, *biases = own
         b_ih, b_hh = biases or (None, None)
-        made.append(loop.Weights(w_ih, w_hh, b_ih, b_hh, w_hr))
+        made.append(loop.Weights(w_ih, w_hh, b_ih, b_hh, w_diag, w_hr))
     return made
 
 
