@@ -5,6 +5,7 @@ A case's name is that of `bench/case.py`, with what it uses beside: `L2 nobias b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import bench.case
 import fastrnn
 from fastrnn import _native
 from fastrnn._dtypes import numpy_dtype
+from fastrnn.reference.cell import find
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,41 @@ class Case(bench.case.Case):
 
 def cells() -> list[str]:
     return [cell["name"] for cell in _native.engine.cells()]
+
+
+def _has_kernel(cell: str) -> bool:
+    """Whether the build has the cell: some tests build a few cells alone."""
+    try:
+        _native.engine.Weights(cell, "float32", 1, 2, 1, 1, True)
+    except ValueError:
+        return False
+    return True
+
+
+# Cells of the kernels whose functions are data: each function, each kernel, with peepholes and
+# without, with and without a clip. (A threshold elsewhere is a jump, which rounding may cross.)
+_CHOSEN = (
+    "rnn(softplus, leaky_relu(0.1), clip=1.5)",
+    "rnn(affine(0.5, 0.1))",
+    "lstm(hard_sigmoid(0.2, 0.5), softsign, elu(0.7), sigmoid, tanh, relu, clip=0.9)",
+    "lstm_peephole",
+    "lstm_coupled",
+    "lstm_coupled_peephole(sigmoid, scaled_tanh(1.5, 0.6), thresholded_relu(0.0), clip=0.5)",
+    "gru(hard_sigmoid(0.3, 0.4), elu(0.5))",
+)
+CHOSEN = tuple(filter(_has_kernel, _CHOSEN))
+
+
+def chosen_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
+    """For those cells and every dtype: a few shapes, options together."""
+    for cell, dtype in itertools.product(CHOSEN, dtypes):
+        yield from (
+            Case(cell, 5, 13, 17, 31, dtype, D=2, bias=False, batch_first=True),
+            Case(cell, 4, 2, 20, 130, dtype, D=2, state=False),
+            Case(cell, 10, 9, 8, 17, dtype, D=2, L=2, lengths=True, resets=True, dropout=True),
+            Case(cell, 14, 1, 5, 12, dtype, D=2, batched=False, holds=True, repeat_held=True),
+            Case(cell, 0, 3, 4, 6, dtype, D=2, L=2),
+        )
 
 
 def kernel_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
@@ -131,7 +168,7 @@ def make_data(case: Case, seed: int = 0) -> Data:
         return normal(*((case.B, case.T) if case.batch_first else (case.T, case.B)), width)
 
     passes = (case.L * case.D, case.B, case.H) if case.batched else (case.L * case.D, case.H)
-    states = next(c["states"] for c in _native.engine.cells() if c["name"] == case.cell)
+    states = find(case.cell).states
 
     def state_arrays() -> Any:
         arrays = tuple(normal(*passes) for _ in range(states))

@@ -10,20 +10,34 @@
 //   kSplit   a bit mask of the gates whose input part x and recurrent part r stay apart. For any
 //            other gate x is the sum of both parts; forward does not read r of such a gate, and
 //            backward does not write dr.
+//   kUnit    the number of parameters that each unit has for itself, such as peepholes
 //
 //   forward (m, x, r, s, save)
-//            s is the states before the step on entry, and after it on return.
+//            s is the states before the step on entry, and after it on return. The unit's
+//            parameters follow the gates in x.
 //   backward(m, save, s_prev, s, ds, dx, dr)
 //            ds is the gradient of the states after the step on entry, and of those before it on
-//            return, without what reaches h through R: the driver adds that.
+//            return, without what reaches h through R: the driver adds that. The unit's parameters
+//            follow the gates in dx on entry, and on return their gradients of this step.
 //
-// C++17 that nvcc takes too; branch-free; every fused product is an explicit fma.
+// A policy says what the functions of a cell are, which are named by their places:
+//
+//   value     (F, x)        the function F of x
+//   kept      (x, y)        what of a function is kept for backward, of its input x and value y
+//   from_kept (F, kept)     its value and its slope, from that ...
+//   from_input(F, x)        ... or from its input
+//   gradient  (F, kept, dy) the gradient of its input from that of its value
+//
+// C++17 that nvcc takes too; branch-free in values; every fused product is an explicit fma.
 #pragma once
 
 #if defined(__CUDACC__)
 #define FASTRNN_CELL_FUNCTION __host__ __device__ __forceinline__
+#define FASTRNN_CELL_CALL __host__ __device__ __forceinline__
 #else
 #define FASTRNN_CELL_FUNCTION inline __attribute__((always_inline))
+// A function that is long, and is called where it stands often.
+#define FASTRNN_CELL_CALL __attribute__((noinline))
 #endif
 
 namespace fastrnn {
@@ -40,32 +54,72 @@ template <class V> struct Pack<V, 0> {
   FASTRNN_CELL_FUNCTION const V& operator[](int i) const { return v[i]; }
 };
 
-// The functions as they are. Derivatives are given in terms of the function's value.
+// The functions of a cell by their places, and by what they are in a cell that has no choice. A
+// place is derived from its usual function.
+struct Sigmoid {};
+struct Tanh {};
+struct Relu {};
+struct Gate : Sigmoid {};
+struct Candidate : Tanh {};
+struct Output : Tanh {};
+
+// A function at one point.
+template <class V> struct Point {
+  V y, slope;
+};
+
+// Functions that are chosen when a layer is made; see chosen.h.
+struct CellMaths;
+
+// The usual functions. What is kept is the value, from which each slope follows.
 struct Exact {
-  template <class V> FASTRNN_CELL_FUNCTION V sigmoid(V x) const { return sigmoid_of(x); }
-  template <class V> FASTRNN_CELL_FUNCTION V tanh(V x) const { return tanh_of(x); }
-  template <class V> FASTRNN_CELL_FUNCTION V relu(V x) const {
+  Exact() = default;
+  FASTRNN_CELL_FUNCTION explicit Exact(const CellMaths*) {}
+
+  template <class V> FASTRNN_CELL_FUNCTION V value(Sigmoid, V x) const { return sigmoid_of(x); }
+  template <class V> FASTRNN_CELL_FUNCTION V value(Tanh, V x) const { return tanh_of(x); }
+  template <class V> FASTRNN_CELL_FUNCTION V value(Relu, V x) const {
     return select(x < V(0), V(0), x);  // keeps NaN
   }
-  template <class V> FASTRNN_CELL_FUNCTION V dsigmoid(V y) const { return y * (V(1) - y); }
-  template <class V> FASTRNN_CELL_FUNCTION V dtanh(V y) const { return fma(-y, y, V(1)); }
+  template <class V> FASTRNN_CELL_FUNCTION V slope(Sigmoid, V y) const { return y * (V(1) - y); }
+  template <class V> FASTRNN_CELL_FUNCTION V slope(Tanh, V y) const { return fma(-y, y, V(1)); }
+
+  template <class V> FASTRNN_CELL_FUNCTION V kept(V, V y) const { return y; }
+  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_kept(F f, V y) const {
+    return {y, slope(f, y)};
+  }
+  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_input(F f, V x) const {
+    return from_kept(f, value(f, x));
+  }
+  template <class F, class V> FASTRNN_CELL_FUNCTION V gradient(F f, V y, V dy) const {
+    return dy * slope(f, y);
+  }
   // A choice, not a product: where the unit is off nothing passes, be it infinite. 0 at the kink.
-  template <class V> FASTRNN_CELL_FUNCTION V relu_gradient(V y, V dy) const {
+  template <class V> FASTRNN_CELL_FUNCTION V gradient(Relu, V y, V dy) const {
     return select(y <= V(0), V(0), dy);
   }
 };
 
-// Every activation becomes a line through 0, so that long sequences do not saturate and can be
+// Every function becomes a line through 0, so that long sequences do not saturate and can be
 // compared at a tight tolerance. For tests.
 struct Linear {
-  double slope = 0.25;
-  template <class V> FASTRNN_CELL_FUNCTION V line(V x) const { return V(slope) * x; }
-  template <class V> FASTRNN_CELL_FUNCTION V sigmoid(V x) const { return line(x); }
-  template <class V> FASTRNN_CELL_FUNCTION V tanh(V x) const { return line(x); }
-  template <class V> FASTRNN_CELL_FUNCTION V relu(V x) const { return line(x); }
-  template <class V> FASTRNN_CELL_FUNCTION V dsigmoid(V) const { return V(slope); }
-  template <class V> FASTRNN_CELL_FUNCTION V dtanh(V) const { return V(slope); }
-  template <class V> FASTRNN_CELL_FUNCTION V relu_gradient(V, V dy) const { return dy * V(slope); }
+  double line = 0.25;
+
+  Linear() = default;
+  explicit Linear(double l) : line(l) {}
+  explicit Linear(const CellMaths*) {}
+
+  template <class F, class V> FASTRNN_CELL_FUNCTION V value(F, V x) const { return V(line) * x; }
+  template <class V> FASTRNN_CELL_FUNCTION V kept(V, V y) const { return y; }
+  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_kept(F, V y) const {
+    return {y, V(line)};
+  }
+  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_input(F f, V x) const {
+    return {value(f, x), V(line)};
+  }
+  template <class F, class V> FASTRNN_CELL_FUNCTION V gradient(F, V, V dy) const {
+    return dy * V(line);
+  }
 };
 
 }  // namespace fastrnn

@@ -4,40 +4,65 @@
 //   i = sigmoid(x_i)   f = sigmoid(x_f)   g = tanh(x_g)   o = sigmoid(x_o)
 //   c' = f * c + i * g
 //   h' = o * tanh(c')
+//
+// With peepholes (Gers & Schmidhuber 2000) the gates see the cell state: p_i * c is added to x_i,
+// p_f * c to x_f, and p_o * c' to x_o.
 #pragma once
 
 #include "gates.h"
 
 namespace fastrnn {
 
-struct Lstm {
+template <bool kPeepholes> struct LstmOf {
   static constexpr int kGates = 4, kStates = 2, kSaved = 4;
   static constexpr unsigned kSplit = 0;
+  static constexpr int kUnit = kPeepholes ? 3 : 0;
+  template <class V> using Gates = Pack<V, kGates + kUnit>;
 
   template <class M, class V>
-  static FASTRNN_CELL_FUNCTION void forward(const M& m, const Pack<V, 4>& x, const Pack<V, 4>&,
+  static FASTRNN_CELL_FUNCTION void forward(const M& m, const Gates<V>& x, const Gates<V>&,
                                             Pack<V, 2>& s, Pack<V, 4>& save) {
-    const V i = m.sigmoid(x[0]), f = m.sigmoid(x[1]), g = m.tanh(x[2]), o = m.sigmoid(x[3]);
+    const V x_i = peep(x, 0, s[1], x[0]), x_f = peep(x, 1, s[1], x[1]);
+    const V i = m.value(Gate(), x_i), f = m.value(Gate(), x_f), g = m.value(Candidate(), x[2]);
     const V c = fma(f, s[1], i * g);
-    s[0] = o * m.tanh(c);
+    const V x_o = peep(x, 2, c, x[3]), o = m.value(Gate(), x_o);
+    s[0] = o * m.value(Output(), c);
     s[1] = c;
-    save = {i, f, g, o};
+    save = {m.kept(x_i, i), m.kept(x_f, f), m.kept(x[2], g), m.kept(x_o, o)};
   }
 
   template <class M, class V>
   static FASTRNN_CELL_FUNCTION void backward(const M& m, const Pack<V, 4>& save,
                                              const Pack<V, 2>& s_prev, const Pack<V, 2>& s,
-                                             Pack<V, 2>& ds, Pack<V, 4>& dx, Pack<V, 4>&) {
-    const V i = save[0], f = save[1], g = save[2], o = save[3];
-    const V tanh_c = m.tanh(s[1]);
-    const V dc = fma(ds[0] * o, m.dtanh(tanh_c), ds[1]);
-    dx[0] = dc * g * m.dsigmoid(i);
-    dx[1] = dc * s_prev[1] * m.dsigmoid(f);
-    dx[2] = dc * i * m.dtanh(g);
-    dx[3] = ds[0] * tanh_c * m.dsigmoid(o);
+                                             Pack<V, 2>& ds, Gates<V>& dx, Gates<V>&) {
+    const Point<V> i = m.from_kept(Gate(), save[0]), f = m.from_kept(Gate(), save[1]),
+                   g = m.from_kept(Candidate(), save[2]), o = m.from_kept(Gate(), save[3]),
+                   out = m.from_input(Output(), s[1]);
+    dx[3] = ds[0] * out.y * o.slope;
+    const V dc = peep(dx, 2, dx[3], fma(ds[0] * o.y, out.slope, ds[1]));
+    dx[0] = dc * g.y * i.slope;
+    dx[1] = dc * s_prev[1] * f.slope;
+    dx[2] = dc * i.y * g.slope;
     ds[0] = V(0);
-    ds[1] = dc * f;
+    ds[1] = peep(dx, 0, dx[0], peep(dx, 1, dx[1], dc * f.y));
+    if constexpr (kPeepholes) {
+      dx[4] = dx[0] * s_prev[1];
+      dx[5] = dx[1] * s_prev[1];
+      dx[6] = dx[3] * s[1];
+    }
+  }
+
+ private:
+  // Adds peephole k of those that follow the gates, times a.
+  template <class V> static FASTRNN_CELL_FUNCTION V peep(const Gates<V>& x, int k, V a, V to) {
+    if constexpr (kPeepholes)
+      return fma(x[kGates + k], a, to);
+    else
+      return to;
   }
 };
+
+using Lstm = LstmOf<false>;
+using PeepholeLstm = LstmOf<true>;
 
 }  // namespace fastrnn

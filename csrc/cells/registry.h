@@ -6,3 +6,9 @@ FASTRNN_CELL(rnn_relu, Rnn<Relu>, rnn.h)
 FASTRNN_CELL(rnn_sigmoid, Rnn<Sigmoid>, rnn.h)
 FASTRNN_CELL(lstm, Lstm, lstm.h)
 FASTRNN_CELL(gru, Gru, gru.h)
+// Those whose functions are chosen when a layer is made (chosen.h): core/cell_name.cpp says which
+// names they serve.
+FASTRNN_CHOSEN_CELL(chosen_rnn, AnyRnn, rnn.h)
+FASTRNN_CHOSEN_CELL(chosen_lstm, PeepholeLstm, lstm.h)
+FASTRNN_CHOSEN_CELL(chosen_lstm_coupled, CoupledLstm, lstm_coupled.h)
+FASTRNN_CHOSEN_CELL(chosen_gru, Gru, gru.h)

@@ -295,7 +295,8 @@ class Builder {
   void back_through(ScanBackward& s, Scan& again, int below, int dx, bool add_to_dx) {
     const bool parameters = !call_.dparameters.empty(), recompute = recomputes(spec_, p_);
     const int64_t rows_of_window = (s.end - s.begin) * p_.B, GH = spec_.gates * spec_.units;
-    const int planes = plane_count(static_cast<int>(spec_.gates), spec_.split_gates);
+    const int64_t planes =
+        plane_count(static_cast<int>(spec_.gates), spec_.split_gates) + spec_.unit_parameters;
     Matrix x[2], before[2];
     for (int d = 0; d < spec_.directions; ++d) {
       s.dgates[d] = scratch("gradient of the gates", d, {window(), p_.B, planes * spec_.units});

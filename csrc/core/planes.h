@@ -1,5 +1,6 @@
 // The planes of the gradient of a step as the GPU's engine keeps them: a row for each step of
-// dgates holds the gates' x parts in the order of the weights, then the r parts of split gates.
+// dgates holds the gates' x parts in the order of the weights, then the r parts of split gates,
+// then what the step adds to the gradients of the unit's own parameters.
 //
 // A gate is split where the product with h is not simply added to that with x (the GRU's n: r
 // multiplies the former alone), so that the two have gradients of their own. x parts in the order

@@ -8,11 +8,16 @@
 #include <vector>
 
 #include "array.h"
+#include "cell_name.h"
 
 namespace fastrnn {
 
 // n / k, rounded up.
 inline int64_t ceil_div(int64_t n, int64_t k) { return n / k + (n % k > 0); }
+
+// The parameters of a pass, in the order in which they come. kWeightDiag: those of a unit alone,
+// such as its peepholes.
+enum Parameters : int { kWeightIh, kWeightHh, kBiasIh, kBiasHh, kWeightDiag };
 
 // The sizes of a stack of layers.
 struct Spec {
@@ -23,6 +28,8 @@ struct Spec {
   int64_t gates, states, saved;  // of the cell
   char kind = 'f';               // of an element, as View has it
   unsigned split_gates = 0;      // of the cell, a bit for each gate: see core/planes.h
+  int64_t unit_parameters = 0;   // of the cell, as the caller has them: see core/cell_name.h
+  CellMaths maths[2] = {};       // of the cell, in each direction
 
   // Of an element that sums are made in, and the cell state: at least a float.
   int64_t accumulator_bytes() const { return std::max(element_bytes, 4); }
@@ -31,20 +38,28 @@ struct Spec {
   // A pass is a layer in one direction. Passes have numbers, and so have their parameters.
   int64_t passes() const { return layers * directions; }
   int64_t pass(int64_t layer, int64_t direction) const { return layer * directions + direction; }
-  int64_t params_per_pass() const { return bias ? 4 : 2; }
-  int64_t parameter(int64_t layer, int64_t direction, int which) const {
-    return pass(layer, direction) * params_per_pass() + which;
+  int64_t params_per_pass() const { return (bias ? 4 : 2) + (unit_parameters > 0); }
+  bool has(int kind) const {
+    return kind == kWeightDiag ? unit_parameters > 0 : bias || kind < kBiasIh;
+  }
+  // The place of a kind among the parameters of a pass, and the kind at a place.
+  int64_t place_of(int kind) const { return kind == kWeightDiag && !bias ? kBiasIh : kind; }
+  int kind_at(int64_t place) const {
+    return place == kBiasIh && !bias ? kWeightDiag : static_cast<int>(place);
+  }
+  int64_t parameter(int64_t layer, int64_t direction, int kind) const {
+    return pass(layer, direction) * params_per_pass() + place_of(kind);
   }
 };
 
-// The parameters of a pass, in the order in which they come.
-enum Parameters : int { kWeightIh, kWeightHh, kBiasIh, kBiasHh };
+// Sets what the cell's name says, and checks that it fits the directions.
+void set_cell(const CellName& cell, Spec* spec);
 
 struct Parameter {
   std::string name;
   Shape shape;
 };
-// In torch's order: layer, direction, then w_ih w_hh b_ih b_hh.
+// In torch's order: layer, direction, then w_ih w_hh b_ih b_hh, and w_diag.
 std::vector<Parameter> parameters_of(const Spec& spec);
 // That of one of them.
 Shape parameter_shape(const Spec& spec, int64_t item);

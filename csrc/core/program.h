@@ -65,14 +65,14 @@ struct Scan : Recurrence {
   int window_output;  // of a recompute: scratch for h, where they are not
 };
 
-// Back through the recurrence. It gives the gradients of the biases, too, since it has those of
-// each step's gates at hand; and that of the initial state where begin is 0. The gradient of the
-// state before the window stays with the engine.
+// Back through the recurrence. It gives the gradients of the biases and of the parameters of a
+// unit, too, since it has those of each step at hand; and that of the initial state where begin is
+// 0. The gradient of the state before the window stays with the engine.
 struct ScanBackward : Recurrence {
   int dy;
   int dx;              // out, where the scan multiplies itself; no buffer: not wanted
   bool accumulate_dx;  // the other direction's is there
-  int dgates[2];       // out, where it does not: rows of plane_count() * H of each direction
+  int dgates[2];       // out, where it does not: rows of planes of H of each direction
   bool first;          // of the layer's windows: the parameters' gradients have nothing yet
 };
 

@@ -247,10 +247,13 @@ Spec sizes_of(const std::string& cell, int64_t layers, int64_t directions,
   Spec spec{};
   spec.op = cell;
   spec.layers = layers, spec.directions = directions;
+  const bool diag = parse_cell_name(cell).unit_parameters > 0;
   const auto count = static_cast<int64_t>(parameters.size());
   const int64_t passes = layers * directions;
-  if (passes < 1 || (count != 4 * passes && count != 2 * passes))
-    reject(spec, Fault::kValue, "there must be 2 or 4 parameters for each layer and direction",
+  if (passes < 1 || (count != (4 + diag) * passes && count != (2 + diag) * passes))
+    reject(spec, Fault::kValue,
+           std::string("there must be ") + (diag ? "3 or 5" : "2 or 4") +
+               " parameters for each layer and direction",
            std::to_string(count));
   const View &w_ih = parameters[0], &w_hh = parameters[1];
   if (w_ih.rank != 2 || w_hh.rank != 2)
@@ -259,7 +262,7 @@ Spec sizes_of(const std::string& cell, int64_t layers, int64_t directions,
   spec.kind = w_ih.kind;
   spec.element_bytes = static_cast<int>(w_ih.itemsize);
   spec.inputs = w_ih.shape[1], spec.units = w_hh.shape[1];
-  spec.bias = count == 4 * passes;
+  spec.bias = count == (4 + diag) * passes;
   return spec;
 }
 

@@ -20,7 +20,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   using V = Vec<T>;
   using Plane = Planes<Cell>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
-  static constexpr int kPlanes = Plane::kCount, kSplitGates = Plane::kSplitGates;
+  static constexpr int kPlanes = Plane::kAll, kSplitGates = Plane::kSplitGates;
   using Memory = BackwardMemory<Cell, Storage>;
   static constexpr int kPanel = Memory::kPanel, kRows = Memory::kRows;
   using ChainTiles = Tiles<T, Storage, LhsLayout::kRows, ~0u>;
@@ -51,7 +51,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       : pass(p),
         work(w),
         steps(p),
-        math(),
+        math(p.maths),
         H(p.H),
         I(p.I),
         B(p.scan->B),
@@ -290,6 +290,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     row.saved = saved.at[r] + u;
     row.dy = dy.at[r] + u;
     row.out = target + r * width + u;
+    row.w_diag = static_cast<const T*>(pass.w.w_diag) + u * Cell::kUnit;
     each_state<S>([&](auto k) {
       row.before.at(k) = memory.before.at(k)[r] + u;
       row.after.at(k) = after.at(k).at[r] + u;
@@ -309,6 +310,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     const Storage *saved, *dy;
     PerState<ConstValues, Storage> before, after;
     T *ds[S], *out;
+    const T* w_diag;
   };
 
   // ... L of them.
@@ -317,7 +319,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
                                                                      Store to) const {
     Pack<V, Cell::kSaved> kept;
     Pack<V, S> then, now, d;
-    Pack<V, G> dgate, dr;
+    Gates<V, Cell> dgate, dr;
     for (int k = 0; k < Cell::kSaved; ++k) kept[k] = from(row.saved + k * H + i);
     each_state<S>([&](auto k) {
       then[k.value] = from(row.before.at(k) + i);
@@ -325,12 +327,14 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       d[k.value] = from(row.ds[k.value] + i);
     });
     d[0] = V::load(chain + i) + d[0] + from(row.dy + i);
+    load_diag<Cell>(row.w_diag, i / L, &dgate);
     Cell::backward(math, kept, then, now, d, dgate, dr);
     for (int k = 0; k < S; ++k) to(d[k], row.ds[k] + i);
     for (int g = 0; g < G; ++g) {
       to(dgate[g], row.out + Plane::of_x(g) * H + i);
       if (Plane::is_split(g)) to(dr[g], row.out + Plane::of_r(g) * H + i);
     }
+    for (int k = 0; k < Cell::kUnit; ++k) to(dgate[G + k], row.out + (Plane::kCount + k) * H + i);
   }
 
   // ---- per chunk ---------------------------------------------------------------------------

@@ -26,7 +26,7 @@ template <class Storage> struct ChunkRow {
 template <class Cell, class Storage> struct BackwardMemory {
   using T = Acc<Storage>;
   static constexpr int L = Vec<T>::kLanes, S = Cell::kStates;
-  static constexpr int kPlanes = Planes<Cell>::kCount;
+  static constexpr int kPlanes = Planes<Cell>::kAll;
   static constexpr int kPanel = kMaxVectors * L;  // columns of a matrix panel
   static constexpr int kRows = kMatrixRows;
   static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../core/cell_name.h"
 #include "../core/error.h"
 #include "cpuid.h"
 
@@ -88,7 +89,8 @@ const std::vector<const KernelEntry*>& all_kernels() {
 std::vector<std::string> cell_names() {
   std::vector<std::string> names;
   for (const KernelEntry* k : all_kernels())
-    if (std::find(names.begin(), names.end(), k->cell) == names.end()) names.push_back(k->cell);
+    if (has_own_kernel(k->cell) && std::find(names.begin(), names.end(), k->cell) == names.end())
+      names.push_back(k->cell);
   return names;
 }
 
@@ -118,14 +120,17 @@ void use_level(const std::string& level) {
 std::string level_in_use() { return levels()[static_cast<size_t>(row_in_use())].name; }
 
 const KernelEntry& find_kernel(const std::string& cell, int element_bytes) {
+  const std::string kernel = parse_cell_name(cell).kernel;
   for (int row = row_in_use(); row >= 0; --row) {
     const Level& level = levels()[static_cast<size_t>(row)];
     if (!level.usable) continue;
     for (const KernelEntry* k : all_kernels())
-      if (k->element_bytes == element_bytes && cell == k->cell && same(k->level, level.name))
+      if (k->element_bytes == element_bytes && kernel == k->cell && same(k->level, level.name))
         return *k;
   }
-  throw Error(Fault::kValue, "cell", "cell must be one of " + join(cell_names()) + ", got " + cell);
+  throw Error(
+      Fault::kValue, "cell",
+      "cell must be one of " + join(cell_names()) + ", " + chosen_bases() + ", got " + cell);
 }
 
 }  // namespace fastrnn

@@ -9,6 +9,7 @@
 namespace fastrnn {
 
 const std::vector<const KernelEntry*>& all_kernels();
+// Cells that have a kernel of their own; names with functions of one's own are served as well.
 std::vector<std::string> cell_names();
 // Levels in ascending order: those in this build, and those of them that this processor can run.
 std::vector<std::string> built_levels();

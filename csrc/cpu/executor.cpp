@@ -55,6 +55,7 @@ class Passes {
       const View* gradients = e_.call.dparameters.data() + index(scan) * spec_.params_per_pass();
       pass.dw_ih = gradients[kWeightIh].data, pass.dw_hh = gradients[kWeightHh].data;
       if (spec_.bias) pass.db_ih = gradients[kBiasIh].data, pass.db_hh = gradients[kBiasHh].data;
+      if (spec_.unit_parameters) pass.dw_diag = gradients[spec_.place_of(kWeightDiag)].data;
     }
     pass.w = e_.weights.matrix_panels(index(scan));
     pass.chunk_rows = e_.prepared.backward_rows;
@@ -75,6 +76,7 @@ class Passes {
   template <class Pass> Pass& begin(const Recurrence& r, Pass* to) const {
     Pass& pass = *to = Pass{};
     pass.scan = &e_.batch.steps;
+    pass.maths = &spec_.maths[r.direction];
     pass.I = spec_.layer_inputs(r.layer);
     pass.H = spec_.units;
     pass.reverse = e_.call.is_reversed(r.direction);

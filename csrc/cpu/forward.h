@@ -81,7 +81,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       : pass(p),
         work(s),
         steps(p),
-        math(),
+        math(p.maths),
         H(p.H),
         I(p.I),
         blocks(blocks_of(p.H, L)),
@@ -320,10 +320,11 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   template <class Load, class Store> FASTRNN_INLINE void apply_lanes(int64_t row, int64_t u,
                                                                      const T* x, const T* r,
                                                                      Load from, Store to) const {
-    Pack<V, G> xs, rs;
+    Gates<V, Cell> xs, rs;
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;
     load_gates<Cell>(x, r, &xs, &rs);
+    load_diag<Cell>(static_cast<const T*>(pass.w.w_diag), u / L, &xs);
     each_state<S>([&](auto k) { states[k.value] = from(prev.at(k)[row] + u); });
     Cell::forward(math, xs, rs, states, saved);
     each_state<S>([&](auto k) { to(states[k.value], next.at(k).at[row] + u); });

@@ -6,10 +6,11 @@
 //   FASTRNN_UNIT_STRUCT     lstm, Lstm,
 //   FASTRNN_UNIT_HEADER     "cells/lstm.h"
 //   FASTRNN_UNIT_ELEMENT  float or double
-//   FASTRNN_UNIT_MATH     Exact; Linear in a test
+//   FASTRNN_UNIT_MATH     Exact or Chosen; Linear in a test
 //
 // Everything that the unit reaches lives in fastrnn::isa_<level>, since it is compiled for that
 // level, and it includes neither the C++ library nor Python.
+#include "../cells/chosen.h"
 #include "../simd/math.h"
 #include FASTRNN_UNIT_HEADER
 #include "backward.h"
@@ -43,10 +44,11 @@ const KernelEntry FASTRNN_UNIT_NAME = {
     TheCell::kGates,
     TheCell::kStates,
     TheCell::kSaved,
+    TheCell::kUnit,
     ThePacking::L,
     ThePacking::U * ThePacking::L,
     TheForward::kRows,
-    Planes<TheCell>::kCount,
+    Planes<TheCell>::kAll,
     sizeof(TheForward),
     sizeof(TheBackward),
     next_task<TheForward, ForwardPass>,
@@ -57,6 +59,7 @@ const KernelEntry FASTRNN_UNIT_NAME = {
     ThePacking::pack_gates,
     ThePacking::pack_matrix,
     ThePacking::pack_bias,
+    ThePacking::pack_diag,
     TheForward::scratch,
     TheBackward::shared,
     TheBackward::scratch,

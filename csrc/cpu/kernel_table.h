@@ -12,6 +12,7 @@
 
 #include <stdint.h>
 
+#include "../cells/maths.h"
 #include "../core/schedule.h"
 
 namespace fastrnn {
@@ -65,10 +66,11 @@ struct StridedVector {
 struct GatePanels {
   const void *w_ih, *w_hh;      // K = I and K = H
   const void *bias_x, *bias_r;  // [unit blocks][G][lanes]
+  const void* w_diag;           // [unit blocks][kUnit][lanes]
 };
 // ... and as pack_matrix does, for backward: over (gate, unit), N = I and N = H.
 struct MatrixPanels {
-  const void *w_ih, *w_hh;
+  const void *w_ih, *w_hh, *w_diag;
 };
 
 // What one part of a call does: the rows and units that one thread of the team is to compute. (On a
@@ -84,6 +86,7 @@ struct ThreadWork {
 
 struct ForwardPass {
   const RowSteps* scan;
+  const CellMaths* maths;
   int64_t I, H;
   int reverse;
   int64_t begin, end;             // the window: steps [begin, end) of each row
@@ -102,6 +105,7 @@ struct ForwardPass {
 
 struct BackwardPass {
   const RowSteps* scan;
+  const CellMaths* maths;
   int64_t I, H;
   int reverse;
   // Windows come last first, the last one up to the longest row's end, all with the same chunks.
@@ -117,6 +121,7 @@ struct BackwardPass {
   int accumulate_dx;        // +=, for the second direction
   void *dw_ih, *dw_hh;      // out; (G*H, I), (G*H, H), contiguous; or both null
   void *db_ih, *db_hh;      // out; (G*H), or null
+  void* dw_diag;            // out; (kUnit*H), or null
   MatrixPanels w;
   // Rows whose gradients are held at once, of all steps of a chunk but the first in time.
   int64_t chunk_rows;
@@ -128,12 +133,14 @@ struct BackwardPass {
 // One step of a few rows in one direction of one layer, from the parameters as they lie.
 constexpr int kStepRows = 8;
 struct StepPass {
+  const CellMaths* maths;
   int64_t I, H;
   int rows;  // at most kStepRows
   const void* x;
   int64_t x_stride;          // here and below: from row to row
   StridedMatrix w_ih, w_hh;  // (G*H, I), (G*H, H); col_stride is 1
   StridedVector b_ih, b_hh;  // (G*H)
+  StridedVector w_diag;      // (kUnit*H)
   const void* initial[kMaxStates];
   int64_t initial_stride[kMaxStates];
   void *y, *final[kMaxStates];  // out; null where not wanted
@@ -146,11 +153,11 @@ struct KernelEntry {
   const char* level;
   int element_bytes;      // 4: float, 8: double
   int accumulator_bytes;  // of the type of sums, and of packed biases
-  int gates, states, saved;
+  int gates, states, saved, unit_parameters;
   int lanes;        // elements of a vector
   int panel_units;  // units of a gate panel
   int tile_rows;    // rows of a gate tile
-  int planes;       // gradient planes: gates, split ones twice
+  int planes;       // gradient planes: gates, split ones twice, and parameters of a unit
 
   // Does the next task of a part and returns what the task after it needs. `state` is memory of the
   // caller's, of so many bytes, for the part's progress through the pass; `first` is not 0 at the
@@ -172,6 +179,8 @@ struct KernelEntry {
   // b_ih, b_hh: (G*H).
   void (*pack_bias)(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H, void* bias_x,
                     void* bias_r);
+  // w: (kUnit*H), or not given: zeros.
+  void (*pack_diag)(const StridedVector* w, int64_t H, void* out);
   // Bytes of workspace; rows: of the member, at one step.
   int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk_rows, int masked);
   int64_t (*backward_shared)(int64_t I, int64_t H, int64_t B, int64_t chunk_rows);

@@ -26,6 +26,8 @@ template <class Cell> struct Planes {
   }
   static constexpr int kSplitGates = split_count();
   static constexpr int kCount = Cell::kGates + kSplitGates;
+  // With those of the parameters of a unit, which come last and go into no product.
+  static constexpr int kAll = kCount + Cell::kUnit;
   static constexpr bool is_split(int gate) { return (Cell::kSplit >> gate) & 1; }
   // Plane that holds the x part (the whole, if not split) of a gate.
   static constexpr int of_x(int gate) {
@@ -46,13 +48,20 @@ template <class Cell> struct Planes {
 
 // The gates of a block of units, out of its chains before h (x) and after it (r): a gate that is
 // not split has one chain.
-template <class Cell, class T, class V> FASTRNN_INLINE void load_gates(const T* x, const T* r,
-                                                                       Pack<V, Cell::kGates>* xs,
-                                                                       Pack<V, Cell::kGates>* rs) {
+template <class V, class Cell> using Gates = Pack<V, Cell::kGates + Cell::kUnit>;
+template <class Cell, class T, class V>
+FASTRNN_INLINE void load_gates(const T* x, const T* r, Gates<V, Cell>* xs, Gates<V, Cell>* rs) {
   for (int g = 0; g < Cell::kGates; ++g) {
     (*rs)[g] = V::load(r + g * V::kLanes);
     (*xs)[g] = Planes<Cell>::is_split(g) ? V::load(x + g * V::kLanes) : (*rs)[g];
   }
+}
+
+// The parameters of a block of units, which follow its gates.
+template <class Cell, class V, class T>
+FASTRNN_INLINE void load_diag(const T* panels, int64_t block, Gates<V, Cell>* xs) {
+  for (int k = 0; k < Cell::kUnit; ++k)
+    (*xs)[Cell::kGates + k] = V::load(panels + (block * Cell::kUnit + k) * V::kLanes);
 }
 
 // Weights are packed as they are stored; S is their type.
@@ -151,21 +160,34 @@ template <class Cell, class S> struct Packing {
         pack_bias_of(*b_ih, *b_hh, H, block, g, bias_x, bias_r);
   }
 
+  static void pack_diag(const StridedVector* w, int64_t H, void* out_) {
+    T* out = static_cast<T*>(out_);
+    for (int64_t block = 0; block < blocks_of(H, L); ++block) {
+      pack_diag_of(*w, H, block, out);
+      out += Cell::kUnit * L;
+    }
+  }
+  static void pack_diag_of(const StridedVector& w, int64_t H, int64_t block, T* out) {
+    for (int k = 0; k < Cell::kUnit; ++k)
+      vector_of(w, k * H + block * L, min(L, H - block * L)).store(out + k * L);
+  }
+
   // The biases from which the chains of a block of units start, for one gate.
   static void pack_bias_of(const StridedVector& b_ih, const StridedVector& b_hh, int64_t H,
                            int64_t block, int g, T* bias_x, T* bias_r) {
     const int64_t first = g * H + block * L, units = min(L, H - block * L);
-    const Vec<T> x = bias_of(b_ih, first, units), r = bias_of(b_hh, first, units);
+    const Vec<T> x = vector_of(b_ih, first, units), r = vector_of(b_hh, first, units);
     (Planes<Cell>::is_split(g) ? x : x + r).store(bias_x);
     (Planes<Cell>::is_split(g) ? r : Vec<T>(T(0))).store(bias_r);
   }
-  static Vec<T> bias_of(const StridedVector& bias, int64_t first, int64_t units) {
-    if (!bias.data) return Vec<T>(T(0));
-    const S* b = static_cast<const S*>(bias.data);
-    if (bias.stride == 1) return load_some(b + first, units);
+  // Some elements of a vector; zeros where it is not given.
+  static Vec<T> vector_of(const StridedVector& vector, int64_t first, int64_t units) {
+    if (!vector.data) return Vec<T>(T(0));
+    const S* v = static_cast<const S*>(vector.data);
+    if (vector.stride == 1) return load_some(v + first, units);
     T lanes[L];
     for (int64_t lane = 0; lane < L; ++lane)
-      lanes[lane] = lane < units ? widen(b[(first + lane) * bias.stride]) : T(0);
+      lanes[lane] = lane < units ? widen(v[(first + lane) * vector.stride]) : T(0);
     return Vec<T>::load(lanes);
   }
 };

@@ -58,10 +58,11 @@ bool has_contiguous_columns(const View& view) {
 // The parameters of one direction of a layer; `owned` holds the arrays while the pass uses them.
 void set_parameters(const Spec& spec, const View* given, std::vector<Strided>* owned,
                     StepPass* pass) {
-  const auto matrix = [&](int i) { return owned->emplace_back(spec, given[i], true).matrix(); };
-  const auto vector = [&](int i) { return owned->emplace_back(spec, given[i]).vector(); };
-  pass->w_ih = matrix(0), pass->w_hh = matrix(1);
-  if (spec.bias) pass->b_ih = vector(2), pass->b_hh = vector(3);
+  const auto matrix = [&](int64_t i) { return owned->emplace_back(spec, given[i], true).matrix(); };
+  const auto vector = [&](int64_t i) { return owned->emplace_back(spec, given[i]).vector(); };
+  pass->w_ih = matrix(kWeightIh), pass->w_hh = matrix(kWeightHh);
+  if (spec.bias) pass->b_ih = vector(kBiasIh), pass->b_hh = vector(kBiasHh);
+  if (spec.unit_parameters) pass->w_diag = vector(spec.place_of(kWeightDiag));
 }
 
 // Of the weights of a layer.
@@ -120,6 +121,7 @@ void step(const Weights& weights, const Problem& p, const Call& call) {
     for (int64_t d = 0; d < spec.directions; ++d) {
       const int64_t index = spec.pass(l, d);
       StepPass& pass = job.passes[d];
+      pass.maths = &spec.maths[d];
       pass.I = spec.layer_inputs(l), pass.H = H, pass.rows = static_cast<int>(p.B);
       set_parameters(spec, call.parameters.data() + index * spec.params_per_pass(), &owned, &pass);
       pass.x = in.base, pass.x_stride = in.stride;

@@ -35,7 +35,7 @@ template <class Cell, class Math, class Storage> struct Step {
   PerState<RowPointers, Storage> prev;
 
   explicit Step(const StepPass& p)
-      : pass(p), math(), H(p.H), rows(p.rows), chains(chains_for(blocks_of(p.H, L) * G)) {
+      : pass(p), math(p.maths), H(p.H), rows(p.rows), chains(chains_for(blocks_of(p.H, L) * G)) {
     for (int r = 0; r < rows; ++r) {
       inputs.at[r] = static_cast<const Storage*>(p.x) + r * p.x_stride;
       each_state<S>([&](auto k) {
@@ -138,10 +138,13 @@ template <class Cell, class Math, class Storage> struct Step {
   // L units of one row. x: the chains before h, r: after it; G vectors each.
   void apply_cell(int row, int64_t u, const T* x, const T* r) const {
     const int64_t n = min(L, H - u);
-    Pack<V, G> xs, rs;
+    Gates<V, Cell> xs, rs;
+    T diag[(Cell::kUnit + 1) * L];
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;
     load_gates<Cell>(x, r, &xs, &rs);
+    P::pack_diag_of(pass.w_diag, H, u / L, diag);
+    load_diag<Cell>(diag, 0, &xs);
     each_state<S>([&](auto k) { states[k.value] = load_some(prev.at(k).at[row] + u, n); });
     Cell::forward(math, xs, rs, states, saved);
     const auto put = [&](V v, void* base, int64_t stride, auto type) {

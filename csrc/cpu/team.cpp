@@ -37,7 +37,7 @@ constexpr int kTasksPerPoll = 16;
 std::atomic<Poll> poll_of_calls{nullptr};
 std::atomic<Hook> hook_of_tests{nullptr};
 
-void at(Point point, int member, int part) {
+void at(TaskPoint point, int member, int part) {
   if (const Hook hook = hook_of_tests.load(std::memory_order_relaxed)) hook(point, member, part);
 }
 
@@ -156,7 +156,7 @@ void TeamRun::work(int me) {
       continue;
     }
     wait_for(me, own);
-    at(Point::kReady, me, me);
+    at(TaskPoint::kReady, me, me);
     // Another may have taken it, while this thread was away.
     if (!try_next_task(me, me)) wait_for(me, me, me + 1, own.tasks() + 1);
     if (me == 0 && --until_poll_ == 0) poll();
@@ -165,7 +165,7 @@ void TeamRun::work(int me) {
 
 // A member that arrives late shows that the machine is busy, whether or not anything is left to do.
 void TeamRun::arrive(int me) {
-  at(Point::kArrived, me, me);
+  at(TaskPoint::kArrived, me, me);
   if (me == 0) return;
   Part& own = parts_[me];
   pthread_getcpuclockid(pthread_self(), &own.clock);
@@ -216,9 +216,9 @@ bool TeamRun::try_next_task(int k, int me) {
       !part.claimed.compare_exchange_strong(tasks, tasks + 1, std::memory_order_acq_rel))
     return false;
   part.carrier.store(me, std::memory_order_relaxed);
-  at(Point::kClaimed, me, k);
+  at(TaskPoint::kClaimed, me, k);
   const Need need = job_.task(job_.context, k);
-  at(Point::kDone, me, k);
+  at(TaskPoint::kDone, me, k);
   part.done.store(Progress::of(from.tasks() + 1, need).word, std::memory_order_release);
   if (need == Need::kEnd && parts_ended_.fetch_add(1, std::memory_order_acq_rel) + 1 == job_.parts)
     end();

@@ -49,8 +49,8 @@ const char* team_backend();
 // ---- for tests -----------------------------------------------------------------------------
 
 // Where a thread of a team is when the hook is called.
-enum class Point { kArrived, kReady, kClaimed, kDone };
-using Hook = void (*)(Point point, int member, int part);
+enum class TaskPoint { kArrived, kReady, kClaimed, kDone };
+using Hook = void (*)(TaskPoint point, int member, int part);
 void set_hook(Hook hook);
 
 }  // namespace fastrnn

@@ -1,5 +1,5 @@
 // The weight gradients of a chunk of steps: dW_ih += dgates' x, dW_hh += dgates' h, and those of
-// the biases.
+// the biases and of the parameters of a unit.
 //
 // Each part owns rows of the weights, and packs its planes of the dgates of all rows (packed_a); x
 // and h are packed once, by the parts that own the rows of the batch (packed_b). Every element of
@@ -41,7 +41,7 @@ template <class Cell, class Storage> struct WeightGradients {
         zeros(memory.zeros),
         H(p.H),
         I(p.I),
-        width(Plane::kCount * p.H),
+        width(Plane::kAll * p.H),
         max_k(p.chunk_rows + p.scan->B) {}
 
   // Packs x and h of the part's rows for all parts. A few rows at a time, so that the writes to a
@@ -102,12 +102,13 @@ template <class Cell, class Storage> struct WeightGradients {
          first += kTogether) {
       const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, width);
       alignas(64) T sums[kPackedRows] = {};
-      if (!begins) with_biases(m0, m1, [&](Storage& bias, int64_t i) { sums[i] = widen(bias); });
+      if (!begins) with_sums(m0, m1, [&](Storage& sum, int64_t i) { sums[i] = widen(sum); });
       pack_a(m0, m1 - m0, k, carry, apart, sums);
-      with_biases(m0, m1, [&](Storage& bias, int64_t i) { bias = narrow<Storage>(sums[i]); });
+      with_sums(m0, m1, [&](Storage& sum, int64_t i) { sum = narrow<Storage>(sums[i]); });
       for (int64_t m = m0; m < m1; m += kRows) {
         const T* a = packed_a + (m - m0) * max_k;
-        const int64_t stop = min(m + kRows, m1), split = max(m, kSplitGates * H);
+        const int64_t stop = min(min(m + kRows, m1), Plane::kCount * H);
+        const int64_t split = max(m, kSplitGates * H);
         // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
         weight_rows(a, m, min(stop, G * H), k, begins, packed_b, I, pass.dw_ih);
         weight_rows(a + (split - m), split, stop, k, begins, packed_b_of_h(), H, pass.dw_hh);
@@ -152,14 +153,18 @@ template <class Cell, class Storage> struct WeightGradients {
     return Plane::gate_of(static_cast<int>(m / H)) * H + m % H;
   }
 
-  // Calls use(db, i) for each bias gradient that plane m + i of [m, end) is added to, one or both.
-  template <class Use> void with_biases(int64_t m, int64_t end, Use use) const {
-    if (!pass.db_ih) return;
-    for (int64_t i = 0; m + i < end; ++i) {
+  // Calls use(sum, i) for each gradient that is the sum of plane m + i of [m, end) alone: those of
+  // a bias, one or both, or of a parameter of a unit.
+  template <class Use> void with_sums(int64_t m, int64_t end, Use use) const {
+    const int64_t gates = Plane::kCount * H, biases = pass.db_ih ? min(end, gates) : m;
+    for (int64_t i = 0; m + i < biases; ++i) {
       const int64_t row = weight_row(m + i);
       if (m + i < G * H) use(static_cast<Storage*>(pass.db_ih)[row], i);
       if (m + i >= kSplitGates * H) use(static_cast<Storage*>(pass.db_hh)[row], i);
     }
+    if (!Cell::kUnit || !pass.dw_diag) return;
+    for (int64_t i = max(0, gates - m); m + i < end; ++i)
+      use(static_cast<Storage*>(pass.dw_diag)[m + i - gates], i);
   }
 
  private:

@@ -47,6 +47,7 @@ Weights::Weights(const std::string& cell, int element_bytes, int64_t layers, int
     : kernel_(&find_kernel(cell, element_bytes)) {
   spec_ = {cell,  element_bytes, layers,         directions,      inputs,
            units, bias,          kernel_->gates, kernel_->states, kernel_->saved};
+  set_cell(parse_cell_name(cell), &spec_);
   check_spec(spec_);
 }
 
@@ -70,11 +71,13 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
     return whole_lines((backward ? k.matrix_size(rows, K) : k.gates_size(H, K)) * element);
   };
   const int64_t bias_bytes = backward ? 0 : whole_lines(k.gates_size(H, 1) * k.accumulator_bytes);
+  const int64_t diag_bytes =
+      whole_lines(ceil_div(H, k.lanes) * k.lanes * k.unit_parameters * k.accumulator_bytes);
 
   int64_t bytes = 0;
   for (int64_t l = 0; l < spec_.layers; ++l)
-    bytes +=
-        spec_.directions * (matrix_bytes(spec_.layer_inputs(l)) + matrix_bytes(H) + 2 * bias_bytes);
+    bytes += spec_.directions *
+             (matrix_bytes(spec_.layer_inputs(l)) + matrix_bytes(H) + 2 * bias_bytes + diag_bytes);
   std::unique_ptr<Panels> made(new Panels{Block(bytes, spec_.op, "packed weights"), {}, {}});
   char* next = made->memory.data();
   const auto take = [&](int64_t n) {
@@ -89,17 +92,22 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
     for (int64_t d = 0; d < spec_.directions; ++d) {
       const int64_t I = spec_.layer_inputs(l);
       const View* given = parameters.data() + spec_.pass(l, d) * per_pass;
-      char *ih = take(matrix_bytes(I)), *hh = take(matrix_bytes(H));
-      all.matrices.push_back({Strided(spec_, given[0]), I, backward, 0, ih});
-      all.matrices.push_back({Strided(spec_, given[1]), H, backward, 1, hh});
+      const auto vector = [&](bool has, int kind) {
+        return has ? Strided(spec_, given[spec_.place_of(kind)]) : Strided();
+      };
+      char *ih = take(matrix_bytes(I)), *hh = take(matrix_bytes(H)), *diag = take(diag_bytes);
+      all.matrices.push_back({Strided(spec_, given[kWeightIh]), I, backward, 0, ih});
+      all.matrices.push_back({Strided(spec_, given[kWeightHh]), H, backward, 1, hh});
+      const Strided w_diag = vector(spec_.unit_parameters > 0, kWeightDiag);
+      const StridedVector of_units = w_diag.vector();
+      k.pack_diag(&of_units, H, diag);
       if (backward) {
-        made->matrices.push_back({ih, hh});
+        made->matrices.push_back({ih, hh, diag});
         continue;
       }
       char *bias_x = take(bias_bytes), *bias_r = take(bias_bytes);
-      made->gates.push_back({ih, hh, bias_x, bias_r});
-      const Strided b_ih = spec_.bias ? Strided(spec_, given[2]) : Strided();
-      const Strided b_hh = spec_.bias ? Strided(spec_, given[3]) : Strided();
+      made->gates.push_back({ih, hh, bias_x, bias_r, diag});
+      const Strided b_ih = vector(spec_.bias, kBiasIh), b_hh = vector(spec_.bias, kBiasHh);
       const StridedVector ih_bias = b_ih.vector(), hh_bias = b_hh.vector();
       k.pack_bias(&ih_bias, &hh_bias, H, bias_x, bias_r);
     }

@@ -84,9 +84,9 @@ char* Arrays::state_of_pass(const View& view, int64_t layer, int64_t d) const {
   return view.data + stack_.spec.pass(layer, d) * p_.B * stack_.spec.units * view.itemsize;
 }
 
-const void* Arrays::parameter(const Recurrence& r, int64_t d, int which) const {
-  if (which >= stack_.spec.params_per_pass()) return nullptr;  // a bias of a layer without
-  return call_.parameters[static_cast<size_t>(stack_.spec.parameter(r.layer, d, which))].data;
+const void* Arrays::parameter(const Recurrence& r, int64_t d, int kind) const {
+  if (!stack_.spec.has(kind)) return nullptr;
+  return call_.parameters[static_cast<size_t>(stack_.spec.parameter(r.layer, d, kind))].data;
 }
 
 RowSteps Arrays::steps() const {
@@ -118,6 +118,8 @@ void Arrays::fill(const Recurrence& r, int64_t d, const P& pass, D* out) const {
   out->reverse = call_.is_reversed(d);
   out->before = before(d);
   out->w_hh = parameter(r, d, kWeightHh);
+  out->w_diag = parameter(r, d, kWeightDiag);
+  out->maths = stack_.spec.maths[d];
   out->h = rows(r.output, d * stack_.spec.units);
   for (int k = 0; k < stack_.spec.states; ++k)
     out->initial[k] = state_of_pass(call_.initial[k], r.layer, d);

@@ -64,7 +64,7 @@ class Arrays {
     return program_.buffers[static_cast<size_t>(buffer)];
   }
   Placed place(const Buffer& buffer, const Numbers& numbers) const;
-  const void* parameter(const Recurrence& r, int64_t d, int which) const;
+  const void* parameter(const Recurrence& r, int64_t d, int kind) const;
   const int32_t* before(int64_t d) const {
     return before_ ? before_ + d * (p_.T + 1) * p_.B : nullptr;
   }

@@ -179,18 +179,20 @@ class Executor {
     flush();
     const Scans& scans = scans_[1];
     scans.plan.mode->run(site(scans, scan), arrays_->backward(scan, dstate_));
-    if (stack_.spec.bias && !call_.dparameters.empty()) add_bias_sums(scan);
+    if (!call_.dparameters.empty()) add_sums(scan);
   }
 
-  // The gradients of biases: sums over the gradients of the gates, split ones' r parts for b_hh.
-  void add_bias_sums(const ScanBackward& scan) {
+  // The gradients that are sums over planes of dgates: of biases, split gates' r parts for b_hh,
+  // and of the parameters of a unit.
+  void add_sums(const ScanBackward& scan) {
     const Spec& spec = stack_.spec;
     const int64_t H = spec.units;
     for (int d = 0; d < spec.directions; ++d) {
-      const auto add = [&](int which, int gate, int plane, int count) {
+      const auto add = [&](int kind, int gate, int plane, int count) {
+        if (!spec.has(kind)) return;
         const Matrix of{scan.dgates[d], 0, (scan.end - scan.begin) * p_.B, plane * H, count * H};
-        const int64_t bias = spec.parameter(scan.layer, d, which);
-        sums_.push_back({numbers_.of(Role::kParameterGradient, bias), gate * H,
+        const int64_t parameter = spec.parameter(scan.layer, d, kind);
+        sums_.push_back({numbers_.of(Role::kParameterGradient, parameter), gate * H,
                          arrays_->operand(of), !scan.first});
       };
       const int gates = static_cast<int>(spec.gates);
@@ -198,6 +200,8 @@ class Executor {
       for_recurrent_planes(gates, spec.split_gates, [&](int gate, int plane, int count) {
         add(kBiasHh, gate, plane, count);
       });
+      add(kWeightDiag, 0, plane_count(gates, spec.split_gates),
+          static_cast<int>(spec.unit_parameters));
     }
   }
 

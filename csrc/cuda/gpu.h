@@ -68,8 +68,12 @@ template <class T> struct Real {
   friend FASTRNN_DEVICE Real operator-(Real a) { return Real(-a.v); }
   friend FASTRNN_DEVICE bool operator<(Real a, Real b) { return a.v < b.v; }
   friend FASTRNN_DEVICE bool operator<=(Real a, Real b) { return a.v <= b.v; }
+  friend FASTRNN_DEVICE bool operator>(Real a, Real b) { return a.v > b.v; }
   friend FASTRNN_DEVICE Real select(bool mask, Real a, Real b) { return mask ? a : b; }
   friend FASTRNN_DEVICE Real fma(Real a, Real b, Real c) { return Real(fused(a.v, b.v, c.v)); }
+  friend FASTRNN_DEVICE Real exp_of(Real x) { return Real(exponential(x.v)); }
+  friend FASTRNN_DEVICE Real expm1_of(Real x) { return Real(exponential_minus_1(x.v)); }
+  friend FASTRNN_DEVICE Real log1p_of(Real x) { return Real(logarithm_of_1_plus(x.v)); }
   friend FASTRNN_DEVICE Real tanh_of(Real x) { return Real(tangent(x.v)); }
   // The form for x < 0 would be exp(x) / (1 + exp(x)); this one is its equal to rounding but where
   // exp(-x) overflows, and there it gives 0.

@@ -89,6 +89,10 @@ FASTRNN_DEVICE float fused(float a, float b, float c) { return fmaf(a, b, c); }
 FASTRNN_DEVICE double fused(double a, double b, double c) { return ::fma(a, b, c); }
 FASTRNN_DEVICE float exponential(float x) { return expf(x); }
 FASTRNN_DEVICE double exponential(double x) { return ::exp(x); }
+FASTRNN_DEVICE float exponential_minus_1(float x) { return expm1f(x); }
+FASTRNN_DEVICE double exponential_minus_1(double x) { return ::expm1(x); }
+FASTRNN_DEVICE float logarithm_of_1_plus(float x) { return log1pf(x); }
+FASTRNN_DEVICE double logarithm_of_1_plus(double x) { return ::log1p(x); }
 FASTRNN_DEVICE float tangent(float x) { return tanhf(x); }
 FASTRNN_DEVICE double tangent(double x) { return ::tanh(x); }
 

@@ -1,5 +1,6 @@
 #include "kernels.h"
 
+#include "../core/cell_name.h"
 #include "../core/error.h"
 
 namespace fastrnn {
@@ -25,13 +26,15 @@ const std::vector<const KernelSet*>& all_kernel_sets() {
 }
 
 const KernelSet& find_kernels(const std::string& cell, Storage storage) {
+  const std::string kernel = parse_cell_name(cell).kernel;
   std::string names;
   for (const KernelSet* set : all_kernel_sets()) {
     if (set->storage != storage) continue;
-    if (cell == set->cell) return *set;
-    names += (names.empty() ? "" : ", ") + std::string(set->cell);
+    if (kernel == set->cell) return *set;
+    if (has_own_kernel(set->cell)) names += (names.empty() ? "" : ", ") + std::string(set->cell);
   }
-  throw Error(Fault::kValue, "cell", "cell must be one of " + names + ", got " + cell);
+  throw Error(Fault::kValue, "cell",
+              "cell must be one of " + names + ", " + chosen_bases() + ", got " + cell);
 }
 
 }  // namespace gpu

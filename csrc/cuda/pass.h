@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#include "../cells/maths.h"
 #include "../core/schedule.h"
 
 namespace fastrnn {
@@ -77,6 +78,8 @@ struct ForwardDirection {
   const int32_t* before;
   const void* w_hh;           // (G*H, H) of S
   const void *b_ih, *b_hh;    // (G*H) of S, or null
+  const void* w_diag;         // (kUnit*H) of S, or null for zeros
+  CellMaths maths;            // for a cell whose functions are chosen
   RowView x;                  // W x_t: rows of G*H of S; those of the window alone
   RowView h;                  // out: rows of H of S; of all T
   RowView state[kMaxStates];  // out, from [1] on: rows of H of A, or null; see state_every
@@ -108,14 +111,17 @@ struct ForwardPass {
 struct BackwardDirection {
   int reverse;
   const int32_t* before;  // as in the forward pass
-  const void* w_hh;
+  const void *w_hh, *w_diag;
+  CellMaths maths;
   RowView h;                  // as forward left them, all T
   RowView state[kMaxStates];  // from [1] on; those of the window alone
   RowView saved;              // likewise
   const void* initial[kMaxStates];
   const void* entering[kMaxStates];
-  RowView dy;      // rows of H of S
-  RowView dgates;  // out: rows of [P][H] of S, those of the window alone
+  RowView dy;  // rows of H of S
+  // out: rows of [P][H] of S, those of the window alone. With w_diag the planes of its gradients
+  // come last.
+  RowView dgates;
   // (B, H), [0] of S and the others of A: the gradient of the final state, where the window ends at
   // T, or null for zeros; and, out, of the initial state, where the window begins at 0.
   const void* dfinal[kMaxStates];

@@ -27,6 +27,7 @@ Stack make_stack(const std::string& dtype, const Spec& sizes) {
   spec.element_bytes = found->bytes, spec.kind = found->kind;
   spec.gates = kernels.gates, spec.states = kernels.states, spec.saved = kernels.saved;
   spec.split_gates = kernels.split_gates;
+  set_cell(parse_cell_name(spec.op), &spec);
   check_spec(spec);
   return stack;
 }

@@ -99,7 +99,7 @@ template <class A> struct Carried {
 };
 
 template <class Cell> struct CellTraits {
-  static constexpr int G = Cell::kGates, S = Cell::kStates, V = Cell::kSaved;
+  static constexpr int G = Cell::kGates, S = Cell::kStates, V = Cell::kSaved, U = Cell::kUnit;
   static_assert(S <= kMaxStates, "raise kMaxStates");
   static FASTRNN_HOST_DEVICE constexpr bool is_split(int g) { return Cell::kSplit >> g & 1u; }
   // By the order of core/planes.h.
@@ -109,6 +109,12 @@ template <class Cell> struct CellTraits {
   static FASTRNN_HOST_DEVICE constexpr int planes() { return plane_count(G, Cell::kSplit); }
 };
 
+// Parameter k of a unit for itself; zeros where there are none.
+template <class S>
+FASTRNN_DEVICE Acc<S> unit_parameter(const void* w_diag, int k, int64_t H, int64_t u) {
+  return w_diag ? widen(static_cast<const S*>(w_diag)[k * H + u]) : Acc<S>(0);
+}
+
 // ---- forward ------------------------------------------------------------------------------------
 
 template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit {
@@ -117,9 +123,10 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
   using K = CellTraits<Cell>;
   using At = PassView<ForwardPass, ForwardDirection, Rows>;
 
-  // What the biases add to each gate, or to the two parts of one that is split.
+  // What the biases add to each gate, or to the two parts of one that is split; after them in x the
+  // unit's own parameters.
   struct Biases {
-    Pack<V, K::G> x, r;
+    Pack<V, K::G + K::U> x, r;
 
     FASTRNN_DEVICE Biases(const At& at, int64_t u) {
       for (int g = 0; g < K::G; ++g) {
@@ -128,6 +135,8 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
         x[g] = V(K::is_split(g) ? b_ih : b_ih + b_hh);
         r[g] = V(K::is_split(g) ? b_hh : A(0));
       }
+      for (int k = 0; k < K::U; ++k)
+        x[K::G + k] = V(unit_parameter<S>(at.d.w_diag, k, at.pass.H, u));
     }
   };
 
@@ -160,9 +169,9 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
     const int64_t t = i.t, b = i.b, u = i.u;
     const int64_t H = at.pass.H;
     if (in.runs) {
-      Pack<V, K::G> x, r = biases.r;
+      Pack<V, K::G + K::U> x = biases.x, r = biases.r;
       for (int g = 0; g < K::G; ++g) {
-        x[g] = V(widen(in.x[g])) + biases.x[g];
+        x[g] = V(widen(in.x[g])) + x[g];
         const V sum(in.from_zero ? A(0) : sums[g]);
         if (K::is_split(g))
           r[g] = r[g] + sum;
@@ -173,7 +182,7 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
       states[0] = V(widen(in.h));
       for (int k = 1; k < K::S; ++k) states[k] = V(in.from_zero ? A(0) : carry[k - 1]);
       Pack<V, K::V> save;
-      Cell::forward(Math{}, x, r, states, save);
+      Cell::forward(Math(&at.d.maths), x, r, states, save);
       if (!at.pass.recompute) exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(states[0].v));
       for (int k = 1; k < K::S; ++k) carry[k - 1] = states[k].v;
       if (at.d.saved.base) {
@@ -300,6 +309,7 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
     if (!in.runs) {
       if (in.repeats) ds[0] = ds[0] + widen(in.dy);
       for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, narrow<S>(A(0)));
+      for (int k = 0; k < K::U && at.d.w_diag; ++k) dgates[(kPlanes + k) * H] = narrow<S>(A(0));
       for (int g = 0; dproduct && g < K::G; ++g) dproduct[g * H] = narrow<S>(A(0));
       return;
     }
@@ -315,8 +325,9 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
     }
     Pack<V, K::V> save;
     for (int i = 0; i < K::V; ++i) save[i] = V(widen(in.save[i]));
-    Pack<V, K::G> dx, dr;
-    Cell::backward(Math{}, save, before, after, d, dx, dr);
+    Pack<V, K::G + K::U> dx, dr;
+    for (int k = 0; k < K::U; ++k) dx[K::G + k] = V(unit_parameter<S>(at.d.w_diag, k, H, u));
+    Cell::backward(Math(&at.d.maths), save, before, after, d, dx, dr);
     for (int k = 0; k < K::S; ++k) ds[k] = d[k].v;
     for (int g = 0; g < K::G; ++g) {
       exchange_store(dgates + g * H, narrow<S>(dx[g].v));
@@ -324,6 +335,8 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
       if (K::is_split(g)) exchange_store(dgates + K::recurrent_plane(g) * H, r);
       if (dproduct) dproduct[g * H] = r;
     }
+    for (int k = 0; k < K::U && at.d.w_diag; ++k)
+      dgates[(kPlanes + k) * H] = narrow<S>(dx[K::G + k].v);
   }
 
  private:

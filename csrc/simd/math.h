@@ -1,15 +1,16 @@
-// exp, sigmoid and tanh of a Vec. Largest errors in ULP (tests/cpp/test_math.cpp measures them and
-// allows 2, 4 and 4; float over every number, double over a sample):
+// exp, sigmoid and tanh of a Vec, and for activations that a layer may choose expm1 and log1p where
+// those need them. Largest errors in ULP (tests/cpp/test_math.cpp measures them and allows 2, 4, 4,
+// 2 and 3; float over every number, double over a sample):
 //
-//            exp    sigmoid  tanh
-//   float    0.90   2.49     2.61
-//   double   1.31   2.48     2.74
+//            exp    sigmoid  tanh   expm1  log1p
+//   float    0.90   2.49     2.61   0.95   1.97
+//   double   1.31   2.48     2.74   1.12   1.96
 //
 // Results never leave [0, 1] and [-1, 1], are exact at 0 and at the infinities, keep the sign of 0
 // (tanh), are not flushed where they are subnormal, and pass NaN on. Branch-free; one value gives
 // the same bits in every lane and, every step being an IEEE operation, at every level.
 //
-// All three reduce x = n * ln(2) + r with |r| <= ln(2) / 2 and share one polynomial,
+// All but log1p reduce x = n * ln(2) + r with |r| <= ln(2) / 2 and share one polynomial,
 // exp(r) = 1 + r + r^2 * Q(r).
 #pragma once
 
@@ -147,6 +148,42 @@ template <class T> FASTRNN_INLINE Vec<T> tanh_of(Vec<T> x) {
   const Vec<T> r2 = r * r, t = fma(r2, exp_tail(r, r2, T(2), T(0.5)), r);
   const Vec<T> h = fma(e.power, t, fma(e.power, Vec<T>(T(0.5)), Vec<T>(T(-0.5))));
   return Vec<T>::from_bits((h / (h + Vec<T>(T(1)))).bits() | sign);
+}
+
+// exp(x) - 1 for x <= 0. With x = n * ln(2) + r and t = exp(r) - 1 = r + r^2 * Q(r):
+// 2^n * t + (2^n - 1), where nothing is lost of a small x, since n is 0 there.
+template <class T> FASTRNN_INLINE Vec<T> expm1_of(Vec<T> x) {
+  using C = ExpConstants<T>;
+  x = at_least(at_most(x, Vec<T>(T(0))), Vec<T>(-C::kSigmoidOne));  // below, it rounds to -1
+  const RoundedExponent<T> e(x, C::kLog2e, 0);
+  const Vec<T> r = fma(e.n, Vec<T>(-C::kLn2Low), fma(e.n, Vec<T>(-C::kLn2), x));
+  const Vec<T> r2 = r * r, t = fma(r2, exp_tail(r, r2, T(1), T(1)), r);
+  return fma(e.power, t, e.power - Vec<T>(T(1)));
+}
+
+template <class T> struct AtanhSeries {
+  static constexpr int kTerms = sizeof(T) == 4 ? 7 : 16;
+  T c[kTerms] = {};
+  constexpr AtanhSeries() {
+    T power = 1;
+    for (int k = 0; k < kTerms; ++k) {
+      power /= 4;
+      c[k] = power / T(2 * k + 3);
+    }
+  }
+};
+
+// log(1 + x) for x in [0, 1]: 2 * atanh(s) with s = x / (2 + x) <= 1/3, by its series in t = 2 * s,
+//
+//   t * (1 + t^2 / (4 * 3) + t^4 / (4^2 * 5) + ...),
+//
+// which is exact where x is small. A term is 1/9 of the one before it.
+template <class T> FASTRNN_INLINE Vec<T> log1p_of(Vec<T> x) {
+  constexpr AtanhSeries<T> series;
+  const Vec<T> t = (x + x) / (x + Vec<T>(T(2))), t2 = t * t;
+  Vec<T> sum(series.c[series.kTerms - 1]);
+  for (int k = series.kTerms - 2; k >= 0; --k) sum = fma(sum, t2, Vec<T>(series.c[k]));
+  return fma(t * t2, sum, t);
 }
 
 }  // namespace FASTRNN_ISA

@@ -1,13 +1,15 @@
 // Each cell's hand-written backward against the derivative of its own forward, for every cell of
-// the registry: forward runs on dual numbers, and for any direction v of the inputs and any
-// gradient g of the new states, <g, J v> (from forward) must equal <J^T g, v> (from backward) to
-// rounding. No step size, no finite differences.
+// the registry, and for every function that it may choose: forward runs on dual numbers, and for
+// any direction v of the inputs and any gradient g of the new states, <g, J v> (from forward) must
+// equal <J^T g, v> (from backward) to rounding. No step size, no finite differences.
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string>
 
 #include "cell_headers.h"
+#include "cells/chosen.h"
 #include "check.h"
 
 namespace dual {
@@ -43,6 +45,8 @@ inline Dual sigmoid_of(Dual x) {
   const double c = 2 * std::cosh(x.value / 2);
   return Dual(1 / (1 + std::exp(-x.value)), x.slope / (c * c));
 }
+inline Dual expm1_of(Dual x) { return Dual(std::expm1(x.value), std::exp(x.value) * x.slope); }
+inline Dual log1p_of(Dual x) { return Dual(std::log1p(x.value), x.slope / (1 + x.value)); }
 inline Dual tanh_of(Dual x) {
   const double c = std::cosh(x.value);
   return Dual(std::tanh(x.value), x.slope / (c * c));
@@ -74,22 +78,19 @@ class Random {
 
 template <class Cell> constexpr bool is_split(int gate) { return Cell::kSplit >> gate & 1u; }
 
-// One number for each input of a cell: a point, a direction or a gradient. r counts only for the
-// gates of kSplit.
+// One number for each input of a cell: a point, a direction or a gradient. x has the parameters of
+// the unit, too; r counts only for the gates of kSplit.
 template <class Cell> struct Inputs {
-  static constexpr int kCount = 2 * Cell::kGates + Cell::kStates;
+  static constexpr int kX = Cell::kGates + Cell::kUnit, kR = kX + Cell::kGates;
+  static constexpr int kCount = kR + Cell::kStates;
   double all[kCount] = {};
-  double& x(int gate) { return all[gate]; }
-  double& r(int gate) { return all[Cell::kGates + gate]; }
-  double& s(int state) { return all[2 * Cell::kGates + state]; }
+  double& x(int k) { return all[k]; }
+  double& r(int gate) { return all[kX + gate]; }
+  double& s(int state) { return all[kR + state]; }
 
-  static bool exists(int k) {
-    return k < Cell::kGates || k >= 2 * Cell::kGates || is_split<Cell>(k - Cell::kGates);
-  }
-  static const char* kind(int k) {
-    return k < Cell::kGates ? "x" : k < 2 * Cell::kGates ? "r" : "s";
-  }
-  static int index(int k) { return k < 2 * Cell::kGates ? k % Cell::kGates : k - 2 * Cell::kGates; }
+  static bool exists(int k) { return k < kX || k >= kR || is_split<Cell>(k - kX); }
+  static const char* kind(int k) { return k < kX ? "x" : k < kR ? "r" : "s"; }
+  static int index(int k) { return k < kX ? k : k < kR ? k - kX : k - kR; }
 };
 
 // What a step leaves, as duals.
@@ -100,10 +101,10 @@ template <class Cell> struct Step {
 
 // The recurrent part of a gate outside kSplit is NaN: reading it would show everywhere.
 template <class Cell, class M> Step<Cell> forward(const M& m, Inputs<Cell> at, Inputs<Cell> along) {
-  Pack<Dual, Cell::kGates> x, r;
+  Pack<Dual, Inputs<Cell>::kX> x, r;
   Step<Cell> step;
+  for (int k = 0; k < Inputs<Cell>::kX; ++k) x[k] = Dual(at.x(k), along.x(k));
   for (int k = 0; k < Cell::kGates; ++k) {
-    x[k] = Dual(at.x(k), along.x(k));
     r[k] = is_split<Cell>(k) ? Dual(at.r(k), along.r(k)) : Dual(kNaN, kNaN);
   }
   for (int k = 0; k < Cell::kStates; ++k) step.s_prev[k] = Dual(at.s(k), along.s(k));
@@ -113,8 +114,8 @@ template <class Cell, class M> Step<Cell> forward(const M& m, Inputs<Cell> at, I
   return step;
 }
 
-template <class Cell, class M>
-Inputs<Cell> backward(const char* name, const M& m, Step<Cell> step, const double* gradient) {
+template <class Cell, class M> Inputs<Cell> backward(const char* name, const M& m, Step<Cell> step,
+                                                     Inputs<Cell> at, const double* gradient) {
   const auto constant = [](auto& pack, int count) {
     for (int k = 0; k < count; ++k) pack[k].slope = 0;
   };
@@ -122,16 +123,17 @@ Inputs<Cell> backward(const char* name, const M& m, Step<Cell> step, const doubl
   constant(step.s, Cell::kStates);
   constant(step.save, Cell::kSaved);
   Pack<Dual, Cell::kStates> ds;
-  Pack<Dual, Cell::kGates> dx, dr;
+  Pack<Dual, Inputs<Cell>::kX> dx, dr;
   for (int k = 0; k < Cell::kStates; ++k) ds[k] = Dual(gradient[k]);
   for (int k = 0; k < Cell::kGates; ++k) {
     dx[k] = Dual(kNaN);
     dr[k] = Dual(is_split<Cell>(k) ? kNaN : kUntouched);
   }
+  for (int k = Cell::kGates; k < Inputs<Cell>::kX; ++k) dx[k] = Dual(at.x(k));
   Cell::backward(m, step.save, step.s_prev, step.s, ds, dx, dr);
   Inputs<Cell> result;
+  for (int k = 0; k < Inputs<Cell>::kX; ++k) result.x(k) = dx[k].value;
   for (int k = 0; k < Cell::kGates; ++k) {
-    result.x(k) = dx[k].value;
     if (is_split<Cell>(k)) {
       result.r(k) = dr[k].value;
     } else {
@@ -145,8 +147,9 @@ Inputs<Cell> backward(const char* name, const M& m, Step<Cell> step, const doubl
 // <g, J v> against <J^T g, v>; `what` and `index` name the direction v.
 template <class Cell> void expect_adjoint(const char* name, const Step<Cell>& step,
                                           const double* gradient, Inputs<Cell> along,
-                                          Inputs<Cell> backward, const char* what, int index) {
-  double from_forward = 0, from_backward = 0, scale = 0;
+                                          Inputs<Cell> backward, const char* what, int index,
+                                          double floor) {
+  double from_forward = 0, from_backward = 0, scale = floor;
   const auto add = [&scale](double& sum, double term) {
     sum += term;
     scale += std::fabs(term);
@@ -158,7 +161,8 @@ template <class Cell> void expect_adjoint(const char* name, const Step<Cell>& st
          from_backward);
 }
 
-template <class Cell, class M> void test_cell(const char* name, const M& m) {
+// floor: what roundings are relative to where nothing larger is added up.
+template <class Cell, class M> void test_cell(const char* name, const M& m, double floor = 0) {
   Random random;
   for (int trial = 0; trial < 200; ++trial) {
     Inputs<Cell> at, direction;
@@ -177,16 +181,63 @@ template <class Cell, class M> void test_cell(const char* name, const M& m) {
       EXPECT(std::isfinite(step.save[k].value), "%s: saved value %d not written, or from r", name,
              k);
 
-    const Inputs<Cell> result = backward<Cell>(name, m, step, gradient);
-    expect_adjoint<Cell>(name, step, gradient, direction, result, "random direction", trial);
+    const Inputs<Cell> result = backward<Cell>(name, m, step, at, gradient);
+    expect_adjoint<Cell>(name, step, gradient, direction, result, "random direction", trial, floor);
     for (int k = 0; k < Inputs<Cell>::kCount; ++k) {
       if (!Inputs<Cell>::exists(k)) continue;
       Inputs<Cell> axis;
       axis.all[k] = 1;
       expect_adjoint<Cell>(name, forward<Cell>(m, at, axis), gradient, axis, result,
-                           Inputs<Cell>::kind(k), Inputs<Cell>::index(k));
+                           Inputs<Cell>::kind(k), Inputs<Cell>::index(k), floor);
     }
   }
+}
+
+// Every function in every place, with and without a clip that some inputs reach.
+template <class Cell> void test_chosen(const char* name) {
+  using namespace fastrnn;
+  const int functions = static_cast<int>(Function::kElu) + 1;
+  for (int i = 0; i < functions; ++i)
+    for (const double clip : {double(INFINITY), 0.75}) {
+      const auto chosen = [&](int k) {
+        return Activation{Function((i + 3 * k) % functions), 0.3 + 0.4 * k, 0.6 - 0.2 * k};
+      };
+      const CellMaths maths{{chosen(0), chosen(1), chosen(2)}, clip};
+      const std::string of = name + (" function " + std::to_string(i)) + (clip < 1 ? " clip" : "");
+      // States may be large, and the slope 1 - tanh(c)^2 be all rounding.
+      test_cell<Cell>(of.c_str(), Chosen(&maths), 1);
+    }
+}
+
+// A function by libm, as ONNX defines it.
+double by_libm(const fastrnn::Activation& f, double x) {
+  using fastrnn::Function;
+  switch (f.function) {
+    case Function::kSigmoid: return 1 / (1 + std::exp(-x));
+    case Function::kTanh: return std::tanh(x);
+    case Function::kRelu: return std::fmax(x, 0);
+    case Function::kSoftsign: return x / (1 + std::fabs(x));
+    case Function::kSoftplus: return std::log(1 + std::exp(x));
+    case Function::kAffine: return f.alpha * x + f.beta;
+    case Function::kLeakyRelu: return x >= 0 ? x : f.alpha * x;
+    case Function::kThresholdedRelu: return x >= f.alpha ? x : 0;
+    case Function::kScaledTanh: return f.alpha * std::tanh(f.beta * x);
+    case Function::kHardSigmoid: return std::fmin(std::fmax(f.alpha * x + f.beta, 0), 1);
+    case Function::kElu: return x >= 0 ? x : f.alpha * (std::exp(x) - 1);
+  }
+  return kNaN;
+}
+
+void test_functions() {
+  using namespace fastrnn;
+  for (int i = 0; i <= static_cast<int>(Function::kElu); ++i)
+    for (const double x : {-30.0, -1.5, -0.5, 0.0, 0.5, 0.75, 3.0, 30.0}) {
+      const Activation f{Function(i), 0.75, 0.25};
+      const double wanted = by_libm(f, x), got = value_of(f, Dual(x)).value;
+      EXPECT(std::fabs(got - wanted) <= 1e-15 + 1e-13 * std::fabs(wanted),
+             "function %d of %g: %.17g, not %.17g", i, x, got, wanted);
+      EXPECT(std::isnan(value_of(f, Dual(kNaN)).value), "function %d drops NaN", i);
+    }
 }
 
 }  // namespace
@@ -194,13 +245,19 @@ template <class Cell, class M> void test_cell(const char* name, const M& m) {
 int main() {
   using namespace fastrnn;
   int cells = 0;
+  test_functions();
 #define FASTRNN_CELL(name, Struct, header)         \
-  test_cell<Struct>(#name " Exact", Exact{});      \
-  test_cell<Struct>(#name " Linear", Linear{});    \
-  test_cell<Struct>(#name " Linear", Linear{0.7}); \
+  test_cell<Struct>(#name " Exact", Exact());      \
+  test_cell<Struct>(#name " Linear", Linear());    \
+  test_cell<Struct>(#name " Linear", Linear(0.7)); \
   ++cells;
+#define FASTRNN_CHOSEN_CELL(name, Struct, header)     \
+  test_cell<Struct>(#name " Exact", Exact(), 1);      \
+  test_cell<Struct>(#name " Linear", Linear(0.7), 1); \
+  test_chosen<Struct>(#name);
 #include "cells/registry.h"
 #undef FASTRNN_CELL
+#undef FASTRNN_CHOSEN_CELL
   EXPECT(cells > 0, "%d cells in the registry", cells);
   return check::report("cells");
 }

@@ -1,6 +1,6 @@
-// exp_of, sigmoid_of and tanh_of of one level (the unit's flags choose it) against libm at a higher
-// precision: the largest error in ULP, ranges, symmetry and special values; and its transposes
-// and strips.
+// exp_of, sigmoid_of, tanh_of, expm1_of and log1p_of of one level (the unit's flags choose it)
+// against libm at a higher precision: the largest error in ULP, ranges, symmetry and special
+// values; and its transposes and strips.
 //
 //   test_math        a sample, seconds
 //   test_math --all  every float32 and a larger float64 sample, minutes
@@ -35,13 +35,18 @@ template <> struct Wider<double> {
 };
 template <class T> using WiderOf = typename Wider<T>::type;
 
-struct Exp {
+// The arguments of a function that takes every number.
+struct Everywhere {
+  template <class T> static bool takes(T) { return true; }
+};
+
+struct Exp : Everywhere {
   static constexpr const char* kName = "exp";
   static constexpr double kUlp = 2, kLowest = 0, kHighest = HUGE_VAL;
   template <class V> static V value(V x) { return exp_of(x); }
   template <class W> static W reference(W x) { return std::exp(x); }
 };
-struct Sigmoid {
+struct Sigmoid : Everywhere {
   static constexpr const char* kName = "sigmoid";
   static constexpr double kUlp = 4, kLowest = 0, kHighest = 1;
   template <class V> static V value(V x) { return sigmoid_of(x); }
@@ -50,11 +55,26 @@ struct Sigmoid {
     return (x < 0 ? e : W(1)) / (1 + e);
   }
 };
-struct Tanh {
+struct Tanh : Everywhere {
   static constexpr const char* kName = "tanh";
   static constexpr double kUlp = 4, kLowest = -1, kHighest = 1;
   template <class V> static V value(V x) { return tanh_of(x); }
   template <class W> static W reference(W x) { return std::tanh(x); }
+};
+
+struct Expm1 {
+  static constexpr const char* kName = "expm1";
+  static constexpr double kUlp = 2, kLowest = -1, kHighest = 0;
+  template <class T> static bool takes(T x) { return !(x > 0); }
+  template <class V> static V value(V x) { return expm1_of(x); }
+  template <class W> static W reference(W x) { return std::expm1(x); }
+};
+struct Log1p {
+  static constexpr const char* kName = "log1p";
+  static constexpr double kUlp = 3, kLowest = 0, kHighest = 1;
+  template <class T> static bool takes(T x) { return !(x < 0 || x > 1); }
+  template <class V> static V value(V x) { return log1p_of(x); }
+  template <class W> static W reference(W x) { return std::log1p(x); }
 };
 
 template <class T, class U> T from_bits(U bits) {
@@ -87,6 +107,7 @@ template <class T> double ulp_error(T got, WiderOf<T> exact) {
 template <class F, class T> class Probe {
  public:
   void operator()(T x) {
+    if (!F::takes(x)) return;
     in_[count_++] = x;
     if (count_ == Vec<T>::kLanes) flush();
   }
@@ -218,6 +239,13 @@ template <class T> void special_values() {
     EXPECT(std::isnan(one<Sigmoid>(x)), "sigmoid is %a", double(one<Sigmoid>(x)));
     EXPECT(std::isnan(one<Tanh>(x)), "tanh is %a", double(one<Tanh>(x)));
   }
+  expect_exactly<Expm1>(-inf, T(-1));
+  expect_exactly<Expm1>(zero, zero);
+  expect_exactly<Log1p>(zero, zero);
+  for (T x : {Limits::min(), 3 * Limits::denorm_min(), Limits::denorm_min()}) {
+    expect_exactly<Expm1>(-x, -x);
+    expect_exactly<Log1p>(x, x);
+  }
   // The last finite exp, and the first infinite one.
   const T last = sizeof(T) == 4 ? T(0x1.62e42ep+6) : T(0x1.62e42fefa39efp+9);
   EXPECT(std::isfinite(one<Exp>(last)), "exp(%a) is %a", double(last), double(one<Exp>(last)));
@@ -315,5 +343,7 @@ int main(int argc, char** argv) {
   test<Exp>(all);
   test<Sigmoid>(all);
   test<Tanh>(all);
+  test<Expm1>(all);
+  test<Log1p>(all);
   return check::report(kLevel);
 }

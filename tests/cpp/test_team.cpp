@@ -64,16 +64,16 @@ struct Barriers {
 // Where one member is stopped, once: at its n-th visit of a point. A member that has not begun a
 // task stays away until the others have done everything; one that has, for a while.
 struct Stop {
-  Point point;
+  TaskPoint point;
   int member, visit;
   Barriers* job;
-  bool begun() const { return point == Point::kClaimed || point == Point::kDone; }
+  bool begun() const { return point == TaskPoint::kClaimed || point == TaskPoint::kDone; }
 };
 Stop stop;
 std::atomic<int> visits{0};
 std::atomic<bool> stopped{false}, in_vain{false};
 
-void stop_there(Point point, int member, int) {
+void stop_there(TaskPoint point, int member, int) {
   if (point != stop.point || member != stop.member || visits.fetch_add(1) != stop.visit) return;
   stopped = true;
   const int64_t start = now_ns();
@@ -89,20 +89,21 @@ void stop_there(Point point, int member, int) {
   }
 }
 
-const char* name_of(Point point) {
+const char* name_of(TaskPoint point) {
   switch (point) {
-    case Point::kArrived: return "arrived";
-    case Point::kReady: return "ready";
-    case Point::kClaimed: return "claimed";
+    case TaskPoint::kArrived: return "arrived";
+    case TaskPoint::kReady: return "ready";
+    case TaskPoint::kClaimed: return "claimed";
     default: return "done";
   }
 }
 
 void stop_everywhere(int parts, int group) {
-  for (Point point : {Point::kArrived, Point::kReady, Point::kClaimed, Point::kDone})
+  for (TaskPoint point :
+       {TaskPoint::kArrived, TaskPoint::kReady, TaskPoint::kClaimed, TaskPoint::kDone})
     for (int member = 0; member < parts; ++member)
       for (int visit : {0, 1, 9, Barriers::kTasks - 1}) {
-        if (point == Point::kArrived && visit > 0) continue;
+        if (point == TaskPoint::kArrived && visit > 0) continue;
         load::reset();
         Barriers job(parts, group);
         stop = {point, member, visit, &job};
@@ -183,10 +184,10 @@ void interrupt() {
 std::mt19937 rng(1);
 std::atomic<unsigned> draws{0};
 
-void stop_at_random(Point point, int, int) {
+void stop_at_random(TaskPoint point, int, int) {
   // Not the generator: members draw at the same time.
   const unsigned n = draws.fetch_add(1) * 2654435761u;
-  if ((n >> 16) % (point == Point::kClaimed ? 97 : 61) == 0) sleep_ns(1'500'000);
+  if ((n >> 16) % (point == TaskPoint::kClaimed ? 97 : 61) == 0) sleep_ns(1'500'000);
 }
 
 struct Array {

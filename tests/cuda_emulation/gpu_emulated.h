@@ -59,6 +59,10 @@ FASTRNN_DEVICE float fused(float a, float b, float c) { return std::fma(a, b, c)
 FASTRNN_DEVICE double fused(double a, double b, double c) { return std::fma(a, b, c); }
 FASTRNN_DEVICE float exponential(float x) { return std::exp(x); }
 FASTRNN_DEVICE double exponential(double x) { return std::exp(x); }
+FASTRNN_DEVICE float exponential_minus_1(float x) { return std::expm1(x); }
+FASTRNN_DEVICE double exponential_minus_1(double x) { return std::expm1(x); }
+FASTRNN_DEVICE float logarithm_of_1_plus(float x) { return std::log1p(x); }
+FASTRNN_DEVICE double logarithm_of_1_plus(double x) { return std::log1p(x); }
 FASTRNN_DEVICE float tangent(float x) { return std::tanh(x); }
 FASTRNN_DEVICE double tangent(double x) { return std::tanh(x); }
 

@@ -21,6 +21,8 @@ from fastrnn.reference.cell import find
 
 FILE = Path(__file__).with_name("reference.txt")
 T, B, I, H, D = 3, 7, 3, 9, 2
+# Beside the cells with the usual functions: of the kernels whose functions are chosen, the others.
+CHOSEN = ("rnn(softsign, elu(0.5))", "gru(hard_sigmoid(0.3, 0.4), softplus, clip=0.75)")
 
 
 def line(name: str, array: np.ndarray, digits: int) -> str:
@@ -30,7 +32,7 @@ def line(name: str, array: np.ndarray, digits: int) -> str:
 
 def case(cell: str) -> Iterator[str]:
     """The lines of one case."""
-    gates, states = find(cell).gates, find(cell).states
+    gates, states, units = find(cell).gates, find(cell).states, find(cell).unit_parameters
     seeds = itertools.count(1)
 
     def array(*shape: int, bound: int = 64) -> np.ndarray:
@@ -43,6 +45,8 @@ def case(cell: str) -> Iterator[str]:
         params["weight_hh" + suffix] = array(gates * H, H, bound=32)
         params["bias_ih" + suffix] = array(gates * H, bound=32)
         params["bias_hh" + suffix] = array(gates * H, bound=32)
+        if units:
+            params["weight_diag" + suffix] = array(units * H, bound=32)
     x, dy = array(T, B, I), array(T, B, D * H)
     lengths = np.array([3, 2, 0, 3, 1, 3, 2])
     resets = np.zeros((T, B), bool)
@@ -69,8 +73,7 @@ def case(cell: str) -> Iterator[str]:
 
 
 def text() -> str:
-    cells = (cell for cell in reference.names() if not cell.startswith("lstm_"))
-    return "".join(part for cell in cells for part in case(cell))
+    return "".join(part for cell in (*reference.names(), *CHOSEN) for part in case(cell))
 
 
 if __name__ == "__main__":

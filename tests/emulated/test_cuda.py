@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import re
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,7 +24,7 @@ import fastrnn
 import on_gpu
 import tiers
 from builds import ROOT
-from cases import Case, Data, cells, kernel_cases, make_data
+from cases import Case, Data, cells, chosen_cases, kernel_cases, make_data
 from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import MODES, Results, modes, put
 from tolerances import assert_gradient, assert_output
@@ -32,6 +33,7 @@ SCHEDULES = [("random", 1), ("forward", 0), ("reverse", 0)]
 if os.environ.get("FASTRNN_ONE_SCHEDULE"):  # under sanitizers, which take several times as long
     SCHEDULES = SCHEDULES[:1]
 DTYPES = ("float32", "float16", "bfloat16", "float64")
+KINK = re.compile("relu|hard|clip")  # activations that have one
 OUTPUTS = {"y", "hn", "cn"}
 NOT_SUMS = OUTPUTS | {"dx", "dh0", "dc0"}  # over all steps, that is
 
@@ -42,7 +44,9 @@ def assert_close(case: Case, got: Results, wanted: Results) -> None:
         if name in OUTPUTS:
             assert_output(array, wanted[name], case.dtype, name)
         else:
-            assert_gradient(array, wanted[name], case.dtype, name, kink="relu" in case.cell)
+            assert_gradient(
+                array, wanted[name], case.dtype, name, kink=KINK.search(case.cell) is not None
+            )
 
 
 def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> None:
@@ -50,7 +54,8 @@ def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> 
         assert got[name].tobytes() == wanted[name].tobytes(), name
 
 
-RUNS = [(mode, case) for case in kernel_cases(DTYPES) for mode in modes(case.dtype)]
+CASES = (*kernel_cases(DTYPES), *chosen_cases(DTYPES))
+RUNS = [(mode, case) for case in CASES for mode in modes(case.dtype)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import fastrnn
 import tiers
-from cases import Case, cells, flat_state, kernel_cases, make_data
+from cases import CHOSEN, Case, cells, chosen_cases, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional
 from fastrnn._engine import Call
 
@@ -21,6 +21,7 @@ CASES = [
     Case("lstm", 13, 9, 20, 35, D=2, L=2, lengths=True, resets=True),
     Case("gru", 13, 9, 20, 35, D=2, L=2, lengths=True, dropout=True),
     Case("rnn_tanh", 13, 9, 20, 70, D=2, L=2, resets=True),
+    *(Case(cell, 13, 9, 20, 35, D=2, L=2, lengths=True) for cell in CHOSEN[-2:]),
     Case("lstm", 6, 1, 40, 300),
     Case("gru", 6, 1, 40, 300, "float64"),
     Case("rnn_relu", 6, 1, 40, 300),
@@ -110,9 +111,9 @@ def test_recompute(case: Case, level: str) -> None:
 
 
 @pytest.mark.parametrize("recompute", [True, 2, 3])
-@pytest.mark.parametrize("cell", cells())
+@pytest.mark.parametrize("cell", [*cells(), *CHOSEN])
 def test_recompute_of_short_sequences(cell: str, recompute: int, level: str) -> None:
-    for case in kernel_cases():
+    for case in (*kernel_cases(), *chosen_cases()):
         if case.cell == cell:
             data = make_data(case)
             assert_same_bits(everything(case, data, recompute=recompute), everything(case, data))
@@ -229,12 +230,14 @@ def test_step_by_step(cell: str, dtype: str, level: str) -> None:
     assert_same_bits(stepped, whole[: 2 + 2 * n])
 
 
+# Of the cells whose functions are chosen, those that have no others in reverse.
+ONE_DIRECTION = [cell for cell in CHOSEN if not cell.startswith(("rnn(softplus", "lstm("))]
 # Units for every way that sums are cut, whole vectors and edges, narrower than a strip and wider.
 STEPS = [(1, 1), (3, 7), (16, 16), (21, 37), (64, 64), (70, 150)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("cell", cells())
+@pytest.mark.parametrize("cell", [*cells(), *ONE_DIRECTION])
 def test_step_without_packing(cell: str, dtype: str, level: str) -> None:
     """A call for one step reads the parameters as they lie, to the bits of packed weights."""
     engine = _native.engine

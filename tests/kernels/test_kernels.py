@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cases import Case, flat_state, kernel_cases, make_data
+from cases import Case, chosen_cases, flat_state, kernel_cases, make_data
 from fastrnn import _native, functional, reference
 from tolerances import assert_gradient, assert_output
 
-CASES = list(kernel_cases())
+CASES = [*kernel_cases(), *chosen_cases()]
 
 
 def check(case: Case, seed: int = 0) -> None:

@@ -1,0 +1,111 @@
+// The maths policy whose functions are data: those of ONNX's operators RNN, GRU and LSTM, and a
+// clip of what goes into gates and candidate. Kernels with it serve every cell of a family.
+//
+// What is kept of a function is its input, since not every slope follows from the value; a place
+// may even have two inputs with one value and different slopes.
+#pragma once
+
+#include "gates.h"
+#include "maths.h"
+
+namespace fastrnn {
+
+template <class V> FASTRNN_CELL_FUNCTION V absolute(V x) { return select(x < V(0), -x, x); }
+
+// The branches below are on the function, which is one for all lanes, rows and steps.
+template <class V> FASTRNN_CELL_CALL V value_of(const Activation& f, V x) {
+  const V alpha(f.alpha), beta(f.beta), zero(0), one(1);
+  switch (f.function) {
+    case Function::kSigmoid: return sigmoid_of(x);
+    case Function::kTanh: return tanh_of(x);
+    case Function::kRelu: return select(x < zero, zero, x);
+    case Function::kSoftsign: return x / (one + absolute(x));
+    case Function::kSoftplus: return select(x < zero, zero, x) + log1p_of(exp_of(-absolute(x)));
+    case Function::kAffine: return fma(alpha, x, beta);
+    case Function::kLeakyRelu: return select(x < zero, alpha * x, x);
+    case Function::kThresholdedRelu: return select(x < alpha, zero, x);
+    case Function::kScaledTanh: return alpha * tanh_of(beta * x);
+    case Function::kHardSigmoid: {
+      const V y = fma(alpha, x, beta);
+      return select(y < zero, zero, select(y > one, one, y));
+    }
+    case Function::kElu: return select(x < zero, alpha * expm1_of(x), x);
+  }
+  return x;
+}
+
+template <class V> FASTRNN_CELL_CALL V slope_of(const Activation& f, V x) {
+  const V alpha(f.alpha), beta(f.beta), zero(0), one(1);
+  switch (f.function) {
+    case Function::kSigmoid: {
+      const V y = sigmoid_of(x);
+      return y * (one - y);
+    }
+    case Function::kTanh: {
+      const V y = tanh_of(x);
+      return fma(-y, y, one);
+    }
+    case Function::kRelu: return select(x <= zero, zero, one);
+    case Function::kSoftsign: {
+      const V root = one / (one + absolute(x));
+      return root * root;
+    }
+    case Function::kSoftplus: return sigmoid_of(x);
+    case Function::kAffine: return alpha;
+    case Function::kLeakyRelu: return select(x < zero, alpha, one);
+    case Function::kThresholdedRelu: return select(x < alpha, zero, one);
+    case Function::kScaledTanh: {
+      const V y = tanh_of(beta * x);
+      return alpha * beta * fma(-y, y, one);
+    }
+    case Function::kHardSigmoid: {
+      const V y = fma(alpha, x, beta);
+      return select(y <= zero, zero, select(y < one, alpha, zero));
+    }
+    case Function::kElu: return select(x < zero, alpha * (expm1_of(x) + one), one);
+  }
+  return one;
+}
+
+struct Chosen {
+  const CellMaths* maths;
+
+  FASTRNN_CELL_FUNCTION explicit Chosen(const CellMaths* m) : maths(m) {}
+
+  template <class V> FASTRNN_CELL_FUNCTION V value(Output, V x) const {
+    return value_of(maths->of[CellMaths::kOutput], x);
+  }
+  template <class F, class V> FASTRNN_CELL_FUNCTION V value(F f, V x) const {
+    return value_of(function(f), clipped(x));
+  }
+  template <class V> FASTRNN_CELL_FUNCTION V kept(V x, V) const { return x; }
+  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_kept(F f, V x) const {
+    return from_input(f, x);
+  }
+  template <class V> FASTRNN_CELL_FUNCTION Point<V> from_input(Output, V x) const {
+    const Activation& f = maths->of[CellMaths::kOutput];
+    return {value_of(f, x), slope_of(f, x)};
+  }
+  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_input(F f, V x) const {
+    const V limit(maths->clip), inside = clipped(x), slope = slope_of(function(f), inside);
+    const V bounded = select(x > limit, V(0), select(x < -limit, V(0), slope));
+    return {value_of(function(f), inside), bounded};
+  }
+  template <class F, class V> FASTRNN_CELL_FUNCTION V gradient(F f, V x, V dy) const {
+    return dy * from_input(f, x).slope;
+  }
+
+ private:
+  FASTRNN_CELL_FUNCTION const Activation& function(Gate) const {
+    return maths->of[CellMaths::kGate];
+  }
+  FASTRNN_CELL_FUNCTION const Activation& function(Candidate) const {
+    return maths->of[CellMaths::kCandidate];
+  }
+  template <class V> FASTRNN_CELL_FUNCTION V clipped(V x) const {
+    const V limit(maths->clip);
+    return select(x > limit, limit, select(x < -limit, -limit, x));  // keeps NaN
+  }
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,46 @@
+// LSTM whose forget gate is coupled to the input gate (CIFG in Greff et al. 2017), with the
+// peepholes of lstm.h, which may be 0:
+//
+//   i = sigmoid(x_i + p_i * c)   g = tanh(x_g)
+//   c' = (1 - i) * c + i * g     o = sigmoid(x_o + p_o * c')
+//   h' = o * tanh(c')
+#pragma once
+
+#include "gates.h"
+
+namespace fastrnn {
+
+struct CoupledLstm {
+  static constexpr int kGates = 3, kStates = 2, kSaved = 3, kUnit = 2;
+  static constexpr unsigned kSplit = 0;
+
+  template <class M, class V>
+  static FASTRNN_CELL_FUNCTION void forward(const M& m, const Pack<V, 5>& x, const Pack<V, 5>&,
+                                            Pack<V, 2>& s, Pack<V, 3>& save) {
+    const V x_i = fma(x[3], s[1], x[0]);
+    const V i = m.value(Gate(), x_i), g = m.value(Candidate(), x[1]);
+    const V c = fma(i, g - s[1], s[1]);
+    const V x_o = fma(x[4], c, x[2]), o = m.value(Gate(), x_o);
+    s[0] = o * m.value(Output(), c);
+    s[1] = c;
+    save = {m.kept(x_i, i), m.kept(x[1], g), m.kept(x_o, o)};
+  }
+
+  template <class M, class V>
+  static FASTRNN_CELL_FUNCTION void backward(const M& m, const Pack<V, 3>& save,
+                                             const Pack<V, 2>& s_prev, const Pack<V, 2>& s,
+                                             Pack<V, 2>& ds, Pack<V, 5>& dx, Pack<V, 5>&) {
+    const Point<V> i = m.from_kept(Gate(), save[0]), g = m.from_kept(Candidate(), save[1]),
+                   o = m.from_kept(Gate(), save[2]), out = m.from_input(Output(), s[1]);
+    dx[2] = ds[0] * out.y * o.slope;
+    const V dc = fma(dx[4], dx[2], fma(ds[0] * o.y, out.slope, ds[1]));
+    dx[0] = dc * (g.y - s_prev[1]) * i.slope;
+    dx[1] = dc * i.y * g.slope;
+    ds[0] = V(0);
+    ds[1] = fma(dx[3], dx[0], dc * (V(1) - i.y));
+    dx[3] = dx[0] * s_prev[1];
+    dx[4] = dx[2] * s[1];
+  }
+};
+
+}  // namespace fastrnn

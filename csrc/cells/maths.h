@@ -1,0 +1,32 @@
+// The functions that a layer may choose for its cell, as plain data: see chosen.h.
+#pragma once
+
+namespace fastrnn {
+
+enum class Function : int {
+  kSigmoid,
+  kTanh,
+  kRelu,
+  kSoftsign,
+  kSoftplus,
+  kAffine,
+  kLeakyRelu,
+  kThresholdedRelu,
+  kScaledTanh,
+  kHardSigmoid,
+  kElu
+};
+
+struct Activation {
+  Function function;
+  double alpha, beta;
+};
+
+// The functions of a cell in one direction: plain data that a pass points to.
+struct CellMaths {
+  static constexpr int kGate = 0, kCandidate = 1, kOutput = 2, kPlaces = 3;
+  Activation of[kPlaces];
+  double clip;  // of the inputs of gates and candidate; infinity: none
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,27 @@
+// The names of cells: `base`, or `base(f1, f2, ..., clip=c)` with functions of one's own. Python's
+// fastrnn.cell_name makes them, and its _cell_names.py reads them too.
+#pragma once
+
+#include <string>
+
+#include "../cells/maths.h"
+
+namespace fastrnn {
+
+// What a name says.
+struct CellName {
+  std::string kernel;         // of cells/registry.h
+  int unit_parameters;        // K, those that a layer has of each unit; the kernel may have more
+  bool directions_differ;     // has each direction functions of its own?
+  CellMaths of_direction[2];  // the functions, where the kernel does not have them itself
+};
+
+// A name without brackets that is none of these is that of a kernel. Throws Error(kValue).
+CellName parse_cell_name(const std::string& name);
+
+// Is there a kernel for this name alone?
+bool has_own_kernel(const std::string& name);
+// The bases that have none, by commas; for messages.
+std::string chosen_bases();
+
+}  // namespace fastrnn
