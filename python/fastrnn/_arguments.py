@@ -43,12 +43,9 @@ def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
     )
 
 
-def rnn_cell(nonlinearity: str) -> str:
+def rnn_cell(nonlinearity: _cell_names.FunctionLike, clip: float | None = None) -> str:
     """The name of the simple cell with this nonlinearity."""
-    choices = ("tanh", "relu", "sigmoid")
-    if not isinstance(nonlinearity, str) or nonlinearity not in choices:
-        raise ValueError(f"[rnn] nonlinearity must be one of {choices}, got {nonlinearity!r}")
-    return f"rnn_{nonlinearity}"
+    return _cell_names.cell_name("rnn", [nonlinearity], clip)
 
 
 def size(op: str, name: str, n: Any) -> int:

@@ -177,6 +177,13 @@ def canonical(cell: str) -> str:
     return cell if parsed is None else str(parsed)
 
 
+def parsed(cell: str) -> CellName:
+    """What a name says that has been made of a base."""
+    name = find(cell)
+    assert name is not None
+    return name
+
+
 @lru_cache(maxsize=256)
 def find(cell: str) -> CellName | None:
     """What a name says; None for one without brackets that is no base.

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from . import _arguments, _dtypes, _engine, _files, _native, _parameters, layers
+from . import _arguments, _cell_names, _dtypes, _engine, _files, _native, layers
 from ._saved import FORMAT, HEADER, LAYERS, Description, check_path, npz_dtype
 
 _MAX_TEXT = 1 << 16  # characters of the object of JSON; one that was saved has some 300
@@ -113,14 +113,17 @@ def _check_names(description: Description) -> None:
     """Cell, class and dtype are there, and the class has the cell."""
     cells = [cell["name"] for cell in _native.engine.cells()]
     dtypes = (*_dtypes.WIDE, *_dtypes.NARROW)
+    found = _cell_names.find(description.cell)
+    if found is not None and str(found) != description.cell:
+        raise ValueError(f"cell must be written as {str(found)!r}, got {description.cell!r}")
     for name, value, known in (
-        ("cell", description.cell, cells),
+        ("cell", description.cell, [description.cell] if found else cells),
         ("layer", description.layer, LAYERS),
         ("dtype", description.dtype, dtypes),
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {reprlib.repr(value)}")
-    own = description.cell.partition("_")[0].upper()
+    own = (found.base if found else description.cell).partition("_")[0].upper()
     if description.layer not in (own, "Recurrent"):
         raise ValueError(f"layer must be {own!r} or 'Recurrent', got {description.layer!r}")
 
@@ -128,8 +131,8 @@ def _check_names(description: Description) -> None:
 def _compare(description: Description, members: _Members, dtype: np.dtype) -> None:
     """The file has the parameters of its description, and nothing else."""
     directions = 2 if description.bidirectional else 1
-    each = _parameters.params_per_layer_direction(description.bias)
-    count = description.num_layers * directions * each
+    first = dataclasses.replace(description, num_layers=1)
+    count = description.num_layers * len(_shapes(first, directions))
     if len(members) != count:  # before they are listed, which a hostile number may forbid
         raise ValueError(f"arrays must be {count}, got {len(members)}")
     for name, shape in _shapes(description, directions):
@@ -158,10 +161,9 @@ def _shapes(description: Description, directions: int) -> list[tuple[str, tuple[
 
 def _built(description: Description, device: str) -> layers.Recurrent:
     """A layer of the description, with parameters of its own."""
-    options = {**description.options, "device": device}
-    if description.layer == "Recurrent":
-        return layers.Recurrent(description.cell, **options)
-    if description.layer == "RNN":
-        options["nonlinearity"] = description.cell.removeprefix("rnn_")
-    made: layers.Recurrent = getattr(layers, description.layer)(**options)
+    layer: type[layers.Recurrent] = getattr(layers, description.layer)
+    own = layer._cell_options(description.cell)
+    made = layer(**own, **description.options, device=device)
+    if made.cell != description.cell:  # each direction of an RNN has a function of its own
+        raise ValueError(f"[load] layer must be 'Recurrent' for {made.cell!r}, got 'RNN'")
     return made

@@ -22,11 +22,6 @@ def suffix(layer: int, direction: int) -> str:
     return f"_l{layer}{'_reverse' if direction else ''}"
 
 
-def params_per_layer_direction(bias: bool) -> int:
-    """How many parameters one direction of one layer has."""
-    return len(kinds(bias))
-
-
 def by_layer_direction(
     parameters: Sequence[Any], layers: int, directions: int
 ) -> list[Sequence[Any]]:

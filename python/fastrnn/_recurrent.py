@@ -285,8 +285,15 @@ class Recurrent(Module):
         state["_packed"] = None
         return state
 
+    @classmethod
+    def _cell_options(cls, cell: str) -> dict[str, Any]:
+        """The options of the class's constructor that make it a layer of this cell."""
+        return {"cell": cell}
+
     def _options(self) -> list[str]:
-        options = [] if type(self) is not Recurrent else [repr(self.cell)]
+        own = self._cell_options(self.cell)
+        cell = own.pop("cell", None)
+        options = [] if cell is None else [repr(cell)]
         options += [str(self.input_size), str(self.hidden_size)]
         for name, usual in (
             ("num_layers", 1),
@@ -302,7 +309,7 @@ class Recurrent(Module):
                 options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype.name!r}")
-        return options
+        return options + [f"{name}={value!r}" for name, value in own.items()]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self._options())})"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _arrays, _single_step, layers
+from ._cell_names import FunctionLike
 from .functional import State, Tape
 from .module import Module
 
@@ -138,7 +139,7 @@ class GRUCell(_Cell):
 
 
 class RNNCell(_Cell):
-    """One simple step, that of ``torch.nn.RNNCell``; `nonlinearity` is tanh, relu or sigmoid.
+    """One simple step, that of ``torch.nn.RNNCell``; `nonlinearity` is that of `fastrnn.RNN`.
 
     The equation and its source are those of `fastrnn.RNN`.
     """
@@ -148,7 +149,7 @@ class RNNCell(_Cell):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
-        nonlinearity: str = "tanh",
+        nonlinearity: FunctionLike = "tanh",
         dtype: Any = "float32",
         device: str = "cpu",
         seed: Any = None,

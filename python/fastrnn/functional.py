@@ -2,9 +2,9 @@
 
 Sizes follow from the parameters, a mapping with torch's names (``weight_ih_l0``,
 ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, the same with ``_l1`` and so on, and with
-``_reverse`` for the second direction). Every rule about shapes and dtypes is checked in the engine,
-before anything is written. The equations of a step stand in the docstrings of `fastrnn.LSTM`,
-`fastrnn.GRU` and `fastrnn.RNN`.
+``_reverse`` for the second direction), and ``weight_diag_l0`` for the peepholes of a cell that has
+some. Every rule about shapes and dtypes is checked in the engine, before anything is written. The
+equations of a step stand in the docstrings of `fastrnn.LSTM`, `fastrnn.GRU` and `fastrnn.RNN`.
 
 Arrays are NumPy's, or those of any library in a GPU's memory (`fastrnn.cuda`): all arrays of a call
 are in one place, and its results come from there. Only lengths may be NumPy's, or a list, anywhere.
@@ -42,6 +42,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _arrays, _dtypes, _engine
+from ._cell_names import FunctionLike
 from ._engine import BACKWARD, FORWARD, Call
 
 __all__ = ["Packed", "Tape", "backward", "forward", "gru", "infer", "lstm", "pack", "rnn"]
@@ -346,11 +347,11 @@ def rnn(
     params: Mapping[str, np.ndarray] | Packed,
     state: State = None,
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: FunctionLike = "tanh",
     **options: Any,
 ) -> tuple[np.ndarray, State]:
     """`infer` with the simple layer and this nonlinearity, see `fastrnn.RNN`; returns ``y, hn``."""
-    return infer(f"rnn_{nonlinearity}", x, params, state, **options)
+    return infer(_arguments.rnn_cell(nonlinearity), x, params, state, **options)
 
 
 def _packed(

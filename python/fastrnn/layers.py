@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from . import _arguments
+from . import _arguments, _cell_names
+from ._cell_names import FunctionLike
 from ._recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
 
-class _Named(Recurrent):
-    """A layer whose class says which cell it has."""
+class LSTM(Recurrent):
+    """LSTM layers, those of ``torch.nn.LSTM``: gates i f g o, state ``(h, c)``.
 
-    _cell: str
+    Parameters
+    ----------
+    activations : sequence, optional
+        Functions in the place of the sigmoid of the gates, the tanh of the cell gate and that of
+        c_t; see `fastrnn.cell_name`.
+    clip : float, optional
+        Bounds what goes into the functions of the gates and of the cell gate to
+        ``[-clip, clip]``; not c_t.
+    peepholes : bool
+        Whether the gates see the cell state.
+    input_forget : bool
+        Whether the forget gate is coupled to the input gate: f_t = 1 - i_t, without parameters of
+        its own.
+
+    See `Recurrent` for the other parameters.
+
+    Notes
+    -----
+    Products of two vectors are taken element by element::
+
+        i_t = sigmoid(W_ii x_t + b_ii + W_hi h_(t-1) + b_hi)     input gate
+        f_t = sigmoid(W_if x_t + b_if + W_hf h_(t-1) + b_hf)     forget gate
+        g_t =    tanh(W_ig x_t + b_ig + W_hg h_(t-1) + b_hg)     cell gate
+        o_t = sigmoid(W_io x_t + b_io + W_ho h_(t-1) + b_ho)     output gate
+        c_t = f_t c_(t-1) + i_t g_t
+        h_t = o_t tanh(c_t)
+
+    ``weight_ih`` is W_ii, W_if, W_ig and W_io, one below the other; ``weight_hh`` and the biases
+    have the same order.
+
+    With peepholes p_i c_(t-1) is added in the sigmoid of i_t, p_f c_(t-1) in that of f_t and
+    p_o c_t in that of o_t: ``weight_diag`` is p_i, p_f and p_o, one after the other. With
+    `input_forget` there are gates i g o and peepholes p_i, p_o::
+
+        c_t = (1 - i_t) c_(t-1) + i_t g_t
+
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9 (1997); the
+    forget gate: F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation
+    12 (2000); peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count (2000);
+    coupled gates: K. Greff et al., LSTM: a search space odyssey (2017).
+    """
 
     def __init__(
         self,
@@ -30,9 +74,16 @@ class _Named(Recurrent):
         recompute: bool | int = False,
         *,
         reverse: bool = False,
+        activations: Sequence[FunctionLike] | None = None,
+        clip: float | None = None,
+        peepholes: bool = False,
+        input_forget: bool = False,
     ) -> None:
+        coupled = _arguments.flag("lstm", "input_forget", input_forget)
+        peephole = _arguments.flag("lstm", "peepholes", peepholes)
+        base = "lstm" + coupled * "_coupled" + peephole * "_peephole"
         super().__init__(
-            self._cell,
+            _cell_names.cell_name(base, activations, clip),
             input_size,
             hidden_size,
             num_layers,
@@ -47,40 +98,29 @@ class _Named(Recurrent):
             reverse=reverse,
         )
 
-
-class LSTM(_Named):
-    """LSTM layers, those of ``torch.nn.LSTM``: gates i f g o, state ``(h, c)``.
-
-    See `Recurrent` for the parameters.
-
-    Notes
-    -----
-    Products of two vectors are taken element by element::
-
-        i_t = sigmoid(W_ii x_t + b_ii + W_hi h_(t-1) + b_hi)     input gate
-        f_t = sigmoid(W_if x_t + b_if + W_hf h_(t-1) + b_hf)     forget gate
-        g_t =    tanh(W_ig x_t + b_ig + W_hg h_(t-1) + b_hg)     cell gate
-        o_t = sigmoid(W_io x_t + b_io + W_ho h_(t-1) + b_ho)     output gate
-        c_t = f_t c_(t-1) + i_t g_t
-        h_t = o_t tanh(c_t)
-
-    ``weight_ih`` is W_ii, W_if, W_ig and W_io, one below the other; ``weight_hh`` and the biases
-    have the same order.
-
-    References
-    ----------
-    S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9 (1997); the
-    forget gate: F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation
-    12 (2000).
-    """
-
-    _cell = "lstm"
+    @classmethod
+    def _cell_options(cls, cell: str) -> dict[str, Any]:
+        options = _chosen(cell)
+        base = _cell_names.parsed(cell).base
+        if base.endswith("_peephole"):
+            options["peepholes"] = True
+        if "_coupled" in base:
+            options["input_forget"] = True
+        return options
 
 
-class GRU(_Named):
+class GRU(Recurrent):
     """GRU layers, those of ``torch.nn.GRU``: gates r z n, the reset gate applied after the product.
 
-    See `Recurrent` for the parameters.
+    Parameters
+    ----------
+    activations : sequence, optional
+        Functions in the place of the sigmoid of the gates and the tanh of the new gate; see
+        `fastrnn.cell_name`.
+    clip : float, optional
+        Bounds what goes into these functions to ``[-clip, clip]``.
+
+    See `Recurrent` for the other parameters.
 
     Notes
     -----
@@ -101,16 +141,55 @@ class GRU(_Named):
     translation, arXiv:1406.1078 (2014), in its first version.
     """
 
-    _cell = "gru"
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: Any = None,
+        recompute: bool | int = False,
+        *,
+        reverse: bool = False,
+        activations: Sequence[FunctionLike] | None = None,
+        clip: float | None = None,
+    ) -> None:
+        super().__init__(
+            _cell_names.cell_name("gru", activations, clip),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            device,
+            seed,
+            recompute,
+            reverse=reverse,
+        )
+
+    @classmethod
+    def _cell_options(cls, cell: str) -> dict[str, Any]:
+        return _chosen(cell)
 
 
-class RNN(_Named):
+class RNN(Recurrent):
     """Simple layers, those of ``torch.nn.RNN``.
 
     Parameters
     ----------
-    nonlinearity : str
-        ``"tanh"``, ``"relu"`` or ``"sigmoid"``; fourth, as in torch.
+    nonlinearity : str or tuple
+        ``"tanh"``, ``"relu"``, ``"sigmoid"`` or another function of `fastrnn.cell_name`; fourth, as
+        in torch.
+    clip : float, optional
+        Bounds what goes into it to ``[-clip, clip]``.
 
     See `Recurrent` for the other parameters.
 
@@ -130,7 +209,7 @@ class RNN(_Named):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: FunctionLike = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -141,10 +220,10 @@ class RNN(_Named):
         recompute: bool | int = False,
         *,
         reverse: bool = False,
+        clip: float | None = None,
     ) -> None:
-        self._cell = _arguments.rnn_cell(nonlinearity)
-        self.nonlinearity = nonlinearity
         super().__init__(
+            _arguments.rnn_cell(nonlinearity, clip),
             input_size,
             hidden_size,
             num_layers,
@@ -159,8 +238,20 @@ class RNN(_Named):
             reverse=reverse,
         )
 
-    def _options(self) -> list[str]:
-        options = super()._options()
-        if self.nonlinearity != "tanh":
-            options.append(f"nonlinearity={self.nonlinearity!r}")
-        return options
+    @property
+    def nonlinearity(self) -> str:
+        """The function, with its numbers."""
+        return str(_cell_names.parsed(self.cell).functions[0])
+
+    @classmethod
+    def _cell_options(cls, cell: str) -> dict[str, Any]:
+        options = _chosen(cell)
+        functions = options.pop("activations", None)
+        return {"nonlinearity": functions[0], **options} if functions else options
+
+
+def _chosen(cell: str) -> dict[str, Any]:
+    """The options that say which functions a cell has, where they are not the usual ones."""
+    name = _cell_names.parsed(cell)
+    options = {"activations": name.own_functions, "clip": name.clip}
+    return {option: value for option, value in options.items() if value is not None}

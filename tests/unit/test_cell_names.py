@@ -1,12 +1,13 @@
 """The names of cells: which are canonical, which are refused, and what the functions are."""
 
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _cell_names, reference
+from fastrnn import _cell_names, _native, reference
 from fastrnn.reference import activations
 from fastrnn.reference.namespace import NUMPY
 
@@ -92,27 +93,72 @@ def test_what_makes_no_name_is_refused(given: Any, error: type[Exception], messa
         fastrnn.cell_name(*given)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("lstm()", "a function must be name or name.*, got ''"),
-        ("lstm(", "cell must be a name or base"),
-        ("lstm(tanh))", "a function must be name or name"),
-        ("lstm (tanh)", "cell must be a name or base"),
-        ("rnn_tanh(tanh)", "cell must be a name or base"),
-        ("rnn(elu)", "elu must have 1 numbers, got 0"),
-        ("rnn(elu(inf))", "a number must be written as .*, got 'inf'"),
-        ("rnn(elu(1_0))", "a number must be written as .*, got '1_0'"),
-        ("rnn(elu(1e999))", "alpha, beta and clip must be finite, got inf"),
-        ("rnn(clip=1.0, tanh)", "a function must be name or name.*, got 'clip=1.0'"),
-        ("rnn(tanh, clip=-1.0)", "clip must be above 0, got -1.0"),
-        ("rnn(tanh, tanh, tanh)", "rnn must have 1 functions, or 2 for two directions, got 3"),
-    ],
-)
+REFUSED = [
+    ("lstm()", "a function must be name or name.*, got ''"),
+    ("lstm(", "cell must be a name or base"),
+    ("lstm(tanh))", "a function must be name or name"),
+    ("lstm (tanh)", "cell must be a name or base"),
+    ("rnn_tanh(tanh)", "cell must be a name or base"),
+    ("rnn(elu)", "elu must have 1 numbers, got 0"),
+    ("rnn(elu(inf))", "a number must be written as .*, got 'inf'"),
+    ("rnn(elu(1_0))", "a number must be written as .*, got '1_0'"),
+    ("rnn(elu(1e999))", "alpha, beta and clip must be finite, got inf"),
+    ("rnn(clip=1.0, tanh)", "a function must be name or name.*, got 'clip=1.0'"),
+    ("rnn(tanh, clip=-1.0)", "clip must be above 0, got -1.0"),
+    ("rnn(tanh, tanh, tanh)", "rnn must have 1 functions, or 2 for two directions, got 3"),
+]
+BAD = [text for text, _ in REFUSED]
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED)
 def test_texts_that_are_no_name_are_refused_before_anything_else(text: str, message: str) -> None:
     for use in (_cell_names.canonical, reference.forward, fastrnn.Recurrent):
         with pytest.raises(ValueError, match=rf"^\[cell\] {message}"):
             use(text, None, None) if use is not _cell_names.canonical else use(text)  # type: ignore
+
+
+GOOD = [name for _, name in NAMES] + ["lstm(sigmoid,tanh,tanh)", "rnn(relu, relu, clip=1e1)"]
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_engines_read_the_same_names(text: str) -> None:
+    """Parameters and results are those of the canonical name."""
+    made = _native.engine.Weights(text, "float32", 1, 2, 3, 4, True)
+    canonical = _cell_names.canonical(text)
+    assert (
+        made.parameters == _native.engine.Weights(canonical, "float32", 1, 2, 3, 4, True).parameters
+    )
+    kinds = {name.partition("_l")[0] for name, _ in made.parameters}
+    assert ("weight_diag" in kinds) == ("peephole" in text)
+    rng = np.random.default_rng(0)
+    params = tuple(rng.uniform(-1, 1, shape) for _, shape in made.parameters)
+    x = rng.standard_normal((3, 2, 3))
+    y = _native.engine.run_new(text, 1, 2, params, (x,))[0]
+    named = {name: a for (name, _), a in zip(made.parameters, params, strict=True)}
+    np.testing.assert_allclose(y, reference.forward(canonical, x, named)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_engines_refuse_the_same_texts(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^\[cell\] .+, got .+"):
+        _native.engine.Weights(text, "float32", 1, 1, 3, 4, True)
+
+
+def test_functions_of_two_directions_are_for_two() -> None:
+    with pytest.raises(
+        ValueError, match=r"^\[rnn\(relu, tanh\)\] functions of two directions must"
+    ):
+        fastrnn.Recurrent("rnn(relu, tanh)", 3, 4)
+
+
+def test_layers_are_made_of_any_spelling() -> None:
+    layer = fastrnn.Recurrent("lstm(sigmoid,tanh , tanh)", 3, 4)
+    assert layer.cell == "lstm"
+    assert pickle.loads(pickle.dumps(fastrnn.LSTM(3, 4, clip=2))).cell == "lstm(clip=2.0)"
+    x, params = np.zeros((2, 1, 3), np.float32), layer.state_dict()
+    _, _, tape = fastrnn.functional.forward("lstm(sigmoid,tanh,tanh)", x, params)
+    fastrnn.functional.backward("lstm", params, tape, np.zeros((2, 1, 4), np.float32))
+    assert fastrnn.explain(fastrnn.LSTM(3, 4, peepholes=True), (5, 2, 3))["cell"] == "lstm_peephole"
 
 
 X = np.array([-7.0, -1.25, -0.5, 0.0, 0.25, 1.25, 2.0, 9.0])

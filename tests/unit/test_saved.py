@@ -60,6 +60,11 @@ MADE: list[Callable[..., fastrnn.Recurrent]] = [
     lambda *a, **k: fastrnn.RNN(*a, nonlinearity="sigmoid", **k),
     lambda *a, **k: fastrnn.Recurrent("rnn_relu", *a, **k),
     lambda *a, **k: fastrnn.Recurrent("gru", *a, **k),
+    lambda *a, **k: fastrnn.LSTM(*a, activations=["relu", "tanh", "elu"], peepholes=True, **k),
+    lambda *a, **k: fastrnn.LSTM(*a, input_forget=True, clip=2.5, **k),
+    lambda *a, **k: fastrnn.GRU(*a, activations=[("hard_sigmoid", 0.1), "softsign"], **k),
+    lambda *a, **k: fastrnn.RNN(*a, nonlinearity=("leaky_relu", 0.3), clip=1.5, **k),
+    lambda *a, **k: fastrnn.Recurrent("lstm_coupled_peephole", *a, **k),
 ]
 
 
