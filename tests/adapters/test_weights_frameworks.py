@@ -107,11 +107,11 @@ def run_onnx(cell: str, inputs: dict[str, np.ndarray], x: np.ndarray, **attribut
     """A model of one node in ONNX Runtime: y as fastrnn has it, hn, and an LSTM's cn."""
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     helper, D = onnx.helper, inputs["W"].shape[0]
-    op = {"lstm": "LSTM", "gru": "GRU"}.get(cell, "RNN")
-    outputs = ["Y", "Y_h", "Y_c"] if cell == "lstm" else ["Y", "Y_h"]
+    op = cell.partition("_")[0].upper()
+    outputs = ["Y", "Y_h", "Y_c"] if op == "LSTM" else ["Y", "Y_h"]
     if D == 2:
         attributes["direction"] = "bidirectional"
-    if op == "RNN":
+    if cell.startswith("rnn_"):
         attributes["activations"] = [cell.removeprefix("rnn_").title()] * D
     names = ["X", "W", "R", "B" if "B" in inputs else "", "", "", "", "P" if "P" in inputs else ""]
     while not names[-1]:
@@ -166,6 +166,57 @@ def test_onnx_without_its_attribute_and_with_peepholes(x: np.ndarray) -> None:
         else:
             with pytest.raises(ValueError, match="peepholes"):
                 weights.from_onnx("lstm", **inputs, P=P)
+
+
+# ONNX's name of each function, and the numbers that it has there.
+FUNCTIONS = [
+    ("sigmoid", "Sigmoid"), ("tanh", "Tanh"), ("relu", "Relu"), ("softsign", "Softsign"),
+    ("softplus", "Softplus"), (("affine", 0.5, 0.25), "Affine"),
+    (("leaky_relu", 0.125), "LeakyRelu"), (("thresholded_relu", 0.25), "ThresholdedRelu"),
+    (("scaled_tanh", 1.5, 0.5), "ScaledTanh"), (("hard_sigmoid", 0.25, 0.5), "HardSigmoid"),
+    (("elu", 0.75), "Elu"),
+]  # fmt: skip
+
+
+@bidirectional
+@pytest.mark.parametrize("clip", [None, 0.75])
+@pytest.mark.parametrize(("function", "name"), FUNCTIONS)
+def test_onnx_computes_the_functions_alike(
+    x: np.ndarray, function: Any, name: str, clip: float | None, D: int
+) -> None:
+    values = [] if isinstance(function, str) else list(function[1:])
+    attributes: dict[str, Any] = {"clip": clip} if clip else {}
+    numbers = {"activation_alpha": values[:1], "activation_beta": values[1:]}
+    bases = {"rnn": [function], "gru": [function, "tanh"], "lstm": ["sigmoid", function, "tanh"]}
+    theirs = {"rnn": [name], "gru": [name, "Tanh"], "lstm": ["Sigmoid", name, "Tanh"]}
+    for base, functions in bases.items():
+        cell = fastrnn.cell_name(base, functions, clip)
+        layer = layer_of(cell, D, True)
+        inputs = weights.to_onnx(cell, layer.state_dict())
+        own = {key: value * D for key, value in numbers.items() if value}
+        found = run_onnx(base, inputs, x, activations=theirs[base] * D, **own, **attributes,
+                         **({"linear_before_reset": 1} if base == "gru" else {}))  # fmt: skip
+        y, state = layer(x)
+        for a, b in zip([y, *flat_state(state)], found, strict=True):
+            assert_output(a, b, "float32")
+
+
+@bidirectional
+@pytest.mark.parametrize("clip", [None, 0.75])
+@pytest.mark.parametrize("input_forget", [0, 1])
+@pytest.mark.parametrize("peepholes", [False, True])
+def test_onnx_has_peepholes_and_coupled_gates_alike(
+    x: np.ndarray, peepholes: bool, input_forget: int, clip: float | None, D: int
+) -> None:
+    layer = fastrnn.LSTM(I, H, bidirectional=D == 2, clip=clip, peepholes=peepholes,
+                         input_forget=bool(input_forget), seed=1)  # fmt: skip
+    inputs = weights.to_onnx(layer.cell, layer.state_dict())
+    attributes = {"input_forget": input_forget, **({"clip": clip} if clip else {})}
+    y, state = layer(x)
+    for a, b in zip(
+        [y, *flat_state(state)], run_onnx("lstm", inputs, x, **attributes), strict=True
+    ):
+        assert_output(a, b, "float32")
 
 
 # ---- torch ---------------------------------------------------------------------------------------

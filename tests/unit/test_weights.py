@@ -19,8 +19,9 @@ import fastrnn
 import tiers
 from builds import ROOT
 from cases import flat_state
-from fastrnn import _native, weights
-from fastrnn.weights._conventions import CONVENTIONS, RESET_AFTER
+from fastrnn import reference, weights
+from fastrnn.reference.cell import find
+from fastrnn.weights._conventions import CONVENTIONS, PEEPHOLES, RESET_AFTER
 
 I, H = 3, 4
 SIMPLE = ["rnn_tanh", "rnn_relu", "rnn_sigmoid"]
@@ -125,12 +126,13 @@ def test_orders_of_gates(name: str, cell: str) -> None:
 
 
 def test_the_table_has_the_cells_of_the_engine() -> None:
-    gates = {cell["name"]: cell["gates"] for cell in _native.engine.cells()}
+    gates = {cell: find(cell).gates for cell in reference.names()}
     for name, rows in CONVENTIONS.items():
         for cell, row in rows.items():
-            assert len(set(row.gates)) == len(row.gates) == gates[cell], (name, cell)
-            assert set(row.gates) == set(CONVENTIONS["torch"][cell].gates)
-    assert set(CONVENTIONS["torch"]) == set(CELLS) <= set(gates)
+            assert len(set(row.own_gates)) == len(row.own_gates) == gates[cell], (name, cell)
+            assert set(row.own_gates) == set(CONVENTIONS["torch"][cell].gates)
+    assert set(CONVENTIONS["torch"]) == {*CELLS, "lstm_coupled"} <= set(gates)
+    assert set(PEEPHOLES) <= set(gates)
     assert set(RESET_AFTER) <= set(gates)
 
 
@@ -349,6 +351,47 @@ def test_layers_compute_what_the_formats_compute(cell: str) -> None:
     assert np.allclose(cudnn(x, matrices[0], biases[0]), y, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("input_forget", [False, True])
+def test_peepholes_and_coupled_gates_of_onnx(input_forget: bool, bidirectional: bool) -> None:
+    """P has the order i o f, and a coupled LSTM has rows of f, which are 0."""
+    options = {"peepholes": True, "input_forget": input_forget, "bidirectional": bidirectional}
+    layer = fastrnn.LSTM(I, H, **options, seed=0)  # type: ignore[arg-type]
+    params = layer.state_dict()
+    arrays = weights.to_onnx(layer.cell, params)
+    i, o, f = arrays["P"][0].reshape(3, H)
+    own = params["weight_diag_l0"].reshape(-1, H)
+    assert (i == own[0]).all()
+    assert (o == own[-1]).all()
+    assert (f == (0 if input_forget else own[1])).all()
+    rows_of_f = arrays["W"][0].reshape(4, H, I)[2]
+    assert (rows_of_f == 0).all() == input_forget
+    back = weights.from_onnx(layer.cell, **arrays, input_forget=int(input_forget))
+    assert list(back) == list(params)
+    assert {k: a.tobytes() for k, a in back.items()} == {k: a.tobytes() for k, a in params.items()}
+    without = weights.from_onnx(layer.cell, **{**arrays, "P": None}, input_forget=int(input_forget))
+    assert not without["weight_diag_l0"].any()
+
+
+def test_cells_with_functions_have_the_weights_of_their_bases() -> None:
+    for chosen, base in (
+        ("lstm(clip=3.0)", "lstm"),
+        ("gru(relu, tanh)", "gru"),
+        ("rnn(elu(0.5))", "rnn_tanh"),
+    ):
+        params = layer_of(base).state_dict()
+        for make, back in (
+            (weights.to_keras, weights.from_keras),
+            (weights.to_onnx, None),
+        ):
+            wanted, found = make(base, params), make(chosen, params)
+            assert [a.tobytes() for a in flat(found)] == [a.tobytes() for a in flat(wanted)]
+            if back:
+                assert list(back(chosen, found)) == list(back(base, wanted))
+        with pytest.raises(ValueError, match="cell must be one that haste has"):
+            weights.to_haste(chosen, params)
+
+
 # ---- refusals ------------------------------------------------------------------------------------
 
 
@@ -373,11 +416,19 @@ REFUSALS: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
     ("from_onnx", ValueError, DIFFERENT, lambda: weights.from_onnx("gru", **ONNX_GRU)),
     ("from_onnx", ValueError, "input_forget must be 0",
      lambda: weights.from_onnx("lstm", **ONNX, input_forget=1)),
+    ("from_onnx", ValueError, "input_forget must be 1",
+     lambda: weights.from_onnx("lstm_coupled", **ONNX)),
+    ("from_onnx", TypeError, "arrays must have one dtype",
+     lambda: weights.from_onnx("lstm_peephole", **ONNX, P=z(1, 3 * H, dtype=np.float64))),
+    ("to_onnx", ValueError, "weight_diag_l0 must be there",
+     lambda: weights.to_onnx("lstm_peephole", OURS)),
+    ("to_keras", ValueError, "cell must be one that keras has",
+     lambda: weights.to_keras("lstm_coupled", OURS)),
     ("from_onnx", ValueError, "P must be 0",
      lambda: weights.from_onnx("lstm", **ONNX, P=z(1, 3 * H) + 1)),
     ("from_onnx", ValueError, "P must be 0",
      lambda: weights.from_onnx("lstm", **ONNX, P=z(1, 3 * H) * np.nan)),
-    ("from_onnx", ValueError, "P must be an LSTM's, (1, 12)",
+    ("from_onnx", ValueError, "P must have shape (1, 12)",
      lambda: weights.from_onnx("lstm", **ONNX, P=z(3 * H))),
     ("from_onnx", ValueError, "W must have shape (D, GH, K)",
      lambda: weights.from_onnx("lstm", **{**ONNX, "W": z(4 * H, I)})),

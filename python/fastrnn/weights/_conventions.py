@@ -51,10 +51,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Convention:
-    """The order of the gates, and the arrays: weights of the inputs, of the recurrence, biases."""
+    """The order of the gates, and the arrays: weights of the inputs, of the recurrence, biases.
+
+    A gate that is `absent` has rows in the format and none in the cell: written as 0.
+    """
 
     gates: str
     parts: tuple[Part, ...]
+    absent: str = ""
+
+    @property
+    def own_gates(self) -> str:
+        """Those that the cell has."""
+        return "".join(gate for gate in self.gates if gate not in self.absent)
 
 
 def _rows(parts: tuple[Part, ...], **gates: str) -> dict[str, Convention]:
@@ -97,12 +106,22 @@ _cudnn = _rows(_CUDNN, simple="h", lstm="ifgo", gru="rzn")
 del _cudnn["rnn_sigmoid"]
 
 CONVENTIONS: dict[str, dict[str, Convention]] = {
-    "torch": _rows(_TORCH, simple="h", lstm="ifgo", gru="rzn"),
+    "torch": _rows(_TORCH, simple="h", lstm="ifgo", lstm_coupled="igo", gru="rzn"),
     "keras": _rows(_KERAS, simple="h", lstm="ifgo") | {"gru": Convention("zrn", _KERAS_GRU)},
-    "onnx": _rows(_ONNX, simple="h", lstm="iofg", gru="zrn"),
+    "onnx": _rows(_ONNX, simple="h", lstm="iofg", gru="zrn")
+    | {"lstm_coupled": Convention("iofg", _ONNX, absent="f")},
     "cudnn": _cudnn,
     "haste": {"lstm": Convention("igfo", _HASTE_LSTM), "gru": Convention("zrn", _HASTE_GRU)},
 }
+
+# Cells whose activations and clip may be any have the weights of their bases; these formats have
+# layers with such options.
+OPTIONS = ("torch", "keras", "onnx")
+
+# The gates whose peepholes a cell has, in its order and in that of ONNX's P. But for these, its
+# parameters are those of a cell without.
+PEEPHOLES = {"lstm_peephole": "ifo", "lstm_coupled_peephole": "io"}
+ONNX_PEEPHOLES = "iof"
 
 # Whether a GRU's reset gate comes after the recurrent product: r_t (W_hn h_(t-1) + b_hn), or
 # before it: W_hn (r_t h_(t-1)). Both have arrays of the same shapes.

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _arrays, _dtypes
-from ._conventions import CONVENTIONS, RESET_AFTER, Convention, Part
+from .. import _arrays, _cell_names, _dtypes
+from ._conventions import CONVENTIONS, OPTIONS, RESET_AFTER, SIMPLE, Convention, Part
 
 Directions = list[dict[str, np.ndarray]]
 
@@ -23,9 +23,24 @@ _AXES = "D2GHK"  # the order in which layouts meet
 def row(op: str, of: str, cell: str) -> Convention:
     """The row of a format and a cell."""
     rows = CONVENTIONS[of]
-    if not isinstance(cell, str) or cell not in rows:
+    key = cell
+    if isinstance(cell, str) and cell not in rows and of in OPTIONS:
+        key = _key(cell)
+    if not isinstance(key, str) or key not in rows:
         raise ValueError(f"[{op}] cell must be one that {of} has, {list(rows)}, got {cell!r}")
-    return rows[cell]
+    return rows[key]
+
+
+def base(cell: Any) -> str | None:
+    """The base of a cell's name; None where the name has none."""
+    name = _cell_names.find(cell) if isinstance(cell, str) else None
+    return name.base if name else None
+
+
+def _key(cell: str) -> str:
+    """The name in the table of a cell with other functions, or with peepholes."""
+    found = base(cell) or cell
+    return SIMPLE[0] if found == "rnn" else found.removesuffix("_peephole")
 
 
 def check_reset(op: str, cell: str, after: bool) -> None:
@@ -63,12 +78,12 @@ def read(op: str, convention: Convention, arrays: Mapping[str, Any]) -> Directio
 def write(convention: Convention, directions: Directions) -> dict[str, np.ndarray]:
     """A format's arrays of the directions of a layer, each in memory of its own."""
     own = _own_order(convention)
-    order = [own.index(gate) for gate in convention.gates]
+    order = [own.find(gate) for gate in convention.gates]  # -1: absent, the zeros at the end
     full = [_with_sum(direction) for direction in directions]
     arrays = {}
     for part in convention.parts:
         if part.needed or "bias_ih" in full[0]:
-            stacked = [[_of(each, kind)[order] for kind in part.holds] for each in full]
+            stacked = [[_and_zeros(_of(each, kind))[order] for kind in part.holds] for each in full]
             arrays[part.name] = _together(part, np.array(stacked))
     return arrays
 
@@ -76,7 +91,7 @@ def write(convention: Convention, directions: Directions) -> dict[str, np.ndarra
 def _own_order(convention: Convention) -> str:
     """This library's order of a row's gates, which is torch's."""
     own = {frozenset(each.gates): each.gates for each in CONVENTIONS["torch"].values()}
-    return own[frozenset(convention.gates)]
+    return own[frozenset(convention.own_gates)]
 
 
 def _with_sum(direction: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -92,6 +107,11 @@ def _of(direction: dict[str, np.ndarray], kind: str) -> np.ndarray:
     if kind in direction:
         return direction[kind]
     return np.zeros_like(direction["weight_hh"][..., 0])
+
+
+def _and_zeros(gates: np.ndarray) -> np.ndarray:
+    """The gates of an array, and after them one of zeros."""
+    return np.concatenate([gates, np.zeros_like(gates[:1])])
 
 
 # ---- axes ----------------------------------------------------------------------------------------

@@ -12,18 +12,24 @@ import numpy as np
 
 from .. import _parameters
 from . import _convert
+from ._conventions import PEEPHOLES
 from ._convert import Directions
 
 Parameters = dict[str, np.ndarray]
 
 _NAME = re.compile(r"(weight|bias)_(ih|hh)_l(0|[1-9][0-9]*)(_reverse)?")
+_PEEPHOLES = re.compile(r"weight_diag_l(0|[1-9][0-9]*)(_reverse)?")
 
 
 def directions(op: str, cell: str, params: Any, layer: int) -> Directions:
     """The directions of one layer of a stack."""
     convention, number = _convert.row(op, "torch", cell), _number(op, layer)
     for name in mapping(op, "params", params):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        own = isinstance(name, str) and (
+            _NAME.fullmatch(name)
+            or (_convert.base(cell) in PEEPHOLES and _PEEPHOLES.fullmatch(name))
+        )
+        if not own:
             raise ValueError(
                 f"[{op}] params must be named as weight_ih_l0 or bias_hh_l1_reverse, "
                 f"got {reprlib.repr(name)}"
