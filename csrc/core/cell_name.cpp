@@ -143,9 +143,10 @@ bool has_own_kernel(const std::string& name) {
 CellName parse_cell_name(const std::string& name) {
   constexpr double kNone = std::numeric_limits<double>::infinity();
   const size_t open = name.find('(');
+  const bool plain = open == std::string::npos;
+  if (plain && has_own_kernel(name)) return {name, 0, false, {}};  // what most calls have
   const BaseRow* base = find(kBases, name.substr(0, open));
-  if (open == std::string::npos)
-    return base && !has_own_kernel(name) ? made(*base, {}, kNone) : CellName{name, 0, false, {}};
+  if (plain) return base ? made(*base, {}, kNone) : CellName{};
   if (!base || name.back() != ')')
     reject("cell must be a name or base(function, ..., clip=c)", "'" + name + "'");
   std::vector<std::string> texts = split(name.substr(open + 1, name.size() - open - 2));

@@ -10,13 +10,13 @@ namespace fastrnn {
 
 // What a name says.
 struct CellName {
-  std::string kernel;         // of cells/registry.h
+  std::string kernel;         // of cells/registry.h; empty: there is none for this name
   int unit_parameters;        // K, those that a layer has of each unit; the kernel may have more
   bool directions_differ;     // has each direction functions of its own?
   CellMaths of_direction[2];  // the functions, where the kernel does not have them itself
 };
 
-// A name without brackets that is none of these is that of a kernel. Throws Error(kValue).
+// Throws Error(kValue) where brackets hold no functions of a base.
 CellName parse_cell_name(const std::string& name);
 
 // Is there a kernel for this name alone?

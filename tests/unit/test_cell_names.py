@@ -144,6 +144,15 @@ def test_engines_refuse_the_same_texts(text: str) -> None:
         _native.engine.Weights(text, "float32", 1, 1, 3, 4, True)
 
 
+@pytest.mark.parametrize("name", ["chosen_lstm", "lstm_", "LSTM", ""])
+def test_names_of_nothing_are_refused(name: str) -> None:
+    """Those of kernels for several cells, too."""
+    with pytest.raises(
+        ValueError, match=r"^\[cell\] cell must be one of rnn_tanh, .*, lstm_peephole"
+    ):
+        fastrnn.Recurrent(name, 3, 4)
+
+
 def test_functions_of_two_directions_are_for_two() -> None:
     with pytest.raises(
         ValueError, match=r"^\[rnn\(relu, tanh\)\] functions of two directions must"
