@@ -199,7 +199,7 @@ MUTANTS = [
      "(q.offset[s + 1] - q.offset[s])", PACKED),
     ("cpu/rows.h", "return !q.steps_per_row && !q.offset;", "return !q.steps_per_row;", PACKED),
     ("cpu/forward.h", "      taken += active;\n", "", KERNELS),
-    ("cpu/backward_memory.h", "carry[one == carry[0]]", "carry[0]", KERNELS),
+    ("cpu/backward_memory.h", "carry[one == carry[0]]", "carry[0]", BITS),
     ("cpu/backward.h", "*memory.carried = latest == dgates.carry[1];", "*memory.carried = 0;",
      BITS),
     ("cpu/weight_gradients.h", "sums[i] = widen(sum);", "sums[i] = T(0 * widen(sum));", KERNELS),

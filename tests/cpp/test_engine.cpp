@@ -31,7 +31,7 @@ int64_t between(int64_t low, int64_t high) {
 struct Case {
   std::string cell;
   int64_t T, B, I, H, L, D;
-  bool bias, batch_first, initial, lengths, resets, holds, repeats, masks;
+  bool bias, batch_first, initial, lengths, resets, holds, repeats, masks, packed;
 };
 
 template <class T> struct Inputs {
@@ -39,17 +39,18 @@ template <class T> struct Inputs {
   Spec spec;
   Problem p;
   std::vector<Array<T>> parameters, initial, dfinal, masks;
+  Array<int64_t> lengths, batch_sizes;
   Array<T> x, dy;
-  Array<int64_t> lengths;
   Array<uint8_t> resets, holds;
 
   Inputs(const Case& k, const Spec& s)
       : c(k),
         spec(s),
         p{k.T, k.B, true, k.batch_first},
+        lengths({k.B}),
+        batch_sizes(k.packed ? pack_rows(&p) : Array<int64_t>({0})),
         x(p.sequence(k.I)),
         dy(p.sequence(k.D * k.H)),
-        lengths({k.B}),
         resets(flags()),
         holds(flags()) {
     x.random(1, &rng);
@@ -66,6 +67,18 @@ template <class T> struct Inputs {
     for (uint8_t& r : resets.values) r = between(0, 3) == 0;
     for (uint8_t& h : holds.values) h = between(0, 2) == 0;
   }
+  // Batch sizes that add up to the rows of x.
+  static Array<int64_t> pack_rows(Problem* p) {
+    Array<int64_t> sizes({p->T});
+    int64_t n = p->B;
+    for (int64_t& size : sizes.values) {
+      size = n;
+      p->rows += n;
+      n = between(1, n);
+    }
+    p->packed_x = true;
+    return sizes;
+  }
   Shape flags() const {
     Shape s = p.sequence(1);
     s.pop_back();
@@ -81,6 +94,7 @@ template <class T> struct Inputs {
     call->batch_first = c.batch_first;
     if (c.initial)
       for (int64_t i = 0; i < spec.states; ++i) call->initial[i] = initial[i].view();
+    if (c.packed) call->batch_sizes = batch_sizes.view();
     if (c.lengths) call->lengths = lengths.view();
     if (c.resets) call->resets = resets.view();
     if (c.holds) call->holds = holds.view();
@@ -94,21 +108,22 @@ template <class T> struct Inputs {
 template <class T> struct Results {
   std::vector<Array<T>> arrays;  // y, final states, dx, dinitial, dparameters
 
-  Results(const Inputs<T>& in, Weights* w, bool keep_tape, int64_t recompute = 0) {
+  Results(const Inputs<T>& in, Weights* w, bool keep_tape, int64_t recompute = 0,
+          bool whole_tape = false) {
     const Spec& spec = in.spec;
-    Problem p = in.p;
-    p.recompute = recompute;
+    Call f;
+    in.common(&f);
+    f.recompute = recompute;
+    f.whole_tape = whole_tape;
+    const Problem p = problem_of(*w, f);
     const auto shape = [&](Role role) { return role_shape(role, spec, p); };
     Array<T> inner(shape(Role::kInner)), states(shape(Role::kStates)), saved(shape(Role::kSaved));
     arrays.emplace_back(in.p.sequence(in.c.D * in.c.H));
     for (int64_t i = 0; i < spec.states; ++i)
       arrays.emplace_back(role_shape(Role::kInitial, spec, in.p));
-    Call f;
-    in.common(&f);
     f.y = arrays[0].view();
     for (int64_t i = 0; i < spec.states; ++i) f.final[i] = arrays[1 + i].view();
     f.kind = keep_tape ? Kind::kForward : Kind::kInfer;
-    f.recompute = recompute;
     f.inner = inner.view(), f.states = states.view(), f.saved = saved.view();
     w->pack(in.parameter_views(), false);
     run_call(*w, f);
@@ -192,15 +207,17 @@ Case random_case() {
   c.bias = between(0, 1), c.batch_first = between(0, 1), c.initial = between(0, 1);
   c.lengths = between(0, 1), c.resets = between(0, 1), c.masks = between(0, 1);
   c.holds = between(0, 2) == 0, c.repeats = between(0, 1);
+  c.packed = c.T * c.B > 0 && between(0, 3) == 0;
+  if (c.packed) c.lengths = c.resets = c.holds = false;
   return c;
 }
 
 std::string name_of(const Case& c, const std::string& level) {
   char text[200];
-  std::snprintf(text, sizeof(text), "%s_%s_T%d_B%d_I%d_H%d_L%d_D%d b%d f%d s%d l%d r%d h%d%d m%d",
-                level.c_str(), c.cell.c_str(), int(c.T), int(c.B), int(c.I), int(c.H), int(c.L),
-                int(c.D), c.bias, c.batch_first, c.initial, c.lengths, c.resets, c.holds, c.repeats,
-                c.masks);
+  std::snprintf(
+      text, sizeof(text), "%s_%s_T%d_B%d_I%d_H%d_L%d_D%d b%d f%d s%d l%d r%d h%d%d m%d p%d",
+      level.c_str(), c.cell.c_str(), int(c.T), int(c.B), int(c.I), int(c.H), int(c.L), int(c.D),
+      c.bias, c.batch_first, c.initial, c.lengths, c.resets, c.holds, c.repeats, c.masks, c.packed);
   return text;
 }
 
@@ -227,15 +244,17 @@ template <class T> void run_case(const Case& c, double tolerance) {
       EXPECT(Results<T>(in, &w, true).same_bits(alone, alone.arrays.size()),
              "%s: other bits with %d threads", name.c_str(), threads);
     }
-    for (int64_t recompute : {1, 3})
-      EXPECT(Results<T>(in, &w, true, recompute).same_bits(alone, alone.arrays.size()),
-             "%s: other bits with recompute=%d", name.c_str(), int(recompute));
+    for (int64_t recompute : {0, 1, 3})
+      for (bool whole : {false, true})
+        EXPECT(Results<T>(in, &w, true, recompute, whole).same_bits(alone, alone.arrays.size()),
+               "%s: other bits with recompute=%d, whole_tape=%d", name.c_str(), int(recompute),
+               whole);
   }
 }
 
 // One step from the parameters as they lie has the bits of one from packed weights.
 template <class T> void run_step(Case c) {
-  c.T = 1, c.B = between(1, kStepRows), c.lengths = c.resets = c.holds = c.masks = false;
+  c.T = 1, c.B = between(1, kStepRows), c.lengths = c.resets = c.holds = c.masks = c.packed = false;
   for (const std::string& level : usable_levels()) {
     use_level(level);
     Weights packed(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
@@ -265,7 +284,7 @@ template <class T> void run_step(Case c) {
 // So long that backward makes the steps anew in several windows, at one level; and with one row,
 // whose steps one member takes while the others help.
 void run_windows(const std::string& cell, int64_t T, int64_t B) {
-  Case c{cell, T, B, 3, 50, 1, 2, true, false, true, B > 1, true, false};
+  Case c{cell, T, B, 3, 50, 1, 2, true, false, true, B > 1, true, false, false, false, false};
   use_level(usable_levels().back());
   Weights w(cell, 4, c.L, c.D, c.I, c.H, c.bias);
   const Inputs<float> in(c, w.spec());

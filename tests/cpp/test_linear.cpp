@@ -166,6 +166,7 @@ template <class Cell> void compare(const char* cell, double gain = 3) {
   std::vector<Values> final, dinitial;
   Call f, back;
   f.kind = Kind::kForward, back.kind = Kind::kBackward;
+  f.whole_tape = true;
   const Shape state = shape(Role::kInitial);
   for (int64_t k = 0; k < spec.states; ++k)
     final.push_back(sized(state)), dinitial.push_back(sized(state));

@@ -97,6 +97,7 @@ template <class T> void run(const Stored& c, const std::string& name) {
 
   Call f, b;
   f.kind = Kind::kForward, b.kind = Kind::kBackward;
+  f.whole_tape = true;
   f.x = b.x = x.view();
   f.lengths = b.lengths = lengths.view();
   f.resets = b.resets = resets.view();

@@ -75,6 +75,24 @@ def test_backward_twice(case: Case, level: str) -> None:
     assert [a.tobytes() for a in (tape.y, *tape.arrays)] == before, "backward wrote to the tape"
 
 
+@pytest.mark.parametrize("cell", cells())
+def test_rows_are_the_same_in_any_batch(cell: str, level: str) -> None:
+    """In a large one each step is a chunk of backward's, in a small one all of them are one."""
+    case = Case(cell, 5, 300, 8, 130)
+    data = make_data(case)
+    states = len(flat_state(data.state))
+    few = make_data(replace(case, B=3))
+    few.x, few.dy = data.x[:, :3], data.dy[:, :3]
+    few.params = data.params
+    few.state, few.dstate = (
+        tuple(s[:, :3] for s in state) if isinstance(state, tuple) else state[:, :3]
+        for state in (data.state, data.dstate)
+    )
+    many, alone = everything(case, data), everything(case, few)
+    of_rows = 2 + 2 * states  # y, states, dx, and gradients of the initial states
+    assert_same_bits([a[:, :3] for a in many[:of_rows]], alone[:of_rows])
+
+
 # Backward makes these anew in several windows, whatever the size of the caches.
 LONG = [
     *(Case(cell, 300, 9, 40, 70, lengths=True, resets=True, D=2) for cell in cells()),
