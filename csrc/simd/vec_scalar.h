@@ -10,6 +10,7 @@ FASTRNN_INLINE double fma1(double a, double b, double c) { return __builtin_fma(
 // a * b + c with one rounding.
 template <class T> FASTRNN_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
   typename Vec<T>::Raw r{};
+#pragma GCC unroll 1  // each is a call
   for (int i = 0; i < Vec<T>::kLanes; ++i) r[i] = fma1(a.raw[i], b.raw[i], c.raw[i]);
   return r;
 }
