@@ -86,6 +86,8 @@ def draw(seed: int) -> Case:
         attributes["hidden_size"] = H
     if chance(0.3):
         attributes["clip"] = float(rng.choice([0.105, 0.505, 2.0]))
+        if op == "LSTM":
+            departs.add("clip")
     if chance(0.2):
         attributes["layout"] = 1
         departs.add("layout")

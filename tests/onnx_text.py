@@ -2,8 +2,7 @@
 
 Written from https://onnx.ai/onnx/operators/, so that the engine and ONNX Runtime can both be
 compared with it. Where the text is silent: after 0 steps the final state is the initial one, and
-steps past a row's length are 0 in Y. In one place it is not followed: the clip of an LSTM does not
-bound the argument of h, in h(C), since neither the engine nor ONNX Runtime does so.
+steps past a row's length are 0 in Y.
 """
 
 from __future__ import annotations
@@ -109,8 +108,6 @@ def stepper(
     P = given["P"][d] if "P" in given else np.zeros(3 * H)
     clip = attributes.get("clip", np.inf)
     f, *others = [lambda a, own=own: own(np.clip(a, -clip, clip)) for own in of_direction]
-    if op == "LSTM":
-        others[-1] = of_direction[-1]
 
     def rnn(x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return f(W @ x + R @ h + Wb + Rb), c

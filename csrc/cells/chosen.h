@@ -1,5 +1,5 @@
 // The maths policy whose functions are data: those of ONNX's operators RNN, GRU and LSTM, and a
-// clip of what goes into gates and candidate. Kernels with it serve every cell of a family.
+// clip of what goes into them. Kernels with it serve every cell of a family.
 //
 // What is kept of a function is its input, since not every slope follows from the value; a place
 // may even have two inputs with one value and different slopes.
@@ -72,19 +72,12 @@ struct Chosen {
 
   FASTRNN_CELL_FUNCTION explicit Chosen(const CellMaths* m) : maths(m) {}
 
-  template <class V> FASTRNN_CELL_FUNCTION V value(Output, V x) const {
-    return value_of(maths->of[CellMaths::kOutput], x);
-  }
   template <class F, class V> FASTRNN_CELL_FUNCTION V value(F f, V x) const {
     return value_of(function(f), clipped(x));
   }
   template <class V> FASTRNN_CELL_FUNCTION V kept(V x, V) const { return x; }
   template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_kept(F f, V x) const {
     return from_input(f, x);
-  }
-  template <class V> FASTRNN_CELL_FUNCTION Point<V> from_input(Output, V x) const {
-    const Activation& f = maths->of[CellMaths::kOutput];
-    return {value_of(f, x), slope_of(f, x)};
   }
   template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_input(F f, V x) const {
     const V limit(maths->clip), inside = clipped(x), slope = slope_of(function(f), inside);
@@ -101,6 +94,9 @@ struct Chosen {
   }
   FASTRNN_CELL_FUNCTION const Activation& function(Candidate) const {
     return maths->of[CellMaths::kCandidate];
+  }
+  FASTRNN_CELL_FUNCTION const Activation& function(Output) const {
+    return maths->of[CellMaths::kOutput];
   }
   template <class V> FASTRNN_CELL_FUNCTION V clipped(V x) const {
     const V limit(maths->clip);

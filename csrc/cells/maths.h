@@ -26,7 +26,7 @@ struct Activation {
 struct CellMaths {
   static constexpr int kGate = 0, kCandidate = 1, kOutput = 2, kPlaces = 3;
   Activation of[kPlaces];
-  double clip;  // of the inputs of gates and candidate; infinity: none
+  double clip;  // of what goes into the functions; infinity: none
 };
 
 }  // namespace fastrnn

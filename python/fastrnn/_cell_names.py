@@ -108,7 +108,8 @@ def cell_name(
         tuple ``(name, alpha, beta)``, whose numbers are those of ONNX where they are left out; the
         usual functions where there are none.
     clip : float, optional
-        Bounds what goes into the functions of gates and candidate to ``[-clip, clip]``.
+        Bounds what goes into the functions to ``[-clip, clip]``; of an LSTM that is also c_t in
+        o_t tanh(c_t), though not the state c_t.
 
     Returns
     -------

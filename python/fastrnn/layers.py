@@ -21,8 +21,8 @@ class LSTM(Recurrent):
         Functions in the place of the sigmoid of the gates, the tanh of the cell gate and that of
         c_t; see `fastrnn.cell_name`.
     clip : float, optional
-        Bounds what goes into the functions of the gates and of the cell gate to
-        ``[-clip, clip]``; not c_t.
+        Bounds what goes into these functions to ``[-clip, clip]``; so c_t in o_t tanh(c_t), though
+        not the state c_t.
     peepholes : bool
         Whether the gates see the cell state.
     input_forget : bool

@@ -189,6 +189,8 @@ def test_onnx_computes_the_functions_alike(
     numbers = {"activation_alpha": values[:1], "activation_beta": values[1:]}
     bases = {"rnn": [function], "gru": [function, "tanh"], "lstm": ["sigmoid", function, "tanh"]}
     theirs = {"rnn": [name], "gru": [name, "Tanh"], "lstm": ["Sigmoid", name, "Tanh"]}
+    if clip:
+        del bases["lstm"]  # ONNX Runtime does not clip the argument of h, in h(C)
     for base, functions in bases.items():
         cell = fastrnn.cell_name(base, functions, clip)
         layer = layer_of(cell, D, True)
@@ -202,16 +204,15 @@ def test_onnx_computes_the_functions_alike(
 
 
 @bidirectional
-@pytest.mark.parametrize("clip", [None, 0.75])
 @pytest.mark.parametrize("input_forget", [0, 1])
 @pytest.mark.parametrize("peepholes", [False, True])
 def test_onnx_has_peepholes_and_coupled_gates_alike(
-    x: np.ndarray, peepholes: bool, input_forget: int, clip: float | None, D: int
+    x: np.ndarray, peepholes: bool, input_forget: int, D: int
 ) -> None:
-    layer = fastrnn.LSTM(I, H, bidirectional=D == 2, clip=clip, peepholes=peepholes,
+    layer = fastrnn.LSTM(I, H, bidirectional=D == 2, peepholes=peepholes,
                          input_forget=bool(input_forget), seed=1)  # fmt: skip
     inputs = weights.to_onnx(layer.cell, layer.state_dict())
-    attributes = {"input_forget": input_forget, **({"clip": clip} if clip else {})}
+    attributes = {"input_forget": input_forget}
     y, state = layer(x)
     for a, b in zip(
         [y, *flat_state(state)], run_onnx("lstm", inputs, x, **attributes), strict=True

@@ -132,12 +132,6 @@ _MAKERS: dict[str, Callable[..., Activation]] = {
 
 
 def of_cell(name: _cell_names.CellName, direction: int) -> tuple[Activation, ...]:
-    """Make the functions of a direction; those of gates and candidate are clipped.
-
-    Of three functions the last is that of the output, whose argument is the cell state and no sum
-    of products: ONNX Runtime, too, leaves that as it is.
-    """
+    """Make the functions of a direction, clipped where the name says so."""
     made = [_MAKERS[f.name](*f.numbers) for f in name.of_direction(direction)]
-    if name.clip is not None:
-        made[:2] = [f.clipped(name.clip) for f in made[:2]]
-    return tuple(made)
+    return tuple(made if name.clip is None else [f.clipped(name.clip) for f in made])
