@@ -72,8 +72,15 @@ _CHOSEN = (
     "lstm_coupled",
     "lstm_coupled_peephole(sigmoid, scaled_tanh(1.5, 0.6), thresholded_relu(0.0), clip=0.5)",
     "gru(hard_sigmoid(0.3, 0.4), elu(0.5))",
+    "gru_reset_before(hard_sigmoid(0.2, 0.5), softsign, clip=1.5)",
 )
 CHOSEN = tuple(filter(_has_kernel, _CHOSEN))
+
+
+def gpu_cells() -> list[str]:
+    """Those that have kernels for GPUs: cells of one phase."""
+    two = {cell["name"] for cell in _native.engine.cells() if cell["phases"] > 1}
+    return [cell for cell in (*cells(), *CHOSEN) if cell.partition("(")[0] not in two]
 
 
 def chosen_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
@@ -131,6 +138,31 @@ def kernel_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[C
             )
 
 
+def projected_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
+    """What of the above is another thing where h is a projection of the cell's output."""
+    for dtype in dtypes:
+        yield from (
+            Case("lstm", 1, 1, 1, 1, dtype, P=1),
+            Case("lstm", 6, 1, 5, 33, dtype, P=9),
+            Case("lstm", 7, 3, 3, 5, dtype, bias=False, P=13),
+            Case("lstm", 5, 13, 17, 31, dtype, batch_first=True, P=20),
+            Case("lstm", 4, 2, 20, 130, dtype, D=2, P=70, state=False),
+            Case("lstm", 8, 5, 6, 19, dtype, D=2, L=3, batch_first=True, dropout=True, P=7),
+            Case("lstm", 10, 9, 8, 17, dtype, D=2, L=2, lengths=True, resets=True, P=21),
+            Case("lstm", 6, 1, 5, 12, dtype, D=2, L=2, batched=False, resets=True, P=5),
+            Case("lstm", 18, 9, 8, 17, dtype, D=2, lengths=True, holds=True, P=3),
+            Case("lstm", 14, 3, 5, 12, dtype, D=2, L=2, holds=True, repeat_held=True, P=4),
+            Case("lstm", 0, 3, 4, 6, dtype, D=2, L=2, P=2),
+            Case("lstm", 3, 0, 4, 6, dtype, L=2, P=2),
+        )
+        for cell in (chosen for chosen in CHOSEN if chosen.startswith(("lstm(", "lstm_peephole"))):
+            yield from (
+                Case(cell, 5, 13, 17, 31, dtype, D=2, bias=False, batch_first=True, P=20),
+                Case(cell, 4, 2, 20, 130, dtype, D=2, P=70, state=False),
+                Case(cell, 10, 9, 8, 17, dtype, D=2, L=2, lengths=True, resets=True, P=21),
+            )
+
+
 @dataclass
 class Data:
     """Arrays of a case, in its dtype, and the keyword arguments of a call."""
@@ -145,7 +177,13 @@ class Data:
 
 def parameter_shapes(case: Case) -> dict[str, tuple[int, ...]]:
     layer = fastrnn.Recurrent(
-        case.cell, case.I, case.H, case.L, bias=case.bias, bidirectional=case.D == 2
+        case.cell,
+        case.I,
+        case.H,
+        case.L,
+        bias=case.bias,
+        bidirectional=case.D == 2,
+        proj_size=case.P,
     )
     return {name: a.shape for name, a in layer.parameters.items()}
 
@@ -167,11 +205,12 @@ def make_data(case: Case, seed: int = 0) -> Data:
             return normal(case.T, width)
         return normal(*((case.B, case.T) if case.batch_first else (case.T, case.B)), width)
 
-    passes = (case.L * case.D, case.B, case.H) if case.batched else (case.L * case.D, case.H)
+    rows = (case.L * case.D, case.B) if case.batched else (case.L * case.D,)
     states = find(case.cell).states
 
     def state_arrays() -> Any:
-        arrays = tuple(normal(*passes) for _ in range(states))
+        widths = [case.outputs] + [case.H] * (states - 1)
+        arrays = tuple(normal(*rows, width) for width in widths)
         return arrays[0] if states == 1 else arrays
 
     options: dict[str, Any] = {"batch_first": case.batch_first, "reverse": case.reverse}
@@ -189,14 +228,14 @@ def make_data(case: Case, seed: int = 0) -> Data:
         options |= {"holds": held, "repeat_held": case.repeat_held}
     if case.dropout:
         options["dropout_masks"] = [
-            ((rng.random(sequence(case.D * case.H).shape) < 0.7) / 0.7).astype(dtype)
+            ((rng.random(sequence(case.D * case.outputs).shape) < 0.7) / 0.7).astype(dtype)
             for _ in range(case.L - 1)
         ]
     return Data(
         params=params,
         x=sequence(case.I),
         state=state_arrays() if case.state else None,
-        dy=sequence(case.D * case.H),
+        dy=sequence(case.D * case.outputs),
         dstate=state_arrays() if case.state else None,
         options=options,
     )

@@ -45,7 +45,7 @@ inline py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recomp
   d["level"] = k.level;
   tile["lanes"] = k.lanes;
   tile["rows"] = k.tile_rows;
-  tile["panel_units"] = k.panel_units;
+  tile["panel_units"] = k.phase[0].panel_units;
   d["tile"] = tile;
   d["forward"] = plan_dict(usage(w, p, Kind::kInfer));
   d["forward_with_tape"] = plan_dict(usage(w, p, Kind::kForward));
@@ -65,6 +65,8 @@ inline py::list cells() {
     d["gates"] = k.gates;
     d["states"] = k.states;
     d["saved"] = k.saved;
+    d["phases"] = k.phases;
+    d["projection"] = can_project(name);  // is it built for a proj_size?
     all.append(d);
   }
   return all;

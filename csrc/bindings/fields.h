@@ -152,7 +152,7 @@ void for_new_results(const Spec& spec, const Problem& p, const Fields& fields, C
     if (rule.role == Role::kInputGradient && !fields.flag(kWantDx)) continue;
     if (rule.each != Each::kParameter) {
       const int64_t count = rule.each == Each::kState ? spec.states : 1;
-      for (int64_t i = 0; i < count; ++i) f(rule, i, role_shape(rule.role, spec, p));
+      for (int64_t i = 0; i < count; ++i) f(rule, i, role_shape(rule.role, spec, p, i));
     } else if (fields.flag(kWantParameters)) {
       const int64_t count = spec.passes() * spec.params_per_pass();
       call.dparameters.resize(static_cast<size_t>(count));

@@ -20,7 +20,8 @@ py::tuple output_shape(const PyWeights& w, py::handle x, bool batch_first) {
 void bind_weights(py::module_& m) {
   py::class_<PyWeights>(m, "Weights", py::module_local())
       .def(py::init(&new_weights), py::arg("cell"), py::arg("dtype"), py::arg("layers"),
-           py::arg("directions"), py::arg("inputs"), py::arg("units"), py::arg("bias"))
+           py::arg("directions"), py::arg("inputs"), py::arg("units"), py::arg("bias"),
+           py::arg("projection") = 0)
       .def("pack", &pack, py::arg("parameters"), py::arg("backward"))
       // Weights are packed copies from the start.
       .def("copy_parameters", [](const PyWeights&) {})
@@ -52,7 +53,8 @@ FASTRNN_MODULE(_cpu, m) {
   bind_weights(m);
 
   m.def("result_shapes", &result_shapes, py::arg("cell"), py::arg("layers"), py::arg("directions"),
-        py::arg("x"), py::arg("units"), py::arg("batch_first"), py::arg("recompute"));
+        py::arg("x"), py::arg("units"), py::arg("outputs"), py::arg("batch_first"),
+        py::arg("recompute"));
   m.def("cells", &cells);
   m.def("built_levels", &built_levels);
   m.def("usable_levels", &usable_levels);

@@ -17,27 +17,28 @@ using gpu::Plan;
 using gpu::Stack;
 
 Spec sizes(const std::string& cell, int64_t layers, int64_t directions, int64_t inputs,
-           int64_t units, bool bias) {
+           int64_t units, bool bias, int64_t projection) {
   Spec spec{};
   spec.op = cell;
   spec.layers = layers, spec.directions = directions;
-  spec.inputs = inputs, spec.units = units, spec.bias = bias;
+  spec.inputs = inputs, spec.units = units, spec.bias = bias, spec.projection = projection;
   return spec;
 }
 
 Stack new_stack(const std::string& cell, const std::string& dtype, int64_t layers,
-                int64_t directions, int64_t inputs, int64_t units, bool bias) {
-  return gpu::make_stack(dtype, sizes(cell, layers, directions, inputs, units, bias));
+                int64_t directions, int64_t inputs, int64_t units, bool bias, int64_t projection) {
+  return gpu::make_stack(dtype, sizes(cell, layers, directions, inputs, units, bias, projection));
 }
 
-// dtype, I, H and whether there are biases, of parameters.
+// dtype, I, H, whether there are biases, and P of parameters.
 py::tuple sizes_of_parameters(const std::string& cell, int64_t layers, int64_t directions,
                               const py::tuple& parameters) {
   std::vector<View> views;
   for (const py::handle array : parameters)
     views.push_back(device_view(cell, "a parameter", array));
   const Spec s = sizes_of(cell, layers, directions, views);
-  return py::make_tuple(dtype_name(s.kind, s.element_bytes), s.inputs, s.units, s.bias);
+  return py::make_tuple(dtype_name(s.kind, s.element_bytes), s.inputs, s.units, s.bias,
+                        s.projection);
 }
 
 // Checks the parameters of a stack; tells of each whether kernels can read it as it is, in C order.
@@ -105,7 +106,8 @@ FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   translate_errors(m);
   py::class_<Stack>(m, "Stack", py::module_local())
       .def(py::init(&new_stack), py::arg("cell"), py::arg("dtype"), py::arg("layers"),
-           py::arg("directions"), py::arg("inputs"), py::arg("units"), py::arg("bias"))
+           py::arg("directions"), py::arg("inputs"), py::arg("units"), py::arg("bias"),
+           py::arg("projection") = 0)
       .def_property_readonly("parameters",
                              [](const Stack& s) { return list_of(parameters_of(s.spec)); })
       .def("check_taken", &check_taken, py::arg("parameters"))

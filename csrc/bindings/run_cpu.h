@@ -13,7 +13,7 @@ inline void run_or_step(PyWeights& w, const Problem& p, Call& call) {
   const Spec& spec = w.spec();
   const double work = work_of(spec, p.packed ? p.rows : p.T * p.B) * (call.backward() ? 2 : 1);
   if (!call.parameters.empty()) {
-    if (takes_step(spec, p, call)) {
+    if (takes_step(w, p, call)) {
       run_engine(spec, work, [&] { step(w, p, call); });
       return;
     }
@@ -90,11 +90,11 @@ inline py::tuple step_views(PyWeights& w, py::handle x, py::handle state, int th
   for (View& view : call.initial) view = step_view(spec, "state", view, "(B, H) or (H,)");
   call.parameters = std::move(parameters);
   const Problem p = check_input(spec, call.x, false);
-  const Shape shape = p.batched ? Shape{p.B, spec.units} : Shape{spec.units};
   py::tuple after(static_cast<size_t>(spec.states));
   for (size_t k = 0; k < after.size(); ++k) {
     View& view = k == 0 ? call.y : call.final[k];  // h is the output
-    after[k] = make_result(caller, shape, &view);
+    const int64_t width = spec.state_width(static_cast<int64_t>(k));
+    after[k] = make_result(caller, p.batched ? Shape{p.B, width} : Shape{width}, &view);
     view = with_one(view);
   }
   const TeamLimit limit(threads);

@@ -41,18 +41,23 @@ inline py::tuple tuple_of(const BasicShape<Symbol>& shape) {
 
 // Of y, of each state, and of the tape's three arrays, for an x of this shape.
 inline py::tuple result_shapes(const std::string& cell, int64_t layers, int64_t directions,
-                               const py::tuple& x, py::object units, bool batch_first,
-                               int64_t recompute) {
+                               const py::tuple& x, py::object units, py::object outputs,
+                               bool batch_first, int64_t recompute) {
   const KernelEntry& k = find_kernel(cell, 4);
   Spec spec{cell, 4, layers, directions, 0, 0, true, k.gates, k.states, k.saved};
   BasicProblem<Symbol> p;
   p.batched = x.size() == 3, p.batch_first = batch_first, p.recompute = recompute;
   p.T = Symbol(x[p.batched && batch_first ? 1 : 0]);
   p.B = p.batched ? Symbol(x[batch_first ? 0 : 1]) : Symbol(1);
-  const Symbol H(std::move(units));
-  const auto shape = [&](Role role) { return tuple_of(role_shape(role, spec, H, p)); };
+  const Widths<Symbol> widths{Symbol(std::move(units)), Symbol(std::move(outputs))};
+  const auto shape = [&](Role role, int64_t item = 0) {
+    return tuple_of(role_shape(role, spec, widths, p, item));
+  };
+  py::tuple finals(static_cast<size_t>(spec.states));
+  for (size_t i = 0; i < finals.size(); ++i)
+    finals[i] = shape(Role::kFinal, static_cast<int64_t>(i));
   return py::make_tuple(
-      shape(Role::kY), shape(Role::kFinal),
+      shape(Role::kY), finals,
       py::make_tuple(shape(Role::kInner), shape(Role::kStates), shape(Role::kSaved)));
 }
 

@@ -29,11 +29,11 @@ struct PyWeights : Weights {
 
 inline std::unique_ptr<PyWeights> new_weights(const std::string& cell, const std::string& dtype,
                                               int64_t layers, int64_t directions, int64_t inputs,
-                                              int64_t units, bool bias) {
+                                              int64_t units, bool bias, int64_t projection = 0) {
   if (dtype != "float32" && dtype != "float64")
     throw Error(Fault::kType, cell, "dtype must be float32 or float64, got " + dtype);
   return std::make_unique<PyWeights>(cell, find_dtype(dtype)->bytes, layers, directions, inputs,
-                                     units, bias);
+                                     units, bias, projection);
 }
 
 // Runs the engine while other threads of Python go on; where it takes a few microseconds, letting
@@ -68,8 +68,10 @@ inline double work_of(const Spec& spec, int64_t steps) {
   constexpr double kStep = 4000;
   double of_a_step = 0;
   for (int64_t l = 0; l < spec.layers; ++l)
-    of_a_step += kStep + 2.0 * static_cast<double>(spec.gates * spec.units) *
-                             static_cast<double>(spec.layer_inputs(l) + spec.units);
+    of_a_step += kStep +
+                 2.0 * static_cast<double>(spec.gates * spec.units) *
+                     static_cast<double>(spec.layer_inputs(l) + spec.outputs()) +
+                 2.0 * static_cast<double>(spec.projection) * static_cast<double>(spec.units);
   return static_cast<double>(steps * spec.directions) * of_a_step;
 }
 
@@ -103,7 +105,7 @@ struct NewWeights {
     parameters = views_of(caller, "a parameter", given, kept);
     const Spec sizes = sizes_of(cell, layers, directions, parameters);
     weights = new_weights(cell, dtype_name(sizes.kind, sizes.element_bytes), layers, directions,
-                          sizes.inputs, sizes.units, sizes.bias);
+                          sizes.inputs, sizes.units, sizes.bias, sizes.projection);
     weights->exchange = caller.exchange;
   }
 };

@@ -20,6 +20,29 @@
 //            return, without what reaches h through R: the driver adds that. The unit's parameters
 //            follow the gates in dx on entry, and on return their gradients of this step.
 //
+// A step of two phases has a second product, of a vector v that the first phase makes. Such a cell
+// has four functions in the place of the two, and says beside the above:
+//
+//   kSecond      a bit mask of the gates that are multiplied by v, and not by h
+//   kFirstSaved  of the saved values, how many come from the first phase: those are first
+//   kProjects    true where v is multiplied by a matrix that is no gate's, to give h' itself, of
+//                any width (projected.h). Then the first phase has all else to do: there are no
+//                second() and second_backward(), and s[0], s_prev[0] and ds[0] are not given.
+//
+//   first (m, x, r, s, save, v)
+//            as forward, but for h and for the gates of kSecond; gives v.
+//   second(m, x, h, save)
+//            the gates of kSecond alone, and what first() has saved. h is that before the step on
+//            entry, and after it on return.
+//   second_backward(m, save, dh, dx)
+//            gives dx of the gates of kSecond.
+//   first_backward(m, save, s_prev, s, ds, dx, dr, v)
+//            as backward, for the other gates; ds[0] is still the gradient of h after the step. v
+//            is its gradient on entry, of which what flows on to h goes into ds[0], and v itself
+//            again on return.
+//
+// The parameters of a unit are the first phase's.
+//
 // A policy says what the functions of a cell are, which are named by their places:
 //
 //   value     (F, x)        the function F of x

@@ -52,6 +52,12 @@ template <bool kPeepholes> struct LstmOf {
     }
   }
 
+  // h' again, for projected.h.
+  template <class M, class V>
+  static FASTRNN_CELL_FUNCTION V output(const M& m, const Pack<V, 4>& save, const Pack<V, 2>& s) {
+    return m.from_kept(Gate(), save[3]).y * m.value(Output(), s[1]);
+  }
+
  private:
   // Adds peephole k of those that follow the gates, times a.
   template <class V> static FASTRNN_CELL_FUNCTION V peep(const Gates<V>& x, int k, V a, V to) {

@@ -143,16 +143,23 @@ constexpr bool is_sequence(Role role) {
          role == Role::kDy || role == Role::kMask;
 }
 
-// The shape of an array in a role; H is that of the layers, as a Size. Of parameters and their
+// The units of the layers, and how many values their h has: as many, but for a projection.
+template <class Size> struct Widths {
+  Size H, P;
+};
+
+// The shape of an array in a role, of states that of one of them (item). Of parameters and their
 // gradients see parameters_of().
 //
 // The tape: inner holds the outputs of the layers below the last, states the cell state after each
 // step; with recompute, after scan steps k - 1, 2k - 1 ... and the last, and saved is empty.
 // Packed, rows lie step by step, of each step those that run, longest first: inner by time, the
 // others by scan step.
-template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, const Size& H,
-                                                  const BasicProblem<Size>& p) {
+template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec,
+                                                  const Widths<Size>& widths,
+                                                  const BasicProblem<Size>& p, int64_t item = 0) {
   const Size L = spec.layers, D = spec.directions;
+  const Size &H = widths.H, &P = widths.P;
   switch (role) {
     case Role::kX:
     case Role::kInputGradient: return p.sequence(spec.inputs);
@@ -166,15 +173,17 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, c
     }
     case Role::kY:
     case Role::kDy:
-    case Role::kMask: return p.sequence(D * H);
+    case Role::kMask: return p.sequence(D * P);
     case Role::kInitial:
     case Role::kFinal:
     case Role::kFinalGradient:
-    case Role::kInitialGradient:
-      return p.batched ? BasicShape<Size>{L * D, p.B, H} : BasicShape<Size>{L * D, H};
+    case Role::kInitialGradient: {
+      const Size& width = item == 0 ? P : H;
+      return p.batched ? BasicShape<Size>{L * D, p.B, width} : BasicShape<Size>{L * D, width};
+    }
     case Role::kInner:
-      if (p.packed) return {spec.layers - 1, p.rows, D * H};
-      return {spec.layers - 1, p.T, p.B, D * H};
+      if (p.packed) return {spec.layers - 1, p.rows, D * P};
+      return {spec.layers - 1, p.T, p.B, D * P};
     case Role::kStates:
       if (p.packed) return {spec.states - 1, L, D, p.kept_rows, H};
       return {spec.states - 1, L, D, p.kept_steps(), p.B, H};
@@ -186,8 +195,8 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec, c
   }
   return {};
 }
-inline Shape role_shape(Role role, const Spec& spec, const Problem& p) {
-  return role_shape(role, spec, spec.units, p);
+inline Shape role_shape(Role role, const Spec& spec, const Problem& p, int64_t item = 0) {
+  return role_shape(role, spec, Widths<int64_t>{spec.units, spec.outputs()}, p, item);
 }
 
 // What the call's arrays say of single steps.

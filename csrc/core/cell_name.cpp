@@ -47,6 +47,7 @@ constexpr BaseRow kBases[] = {
     {"lstm_coupled", "chosen_lstm_coupled", 0, 3, {kSigmoid, kTanh, kTanh}},
     {"lstm_coupled_peephole", "chosen_lstm_coupled", 2, 3, {kSigmoid, kTanh, kTanh}},
     {"gru", "chosen_gru", 0, 2, {kSigmoid, kTanh, kTanh}},
+    {"gru_reset_before", "chosen_gru_reset_before", 0, 2, {kSigmoid, kTanh, kTanh}},
 };
 
 [[noreturn]] void reject(const std::string& rule, const std::string& got) {
@@ -133,10 +134,18 @@ CellName made(const BaseRow& base, const std::vector<Activation>& functions, dou
 bool has_own_kernel(const std::string& name) {
 #define FASTRNN_CELL(cell, Struct, header) \
   if (name == #cell) return true;
+#define FASTRNN_TWO_PHASES(cell, Struct, header) FASTRNN_CELL(cell, Struct, header)
+#define FASTRNN_PROJECTED(cell, Struct, header)
 #define FASTRNN_CHOSEN_CELL(cell, Struct, header)
+#define FASTRNN_CHOSEN_TWO_PHASES(cell, Struct, header)
+#define FASTRNN_CHOSEN_PROJECTED(cell, Struct, header)
 #include "../cells/registry.h"
 #undef FASTRNN_CELL
+#undef FASTRNN_TWO_PHASES
+#undef FASTRNN_PROJECTED
 #undef FASTRNN_CHOSEN_CELL
+#undef FASTRNN_CHOSEN_TWO_PHASES
+#undef FASTRNN_CHOSEN_PROJECTED
   return false;
 }
 

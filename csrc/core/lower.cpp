@@ -269,7 +269,7 @@ class Builder {
         auto [again, s] = window_of(layer, d, begin, end, dy);
         s.dx = dx, s.accumulate_dx = d > 0;
         if (recomputes(spec_, p_)) {
-          again.window_output = scratch("output of a window", 0, of_window({}, spec_.units));
+          again.window_output = scratch("output of a window", 0, of_window({}, spec_.outputs()));
           op(again);
         }
         op(s);

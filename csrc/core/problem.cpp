@@ -16,14 +16,16 @@ Shape parameter_shape(const Spec& spec, int64_t item) {
   const int64_t each = spec.params_per_pass(), rows = spec.gates * spec.units;
   switch (spec.kind_at(item % each)) {
     case kWeightIh: return {rows, spec.layer_inputs(item / each / spec.directions)};
-    case kWeightHh: return {rows, spec.units};
+    case kWeightHh: return {rows, spec.outputs()};
     case kWeightDiag: return {spec.unit_parameters * spec.units};
+    case kWeightHr: return {spec.projection, spec.units};
     default: return {rows};
   }
 }
 
 std::vector<Parameter> parameters_of(const Spec& spec) {
-  constexpr const char* kNames[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_diag"};
+  constexpr const char* kNames[kParameterKinds] = {"weight_ih", "weight_hh",   "bias_ih",
+                                                   "bias_hh",   "weight_diag", "weight_hr"};
   const int64_t each = spec.params_per_pass();
   std::vector<Parameter> all;
   for (int64_t item = 0; item < spec.passes() * each; ++item) {

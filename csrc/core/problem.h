@@ -16,8 +16,9 @@ namespace fastrnn {
 inline int64_t ceil_div(int64_t n, int64_t k) { return n / k + (n % k > 0); }
 
 // The parameters of a pass, in the order in which they come. kWeightDiag: those of a unit alone,
-// such as its peepholes.
-enum Parameters : int { kWeightIh, kWeightHh, kBiasIh, kBiasHh, kWeightDiag };
+// such as its peepholes; kWeightHr: the projection of h.
+enum Parameters : int { kWeightIh, kWeightHh, kBiasIh, kBiasHh, kWeightDiag, kWeightHr };
+constexpr int kParameterKinds = kWeightHr + 1;
 
 // The sizes of a stack of layers.
 struct Spec {
@@ -29,23 +30,36 @@ struct Spec {
   char kind = 'f';               // of an element, as View has it
   unsigned split_gates = 0;      // of the cell, a bit for each gate: see core/planes.h
   int64_t unit_parameters = 0;   // of the cell, as the caller has them: see core/cell_name.h
+  int64_t projection = 0;        // P where h is projected, else 0
   CellMaths maths[2] = {};       // of the cell, in each direction
 
   // Of an element that sums are made in, and the cell state: at least a float.
   int64_t accumulator_bytes() const { return std::max(element_bytes, 4); }
-  int64_t layer_inputs(int64_t layer) const { return layer == 0 ? inputs : directions * units; }
-  int64_t layer_outputs() const { return directions * units; }
+  // Values of h, which are the outputs of a direction; and of any state.
+  int64_t outputs() const { return projection ? projection : units; }
+  int64_t state_width(int64_t state) const { return state == 0 ? outputs() : units; }
+  int64_t layer_inputs(int64_t layer) const { return layer == 0 ? inputs : layer_outputs(); }
+  int64_t layer_outputs() const { return directions * outputs(); }
   // A pass is a layer in one direction. Passes have numbers, and so have their parameters.
   int64_t passes() const { return layers * directions; }
   int64_t pass(int64_t layer, int64_t direction) const { return layer * directions + direction; }
-  int64_t params_per_pass() const { return (bias ? 4 : 2) + (unit_parameters > 0); }
+  // Of the kinds of parameters those that there are: how many, the place of one among them, and the
+  // kind at a place.
+  int64_t params_per_pass() const { return place_of(kParameterKinds); }
   bool has(int kind) const {
-    return kind == kWeightDiag ? unit_parameters > 0 : bias || kind < kBiasIh;
+    if (kind == kWeightDiag) return unit_parameters > 0;
+    if (kind == kWeightHr) return projection > 0;
+    return bias || kind < kBiasIh;
   }
-  // The place of a kind among the parameters of a pass, and the kind at a place.
-  int64_t place_of(int kind) const { return kind == kWeightDiag && !bias ? kBiasIh : kind; }
+  int64_t place_of(int kind) const {
+    int64_t place = 0;
+    for (int before = 0; before < kind; ++before) place += has(before);
+    return place;
+  }
   int kind_at(int64_t place) const {
-    return place == kBiasIh && !bias ? kWeightDiag : static_cast<int>(place);
+    int kind = 0;
+    while (!has(kind) || place-- > 0) ++kind;
+    return kind;
   }
   int64_t parameter(int64_t layer, int64_t direction, int kind) const {
     return pass(layer, direction) * params_per_pass() + place_of(kind);
@@ -59,7 +73,7 @@ struct Parameter {
   std::string name;
   Shape shape;
 };
-// In torch's order: layer, direction, then w_ih w_hh b_ih b_hh, and w_diag.
+// In torch's order: layer, direction, then w_ih w_hh b_ih b_hh, w_diag and w_hr.
 std::vector<Parameter> parameters_of(const Spec& spec);
 // That of one of them.
 Shape parameter_shape(const Spec& spec, int64_t item);

@@ -160,17 +160,24 @@ class Checker {
     return {spec_, call_.kind, rule, i, items.first[i]};
   }
 
-  // Of the items of a role: one for all, or each parameter's own.
+  // Of the items of a role: one for all, or each parameter's or state's own.
   struct Shapes {
-    const Spec& spec;
-    bool of_parameters;
+    const Checker& checker;
+    const RoleRule& rule;
     Shape all;
 
-    Shapes(const Checker& checker, const RoleRule& rule)
-        : spec(checker.spec_), of_parameters(rule.each == Each::kParameter) {
-      if (!of_parameters) all = role_shape(rule.role, spec, checker.problem_);
+    Shapes(const Checker& of, const RoleRule& of_rule) : checker(of), rule(of_rule) {
+      if (rule.each == Each::kCall || rule.each == Each::kInnerLayer) all = of_item(0);
     }
-    Shape operator[](int64_t i) const { return of_parameters ? parameter_shape(spec, i) : all; }
+    Shape operator[](int64_t i) const {
+      if (rule.each == Each::kParameter) return parameter_shape(checker.spec_, i);
+      return rule.each == Each::kState ? of_item(i) : all;
+    }
+
+   private:
+    Shape of_item(int64_t i) const {
+      return role_shape(rule.role, checker.spec_, checker.problem_, i);
+    }
   };
 
   void check_count(const RoleRule& rule, const Views& items) const {
@@ -231,11 +238,15 @@ void check_spec(const Spec& spec) {
   positive("input_size", spec.inputs);
   positive("hidden_size", spec.units);
   positive("num_layers", spec.layers);
+  if (spec.projection < 0)
+    reject(spec, Fault::kValue, "proj_size must be at least 1, or 0 for none",
+           std::to_string(spec.projection));
   // Padding to whole vectors and the planes of split gates are less than this factor.
   const int64_t slack = 64 * spec.layers * 2 * spec.directions;
-  const int64_t widest = std::max(spec.inputs, spec.directions * spec.units);
-  if (spec.units > (int64_t{1} << 40) || spec.inputs > (int64_t{1} << 40) ||
-      spec.layers > (int64_t{1} << 20) ||
+  const int64_t widest =
+      std::max({spec.inputs, spec.directions * spec.units, spec.directions * spec.projection});
+  if (widest > (int64_t{1} << 42) || spec.units > (int64_t{1} << 40) ||
+      spec.inputs > (int64_t{1} << 40) || spec.layers > (int64_t{1} << 20) ||
       bytes_of({slack, 2 * spec.gates, spec.units + 64, widest + 64}, spec.element_bytes) < 0)
     reject(spec, Fault::kMemory, "weights must be addressable",
            "input_size " + std::to_string(spec.inputs) + ", hidden_size " +
@@ -249,10 +260,10 @@ Spec sizes_of(const std::string& cell, int64_t layers, int64_t directions,
   spec.layers = layers, spec.directions = directions;
   const bool diag = parse_cell_name(cell).unit_parameters > 0;
   const auto count = static_cast<int64_t>(parameters.size());
-  const int64_t passes = layers * directions;
-  if (passes < 1 || (count != (4 + diag) * passes && count != (2 + diag) * passes))
+  const int64_t passes = layers * directions, each = passes < 1 ? 0 : count / passes;
+  if (passes < 1 || count % passes || each < 2 + diag || each > 5 + diag)
     reject(spec, Fault::kValue,
-           std::string("there must be ") + (diag ? "3 or 5" : "2 or 4") +
+           std::string("there must be ") + (diag ? "3 to 6" : "2 to 5") +
                " parameters for each layer and direction",
            std::to_string(count));
   const View &w_ih = parameters[0], &w_hh = parameters[1];
@@ -262,7 +273,13 @@ Spec sizes_of(const std::string& cell, int64_t layers, int64_t directions,
   spec.kind = w_ih.kind;
   spec.element_bytes = static_cast<int>(w_ih.itemsize);
   spec.inputs = w_ih.shape[1], spec.units = w_hh.shape[1];
-  spec.bias = count == (4 + diag) * passes;
+  spec.bias = each - diag >= 4;
+  if ((each - diag) % 2 == 0) return spec;
+  const View& w_hr = parameters[static_cast<size_t>(each) - 1];
+  if (w_hr.rank != 2)
+    reject(spec, Fault::kValue, "weight_hr_l0 must have rank 2",
+           "shape " + to_string(shape_of(w_hr)));
+  spec.projection = spec.units, spec.units = w_hr.shape[1];
   return spec;
 }
 
@@ -280,7 +297,8 @@ void check_sizes(const Spec& spec, int64_t T, int64_t B) {
   if (T < 0 || B < 0)
     reject(spec, Fault::kValue, "T and B must not be negative", to_string({T, B}));
   // One array holds at most this much, whatever the tape and the workspace need.
-  const int64_t D = spec.directions, widest = std::max(D * spec.units, spec.inputs) + 64;
+  const int64_t D = spec.directions;
+  const int64_t widest = std::max({D * spec.units, D * spec.projection, spec.inputs}) + 64;
   int64_t steps = 0, rows = 0;
   if (__builtin_add_overflow(T, 2, &steps) || __builtin_add_overflow(B, 1, &rows) ||
       bytes_of({spec.layers * D, 4 * (spec.gates + spec.saved + 2), steps, rows, widest},

@@ -1,12 +1,15 @@
 // Backward over one layer in one direction (BPTT).
 //
-// Going back in time, dh = dgates R is the GEMM of a step and the cell's backward its epilogue. Per
-// chunk of steps the gradients of the gates are then used three ways: for dx = dgates W, by the
-// part that owns the rows, and once all parts have come so far for the gradients of the two weights
+// Going back in time, dh = dgates R is the GEMM of a step and the cell's backward its epilogue. (A
+// cell of two phases has another after it, which gives the gradient of v.) Per chunk of steps the
+// gradients of the gates are then used three ways: for dx = dgates W, by the part that owns the
+// rows, and once all parts have come so far for the gradients of the two weights
 // (weight_gradients.h). A pass may come in windows of steps, the last one first; `shared` carries
 // the chains of sums from one to the next.
 #pragma once
 
+#include "back_product.h"
+#include "backward_cell.h"
 #include "weight_gradients.h"
 
 namespace fastrnn {
@@ -18,19 +21,27 @@ namespace FASTRNN_ISA {
 template <class Cell, class Math, class Storage> struct Backward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
-  using Plane = Planes<Cell>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
-  static constexpr int kPlanes = Plane::kAll, kSplitGates = Plane::kSplitGates;
+  static constexpr int kPhases = Phases<Cell>::kCount;
   using Memory = BackwardMemory<Cell, Storage>;
   static constexpr int kPanel = Memory::kPanel, kRows = Memory::kRows;
-  using ChainTiles = Tiles<T, Storage, LhsLayout::kRows, ~0u>;
+  using ChainTiles = typename BackProduct<Storage>::ChainTiles;
+  using Epilogues = BackwardCell<Cell, Math, Storage>;
+  using Chain = typename BackProduct<Storage>::Chain;
+  struct Units {
+    int64_t begin, end;
+    int64_t count() const { return end - begin; }
+  };
 
   const BackwardPass& pass;
   const ThreadWork& work;
   const Steps<BackwardPass> steps;
-  const Math math;
-  const int64_t H, I, B, width, unit_begin, unit_end;
-  const int chains;
+  const int64_t H, I, P, B;
+  const GradientRow<Cell> gradient;
+  const int64_t width;
+  const Units values, units;  // the part's own of h, and of what has a value of each unit
+  const BackProduct<Storage> to_h, to_v;
+  const Epilogues cell;
 
   const Memory memory;
   const WeightGradients<Cell, Storage> weights;
@@ -46,19 +57,23 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   int64_t active, all;       // rows at `step`: of the part, of all
   T *latest, *entering;      // dgates of all rows at `step`, and at `end`
   int64_t count, all_count;  // rows of the chunk's steps, of the part and of all
+  int phase = 0;             // where a task is a phase of a step
 
   Backward(const BackwardPass& p, const ThreadWork& w)
       : pass(p),
         work(w),
         steps(p),
-        math(p.maths),
         H(p.H),
         I(p.I),
+        P(p.P),
         B(p.scan->B),
-        width(kPlanes * p.H),
-        unit_begin(unit_part(w.unit_member)),
-        unit_end(unit_part(w.unit_member + 1)),
-        chains(chains_for(blocks_of(p.H, L))),
+        gradient{p.H, p.P},
+        width(gradient.width()),
+        values(own_part(p.P)),
+        units(own_part(p.H)),
+        to_h(p.w.w_hh, gradient.to_h(), Phase<Cell, 0>::kGates * p.H, p.P),
+        to_v(p.w.w_v, gradient.to_v(), gradient.of_second(), p.H),
+        cell{Math(p.maths), p.H, gradient},
         memory(Memory::of(p, w)),
         weights(p, w, memory),
         dgates(weights.dgates),
@@ -71,14 +86,21 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
         [&](auto k) { after.at(k) = {memory.after.at(k), p.states[k.value], w.row_begin}; });
   }
 
-  int64_t unit_part(int member) const {
-    return min(recurrence_part(blocks_of(H, L), work, member) * L, H);
+  Units own_part(int64_t n) const {
+    const auto begin_of = [&](int member) {
+      return min(recurrence_part(blocks_of(n, L), work, member) * L, n);
+    };
+    return {begin_of(work.unit_member), begin_of(work.unit_member + 1)};
+  }
+  // Values of a state of a row, and the part's own of them.
+  template <int k> int64_t width_of(Index<k>) const { return k == 0 ? P : H; }
+  template <int k> const Units& own_of(Index<k>) const { return k == 0 ? values : units; }
+  template <int k> T* ds_row(Index<k> state, int64_t position) const {
+    return memory.ds[k] + position * width_of(state);
   }
 
-  T* ds_row(int k, int64_t position) const { return memory.ds[k] + position * H; }
-
-  // A task is one of these: the steps of a chunk, or a single step where parts share rows; dx, with
-  // x and h packed for all parts; the weight gradients.
+  // A task is one of these: the steps of a chunk, or a phase of a step where parts share rows; dx,
+  // with x, h and v packed for all parts; the weight gradients.
   Need task() {
     switch (next) {
       case kBegin: begin(); break;
@@ -88,9 +110,11 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     }
     if (end == pass.begin) return finish();
     if (step == end) start_chunk();
-    const int64_t stop = work.recurrence_threads > 1 ? step - 1 : chunk_begin;
-    while (step > stop) step_back();
-    if (step == chunk_begin) next = kInputGradients;
+    if (work.recurrence_threads > 1)
+      take_phase();
+    else
+      while (step > chunk_begin) step_back();
+    if (step == chunk_begin && phase == 0) next = kInputGradients;
     return work.unit_members > 1 ? Need::kGroup : Need::kNothing;
   }
 
@@ -119,6 +143,19 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   }
 
   void step_back() {
+    take_last_phase();
+    if constexpr (kPhases > 1) take_first_phase();
+  }
+
+  void take_phase() {
+    if (phase == 0) take_last_phase();
+    if constexpr (kPhases > 1) {
+      if (phase == 1) take_first_phase();
+      phase = 1 - phase;
+    }
+  }
+
+  void take_last_phase() {
     --step;
     active = retreat_to(step, active);
     all = steps.grow(0, B, all, step);
@@ -211,13 +248,13 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       }
       if (steps.repeats() && steps.has_idle_rows(pass.dy)) add_repeats(position, s);
     }
-    const T* source = own_rows(after) + kSplitGates * H;
+    const T* source = own_rows(after) + to_h.from;
     T* target = own_rows(latest);
     TileArgs<T, Storage> args;
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
-    for (int64_t u = unit_begin; u < unit_end;) {
-      const Chain chain(*this, u, unit_end, n == 1, &args);
+    for (int64_t u = values.begin; u < values.end;) {
+      const Chain chain(to_h, u, values.end, n == 1, &args);
       for (int64_t done = 0; done < n;) {
         const int R = next_rows(n - done, kRows);
         for (int r = 0; r < R; ++r) {
@@ -226,42 +263,34 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
         }
         chain.tile(R)(args);
         for (int r = 0; r < R; ++r, ++done)
-          apply_cell(memory.continuing[done], u, chain.units, args.out[r], target);
+          apply_cell<kPhases - 1>(memory.continuing[done], u, chain.units, args.out[r], target);
       }
       for (int64_t done = starting; done < active; ++done)
-        apply_cell(memory.continuing[done], u, chain.units, memory.zeros, target);
+        apply_cell<kPhases - 1>(memory.continuing[done], u, chain.units, memory.zeros, target);
       u += chain.units;
     }
   }
 
-  // dh = dgates R for the units that one tile computes, from u on: those of u's matrix panel, or of
-  // two panels for a single row.
-  struct Chain {
-    int64_t units;
-    int vectors, panels, chains;
-
-    Chain(const Backward& of, int64_t u, int64_t end, bool one_row, TileArgs<T, Storage>* args)
-        : panels(1), chains(of.chains) {
-      units = min((u / kPanel + 1) * kPanel, end) - u;
-      // Sums that are not cut have eight vectors or more; this part may hold fewer.
-      if (one_row && chains == 1 && u % kPanel == 0 && u + 2 * kPanel <= end) panels = 2;
-      units *= panels;
-      vectors = static_cast<int>(blocks_of(units, L));
-      args->K = G * of.H;
-      args->chains = chains;
-      args->panel_step = kPanel * args->K;
-      args->b = of.matrix_at(of.pass.w.w_hh, u, of.H, &args->b_step);
+  // Of two phases the one that has made v, when the other's gradients are there.
+  void take_first_phase() {
+    T* target = own_rows(latest);
+    TileArgs<T, Storage> args;
+    args.shared_init = memory.zeros;
+    alignas(64) T acc[kRows * kMaxVectors * L];
+    for (int64_t u = units.begin; u < units.end;) {
+      const Chain chain(to_v, u, units.end, active == 1, &args);
+      for (int64_t done = 0; done < active;) {
+        const int R = next_rows(active - done, kRows);
+        for (int r = 0; r < R; ++r) {
+          args.a[r] = target + to_v.from + (done + r) * width;
+          args.out[r] = acc + r * chain.vectors * L;
+        }
+        chain.tile(R)(args);
+        for (int r = 0; r < R; ++r, ++done)
+          apply_cell<0>(done, u, chain.units, args.out[r], target);
+      }
+      u += chain.units;
     }
-    Tile<T, Storage> tile(int R) const {
-      return ChainTiles::get(R, vectors / panels, panels, chains);
-    }
-  };
-
-  // Where column n of a packed (G*H, N) matrix starts, and its step per k.
-  const Storage* matrix_at(const void* packed, int64_t n, int64_t N, int64_t* step) const {
-    const int64_t panel = n / kPanel * kPanel;
-    *step = blocks_of(min(kPanel, N - panel), L) * L;
-    return static_cast<const Storage*>(packed) + panel * G * H + (n - panel);
   }
 
   // The gradient that enters at the last step of a row. (None enters before a reset.)
@@ -270,23 +299,24 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       const auto* given =
           row_ends ? steps.template state<Storage>(pass.dfinal, k, position) : nullptr;
       if (!given) given = memory.zero_state.at(k);
-      widen_n(given + unit_begin, unit_end - unit_begin, ds_row(k.value, position) + unit_begin);
+      const Units& own = own_of(k);
+      widen_n(given + own.begin, own.count(), ds_row(k, position) + own.begin);
     });
   }
 
   // The gradients of outputs that repeat the one of step s.
   void add_repeats(int64_t position, int64_t s) {
-    T* to = ds_row(0, position) + unit_begin;
+    T* to = ds_row(Index<0>{}, position) + values.begin;
     steps.for_repeats(position, s, [&](int64_t t) {
-      const auto* from = row_at<const Storage>(pass.dy, t, steps.scan.row[position]) + unit_begin;
-      for (int64_t i = 0; i < unit_end - unit_begin; ++i) to[i] += widen(from[i]);
+      const auto* from = row_at<const Storage>(pass.dy, t, steps.scan.row[position]) + values.begin;
+      for (int64_t i = 0; i < values.count(); ++i) to[i] += widen(from[i]);
     });
   }
 
-  // The epilogue: `units` units from u on of one row, whose dh through the gates is `chain` ...
-  FASTRNN_INLINE void apply_cell(int64_t r, int64_t u, int64_t units, const T* chain,
-                                 T* target) const {
-    Row row;
+  // The epilogue of a phase: `units` units from u on of one row, for which `chain` is the product.
+  template <int p> FASTRNN_INLINE void apply_cell(int64_t r, int64_t u, int64_t units,
+                                                  const T* chain, T* target) const {
+    typename Epilogues::Row row;
     row.saved = saved.at[r] + u;
     row.dy = dy.at[r] + u;
     row.out = target + r * width + u;
@@ -294,47 +324,27 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     each_state<S>([&](auto k) {
       row.before.at(k) = memory.before.at(k)[r] + u;
       row.after.at(k) = after.at(k).at[r] + u;
-      row.ds[k.value] = ds_row(k.value, work.row_begin + r) + u;
+      row.ds[k.value] = ds_row(k, work.row_begin + r) + u;
     });
     int64_t i = 0;
     for (; i + L <= units; i += L)
-      apply_lanes(
-          row, i, chain, [](const auto* p) { return load(p); }, [](V v, auto* p) { store(v, p); });
+      apply_lanes<p>(
+          row, i, chain, [](const auto* at) { return load(at); },
+          [](V v, auto* at) { store(v, at); });
     if (i < units)
-      apply_lanes(
-          row, i, chain, [n = units - i](const auto* p) { return load_part(p, n); },
-          [n = units - i](V v, auto* p) { store_part(v, p, n); });
+      apply_lanes<p>(
+          row, i, chain, [n = units - i](const auto* at) { return load_part(at, n); },
+          [n = units - i](V v, auto* at) { store_part(v, at, n); });
   }
-
-  struct Row {
-    const Storage *saved, *dy;
-    PerState<ConstValues, Storage> before, after;
-    T *ds[S], *out;
-    const T* w_diag;
-  };
-
-  // ... L of them.
-  template <class Load, class Store> FASTRNN_INLINE void apply_lanes(const Row& row, int64_t i,
-                                                                     const T* chain, Load from,
-                                                                     Store to) const {
-    Pack<V, Cell::kSaved> kept;
-    Pack<V, S> then, now, d;
-    Gates<V, Cell> dgate, dr;
-    for (int k = 0; k < Cell::kSaved; ++k) kept[k] = from(row.saved + k * H + i);
-    each_state<S>([&](auto k) {
-      then[k.value] = from(row.before.at(k) + i);
-      now[k.value] = from(row.after.at(k) + i);
-      d[k.value] = from(row.ds[k.value] + i);
-    });
-    d[0] = V::load(chain + i) + d[0] + from(row.dy + i);
-    load_diag<Cell>(row.w_diag, i / L, &dgate);
-    Cell::backward(math, kept, then, now, d, dgate, dr);
-    for (int k = 0; k < S; ++k) to(d[k], row.ds[k] + i);
-    for (int g = 0; g < G; ++g) {
-      to(dgate[g], row.out + Plane::of_x(g) * H + i);
-      if (Plane::is_split(g)) to(dr[g], row.out + Plane::of_r(g) * H + i);
-    }
-    for (int k = 0; k < Cell::kUnit; ++k) to(dgate[G + k], row.out + (Plane::kCount + k) * H + i);
+  template <int p, class Load, class Store>
+  FASTRNN_INLINE void apply_lanes(const typename Epilogues::Row& row, int64_t i, const T* chain,
+                                  Load from, Store to) const {
+    if constexpr (kPhases == 1)
+      cell.whole(row, i, chain, from, to);
+    else if constexpr (p == 1)
+      cell.second(row, i, chain, from, to);
+    else
+      cell.first(row, i, chain, from, to);
   }
 
   // ---- per chunk ---------------------------------------------------------------------------
@@ -353,7 +363,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     for (int64_t n0 = 0; n0 < I; n0 += kPanel) {
       const int64_t columns = min(kPanel, I - n0);
       const int N = static_cast<int>(blocks_of(columns, L));
-      args.b = matrix_at(pass.w.w_ih, n0, I, &args.b_step);
+      args.b = matrix_at<Storage>(pass.w.w_ih, n0, G * H, I, &args.b_step);
       for (int64_t f = flat_part(count, work.unit_member); f < end;) {
         const int R = next_rows(end - f, kRows);
         for (int r = 0; r < R; ++r) {
@@ -391,9 +401,10 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
     const int64_t active = steps.grow(work.row_begin, work.row_end, 0, 0);
-    const T* source = own_rows(latest) + kSplitGates * H;
-    for (int64_t u = unit_begin; u < unit_end;) {
-      const Chain chain(*this, u, unit_end, active == 1, &args);
+    const T* source = own_rows(latest) + to_h.from;
+    for (int64_t p = work.row_begin + active; p < work.row_end; ++p) begin_chain(p, true);
+    for (int64_t u = values.begin; u < values.end;) {
+      const Chain chain(to_h, u, values.end, active == 1, &args);
       for (int64_t r0 = 0; r0 < active;) {
         const int R = next_rows(active - r0, kRows);
         for (int r = 0; r < R; ++r) {
@@ -402,37 +413,36 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
         }
         chain.tile(R)(args);
         for (int r = 0; r < R; ++r, ++r0)
-          put_initial(work.row_begin + r0, u, chain.units, args.out[r]);
-      }
-      for (int64_t p = work.row_begin + active; p < work.row_end; ++p) {
-        begin_chain(p, true);
-        put_initial(p, u, chain.units, memory.zeros);
+          add_chain(ds_row(Index<0>{}, work.row_begin + r0) + u, chain.units, args.out[r]);
       }
       u += chain.units;
     }
+    for (int64_t p = work.row_begin; p < work.row_end; ++p) put_initial(p);
   }
 
-  void put_initial(int64_t position, int64_t u, int64_t units, const T* chain) const {
+  static void add_chain(T* to, int64_t units, const T* chain) {
+    for (int64_t i = 0; i < units; ++i) to[i] = chain[i] + to[i];
+  }
+
+  void put_initial(int64_t position) const {
     // A row that starts from zero does not depend on its initial state.
     const bool cut = steps.scan.length[position] > 0 && steps.starts_from_zero(position, 0);
     each_state<S>([&](auto k) {
       auto* out = steps.template state<Storage>(pass.dinitial, k, position);
       if (!out) return;
-      const T* own = ds_row(k.value, position) + u;
-      for (int64_t i = 0; i < units; ++i) {
-        const T sum = k.value == 0 ? chain[i] + own[i] : own[i];
-        narrow_to(cut ? T(0) : sum, out + u + i);
-      }
+      const T* own = ds_row(k, position);
+      for (int64_t u = own_of(k).begin; u < own_of(k).end; ++u)
+        narrow_to(cut ? T(0) : own[u], out + u);
     });
   }
 
-  static int64_t shared(int64_t I, int64_t H, int64_t B, int64_t chunk_rows) {
+  static int64_t shared(int64_t I, int64_t H, int64_t P, int64_t B, int64_t chunk_rows) {
     Memory memory;
-    return memory.carve_shared(nullptr, I, H, B, chunk_rows);
+    return memory.carve_shared(nullptr, I, H, P, B, chunk_rows);
   }
-  static int64_t scratch(int64_t H, int64_t B, int64_t rows, int64_t chunk_rows) {
+  static int64_t scratch(int64_t H, int64_t P, int64_t B, int64_t rows, int64_t chunk_rows) {
     Memory memory;
-    return memory.carve_own(nullptr, H, B, rows, chunk_rows);
+    return memory.carve_own(nullptr, H, P, B, rows, chunk_rows);
   }
 };
 

@@ -6,11 +6,11 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-// The gradients of the gates (planes of H values, see Planes) of the rows of a chunk, in the order
+// The gradients of the gates (see GradientRow) of the rows of a chunk, in the order
 // in which its steps are taken. The step that is taken last, the first in time, has a place apart,
 // one of two in turn: so it is still there when the next chunk begins.
 template <class T> struct GateGradients {
-  T *chunk, *carry[2];  // [chunk_rows][planes][H], [B][planes][H]
+  T *chunk, *carry[2];  // [chunk_rows][GradientRow], [B][GradientRow]
 
   T* other_carry(const T* one) const { return carry[one == carry[0]]; }
 };
@@ -26,7 +26,7 @@ template <class Storage> struct ChunkRow {
 template <class Cell, class Storage> struct BackwardMemory {
   using T = Acc<Storage>;
   static constexpr int L = Vec<T>::kLanes, S = Cell::kStates;
-  static constexpr int kPlanes = Planes<Cell>::kAll;
+  static constexpr int kPhases = Phases<Cell>::kCount;
   static constexpr int kPanel = kMaxVectors * L;  // columns of a matrix panel
   static constexpr int kRows = kMatrixRows;
   static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time
@@ -34,8 +34,8 @@ template <class Cell, class Storage> struct BackwardMemory {
 
   // Shared by all parts.
   GateGradients<T> dgates;
-  T* ds[S];     // [B][H], the gradients of the states on their way to the step before
-  T* packed_b;  // columns of x, then of h: [panel][k][vector][lane]
+  T* ds[S];     // [B][P], [B][H], the gradients of the states on their way to the step before
+  T* packed_b;  // columns of x, of h, then of v: [panel][k][vector][lane]
   // The part's own: the rows of a step ...
   const Storage **dy, **saved, **x, **mask;
   Storage** dx;
@@ -46,25 +46,28 @@ template <class Cell, class Storage> struct BackwardMemory {
   ChunkRow<Storage>* listed;
   T* packed_a;                           // [kTogether blocks of kRows rows of dW][k][kRows]
   T* zeros;                              // [zeros_size()]
-  PerState<Values, Storage> zero_state;  // [H]
+  PerState<Values, Storage> zero_state;  // [P], [H]
 
   static int64_t packed_b_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
 
   // A panel, or whole vectors of a row.
-  static int64_t zeros_size(int64_t H) { return max(kPanel, blocks_of(H, L) * L); }
+  static int64_t zeros_size(int64_t H, int64_t P) {
+    return max(kPanel, blocks_of(max(H, P), L) * L);
+  }
 
   // Both return the bytes that they take from `base`; where that is null, they only count.
-  int64_t carve_shared(char* base, int64_t I, int64_t H, int64_t B, int64_t chunk_rows) {
+  int64_t carve_shared(char* base, int64_t I, int64_t H, int64_t P, int64_t B, int64_t chunk_rows) {
     Carver c{base};
-    const int64_t width = kPlanes * H, max_k = chunk_rows + B;
+    const int64_t width = GradientRow<Cell>{H, P}.width(), max_k = chunk_rows + B;
     // WeightGradients::pack_a reads whole vectors: room for some past the end.
     T* rows = c.take<T>((chunk_rows + 2 * B) * width + kPackedRows);
     dgates = {rows + 2 * B * width, {rows, rows + B * width}};
-    for (int k = 0; k < S; ++k) ds[k] = c.take<T>(B * H);
-    packed_b = c.take<T>(packed_b_size(I, max_k) + packed_b_size(H, max_k));
+    for (int k = 0; k < S; ++k) ds[k] = c.take<T>(B * (k == 0 ? P : H));
+    packed_b = c.take<T>(packed_b_size(I, max_k) + packed_b_size(P, max_k) +
+                         (kPhases > 1 ? packed_b_size(H, max_k) : 0));
     return c.used;
   }
-  int64_t carve_own(char* base, int64_t H, int64_t B, int64_t rows, int64_t chunk_rows) {
+  int64_t carve_own(char* base, int64_t H, int64_t P, int64_t B, int64_t rows, int64_t chunk_rows) {
     Carver c{base};
     dy = c.take<const Storage*>(rows);
     saved = c.take<const Storage*>(rows);
@@ -74,23 +77,23 @@ template <class Cell, class Storage> struct BackwardMemory {
     each_state<S>([&](auto k) {
       c.take_to(rows, &after.at(k));
       c.take_to(rows, &before.at(k));
-      c.take_to(H, &zero_state.at(k));
+      c.take_to(k.value == 0 ? P : H, &zero_state.at(k));
     });
     continuing = c.take<int64_t>(rows);
     carried = c.take<int64_t>(1);
     listed = c.take<ChunkRow<Storage>>(chunk_rows + B);
     packed_a = c.take<T>(kTogether * kRows * (chunk_rows + B));
-    zeros = c.take<T>(zeros_size(H));
+    zeros = c.take<T>(zeros_size(H, P));
     return c.used;
   }
 
   static BackwardMemory of(const BackwardPass& p, const ThreadWork& work) {
     BackwardMemory memory;
-    memory.carve_shared(static_cast<char*>(p.shared), p.I, p.H, p.scan->B, p.chunk_rows);
-    memory.carve_own(static_cast<char*>(p.scratch) + work.member * p.scratch_stride, p.H, p.scan->B,
-                     work.row_end - work.row_begin, p.chunk_rows);
-    fill_n(memory.zeros, zeros_size(p.H), T(0));
-    each_state<S>([&](auto k) { clear_n(memory.zero_state.at(k), p.H); });
+    memory.carve_shared(static_cast<char*>(p.shared), p.I, p.H, p.P, p.scan->B, p.chunk_rows);
+    memory.carve_own(static_cast<char*>(p.scratch) + work.member * p.scratch_stride, p.H, p.P,
+                     p.scan->B, work.row_end - work.row_begin, p.chunk_rows);
+    fill_n(memory.zeros, zeros_size(p.H, p.P), T(0));
+    each_state<S>([&](auto k) { clear_n(memory.zero_state.at(k), k.value == 0 ? p.P : p.H); });
     return memory;
   }
 };

@@ -21,8 +21,10 @@ std::vector<std::string> usable_levels();
 std::string level_in_use();
 void use_level(const std::string& level);
 
-// The kernels of the highest level, at most the one in use, that serves the element type; throws
-// Error(kValue) for an unknown cell.
-const KernelEntry& find_kernel(const std::string& cell, int element_bytes);
+// The kernels of the highest level, at most the one in use, that serves the element type;
+// projected: those whose h is a projection. Throws Error: an unknown cell, one that is not built
+// projected.
+const KernelEntry& find_kernel(const std::string& cell, int element_bytes, bool projected = false);
+bool can_project(const std::string& cell);
 
 }  // namespace fastrnn

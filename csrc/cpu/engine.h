@@ -19,12 +19,14 @@ class Weights {
  public:
   // Throws Error: unknown cell, impossible sizes.
   Weights(const std::string& cell, int element_bytes, int64_t layers, int64_t directions,
-          int64_t inputs, int64_t units, bool bias);
+          int64_t inputs, int64_t units, bool bias, int64_t projection = 0);
 
   const Spec& spec() const { return spec_; }
   const KernelEntry& kernel() const { return *kernel_; }
   // Of pass layer * D + direction.
-  const GatePanels& gate_panels(int64_t pass) const { return panels(false)->gates[pass]; }
+  const GatePanels& gate_panels(int64_t pass, int phase) const {
+    return panels(false)->gates[pass * kernel_->phases + phase];
+  }
   const MatrixPanels& matrix_panels(int64_t pass) const { return panels(true)->matrices[pass]; }
 
   // Validates the parameters and packs them for forward() or backward(); does nothing when that is
@@ -37,7 +39,7 @@ class Weights {
  private:
   struct Panels {
     Block memory;
-    std::vector<GatePanels> gates;       // for forward,
+    std::vector<GatePanels> gates;       // for forward, of each pass and phase,
     std::vector<MatrixPanels> matrices;  // or for backward
   };
   const Panels* panels(bool backward) const {
@@ -56,8 +58,9 @@ class Weights {
 void run(const Weights& weights, const Problem& problem, const Call& call);
 
 // What packing the call's parameters and run() do, to the same bits, without packing: for a single
-// step, where that is less work. Does a call ask for such a step, and do the parameters lie right?
-bool takes_step(const Spec& spec, const Problem& problem, const Call& call);
+// step, where that is less work. Does a call ask for such a step, do the parameters lie right, and
+// is the step one product?
+bool takes_step(const Weights& weights, const Problem& problem, const Call& call);
 void step(const Weights& weights, const Problem& problem, const Call& call);
 
 // The plan of a call of this size, all rows of full length, without masks, and the bytes of memory

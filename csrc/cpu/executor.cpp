@@ -32,7 +32,8 @@ class Passes {
                                                   : overwritten_state(k);
     if (scan.saved != kNoBuffer) pass.saved = saved(scan, scan.recompute);
     if (!scan.recompute) pass.final = final_.of_pass(index(scan));
-    pass.w = e_.weights.gate_panels(index(scan));
+    for (int phase = 0; phase < e_.weights.kernel().phases; ++phase)
+      pass.w[phase] = e_.weights.gate_panels(index(scan), phase);
     pass.max_rows = e_.prepared.max_rows;
     pass.chunk_rows = e_.prepared.forward_rows;
     set_scratch(e_.prepared.forward, &pass);
@@ -46,7 +47,7 @@ class Passes {
       pass.states[k] = recomputed ? sequences_.of_window(scan.states, scan, k - 1)
                                   : sequences_.tape_state(scan, scan.states, k);
     if (scan.saved != kNoBuffer) pass.saved = saved(scan, recomputed);
-    pass.dy = at_column(sequences_[scan.dy], scan.direction * spec_.units, spec_.element_bytes);
+    pass.dy = at_column(sequences_[scan.dy], scan.direction * spec_.outputs(), spec_.element_bytes);
     pass.dfinal = dfinal_.of_pass(index(scan));
     pass.dinitial = dinitial_.of_pass(index(scan));
     pass.dx = sequences_[scan.dx];
@@ -56,6 +57,7 @@ class Passes {
       pass.dw_ih = gradients[kWeightIh].data, pass.dw_hh = gradients[kWeightHh].data;
       if (spec_.bias) pass.db_ih = gradients[kBiasIh].data, pass.db_hh = gradients[kBiasHh].data;
       if (spec_.unit_parameters) pass.dw_diag = gradients[spec_.place_of(kWeightDiag)].data;
+      if (spec_.projection) pass.dw_hr = gradients[spec_.place_of(kWeightHr)].data;
     }
     pass.w = e_.weights.matrix_panels(index(scan));
     pass.chunk_rows = e_.prepared.backward_rows;
@@ -78,7 +80,7 @@ class Passes {
     pass.scan = &e_.batch.steps;
     pass.maths = &spec_.maths[r.direction];
     pass.I = spec_.layer_inputs(r.layer);
-    pass.H = spec_.units;
+    pass.H = spec_.units, pass.P = spec_.outputs();
     pass.reverse = e_.call.is_reversed(r.direction);
     pass.begin = r.begin, pass.end = r.end;
     pass.T = e_.problem.T;

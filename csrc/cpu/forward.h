@@ -1,14 +1,15 @@
 // Forward over one layer in one direction.
 //
 // Per chunk of steps the inputs of all steps are projected by one GEMM (bias, then x in order of
-// k); then each step continues those chains with h, and its epilogue is the cell. Parts that own
-// rows never wait for each other. Of parts that share rows either each owns units, and a task is a
-// step with a barrier after it; or the first runs the recurrence, and all project into its buffer,
-// each some rows.
+// k); then each step continues those chains with h, and its epilogue is the cell. A cell of two
+// phases does so twice in a step: the first epilogue makes v, with which the chains of the other
+// gates go on, and the second one h. Parts that own rows never wait for each other. Of parts that
+// share rows either each owns units, and a task is a phase of a step with a barrier after it; or
+// the first runs the recurrence, and all project into its buffer, each some rows.
 // The window that backward recomputes is the same pass over fewer steps.
 #pragma once
 
-#include "rows.h"
+#include "forward_cell.h"
 
 namespace fastrnn {
 
@@ -18,40 +19,57 @@ namespace FASTRNN_ISA {
 template <class Cell, class Math, class Storage> struct Forward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
-  using P = Packing<Cell, Storage>;
-  static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates, U = P::U;
-  static constexpr int kRows = rows_for(U * G);
-  // Of the vectors of a gate panel, those whose chain of r starts from a bias of its own.
-  static constexpr unsigned split_vectors() {
-    unsigned mask = 0;
-    for (int u = 0; u < U; ++u) mask |= Cell::kSplit << (u * G);
-    return mask;
-  }
-  using StepTiles = Tiles<Storage, Storage, LhsLayout::kRows, split_vectors()>;
+  static constexpr int L = V::kLanes, S = Cell::kStates;
+  using Epilogues = ForwardCell<Cell, Math, Storage>;
+  static constexpr int kPhases = Phases<Cell>::kCount, kLast = kPhases - 1;
+  static constexpr bool kProjects = Phases<Cell>::kProjects;
+  // A phase's gates in panels and tiles.
+  template <int phase> struct Panels : Phase<Cell, phase> {
+    using Gates = Phase<Cell, phase>;
+    static constexpr int G = Gates::kGates, U = Packing<Gates, Storage>::U;
+    static constexpr int kRows = rows_for(U * G);
+    // Of the vectors of a panel, those whose chain of r starts from a bias of its own.
+    static constexpr unsigned split_vectors() {
+      if (Gates::kIsProjection) return ~0u;
+      unsigned mask = 0;
+      for (int v = 0; v < U * G; ++v) mask |= unsigned{Gates::is_split(v % G)} << v;
+      return mask;
+    }
+    using StepTiles = Tiles<Storage, Storage, LhsLayout::kRows, split_vectors()>;
+  };
+  static constexpr int kRows = Panels<0>::kRows;
   using ProjectTiles = Tiles<Storage, Storage, LhsLayout::kRows, ~0u>;
+  // What a phase computes, in blocks of units, and the part's own of it.
+  struct Own {
+    int64_t units, blocks, begin, end;
+    int64_t row_width;
+    int chains;
+    T* projected;  // [flat][part's block][gate][lane]
+  };
 
   const ForwardPass& pass;
   const ThreadWork& work;
   const Steps<ForwardPass> steps;
-  const Math math;
-  const int64_t H, I, blocks, block_begin, block_end, rows, row_width;
-  const int chains;
+  const Epilogues cell;
+  const int64_t H, I, P, rows;
+  Own own[kPhases];
   const Storage** input;  // [flat] row of x for each (step, row) of the chunk
   RowCursor<const Storage> x, mask;
   PerState<ConstRows, Storage> prev;
   PerState<RowCursor, Storage> next;
   RowCursor<Storage> save;
-  PerState<Values, Storage> zeros;  // [H]
-  T* projected;                     // [flat][part's block][gate][lane]
+  PerState<Values, Storage> zeros;  // [P], [H]
   Storage* staged;                  // [flat][I], masked input
+  Storage* v;                       // [rows][H], of the parts that share rows
   // Where the part is: the pass ends at `last`, the chunk at `end`.
   int64_t last, end, step, active;
   int64_t all;    // rows of all parts at a step that the chunk has not
   int64_t taken;  // rows of the chunk whose steps have been taken
+  int phase = 0;  // where a task is a phase of a step
   bool begun = false;
 
-  static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t rows, int64_t flat,
-                       bool masked) {
+  static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t P, int64_t rows,
+                       int64_t flat, bool masked) {
     Carver c{base};
     const Storage** input = c.take<const Storage*>(flat);
     const Storage** x = c.take<const Storage*>(rows);
@@ -63,16 +81,21 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     each_state<S>([&](auto k) {
       c.take_to(rows, &prev.at(k));
       c.take_to(rows, &next.at(k));
-      c.take_to(H, &zeros.at(k));
+      c.take_to(k.value == 0 ? P : H, &zeros.at(k));
     });
-    T* projected = c.take<T>(flat * blocks_of(H, L) * G * L);
+    T* projected[kPhases];
+    projected[0] = c.take<T>(flat * blocks_of(H, L) * Panels<0>::G * L);
+    if constexpr (kPhases > 1)
+      projected[1] = c.take<T>(kProjects ? 0 : flat * blocks_of(H, L) * Panels<1>::G * L);
     Storage* staged = c.take<Storage>(masked ? flat * I : 0);
+    Storage* v = c.take<Storage>(kPhases > 1 ? rows * H : 0);
     if (self) {
       self->input = input;
       self->x.at = x, self->mask.at = mask, self->save.at = save;
       self->prev = prev, self->zeros = zeros;
       each_state<S>([&](auto k) { self->next.at(k).at = next.at(k); });
-      self->projected = projected, self->staged = staged;
+      for (int p = 0; p < kPhases; ++p) self->own[p].projected = projected[p];
+      self->staged = staged, self->v = v;
     }
     return c.used;
   }
@@ -81,29 +104,46 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       : pass(p),
         work(s),
         steps(p),
-        math(p.maths),
+        cell{Math(p.maths), p.H},
         H(p.H),
         I(p.I),
-        blocks(blocks_of(p.H, L)),
-        block_begin(panel_part(s.unit_member)),
-        block_end(panel_part(s.unit_member + 1)),
-        rows(s.row_end - s.row_begin),
-        row_width((has_helpers(s) ? blocks : block_end - block_begin) * G * L),
-        chains(chains_for(blocks * G)) {
+        P(p.P),
+        rows(s.row_end - s.row_begin) {
+    set_own<0>(H);
+    if constexpr (kPhases > 1) set_own<1>(P);
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
-    carve(this, base, I, H, rows, p.chunk_rows, p.mask.base != nullptr);
-    if (has_helpers(s)) projected -= s.unit_member * p.scratch_stride / int64_t{sizeof(T)};
-    each_state<S>([&](auto k) { clear_n(zeros.at(k), H); });
+    carve(this, base, I, H, P, rows, p.chunk_rows, p.mask.base != nullptr);
+    const int64_t first_of_group = s.unit_member * p.scratch_stride;
+    if (has_helpers(s))
+      for (Own& o : own) o.projected -= first_of_group / int64_t{sizeof(T)};
+    if constexpr (kPhases > 1) v -= first_of_group / int64_t{sizeof(Storage)};
+    each_state<S>([&](auto k) { clear_n(zeros.at(k), width(k)); });
   }
 
-  // Parts that share rows own whole panels.
-  int64_t panel_part(int member) const {
-    const int64_t panels = blocks_of(blocks, U);
-    return min(recurrence_part(panels, work, member) * U, blocks);
+  // Parts that share rows own whole panels; the same units in both phases, but for a projection.
+  template <int p> void set_own(int64_t units) {
+    constexpr int G = Panels<p>::G;
+    constexpr int64_t kPart = kProjects ? Panels<p>::U : max(Panels<0>::U, Panels<kLast>::U);
+    const int64_t blocks = blocks_of(units, L), parts = blocks_of(blocks, kPart);
+    const auto begin_of = [&](int member) {
+      return min(recurrence_part(parts, work, member) * kPart, blocks);
+    };
+    Own& o = own[p];
+    o.units = units, o.blocks = blocks;
+    o.begin = begin_of(work.unit_member), o.end = begin_of(work.unit_member + 1);
+    o.row_width = (has_helpers(work) ? blocks : o.end - o.begin) * G * L;
+    o.chains = chains_for(blocks * G);
   }
 
-  // A task is a single step where parts share rows, else all steps of a chunk. The projection of
-  // the chunk belongs to its first task, or is a task of its own where others help with it.
+  // Values of a state of a row.
+  template <int k> int64_t width(Index<k>) const { return k == 0 ? P : H; }
+  // The phase that computes it.
+  template <int k> const Own& owner(Index<k>) const { return own[k == 0 ? kLast : 0]; }
+  static int64_t own_begin(const Own& o) { return o.begin * L; }
+  static int64_t own_units(const Own& o) { return min(o.end * L, o.units) - o.begin * L; }
+
+  // A task is a phase of a step where parts share rows, else all steps of a chunk. The projection
+  // of the chunk belongs to its first task, or is a task of its own where others help with it.
   Need task() {
     if (!begun) begin();
     if (step == last) return Need::kEnd;
@@ -112,9 +152,12 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       project();
       if (has_helpers(work)) return Need::kGroup;
     }
-    const int64_t stop = work.recurrence_threads > 1 ? step + 1 : end;
-    if (work.unit_member < work.recurrence_threads) take_steps(stop);
-    step = stop;
+    if (work.recurrence_threads > 1)
+      take_phase();
+    else if (work.unit_member == 0)
+      take_steps();
+    else
+      step = end;
     if (step == last) return Need::kEnd;
     return work.unit_members > 1 ? Need::kGroup : Need::kNothing;
   }
@@ -142,26 +185,49 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     return s;
   }
 
-  void take_steps(int64_t stop) {
-    for (int64_t s = step; s < stop; ++s) {
-      active = steps.shrink(work.row_begin, active, s);
-      if (s > pass.begin) advance_to(s, active);
-      take_step(s, active, projected + taken * row_width);
-      taken += active;
+  void take_steps() {
+    for (; step < end; ++step) {
+      enter_step(step);
+      multiply<0>();
+      if constexpr (kPhases > 1) multiply<1>();
+      leave_step(step);
     }
+  }
+
+  void take_phase() {
+    if (phase == 0) {
+      enter_step(step);
+      multiply<0>();
+    }
+    if constexpr (kPhases > 1) {
+      if (phase == 1) multiply<1>();
+      phase = 1 - phase;
+    }
+    if (phase == 0) leave_step(step++);
+  }
+
+  void enter_step(int64_t s) {
+    active = steps.shrink(work.row_begin, active, s);
+    if (s > pass.begin) advance_to(s, active);
+  }
+  void leave_step(int64_t s) {
+    repeat_output(s, active);
+    for (int64_t r = active - 1; r >= 0 && steps.scan.length[work.row_begin + r] == s + 1; --r)
+      each_state<S>([&](auto k) { finish(k, next.at(k).at[r], work.row_begin + r); });
+    taken += active;
   }
 
   // The part's units of a row of the output.
   Storage* own_output(int64_t position, int64_t t) const {
-    return row_at<Storage>(pass.states[0], t, steps.scan.row[position]) + block_begin * L;
+    return row_at<Storage>(pass.states[0], t, steps.scan.row[position]) + own_begin(own[kLast]);
   }
-  int64_t own_units() const { return min(block_end * L, H) - block_begin * L; }
 
   // Output is zero where a row does not run. (A recomputed window has no such rows.)
   void clear_idle_rows() {
-    if (!steps.has_idle_rows(pass.states[0]) || own_units() <= 0) return;
+    const int64_t units = own_units(own[kLast]);
+    if (!steps.has_idle_rows(pass.states[0]) || units <= 0) return;
     for (int64_t p = work.row_begin; p < work.row_end; ++p)
-      steps.for_idle(p, [&](int64_t t) { clear_n(own_output(p, t), own_units()); });
+      steps.for_idle(p, [&](int64_t t) { clear_n(own_output(p, t), units); });
   }
 
   // Where a held row repeats its last output.
@@ -169,7 +235,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     if (!steps.repeats() || !steps.has_idle_rows(pass.states[0])) return;
     for (int64_t r = 0; r < active; ++r)
       steps.for_repeats(work.row_begin + r, s, [&](int64_t t) {
-        copy_n(next.h.at[r] + block_begin * L, own_units(), own_output(work.row_begin + r, t));
+        copy_n(next.h.at[r] + own_begin(own[kLast]), own_units(own[kLast]),
+               own_output(work.row_begin + r, t));
       });
   }
 
@@ -185,8 +252,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   template <class K, class U> void finish(K k, const U* from, int64_t position) const {
     U* to = steps.template state<Storage>(pass.final, k, position);
     if (!to) return;
-    const int64_t u = block_begin * L;
-    copy_n(from + u, own_units(), to + u);
+    const int64_t u = own_begin(owner(k));
+    copy_n(from + u, own_units(owner(k)), to + u);
   }
 
   // Rows of the window's first step.
@@ -232,27 +299,34 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       x.advance(steps, n, s);
       mask.advance(steps, n, s);
     }
+    project<0>(flat);
+    if constexpr (kPhases > 1 && !kProjects) project<1>(flat);
+  }
+
+  template <int p> void project(int64_t flat) {
+    constexpr int G = Panels<p>::G, U = Panels<p>::U;
+    const Own& o = own[p];
     // The part's own units of every row; or all units of some rows, where one part runs the
     // recurrence.
     const bool by_rows = has_helpers(work);
     const int64_t first_row = by_rows ? part(flat, work.unit_member, work.unit_members) : 0;
     const int64_t last_row = by_rows ? part(flat, work.unit_member + 1, work.unit_members) : flat;
-    const int64_t from = by_rows ? 0 : block_begin, to = by_rows ? blocks : block_end;
+    const int64_t from = by_rows ? 0 : o.begin, to = by_rows ? o.blocks : o.end;
     TileArgs<Storage, Storage> args;
     args.K = I;
     args.panel_step = I * G * U * L;
     for (int64_t block = from; block < to;) {
-      const int panels = panels_at(block, to, flat == 1);
+      const int panels = panels_at<p>(block, to, flat == 1);
       const int64_t width = min(panels * U, to - block), n = width * G;
-      args.b = static_cast<const Storage*>(pass.w.w_ih) + block * G * L * I;
+      args.b = static_cast<const Storage*>(pass.w[p].w_ih) + block * G * L * I;
       args.b_step = n / panels * L;
-      args.shared_init = static_cast<const T*>(pass.w.bias_x) + block * G * L;
-      T* out = projected + (block - from) * G * L;
+      args.shared_init = static_cast<const T*>(pass.w[p].bias_x) + block * G * L;
+      T* out = o.projected + (block - from) * G * L;
       for (int64_t f = first_row; f < last_row;) {
-        const int R = next_rows(last_row - f, kRows);
+        const int R = next_rows(last_row - f, Panels<p>::kRows);
         for (int r = 0; r < R; ++r, ++f) {
           args.a[r] = input[f];
-          args.out[r] = out + f * row_width;
+          args.out[r] = out + f * o.row_width;
         }
         ProjectTiles::get(R, static_cast<int>(n / panels), panels)(args);
       }
@@ -261,8 +335,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   }
 
   // How many panels of blocks [block, end) a tile computes at once.
-  static int panels_at(int64_t block, int64_t end, bool one_row) {
-    return one_row && block + 2 * U <= end ? 2 : 1;
+  template <int p> static int panels_at(int64_t block, int64_t end, bool one_row) {
+    return one_row && block + 2 * Panels<p>::U <= end ? 2 : 1;
   }
 
   void stage(int64_t flat, int64_t active) {
@@ -274,66 +348,82 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     }
   }
 
-  void take_step(int64_t s, int64_t active, const T* gates) {
+  // A phase of the step, for the part's own units.
+  template <int p> void multiply() {
+    constexpr int G = Panels<p>::G, U = Panels<p>::U, kRows = Panels<p>::kRows;
+    const Own& o = own[p];
     TileArgs<Storage, Storage> args;
-    args.K = H;
-    args.chains = chains;
-    args.panel_step = H * G * U * L;
+    args.K = p == 0 ? P : H;
+    args.chains = o.chains;
+    args.panel_step = args.K * G * U * L;
+    const T* const gates = o.projected + taken * o.row_width;
     alignas(64) T acc[kRows * U * G * L];
-    for (int64_t block = block_begin; block < block_end;) {
-      const int panels = panels_at(block, block_end, active == 1 && chains == 1);
-      const int64_t width = min(panels * U, block_end - block), n = width * G;
-      args.b = static_cast<const Storage*>(pass.w.w_hh) + block * G * L * H;
+    for (int64_t block = o.begin; block < o.end;) {
+      const int panels = panels_at<p>(block, o.end, active == 1 && o.chains == 1);
+      const int64_t width = min(panels * U, o.end - block), n = width * G;
+      args.b = static_cast<const Storage*>(pass.w[p].w_hh) + block * G * L * args.K;
       args.b_step = n / panels * L;
-      args.shared_init = static_cast<const T*>(pass.w.bias_r) + block * G * L;
-      const T* projection = gates + (block - block_begin) * G * L;
+      args.shared_init = static_cast<const T*>(pass.w[p].bias_r) + block * G * L;
+      const T* const projection = gates + (block - o.begin) * G * L;
       for (int64_t done = 0; done < active;) {
         const int R = next_rows(active - done, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = prev.h[done + r];
-          args.init[r] = projection + (done + r) * row_width;
+          args.a[r] = p == 0 ? prev.h[done + r] : v + (done + r) * H;
+          args.init[r] = projection + (done + r) * o.row_width;
           args.out[r] = acc + r * n * L;
         }
-        StepTiles::get(R, static_cast<int>(n / panels), panels, chains)(args);
+        Panels<p>::StepTiles::get(R, static_cast<int>(n / panels), panels, o.chains)(args);
         for (int r = 0; r < R; ++r, ++done)
           for (int64_t u = 0; u < width; ++u)
-            apply_cell(done, (block + u) * L, args.init[r] + u * G * L, args.out[r] + u * G * L);
+            apply_cell<p>(done, (block + u) * L, left_in_place<p>(done, block + u),
+                          args.out[r] + u * G * L);
       }
       block += width;
     }
-    repeat_output(s, active);
-    for (int64_t r = active - 1; r >= 0 && steps.scan.length[work.row_begin + r] == s + 1; --r)
-      each_state<S>([&](auto k) { finish(k, next.at(k).at[r], work.row_begin + r); });
   }
 
-  // The epilogue: L units of one row. x: projection, r: the chains that h continued.
-  FASTRNN_INLINE void apply_cell(int64_t row, int64_t u, const T* x, const T* r) const {
-    if (H - u >= L)
-      apply_lanes(
-          row, u, x, r, [](const auto* p) { return load(p); }, [](V v, auto* p) { store(v, p); });
+  // Where the projection of a block of units is, or what the first phase has left in that place.
+  template <int p> FASTRNN_INLINE T* left_in_place(int64_t row, int64_t block) const {
+    const Own& o = own[0];
+    if constexpr (p == 1 && kProjects) return nullptr;
+    return o.projected + (taken + row) * o.row_width + (block - o.begin) * Panels<0>::G * L;
+  }
+
+  // The epilogue: L units of one row. x: projection, r: the chains that h (or v) continued.
+  template <int p> FASTRNN_INLINE void apply_cell(int64_t row, int64_t u, T* x, const T* r) const {
+    typename Epilogues::Row at;
+    each_state<S>([&](auto k) {
+      at.before.at(k) = prev.at(k)[row] + u;
+      at.after.at(k) = next.at(k).at[row] + u;
+    });
+    at.saved = save.at[row] ? save.at[row] + u : nullptr;
+    at.w_diag = static_cast<const T*>(pass.w[0].w_diag) + u * Cell::kUnit;
+    at.v = kPhases > 1 ? v + row * H + u : nullptr;
+    const int64_t n = own[p].units - u;
+    if (n >= L)
+      apply_lanes<p>(
+          at, x, r, [](const auto* from) { return load(from); },
+          [](V values, auto* to) { store(values, to); });
     else
-      apply_lanes(
-          row, u, x, r, [n = H - u](const auto* p) { return load_part(p, n); },
-          [n = H - u](V v, auto* p) { store_part(v, p, n); });
+      apply_lanes<p>(
+          at, x, r, [n](const auto* from) { return load_part(from, n); },
+          [n](V values, auto* to) { store_part(values, to, n); });
   }
 
-  template <class Load, class Store> FASTRNN_INLINE void apply_lanes(int64_t row, int64_t u,
-                                                                     const T* x, const T* r,
-                                                                     Load from, Store to) const {
-    Gates<V, Cell> xs, rs;
-    Pack<V, S> states;
-    Pack<V, Cell::kSaved> saved;
-    load_gates<Cell>(x, r, &xs, &rs);
-    load_diag<Cell>(static_cast<const T*>(pass.w.w_diag), u / L, &xs);
-    each_state<S>([&](auto k) { states[k.value] = from(prev.at(k)[row] + u); });
-    Cell::forward(math, xs, rs, states, saved);
-    each_state<S>([&](auto k) { to(states[k.value], next.at(k).at[row] + u); });
-    if (save.at[row])
-      for (int k = 0; k < Cell::kSaved; ++k) to(saved[k], save.at[row] + k * H + u);
+  template <int p, class Load, class Store>
+  FASTRNN_INLINE void apply_lanes(const typename Epilogues::Row& at, T* x, const T* r, Load from,
+                                  Store to) const {
+    if constexpr (kPhases == 1)
+      cell.whole(at, x, r, from, to);
+    else if constexpr (p == 0)
+      cell.first(at, x, r, from, to);
+    else
+      cell.second(at, x, r, from, to);
   }
 
-  static int64_t scratch(int64_t I, int64_t H, int64_t rows, int64_t chunk_rows, int masked) {
-    return carve(nullptr, nullptr, I, H, rows, chunk_rows, masked != 0);
+  static int64_t scratch(int64_t I, int64_t H, int64_t P, int64_t rows, int64_t chunk_rows,
+                         int masked) {
+    return carve(nullptr, nullptr, I, H, P, rows, chunk_rows, masked != 0);
   }
 };
 

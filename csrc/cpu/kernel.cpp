@@ -28,8 +28,24 @@ using Element = FASTRNN_UNIT_ELEMENT;
 using TheCell = FASTRNN_UNIT_STRUCT;
 using TheForward = Forward<TheCell, FASTRNN_UNIT_MATH, Element>;
 using TheBackward = Backward<TheCell, FASTRNN_UNIT_MATH, Element>;
-using TheStep = Step<TheCell, FASTRNN_UNIT_MATH, Element>;
-using ThePacking = Packing<TheCell, Element>;
+using TheMatrices = MatrixPacking<TheCell, Element>;
+
+template <int phase> constexpr PhaseEntry phase_entry() {
+  if constexpr (phase < Phases<TheCell>::kCount) {
+    using P = Packing<Phase<TheCell, phase>, Element>;
+    return {P::G, P::U * P::L, P::gates_size, P::pack_gates, P::pack_bias};
+  } else {
+    return {};
+  }
+}
+
+using StepFunction = void (*)(const StepPass*, int, int);
+template <class Cell> constexpr StepFunction step_entry() {
+  if constexpr (Phases<Cell>::kCount == 1)
+    return Step<Cell, FASTRNN_UNIT_MATH, Element>::entry;
+  else
+    return nullptr;
+}
 
 // kernel_<cell>_<element>
 #define FASTRNN_UNIT_NAME \
@@ -45,21 +61,20 @@ const KernelEntry FASTRNN_UNIT_NAME = {
     TheCell::kStates,
     TheCell::kSaved,
     TheCell::kUnit,
-    ThePacking::L,
-    ThePacking::U * ThePacking::L,
+    Phases<TheCell>::kCount,
+    Phases<TheCell>::kProjects,
+    TheForward::L,
     TheForward::kRows,
     Planes<TheCell>::kAll,
+    {phase_entry<0>(), phase_entry<1>()},
     sizeof(TheForward),
     sizeof(TheBackward),
     next_task<TheForward, ForwardPass>,
     next_task<TheBackward, BackwardPass>,
-    TheStep::entry,
-    ThePacking::gates_size,
-    ThePacking::matrix_size,
-    ThePacking::pack_gates,
-    ThePacking::pack_matrix,
-    ThePacking::pack_bias,
-    ThePacking::pack_diag,
+    step_entry<TheCell>(),
+    TheMatrices::size,
+    TheMatrices::pack,
+    UnitPacking<TheCell, Element>::pack,
     TheForward::scratch,
     TheBackward::shared,
     TheBackward::scratch,

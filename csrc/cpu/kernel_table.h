@@ -62,15 +62,21 @@ struct StridedVector {
   int64_t stride;
 };
 
-// The weights of one layer in one direction, as KernelEntry::pack_gates and pack_bias make them...
+// A step multiplies h, and in cells of two phases a vector v that it makes of the product: by rows
+// of W_hh, or by W_hr where h is a projection of v.
+constexpr int kMaxPhases = 2;
+enum class Product : int { kInput, kFirst, kSecond };  // with x, h and v
+
+// The weights of a product of the step, of one layer in one direction, as PhaseEntry::pack_gates
+// and pack_bias make them...
 struct GatePanels {
-  const void *w_ih, *w_hh;      // K = I and K = H
+  const void *w_ih, *w_hh;      // K = I, null for a projection; K = P, or H for v
   const void *bias_x, *bias_r;  // [unit blocks][G][lanes]
   const void* w_diag;           // [unit blocks][kUnit][lanes]
 };
-// ... and as pack_matrix does, for backward: over (gate, unit), N = I and N = H.
+// ... and as pack_matrix does, for backward: over (gate, unit), N = I, N = P and N = H.
 struct MatrixPanels {
-  const void *w_ih, *w_hh, *w_diag;
+  const void *w_ih, *w_hh, *w_v, *w_diag;
 };
 
 // What one part of a call does: the rows and units that one thread of the team is to compute. (On a
@@ -87,16 +93,16 @@ struct ThreadWork {
 struct ForwardPass {
   const RowSteps* scan;
   const CellMaths* maths;
-  int64_t I, H;
+  int64_t I, H, P;  // P: values of h, H but for a projection
   int reverse;
   int64_t begin, end;             // the window: steps [begin, end) of each row
   Sequence x, mask;               // mask: null, or multiplied into x
   int64_t T;                      // steps of y, the longest row may have fewer
-  Sequence states[kMaxStates];    // out, rows of H; [0]: h, which is y, or where recompute puts it
+  Sequence states[kMaxStates];    // out; [0]: h, which is y, or where recompute puts it
   Sequence saved;                 // out; rows of [kSaved][H], or null
   Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
   States initial, final;          // where begin = 0; at each row's end
-  GatePanels w;
+  GatePanels w[kMaxPhases];
   int64_t max_rows;        // of a part
   int64_t chunk_rows;      // of a part, whose projection is held at once: one step's at least
   void* scratch;           // forward_scratch() bytes for each member, one after the other
@@ -106,7 +112,7 @@ struct ForwardPass {
 struct BackwardPass {
   const RowSteps* scan;
   const CellMaths* maths;
-  int64_t I, H;
+  int64_t I, H, P;
   int reverse;
   // Windows come last first, the last one up to the longest row's end, all with the same chunks.
   // What a window leaves for the one before it stays in `shared` and in the arrays of dW and db.
@@ -119,7 +125,8 @@ struct BackwardPass {
   States dfinal, dinitial;  // in (null: zeros), out
   Sequence dx;              // out; rows of I, or null
   int accumulate_dx;        // +=, for the second direction
-  void *dw_ih, *dw_hh;      // out; (G*H, I), (G*H, H), contiguous; or both null
+  void *dw_ih, *dw_hh;      // out; (G*H, I), (G*H, P), contiguous; or both null
+  void* dw_hr;              // out; (P, H), of a projection, where those are
   void *db_ih, *db_hh;      // out; (G*H), or null
   void* dw_diag;            // out; (kUnit*H), or null
   MatrixPanels w;
@@ -147,6 +154,20 @@ struct StepPass {
   int64_t y_stride, final_stride[kMaxStates];
 };
 
+// The gates of one product of the step.
+struct PhaseEntry {
+  int gates;        // 1 for a projection
+  int panel_units;  // units of a gate panel
+  // Elements that a packed w_ih or w_hh takes.
+  int64_t (*gates_size)(int64_t H, int64_t K);
+  // w: (G*H, K), of all gates; for a projection w_hr, with H = P. Each of `members` does its part.
+  void (*pack_gates)(const StridedMatrix* w, int64_t H, int64_t K, int member, int members,
+                     void* out);
+  // b_ih, b_hh: (G*H).
+  void (*pack_bias)(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H, void* bias_x,
+                    void* bias_r);
+};
+
 // Everything the engine knows of one cell at one instruction set and element type.
 struct KernelEntry {
   const char* cell;
@@ -154,10 +175,11 @@ struct KernelEntry {
   int element_bytes;      // 4: float, 8: double
   int accumulator_bytes;  // of the type of sums, and of packed biases
   int gates, states, saved, unit_parameters;
-  int lanes;        // elements of a vector
-  int panel_units;  // units of a gate panel
-  int tile_rows;    // rows of a gate tile
-  int planes;       // gradient planes: gates, split ones twice, and parameters of a unit
+  int phases, projects;  // products of a step; whether the last one makes h of any width
+  int lanes;             // elements of a vector
+  int tile_rows;         // rows of a gate tile
+  int planes;            // gradient planes: gates, split ones twice, and parameters of a unit
+  PhaseEntry phase[kMaxPhases];
 
   // Does the next task of a part and returns what the task after it needs. `state` is memory of the
   // caller's, of so many bytes, for the part's progress through the pass; `first` is not 0 at the
@@ -165,26 +187,21 @@ struct KernelEntry {
   int64_t forward_state, backward_state;
   Need (*forward)(const ForwardPass*, const ThreadWork*, void* state, int first);
   Need (*backward)(const BackwardPass*, const ThreadWork*, void* state, int first);
-  // Each of `members` does its part; none waits for another.
+  // Each of `members` does its part; none waits for another. Null where a step has two phases.
   void (*step)(const StepPass*, int member, int members);
-  // Elements that a packed w_ih or w_hh takes: gate panels over K, matrix panels over (K, N).
-  int64_t (*gates_size)(int64_t H, int64_t K);
+  // Elements that a packed matrix takes: over (K, N).
   int64_t (*matrix_size)(int64_t K, int64_t N);
-  // w: (G*H, K). Each of `members` does its part.
-  void (*pack_gates)(const StridedMatrix* w, int64_t H, int64_t K, int member, int members,
-                     void* out);
-  // w: (G*H, N). recurrent: 0 packs the gates in the order of dx planes, 1 in that of dr planes.
-  void (*pack_matrix)(const StridedMatrix* w, int64_t H, int64_t N, int recurrent, int member,
+  // The rows of w (G*H, N) that a product has, in the order of its planes; for a projection those
+  // of w_hr, with H = P.
+  void (*pack_matrix)(const StridedMatrix* w, int64_t H, int64_t N, Product product, int member,
                       int members, void* out);
-  // b_ih, b_hh: (G*H).
-  void (*pack_bias)(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H, void* bias_x,
-                    void* bias_r);
   // w: (kUnit*H), or not given: zeros.
   void (*pack_diag)(const StridedVector* w, int64_t H, void* out);
   // Bytes of workspace; rows: of the member, at one step.
-  int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t rows, int64_t chunk_rows, int masked);
-  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t B, int64_t chunk_rows);
-  int64_t (*backward_scratch)(int64_t H, int64_t B, int64_t rows, int64_t chunk_rows);
+  int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t P, int64_t rows, int64_t chunk_rows,
+                             int masked);
+  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t P, int64_t B, int64_t chunk_rows);
+  int64_t (*backward_scratch)(int64_t H, int64_t P, int64_t B, int64_t rows, int64_t chunk_rows);
 };
 
 }  // namespace fastrnn

@@ -38,11 +38,14 @@ struct StepCost {
 };
 
 // One step of one recurrence thread: `rows` rows and its part of the units. `planes` values of each
-// unit go into the product; those of other threads are read from where these have written them.
-StepCost step_cost(const KernelEntry& k, double H, double rows, int recurrence_threads,
+// unit go into the product, and one into a second product; those of other threads are read from
+// where these have written them.
+StepCost step_cost(const KernelEntry& k, const Spec& spec, double rows, int recurrence_threads,
                    double planes) {
+  const double H = static_cast<double>(spec.units), P = static_cast<double>(spec.outputs());
   const double units = ceil_div(ceil_div(H, k.lanes), recurrence_threads) * k.lanes;
-  const double weights = k.gates * units * H;
+  const double weights =
+      k.phase[0].gates * units * P + k.phase[1].gates * units * (k.projects ? P : H);
   const double bytes = weights * k.element_bytes;
   const double tiles = ceil_div(rows, k.tile_rows);
   StepCost c{};
@@ -54,8 +57,8 @@ StepCost step_cost(const KernelEntry& k, double H, double rows, int recurrence_t
               (tiles - 1) * std::max(c.arithmetic / tiles, std::min(first, next));
   c.cell = rows * units / k.lanes * cost::kCellPerVector;
   if (recurrence_threads > 1)
-    c.exchange =
-        cost::kBarrier + rows * planes * (H - units) * k.element_bytes / cost::kBytesOfOthers;
+    c.exchange = k.phases * cost::kBarrier + rows * (planes + (k.phases - 1)) * (H - units) *
+                                                 k.element_bytes / cost::kBytesOfOthers;
   return c;
 }
 
@@ -71,13 +74,13 @@ Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_
   const double planes = backward ? static_cast<double>(k.gates) : 1;
   const double H = static_cast<double>(spec.units), I = static_cast<double>(spec.inputs);
   const double active = p.T ? static_cast<double>(total_steps) / p.T : 0;
-  const double panels = ceil_div(H, k.panel_units);
+  const double panels = ceil_div(H, k.phase[0].panel_units);
   Plan best{};
   double best_cycles = -1;
   const auto consider = [&](int row_groups, int unit_members, int recurrence_threads) {
     const bool team = row_groups * unit_members > 1;
     const double rows = ceil_div(active, row_groups);
-    const StepCost step = step_cost(k, H, rows, recurrence_threads, planes);
+    const StepCost step = step_cost(k, spec, rows, recurrence_threads, planes);
     const double spread = rows * k.gates * H * (backward ? 2 * I + H : I) / unit_members /
                           (cost::kFmasPerCycle * k.lanes);
     const double cycles = p.T * (step.total() + spread) + (team ? cost::kTeamStart : 0);
@@ -119,8 +122,9 @@ Plan plan_backward(const KernelEntry& k, const Spec& spec, const Problem& p, int
   Plan plan = best_split(k, spec, p, total_steps, threads, true);
   // A chunk is the K of the weight gradients: long enough that reading and writing dW is little
   // beside the arithmetic, short enough that what all members read stays near.
-  const int64_t widest = std::max(spec.inputs, spec.directions * spec.units);
-  const int64_t row = (2 * k.planes * spec.units + widest + spec.units) * k.element_bytes;
+  const int64_t widest = std::max(spec.inputs, spec.layer_outputs());
+  const int64_t beside = spec.outputs() + (k.phases - 1) * 2 * (spec.units + spec.projection);
+  const int64_t row = (2 * k.planes * spec.units + widest + beside) * k.element_bytes;
   const int64_t rows = std::max<int64_t>(1, p.B);
   const int64_t near = caches().l2 / (rows * row), enough = (192 + rows - 1) / rows;
   plan.chunk = clamp(std::max(near, enough), 1, std::max<int64_t>(1, p.T));

@@ -42,15 +42,15 @@ Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p
     const int64_t element = buffer.accumulator ? spec.accumulator_bytes() : spec.element_bytes;
     buffers.push_back(buffer.scratch ? take(elements_of(buffer.shape) * element) : 0);
   }
-  const int64_t H = spec.units, I = widest_input(spec);
+  const int64_t H = spec.units, P = spec.outputs(), I = widest_input(spec);
   if (call.kind == Kind::kInfer)
     states = take((spec.states - 1) * p.B * H * spec.accumulator_bytes());
   if (!back || again)
     forward =
-        take_for_members(kernel.forward_scratch(I, H, max_rows, forward_rows, call.has_masks));
+        take_for_members(kernel.forward_scratch(I, H, P, max_rows, forward_rows, call.has_masks));
   if (!back) return;
-  shared = take(kernel.backward_shared(I, H, p.B, backward_rows));
-  backward = take_for_members(kernel.backward_scratch(H, p.B, max_rows, backward_rows));
+  shared = take(kernel.backward_shared(I, H, P, p.B, backward_rows));
+  backward = take_for_members(kernel.backward_scratch(H, P, p.B, max_rows, backward_rows));
 }
 
 }  // namespace fastrnn

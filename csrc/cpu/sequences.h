@@ -65,7 +65,7 @@ class Sequences {
   }
   // The output of a pass in a layer's.
   Sequence output(const Recurrence& r) const {
-    return at_column((*this)[r.output], r.direction * spec_.units, spec_.element_bytes);
+    return at_column((*this)[r.output], r.direction * spec_.outputs(), spec_.element_bytes);
   }
   // State k of a pass in an array of the tape, which with recompute has checkpoints alone.
   Sequence tape_state(const Recurrence& r, int buffer, int k) const {

@@ -73,8 +73,10 @@ int64_t weight_bytes(const Spec& spec, int64_t layer) {
 
 }  // namespace
 
-bool takes_step(const Spec& spec, const Problem& p, const Call& call) {
-  if (p.T != 1 || p.B > kStepRows || call.kind != Kind::kInfer) return false;
+bool takes_step(const Weights& weights, const Problem& p, const Call& call) {
+  const Spec& spec = weights.spec();
+  if (!weights.kernel().step || p.T != 1 || p.B > kStepRows || call.kind != Kind::kInfer)
+    return false;
   for (const RoleRule* rule : inputs_of(call.kind)) {
     if (rule->role == Role::kX || rule->role == Role::kInitial || rule->role == Role::kParameter)
       continue;

@@ -15,7 +15,8 @@ namespace FASTRNN_ISA {
 template <class Cell, class Math, class Storage> struct Step {
   using T = Acc<Storage>;
   using V = Vec<T>;
-  using P = Packing<Cell, Storage>;
+  using P = Packing<Phase<Cell, 0>, Storage>;
+  using Diag = UnitPacking<Cell, Storage>;
   using AddStrips = typename Strips<Storage>::Add;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
   // As many chains side by side as a panel is wide.
@@ -142,9 +143,9 @@ template <class Cell, class Math, class Storage> struct Step {
     T diag[(Cell::kUnit + 1) * L];
     Pack<V, S> states;
     Pack<V, Cell::kSaved> saved;
-    load_gates<Cell>(x, r, &xs, &rs);
-    P::pack_diag_of(pass.w_diag, H, u / L, diag);
-    load_diag<Cell>(diag, 0, &xs);
+    load_gates<Phase<Cell, 0>>(x, r, &xs, &rs);
+    Diag::pack_block(pass.w_diag, H, u / L, diag);
+    load_diag<Cell>(diag, &xs);
     each_state<S>([&](auto k) { states[k.value] = load_some(prev.at(k).at[row] + u, n); });
     Cell::forward(math, xs, rs, states, saved);
     const auto put = [&](V v, void* base, int64_t stride, auto type) {

@@ -1,8 +1,8 @@
-// The weight gradients of a chunk of steps: dW_ih += dgates' x, dW_hh += dgates' h, and those of
-// the biases and of the parameters of a unit.
+// The weight gradients of a chunk of steps: dW_ih += dgates' x, dW_hh += dgates' h (or v), dW_hr +=
+// dh' v, and those of the biases and of the parameters of a unit.
 //
-// Each part owns rows of the weights, and packs its planes of the dgates of all rows (packed_a); x
-// and h are packed once, by the parts that own the rows of the batch (packed_b). Every element of
+// Each part owns rows of the weights, and packs its planes of the dgates of all rows (packed_a); x,
+// h and v are packed once, by the parts that own the rows of the batch (packed_b). Every element of
 // dW is one chain of additions over the steps in backward order and, within a step, over the rows
 // in order of position. It is continued from chunk to chunk in the caller's array, so the size of a
 // chunk changes no bit.
@@ -20,6 +20,7 @@ template <class Cell, class Storage> struct WeightGradients {
   using Memory = BackwardMemory<Cell, Storage>;
   using Row = ChunkRow<Storage>;
   static constexpr int L = V::kLanes, G = Cell::kGates, kSplitGates = Plane::kSplitGates;
+  static constexpr bool kProjects = Phases<Cell>::kProjects, kTwoPhases = Phases<Cell>::kCount > 1;
   static constexpr int kPanel = Memory::kPanel, kRows = Memory::kRows;
   static constexpr int kTogether = Memory::kTogether, kPackedRows = Memory::kPackedRows;
   using WeightTiles = Tiles<T, T, LhsLayout::kPacked, 0u>;
@@ -29,7 +30,9 @@ template <class Cell, class Storage> struct WeightGradients {
   const GateGradients<T> dgates;
   T *const packed_a, *const packed_b;
   const T* const zeros;
-  const int64_t H, I, width;
+  const int64_t H, I, P;
+  const GradientRow<Cell> gradient;
+  const int64_t width, planes;
   const int64_t max_k;  // that packed_a and packed_b have room for
 
   WeightGradients(const BackwardPass& p, const ThreadWork& w, const Memory& memory)
@@ -41,26 +44,32 @@ template <class Cell, class Storage> struct WeightGradients {
         zeros(memory.zeros),
         H(p.H),
         I(p.I),
-        width(Plane::kAll * p.H),
+        P(p.P),
+        gradient{p.H, p.P},
+        width(gradient.width()),
+        planes(gradient.planes()),
         max_k(p.chunk_rows + p.scan->B) {}
 
-  // Packs x and h of the part's rows for all parts. A few rows at a time, so that the writes to a
+  // Packs x, h and v of the part's rows for all parts. A few rows at a time, so that writes to a
   // panel are contiguous for longer than a piece of one row.
   void pack_b(const Row* rows, int64_t count) const {
     const int64_t last = part(count, work.unit_member + 1, work.unit_members);
     for (int64_t f = part(count, work.unit_member, work.unit_members); f < last; f += kTogether) {
       const Row *begin = rows + f, *end = rows + min(f + kTogether, last);
-      pack_b(begin, end, I, packed_b, pass.mask.base != nullptr, &Row::x);
-      pack_b(begin, end, H, packed_b_of_h(), false, &Row::h);
+      pack_b(begin, end, I, packed_b, pass.mask.base != nullptr, [](const Row& r) { return r.x; });
+      pack_b(begin, end, P, packed_b_of_h(), false, [](const Row& r) { return r.h; });
+      if constexpr (kTwoPhases)
+        pack_b(begin, end, H, packed_b_of_v(), false,
+               [at = gradient.v()](const Row& r) { return r.dgates + at; });
     }
   }
 
-  void pack_b(const Row* begin, const Row* end, int64_t n, T* to, bool masked,
-              const Storage* Row::* values) const {
+  template <class Values> void pack_b(const Row* begin, const Row* end, int64_t n, T* to,
+                                      bool masked, Values values) const {
     for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
       const int64_t columns = min(kPanel, n - n0), step = blocks_of(columns, L) * L;
       for (const Row* row = begin; row < end; ++row) {
-        const Storage* from = row->*values + n0;
+        const auto* from = values(*row) + n0;
         T* out = to + n0 * max_k + row->k * step;
         if (masked)
           for (int64_t i = 0; i < columns; ++i) out[i] = widen(from[i]) * widen(row->mask[n0 + i]);
@@ -96,33 +105,54 @@ template <class Cell, class Storage> struct WeightGradients {
   // Adds the chunk's k rows to the gradients, the `apart` last of them in a carry. begins: the sums
   // start here, from zero, and not from where the chunk after left them.
   void add(int64_t k, const T* carry, int64_t apart, bool begins) const {
-    const int64_t row_blocks = blocks_of(width, kRows);
+    const int64_t row_blocks = blocks_of(planes, kRows);
     const int64_t last = part(row_blocks, work.member + 1, work.members);
     for (int64_t first = part(row_blocks, work.member, work.members); first < last;
          first += kTogether) {
-      const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, width);
+      const int64_t m0 = first * kRows, m1 = min(min(first + kTogether, last) * kRows, planes);
       alignas(64) T sums[kPackedRows] = {};
       if (!begins) with_sums(m0, m1, [&](Storage& sum, int64_t i) { sums[i] = widen(sum); });
       pack_a(m0, m1 - m0, k, carry, apart, sums);
       with_sums(m0, m1, [&](Storage& sum, int64_t i) { sum = narrow<Storage>(sums[i]); });
       for (int64_t m = m0; m < m1; m += kRows) {
         const T* a = packed_a + (m - m0) * max_k;
-        const int64_t stop = min(min(m + kRows, m1), Plane::kCount * H);
-        const int64_t split = max(m, kSplitGates * H);
-        // Rows of dW_ih are the planes of x, rows of dW_hh those of r.
-        weight_rows(a, m, min(stop, G * H), k, begins, packed_b, I, pass.dw_ih);
-        weight_rows(a + (split - m), split, stop, k, begins, packed_b_of_h(), H, pass.dw_hh);
+        const int64_t stop = min(m + kRows, m1);
+        each_product([&](const OfProduct& of) {
+          const int64_t from = max(m, of.begin);
+          weight_rows(a + (from - m), from, min(stop, of.end), k, begins, of);
+        });
       }
     }
   }
 
-  // Rows [m, end) of one row block, packed in a, all columns of x (or h).
-  void weight_rows(const T* a, int64_t m, int64_t end, int64_t k, bool begins, const T* columns,
-                   int64_t N, void* dw) const {
+  // Planes whose gradients are multiplied with the same columns, N of them, into the same array.
+  struct OfProduct {
+    int64_t begin, end;
+    const T* columns;
+    int64_t N;
+    void* dw;
+  };
+  // Rows of dW_ih are the planes of x, rows of dW_hh those of r; of a second product, with v.
+  template <class Use> void each_product(Use use) const {
+    use(OfProduct{0, G * H, packed_b, I, pass.dw_ih});
+    use(OfProduct{gradient.to_h(), Plane::kCount * H, packed_b_of_h(), P, pass.dw_hh});
+    if constexpr (kTwoPhases) {
+      const int64_t begin = gradient.to_v();
+      if constexpr (kProjects)
+        use(OfProduct{begin, begin + P, packed_b_of_v(), H, pass.dw_hr});
+      else
+        use(OfProduct{begin, gradient.to_h(), packed_b_of_v(), H, pass.dw_hh});
+    }
+  }
+
+  // Rows [m, end) of one row block, packed in a, all columns of x (or h, or v).
+  void weight_rows(const T* a, int64_t m, int64_t end, int64_t k, bool begins,
+                   const OfProduct& of) const {
     if (m >= end) return;
+    const int64_t N = of.N;
     const int R = static_cast<int>(end - m);
     Storage* rows[kRows];
-    for (int r = 0; r < R; ++r) rows[r] = static_cast<Storage*>(dw) + weight_row(m + r) * N;
+    for (int r = 0; r < R; ++r) rows[r] = static_cast<Storage*>(of.dw) + weight_row(m + r) * N;
     TileArgs<T, T> args;
     args.K = k;
     args.a[0] = a;
@@ -131,7 +161,7 @@ template <class Cell, class Storage> struct WeightGradients {
       const int64_t width_n = min(kPanel, N - n0);
       const int n = static_cast<int>(blocks_of(width_n, L));
       const bool in_place = is_same<Storage, T> && width_n == n * L;
-      args.b = columns + n0 * max_k;
+      args.b = of.columns + n0 * max_k;
       args.b_step = n * L;
       for (int r = 0; r < R; ++r) {
         args.out[r] = acc + r * n * L;
@@ -150,6 +180,7 @@ template <class Cell, class Storage> struct WeightGradients {
   }
 
   int64_t weight_row(int64_t m) const {
+    if (kProjects && m >= gradient.to_v()) return m - gradient.to_v();
     return Plane::gate_of(static_cast<int>(m / H)) * H + m % H;
   }
 
@@ -163,12 +194,14 @@ template <class Cell, class Storage> struct WeightGradients {
       if (m + i >= kSplitGates * H) use(static_cast<Storage*>(pass.db_hh)[row], i);
     }
     if (!Cell::kUnit || !pass.dw_diag) return;
-    for (int64_t i = max(0, gates - m); m + i < end; ++i)
-      use(static_cast<Storage*>(pass.dw_diag)[m + i - gates], i);
+    const int64_t of_units = gradient.of_units();
+    for (int64_t i = max(0, of_units - m); m + i < end; ++i)
+      use(static_cast<Storage*>(pass.dw_diag)[m + i - of_units], i);
   }
 
  private:
   T* packed_b_of_h() const { return packed_b + Memory::packed_b_size(I, max_k); }
+  T* packed_b_of_v() const { return packed_b_of_h() + Memory::packed_b_size(P, max_k); }
 };
 
 }  // namespace FASTRNN_ISA

@@ -12,17 +12,18 @@ namespace fastrnn {
 
 namespace {
 
-// A matrix (G*H, K) and where its panels go. The team packs its parts of every one.
+// A matrix (G*H, K) and where its panels go: of gates for a phase of the forward pass, or for a
+// product of the backward one. H is P for a projection. The team packs its parts of every one.
 struct PackOne {
   Strided w;
-  int64_t K;
-  bool backward;
-  int recurrent;
+  int64_t H, K;
+  int phase;
+  Product product;
   char* out;
 };
 struct PackAll {
   const KernelEntry* kernel;
-  int64_t H;
+  bool backward;
   std::vector<PackOne> matrices;
   int members = 1;
 
@@ -31,10 +32,10 @@ struct PackAll {
     const int members = all.members;
     for (const PackOne& m : all.matrices) {
       const StridedMatrix w = m.w.matrix();
-      if (m.backward)
-        all.kernel->pack_matrix(&w, all.H, m.K, m.recurrent, member, members, m.out);
+      if (all.backward)
+        all.kernel->pack_matrix(&w, m.H, m.K, m.product, member, members, m.out);
       else
-        all.kernel->pack_gates(&w, all.H, m.K, member, members, m.out);
+        all.kernel->phase[m.phase].pack_gates(&w, m.H, m.K, member, members, m.out);
     }
     return Need::kEnd;
   }
@@ -43,11 +44,12 @@ struct PackAll {
 }  // namespace
 
 Weights::Weights(const std::string& cell, int element_bytes, int64_t layers, int64_t directions,
-                 int64_t inputs, int64_t units, bool bias)
-    : kernel_(&find_kernel(cell, element_bytes)) {
+                 int64_t inputs, int64_t units, bool bias, int64_t projection)
+    : kernel_(&find_kernel(cell, element_bytes, projection != 0)) {
   spec_ = {cell,  element_bytes, layers,         directions,      inputs,
            units, bias,          kernel_->gates, kernel_->states, kernel_->saved};
   set_cell(parse_cell_name(cell), &spec_);
+  spec_.projection = projection;
   check_spec(spec_);
 }
 
@@ -62,56 +64,124 @@ int64_t Weights::bytes() const {
   return bytes;
 }
 
+namespace {
+
+// Lays out the packed weights of a stack, and lists what is to be packed where. Without memory it
+// only counts.
+class PanelLayout {
+ public:
+  PanelLayout(const Spec& spec, const KernelEntry& kernel, const std::vector<View>& parameters)
+      : spec_(spec), kernel_(kernel), parameters_(parameters) {}
+
+  char* next = nullptr;
+  std::vector<PackOne> matrices;
+
+  int64_t bytes() const { return bytes_; }
+
+  GatePanels gates(int64_t pass, int phase) {
+    const PhaseEntry& of = kernel_.phase[phase];
+    const bool projects = is_projection(phase);
+    const int64_t I = spec_.layer_inputs(pass / spec_.directions);
+    const int64_t H = projects ? spec_.projection : spec_.units;
+    const int64_t K = phase == 0 ? spec_.outputs() : spec_.units;
+    GatePanels panels{};
+    const auto pack = [&](Parameters kind, int64_t columns) {
+      char* out = take(of.gates_size(H, columns) * kernel_.element_bytes);
+      add({array(pass, kind), H, columns, phase, Product::kInput, out});
+      return out;
+    };
+    if (!projects) panels.w_ih = pack(kWeightIh, I);
+    panels.w_hh = pack(projects ? kWeightHr : kWeightHh, K);
+    char* const biases[] = {take_bias(of, H), take_bias(of, H)};
+    panels.bias_x = biases[0], panels.bias_r = biases[1];
+    if (phase == 0) panels.w_diag = pack_diag(pass);
+    if (!next) return panels;
+    const Strided b_ih = projects ? Strided() : array(pass, kBiasIh);
+    const Strided b_hh = projects ? Strided() : array(pass, kBiasHh);
+    const StridedVector ih = b_ih.vector(), hh = b_hh.vector();
+    of.pack_bias(&ih, &hh, H, biases[0], biases[1]);
+    return panels;
+  }
+
+  MatrixPanels matrix(int64_t pass) {
+    const int64_t I = spec_.layer_inputs(pass / spec_.directions), H = spec_.units;
+    const auto pack = [&](Parameters kind, int gates, int64_t rows, int64_t N, Product product) {
+      char* out = take(kernel_.matrix_size(gates * rows, N) * kernel_.element_bytes);
+      add({array(pass, kind), rows, N, 0, product, out});
+      return out;
+    };
+    MatrixPanels panels{};
+    panels.w_diag = pack_diag(pass);
+    panels.w_ih = pack(kWeightIh, kernel_.gates, H, I, Product::kInput);
+    panels.w_hh = pack(kWeightHh, kernel_.phase[0].gates, H, spec_.outputs(), Product::kFirst);
+    if (kernel_.phases == 1) return panels;
+    const bool projects = is_projection(1);
+    panels.w_v = pack(projects ? kWeightHr : kWeightHh, kernel_.phase[1].gates,
+                      projects ? spec_.projection : H, H, Product::kSecond);
+    return panels;
+  }
+
+ private:
+  const Spec& spec_;
+  const KernelEntry& kernel_;
+  const std::vector<View>& parameters_;
+  int64_t bytes_ = 0;
+
+  bool is_projection(int phase) const { return phase == 1 && kernel_.projects; }
+  // Empty where a pass has no such parameter.
+  Strided array(int64_t pass, Parameters kind) const {
+    if (!next || !spec_.has(kind)) return Strided();
+    const int64_t at = pass * spec_.params_per_pass() + spec_.place_of(kind);
+    return Strided(spec_, parameters_[static_cast<size_t>(at)]);
+  }
+  char* take(int64_t n) {
+    char* const at = next ? next + bytes_ : nullptr;
+    bytes_ += whole_lines(n);
+    return at;
+  }
+  char* take_bias(const PhaseEntry& of, int64_t H) {
+    return take(of.gates_size(H, 1) * kernel_.accumulator_bytes);
+  }
+  char* pack_diag(int64_t pass) {
+    const int64_t padded = ceil_div(spec_.units, kernel_.lanes) * kernel_.lanes;
+    char* out = take(padded * kernel_.unit_parameters * kernel_.accumulator_bytes);
+    const Strided diag = array(pass, kWeightDiag);
+    const StridedVector w = diag.vector();
+    if (next) kernel_.pack_diag(&w, spec_.units, out);
+    return out;
+  }
+  void add(PackOne&& one) {
+    if (next) matrices.push_back(std::move(one));
+  }
+};
+
+}  // namespace
+
 void Weights::pack(const std::vector<View>& parameters, bool backward) {
   if (packed(backward)) return;
   check_parameters(spec_, parameters);
-  const KernelEntry& k = *kernel_;
-  const int64_t H = spec_.units, rows = k.gates * H, element = k.element_bytes;
-  const auto matrix_bytes = [&](int64_t K) {
-    return whole_lines((backward ? k.matrix_size(rows, K) : k.gates_size(H, K)) * element);
-  };
-  const int64_t bias_bytes = backward ? 0 : whole_lines(k.gates_size(H, 1) * k.accumulator_bytes);
-  const int64_t diag_bytes =
-      whole_lines(ceil_div(H, k.lanes) * k.lanes * k.unit_parameters * k.accumulator_bytes);
-
-  int64_t bytes = 0;
-  for (int64_t l = 0; l < spec_.layers; ++l)
-    bytes += spec_.directions *
-             (matrix_bytes(spec_.layer_inputs(l)) + matrix_bytes(H) + 2 * bias_bytes + diag_bytes);
-  std::unique_ptr<Panels> made(new Panels{Block(bytes, spec_.op, "packed weights"), {}, {}});
-  char* next = made->memory.data();
-  const auto take = [&](int64_t n) {
-    char* p = next;
-    next += n;
-    return p;
-  };
-
-  PackAll all{kernel_, H, {}};
-  const int64_t per_pass = spec_.params_per_pass();
-  for (int64_t l = 0; l < spec_.layers; ++l)
-    for (int64_t d = 0; d < spec_.directions; ++d) {
-      const int64_t I = spec_.layer_inputs(l);
-      const View* given = parameters.data() + spec_.pass(l, d) * per_pass;
-      const auto vector = [&](bool has, int kind) {
-        return has ? Strided(spec_, given[spec_.place_of(kind)]) : Strided();
-      };
-      char *ih = take(matrix_bytes(I)), *hh = take(matrix_bytes(H)), *diag = take(diag_bytes);
-      all.matrices.push_back({Strided(spec_, given[kWeightIh]), I, backward, 0, ih});
-      all.matrices.push_back({Strided(spec_, given[kWeightHh]), H, backward, 1, hh});
-      const Strided w_diag = vector(spec_.unit_parameters > 0, kWeightDiag);
-      const StridedVector of_units = w_diag.vector();
-      k.pack_diag(&of_units, H, diag);
+  const auto lay_out = [&](PanelLayout& layout, Panels* panels) {
+    for (int64_t pass = 0; pass < spec_.passes(); ++pass) {
       if (backward) {
-        made->matrices.push_back({ih, hh, diag});
-        continue;
+        const MatrixPanels matrix = layout.matrix(pass);
+        if (panels) panels->matrices.push_back(matrix);
       }
-      char *bias_x = take(bias_bytes), *bias_r = take(bias_bytes);
-      made->gates.push_back({ih, hh, bias_x, bias_r, diag});
-      const Strided b_ih = vector(spec_.bias, kBiasIh), b_hh = vector(spec_.bias, kBiasHh);
-      const StridedVector ih_bias = b_ih.vector(), hh_bias = b_hh.vector();
-      k.pack_bias(&ih_bias, &hh_bias, H, bias_x, bias_r);
+      for (int phase = 0; !backward && phase < kernel_->phases; ++phase) {
+        const GatePanels gates = layout.gates(pass, phase);
+        if (panels) panels->gates.push_back(gates);
+      }
     }
-  const Lease lease = lease_for_reading(bytes);
+  };
+  PanelLayout counting(spec_, *kernel_, parameters);
+  lay_out(counting, nullptr);
+  std::unique_ptr<Panels> made(
+      new Panels{Block(counting.bytes(), spec_.op, "packed weights"), {}, {}});
+  PanelLayout layout(spec_, *kernel_, parameters);
+  layout.next = made->memory.data();
+  lay_out(layout, made.get());
+
+  PackAll all{kernel_, backward, std::move(layout.matrices)};
+  const Lease lease = lease_for_reading(counting.bytes());
   all.members = lease.members();
   run_job({all.members, 1, &all, PackAll::task});
 

@@ -6,6 +6,7 @@
 namespace fastrnn {
 namespace gpu {
 
+#define FASTRNN_NO_CUDA_KERNELS(cell)
 #define FASTRNN_CUDA_KERNELS(cell) extern const KernelSet kernels_##cell[];
 #include "cuda_kernel_list.inc"
 #undef FASTRNN_CUDA_KERNELS
@@ -24,6 +25,22 @@ const std::vector<const KernelSet*>& all_kernel_sets() {
   }();
   return table;
 }
+#undef FASTRNN_NO_CUDA_KERNELS
+
+namespace {
+
+// Cells that the CPU's engine alone has.
+bool is_elsewhere(const std::string& cell) {
+#define FASTRNN_CUDA_KERNELS(name)
+#define FASTRNN_NO_CUDA_KERNELS(name) \
+  if (cell == #name) return true;
+#include "cuda_kernel_list.inc"
+#undef FASTRNN_NO_CUDA_KERNELS
+#undef FASTRNN_CUDA_KERNELS
+  return false;
+}
+
+}  // namespace
 
 const KernelSet& find_kernels(const std::string& cell, Storage storage) {
   const std::string kernel = parse_cell_name(cell).kernel;
@@ -37,6 +54,8 @@ const KernelSet& find_kernels(const std::string& cell, Storage storage) {
     if (kernel == set->cell) return *set;
     if (has_own_kernel(set->cell)) names += (names.empty() ? "" : ", ") + std::string(set->cell);
   }
+  if (is_elsewhere(kernel))
+    throw Error(Fault::kNotImplemented, cell, "device must be cpu for this cell, got cuda");
   throw Error(Fault::kValue, "cell",
               "cell must be one of " + names + ", " + chosen_bases() + ", got " + cell);
 }

@@ -21,6 +21,9 @@ Stack make_stack(const std::string& dtype, const Spec& sizes) {
   if (!found)
     throw Error(Fault::kType, sizes.op,
                 "dtype must be float32, float64, float16 or bfloat16, got " + dtype);
+  if (sizes.projection)
+    throw Error(Fault::kNotImplemented, sizes.op,
+                "proj_size must be 0 on cuda, got " + std::to_string(sizes.projection));
   const KernelSet& kernels = find_kernels(sizes.op, storage_of(*found));
   Stack stack{sizes, &kernels};
   Spec& spec = stack.spec;

@@ -13,8 +13,9 @@ struct Stack {
   Spec spec;
   const KernelSet* kernels;
 };
-// dtype: float32, float64, float16 or bfloat16; of `sizes` the layers, directions, inputs, units
-// and biases. Throws Error: unknown names, impossible sizes.
+// dtype: float32, float64, float16 or bfloat16; of `sizes` the layers, directions, inputs, units,
+// biases and projection. Throws Error: unknown names, impossible sizes, what there are no kernels
+// for: cells of two phases, projections.
 Stack make_stack(const std::string& dtype, const Spec& sizes);
 
 }  // namespace gpu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,16 @@ def rnn_cell(nonlinearity: _cell_names.FunctionLike, clip: float | None = None) 
     return _cell_names.cell_name("rnn", [nonlinearity], clip)
 
 
+def gru_cell(
+    reset_after: Any,
+    activations: Sequence[_cell_names.FunctionLike] | None = None,
+    clip: float | None = None,
+) -> str:
+    """The name of the GRU's cell whose reset gate stands after the product, or before it."""
+    base = "gru" if flag("gru", "reset_after", reset_after) else "gru_reset_before"
+    return _cell_names.cell_name(base, activations, clip)
+
+
 def size(op: str, name: str, n: Any) -> int:
     """A size of at least 1."""
     try:
@@ -59,6 +69,12 @@ def size(op: str, name: str, n: Any) -> int:
     if not 1 <= number < 2**40:
         raise ValueError(f"[{op}] {name} must be at least 1 and below 2**40, got {number}")
     return number
+
+
+def projection(op: str, n: Any) -> int:
+    """The values of a projected h, or 0 where it is not projected."""
+    none = isinstance(n, int) and not isinstance(n, bool) and n == 0
+    return 0 if none else size(op, "proj_size", n)
 
 
 def flag(op: str, name: str, value: Any) -> bool:

@@ -39,6 +39,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "lstm_coupled": ("sigmoid", "tanh", "tanh"),
     "lstm_coupled_peephole": ("sigmoid", "tanh", "tanh"),
     "gru": ("sigmoid", "tanh"),
+    "gru_reset_before": ("sigmoid", "tanh"),
 }
 
 # Names without brackets that stand for a base with other functions.
@@ -99,8 +100,8 @@ def cell_name(
     ----------
     base : str
         ``"rnn"``, ``"lstm"``, ``"lstm_peephole"``, ``"lstm_coupled"``,
-        ``"lstm_coupled_peephole"`` or ``"gru"``; also ``"rnn_tanh"``, ``"rnn_relu"`` and
-        ``"rnn_sigmoid"``.
+        ``"lstm_coupled_peephole"``, ``"gru"`` or ``"gru_reset_before"``; also ``"rnn_tanh"``,
+        ``"rnn_relu"`` and ``"rnn_sigmoid"``.
     activations : sequence, optional
         The functions: one for the simple layer; of the gates and of the candidate n for the GRU;
         for LSTMs of the gates, of the candidate g and of the output, the tanh in o tanh(c). Twice

@@ -22,6 +22,8 @@ class CellFacts(TypedDict):
     gates: int
     states: int
     saved: int
+    phases: int
+    projection: bool
 
 class ThreadFacts(TypedDict):
     threads: int
@@ -74,6 +76,7 @@ class Weights:
         inputs: int,
         units: int,
         bias: bool,
+        projection: int = 0,
     ) -> None: ...
     def pack(self, parameters: tuple[_Array, ...], backward: bool) -> None: ...
     def copy_parameters(self) -> None: ...
@@ -111,9 +114,10 @@ def result_shapes(
     directions: int,
     x: Sequence[int],
     units: int,
+    outputs: int,
     batch_first: bool,
     recompute: int,
-) -> tuple[_Shape, _Shape, tuple[_Shape, _Shape, _Shape]]: ...
+) -> tuple[_Shape, tuple[_Shape, ...], tuple[_Shape, _Shape, _Shape]]: ...
 def cells() -> list[CellFacts]: ...
 def built_levels() -> list[str]: ...
 def usable_levels() -> list[str]: ...

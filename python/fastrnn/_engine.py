@@ -31,7 +31,8 @@ class Call(NamedTuple):
     x : array
         ``(T, B, I)``, ``(B, T, I)`` or ``(T, I)``; with batch_sizes ``(rows, I)``.
     state : array, pair of arrays or None
-        The initial state, ``(L * D, B, H)`` or ``(L * D, H)``.
+        The initial state, ``(L * D, B, H)`` or ``(L * D, H)``; a projected h has P in the last
+        place.
     lengths, resets, holds, batch_sizes : array or None
     masks : sequence of arrays or None
         Of dropout, one for each layer but the last.
@@ -116,8 +117,8 @@ class Engine(Protocol):
     """A module with these: all that the engines have in common."""
 
     @property
-    def Weights(self) -> Callable[[str, str, int, int, int, int, bool], PackedWeights]:
-        """The class: of a cell, a dtype, L, D, I and H, and with biases or without."""
+    def Weights(self) -> Callable[[str, str, int, int, int, int, bool, int], PackedWeights]:
+        """The class: of a cell, a dtype, L, D, I and H, with biases or without, and of P or 0."""
 
     def pack_new(
         self,

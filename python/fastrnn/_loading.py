@@ -105,6 +105,7 @@ def _described(text: str) -> Description:
     for name in ("input_size", "hidden_size", "num_layers"):
         _arguments.size("load", name, found[name])
     _arguments.probability("load", description.dropout)
+    _arguments.projection("load", description.proj_size)
     _check_names(description)
     return description
 
@@ -154,8 +155,9 @@ def _shapes(description: Description, directions: int) -> list[tuple[str, tuple[
             description.input_size,
             description.hidden_size,
             description.bias,
+            description.proj_size,
         ).parameters
-    except MemoryError as error:
+    except (MemoryError, NotImplementedError) as error:  # no cell but the LSTM has a projection
         raise ValueError(str(error)) from None
 
 

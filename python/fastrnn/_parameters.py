@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 # torch's names, and that of a unit's own parameters; "_l0", "_l0_reverse", "_l1", ... follow.
-KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_diag")
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_diag", "weight_hr")
 
 
-def kinds(bias: bool, diag: bool = False) -> tuple[str, ...]:
+def kinds(bias: bool, diag: bool = False, projected: bool = False) -> tuple[str, ...]:
     """The parameters of one direction of one layer, in their order.
 
     diag: whether the cell has parameters of a unit, such as peepholes.
     """
-    return KINDS[:2] + (KINDS[2:4] if bias else ()) + (KINDS[4:] if diag else ())
+    there = (True, True, bias, bias, diag, projected)
+    return tuple(kind for kind, has in zip(KINDS, there, strict=True) if has)
 
 
 def suffix(layer: int, direction: int) -> str:

@@ -48,9 +48,15 @@ class Recurrent(Module):
     reverse : bool
         Read each row from its last step to its first, as the second of two directions does; y
         stays in the order of time.
+    proj_size : int
+        P > 0 makes h of P values, a product ``W_hr v`` with what the cell gives, v, of H. The
+        outputs, h and the columns of ``weight_hh`` then are P; other states stay H. Of LSTMs alone,
+        as in torch; not of those with coupled gates.
 
     Raises
     ------
+    NotImplementedError
+        `proj_size` with another cell, or on a GPU; a cell without kernels for GPUs there.
     ValueError
         A size below 1, a probability outside 0..1, an unknown name.
     TypeError
@@ -76,6 +82,7 @@ class Recurrent(Module):
         recompute: bool | int = False,
         *,
         reverse: bool = False,
+        proj_size: int = 0,
     ) -> None:
         self.cell = cell = _arguments.cell_name(cell)
         self.device = _engine.check_device(cell, device)
@@ -89,6 +96,7 @@ class Recurrent(Module):
         self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
         self.recompute = _arguments.checkpoint_steps(cell, recompute)
         self.reverse = _arguments.flag(cell, "reverse", reverse)
+        self.proj_size = _arguments.projection(cell, proj_size)
         native = _engine.for_device(self.device).Weights(
             cell,
             self.dtype.name,
@@ -97,6 +105,7 @@ class Recurrent(Module):
             self.input_size,
             self.hidden_size,
             self.bias,
+            self.proj_size,
         )
         init, drop = _arguments.seed_sequence(cell, seed).spawn(2)
         drawn = _arguments.uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
@@ -303,6 +312,7 @@ class Recurrent(Module):
             ("bidirectional", False),
             ("reverse", False),
             ("recompute", 0),
+            ("proj_size", 0),
             ("device", "cpu"),
         ):
             if getattr(self, name) != usual:

@@ -47,11 +47,14 @@ class Description:
     bidirectional: bool
     dtype: str
     reverse: bool = False  # here and below: not in files of before
+    proj_size: int = 0
 
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of a layer's constructor that are alike for all classes."""
         every = dataclasses.asdict(self)
+        if self.layer in ("GRU", "RNN"):
+            del every["proj_size"]
         return {name: every[name] for name in every if name not in ("format", "layer", "cell")}
 
 
@@ -95,6 +98,7 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
         bidirectional=layer.bidirectional,
         dtype=layer.dtype.name,
         reverse=layer.reverse,
+        proj_size=layer.proj_size,
     )
     header = json.dumps(dataclasses.asdict(description))
     arrays = {k: np.ascontiguousarray(_arrays.on_host(v)) for k, v in layer.state_dict().items()}

@@ -123,7 +123,7 @@ class LSTMCell(_Cell):
 class GRUCell(_Cell):
     """One GRU step, that of ``torch.nn.GRUCell``; returns h.
 
-    The equations and their source are those of `fastrnn.GRU`.
+    The equations and their source are those of `fastrnn.GRU`, and so is `reset_after`.
     """
 
     def __init__(
@@ -134,8 +134,14 @@ class GRUCell(_Cell):
         dtype: Any = "float32",
         device: str = "cpu",
         seed: Any = None,
+        reset_after: bool = True,
     ) -> None:
-        super().__init__("gru", input_size, hidden_size, bias, dtype, device, seed)
+        cell = _arguments.gru_cell(reset_after)
+        super().__init__(cell, input_size, hidden_size, bias, dtype, device, seed)
+        self.reset_after = cell == "gru"
+
+    def _options(self) -> list[str]:
+        return [] if self.reset_after else ["reset_after=False"]
 
 
 class RNNCell(_Cell):

@@ -15,7 +15,8 @@ Shapes, with ``T`` steps, ``B`` rows, ``I`` inputs, ``H`` units, ``D`` direction
 x          ``(T, B, I)``, with `batch_first` ``(B, T, I)``, without a batch ``(T, I)``
 state      ``(L * D, B, H)`` or ``(L * D, H)``; a pair ``(h, c)`` of them for the LSTM, where c is
            float32 in calls of float16 and bfloat16 (on a GPU)
-y          as x, with ``D * H`` in the last place
+y          as x, with ``D * H`` in the last place. With ``weight_hr_l0`` ``(P, H)`` and its likes h
+           is projected: it has P values in the place of H, in states and y, and c still H
 lengths    ``(B,)`` integers: steps of each row. Past them y is 0, the final state is that of the
            last step, the reverse direction starts there, gradients are 0
 resets     bool, ``(T, B)`` as x is laid out: a new sequence starts at this step. The forward
@@ -375,8 +376,10 @@ def _copied(cell: str, array: Any) -> Any:
     return None if array is None else _arrays.library_of(cell, array).copy(array)
 
 
-def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> tuple[str, int, int, int, int, bool]:
-    """The dtype, L, D, I, H and bias of the parameters; the engine checks the rest."""
+def _sizes(
+    cell: str, params: Mapping[str, np.ndarray]
+) -> tuple[str, int, int, int, int, bool, int]:
+    """The dtype, L, D, I, H, bias and P of the parameters; the engine checks the rest."""
 
     if not isinstance(params, Mapping):
         raise TypeError(
@@ -399,8 +402,11 @@ def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> tuple[str, int, int, 
     while f"weight_ih_l{layers}" in params:
         layers += 1
     directions = 2 if "weight_ih_l0_reverse" in params else 1
-    inputs, units = w_ih.shape[1], w_hh.shape[1]
-    return _dtypes.name_of(w_ih), layers, directions, inputs, units, "bias_ih_l0" in params
+    inputs, units, projection = w_ih.shape[1], w_hh.shape[1], 0
+    if "weight_hr_l0" in params:
+        units, projection = matrix("weight_hr_l0").shape[1], units
+    bias = "bias_ih_l0" in params
+    return _dtypes.name_of(w_ih), layers, directions, inputs, units, bias, projection
 
 
 def _in_order(

@@ -43,7 +43,9 @@ class LSTM(Recurrent):
         h_t = o_t tanh(c_t)
 
     ``weight_ih`` is W_ii, W_if, W_ig and W_io, one below the other; ``weight_hh`` and the biases
-    have the same order.
+    have the same order. With `proj_size` the last line is, with ``weight_hr`` as W_hr::
+
+        h_t = W_hr (o_t tanh(c_t))
 
     With peepholes p_i c_(t-1) is added in the sigmoid of i_t, p_f c_(t-1) in that of f_t and
     p_o c_t in that of o_t: ``weight_diag`` is p_i, p_f and p_o, one after the other. With
@@ -56,7 +58,9 @@ class LSTM(Recurrent):
     S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9 (1997); the
     forget gate: F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation
     12 (2000); peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count (2000);
-    coupled gates: K. Greff et al., LSTM: a search space odyssey (2017).
+    coupled gates: K. Greff et al., LSTM: a search space odyssey (2017); the projection: H. Sak, A.
+    Senior and F. Beaufays, Long short-term memory recurrent neural network architectures for large
+    scale acoustic modeling, Interspeech 2014.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class LSTM(Recurrent):
         recompute: bool | int = False,
         *,
         reverse: bool = False,
+        proj_size: int = 0,
         activations: Sequence[FunctionLike] | None = None,
         clip: float | None = None,
         peepholes: bool = False,
@@ -96,6 +101,7 @@ class LSTM(Recurrent):
             seed,
             recompute,
             reverse=reverse,
+            proj_size=proj_size,
         )
 
     @classmethod
@@ -110,7 +116,7 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """GRU layers, those of ``torch.nn.GRU``: gates r z n, the reset gate applied after the product.
+    """GRU layers: gates r z n, the reset gate applied after the product, as in ``torch.nn.GRU``.
 
     Parameters
     ----------
@@ -119,6 +125,10 @@ class GRU(Recurrent):
         `fastrnn.cell_name`.
     clip : float, optional
         Bounds what goes into these functions to ``[-clip, clip]``.
+    reset_after : bool
+        False applies the reset gate before the product, as in the published paper; Keras' name.
+        Such a layer's step has two products, one after the other, and there are no kernels for
+        GPUs.
 
     See `Recurrent` for the other parameters.
 
@@ -132,13 +142,15 @@ class GRU(Recurrent):
         h_t = (1 - z_t) n_t + z_t h_(t-1)
 
     ``weight_ih`` is W_ir, W_iz and W_in, one below the other; ``weight_hh`` and the biases have the
-    same order. In the published version of the paper the reset gate stands before the product:
-    W_hn (r_t h_(t-1)).
+    same order. With ``reset_after=False`` the third line is::
+
+        n_t = tanh(W_in x_t + b_in + W_hn (r_t h_(t-1)) + b_hn)
 
     References
     ----------
     K. Cho et al., Learning phrase representations using RNN encoder-decoder for statistical machine
-    translation, arXiv:1406.1078 (2014), in its first version.
+    translation, arXiv:1406.1078 (2014), in its first version; with ``reset_after=False`` as
+    published at EMNLP 2014.
     """
 
     def __init__(
@@ -158,9 +170,10 @@ class GRU(Recurrent):
         reverse: bool = False,
         activations: Sequence[FunctionLike] | None = None,
         clip: float | None = None,
+        reset_after: bool = True,
     ) -> None:
         super().__init__(
-            _cell_names.cell_name("gru", activations, clip),
+            _arguments.gru_cell(reset_after, activations, clip),
             input_size,
             hidden_size,
             num_layers,
@@ -175,9 +188,15 @@ class GRU(Recurrent):
             reverse=reverse,
         )
 
+    @property
+    def reset_after(self) -> bool:
+        """Whether the reset gate is applied after the product."""
+        return _cell_names.parsed(self.cell).base == "gru"
+
     @classmethod
     def _cell_options(cls, cell: str) -> dict[str, Any]:
-        return _chosen(cell)
+        before = _cell_names.parsed(cell).base == "gru_reset_before"
+        return _chosen(cell) | ({"reset_after": False} if before else {})
 
 
 class RNN(Recurrent):

@@ -63,8 +63,8 @@ class Drawn:
         if self.options["num_layers"] > 1 and rng.random() < 0.4 and dtype == "float64":
             self.torchs["dropout"] = 0.3
         if name == "LSTM" and rng.random() < 0.2:
-            self.torchs["proj_size"] = int(rng.integers(1, self.H))
-        self.recompute = 0 if "proj_size" in self.torchs else int(rng.integers(0, 4))
+            self.options["proj_size"] = int(rng.integers(1, self.H))
+        self.recompute = int(rng.integers(0, 4))
         self.batched = rng.random() < 0.85
         self.ragged = self.batched and rng.random() < 0.4
         self.lengths = rng.integers(1, self.T + 1, self.B)
@@ -73,7 +73,7 @@ class Drawn:
             self.lengths = np.sort(self.lengths)[::-1].copy()
         with_state = rng.random() < 0.6
         D = 2 if self.options["bidirectional"] else 1
-        outputs = self.torchs.get("proj_size", self.H)
+        outputs = self.options.get("proj_size", self.H)
         self.x, self.dy = self.sequence(self.I), self.sequence(D * outputs)
         passes = self.options["num_layers"] * D
         shape = (passes, self.B) if self.batched else (passes,)
@@ -151,7 +151,7 @@ def compare(found: Found, wanted: Found, dtype: str) -> None:
         assert_gradient(a, wanted[2][name], dtype, f"d{name}")
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch has no kernel for them either
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # for which torch has no kernel
 @pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -339,13 +339,41 @@ def test_frozen_layers_keep_their_weights() -> None:
     with torch.device("meta"):
         nowhere = ft.RNN(3, 4)
     for refused, got in (
-        (ft.LSTM(3, 4, proj_size=2), "proj_size"),
         (ft.LSTM(3, 4, dtype=torch.bfloat16), "torch.bfloat16"),
         (nowhere, "tensors of another kind"),
     ):
         with pytest.raises(RuntimeError, match=f"to be frozen, got {got}"):
             refused.freeze()
         assert not refused.is_frozen
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # for which torch has no kernel
+@pytest.mark.parametrize("compiled", [False, True])
+def test_projections_run_on_the_engine(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as torch's own, and not step by step."""
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": 2}
+    theirs, ours = twins("LSTM", 3, 4, **options)
+    torch._dynamo.reset()
+    run_ours = torch.compile(ours, fullgraph=True, backend="aot_eager") if compiled else ours
+    monkeypatch.setattr(_autograd._composite, "run", None)
+    results = []
+    for layer, call in ((theirs, theirs), (ours, run_ours)):
+        x = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(5, 2, 3).requires_grad_()
+        monkeypatch.setattr(torch._VF, "lstm", torch._VF.lstm if layer is theirs else None)
+        y, (h, c) = call(x)
+        (y.sin().sum() + c.sum()).backward()  # none of h
+        results.append([y, h, c, x.grad, *(p.grad for p in layer.parameters())])
+    for ours_, theirs_ in zip(*results[::-1], strict=True):
+        assert_gradient(array(ours_), array(theirs_), "float64")
+
+
+def test_projections_cannot_be_of_other_cells() -> None:
+    with pytest.raises(NotImplementedError, match=r"\[gru\] proj_size must be 0"):
+        fastrnn.Recurrent("gru", 3, 4, proj_size=2)
+    with pytest.raises(ValueError, match=r"\[lstm\] proj_size must be at least 1"):
+        fastrnn.LSTM(3, 4, proj_size=-1)
+    with pytest.raises(TypeError, match=r"\[lstm\] proj_size must be an integer, got True"):
+        fastrnn.LSTM(3, 4, proj_size=True)
 
 
 def other_values(layer: Any) -> dict[str, Any]:

@@ -23,13 +23,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN"),
 ]
 
-NAMES = ("RNN", "LSTM", "GRU")
+NAMES = ("RNN", "LSTM", "GRU", "LSTM proj_size=3")
 LENGTHS = ([5, 3, 7, 1, 7], [4], [3, 3, 3], [9, *[1] * 6])
 
 
 def layer_of(name: str, *sizes: int, library: Any = fastrnn.torch, **options: Any) -> Any:
     torch.manual_seed(0)
-    return getattr(library, name)(*sizes, dtype=torch.float64, **options)
+    kind, _, projection = name.partition(" proj_size=")
+    if projection:
+        options["proj_size"] = int(projection)
+    return getattr(library, kind)(*sizes, dtype=torch.float64, **options)
 
 
 def rows_of(lengths: Sequence[int], inputs: int) -> list[Tensor]:
@@ -43,9 +46,10 @@ def rows_of(lengths: Sequence[int], inputs: int) -> list[Tensor]:
 def state_of(layer: Any, rows: int) -> Any:
     passes = layer.num_layers * (2 if layer.bidirectional else 1)
     made = torch.Generator().manual_seed(2)
+    widths = [layer.proj_size or layer.hidden_size, layer.hidden_size]
     states = [
-        torch.randn(passes, rows, layer.hidden_size, dtype=torch.float64, generator=made)
-        for _ in range(2 if layer.mode == "LSTM" else 1)
+        torch.randn(passes, rows, width, dtype=torch.float64, generator=made)
+        for width in widths[: 2 if layer.mode == "LSTM" else 1]
     ]
     leaves = tuple(s.requires_grad_() for s in states)
     return leaves if len(leaves) == 2 else leaves[0]

@@ -80,8 +80,6 @@ def example(name: str, option: str) -> tuple[Any, list[Any], dict[str, Any]]:
         call["resets"] = torch.tensor([[True, False], [False, True], [False, False]])
     if option == "cells":
         call["return_cells"] = True
-    if option == "projected":  # what torch's own layer has not
-        call["resets"] = torch.zeros(3, 2, dtype=torch.bool)
     return module, [t.to(f64).requires_grad_(True) for t in (x, *states)], call
 
 

@@ -193,8 +193,106 @@ template <class Cell, class M> void test_cell(const char* name, const M& m, doub
   }
 }
 
+// A cell of two phases, whose second product is with the matrix 1: its gates, or h, get v added.
+namespace two_phases {
+
+template <class Cell> constexpr bool is_second(int gate) { return Cell::kSecond >> gate & 1u; }
+
+// What a step leaves.
+template <class Cell> struct Left {
+  Pack<Dual, Inputs<Cell>::kX> x;
+  Pack<Dual, Cell::kStates> s;
+  Pack<Dual, Cell::kSaved> save;
+  Dual v;
+};
+
+template <class Cell, class M> Left<Cell> take(const M& m, Inputs<Cell> at, Inputs<Cell> along) {
+  Left<Cell> p;
+  Pack<Dual, Inputs<Cell>::kX> first;
+  for (int k = 0; k < Inputs<Cell>::kX; ++k) {
+    p.x[k] = Dual(at.x(k), along.x(k));
+    first[k] = is_second<Cell>(k) ? Dual(kNaN, kNaN) : p.x[k];
+  }
+  for (int k = 0; k < Cell::kStates; ++k) p.s[k] = Dual(at.s(k), along.s(k));
+  for (int k = 0; k < Cell::kSaved; ++k) p.save[k] = Dual(kNaN, kNaN);
+  const Dual h = p.s[0];
+  if constexpr (Cell::kProjects) p.s[0] = Dual(kNaN, kNaN);
+  Cell::first(m, first, first, p.s, p.save, p.v);
+  if constexpr (Cell::kProjects) {
+    p.s[0] = p.v + h;  // R is 1, and a term that shows whether h reaches further
+  } else {
+    for (int k = 0; k < Cell::kGates; ++k)
+      if (is_second<Cell>(k)) p.x[k] = p.x[k] + p.v;
+    p.s[0] = h;
+    Cell::second(m, p.x, p.s[0], p.save);
+  }
+  return p;
+}
+
+template <class Cell, class M>
+Inputs<Cell> go_back(const M& m, Left<Cell> p, Inputs<Cell> at, const double* gradient) {
+  Pack<Dual, Cell::kStates> before, ds;
+  for (int k = 0; k < Cell::kSaved; ++k) p.save[k].slope = 0;
+  for (int k = 0; k < Cell::kStates; ++k) {
+    before[k] = Dual(at.s(k));
+    p.s[k].slope = 0;
+    ds[k] = Dual(gradient[k]);
+  }
+  Pack<Dual, Inputs<Cell>::kX> dx, dr;
+  for (int k = 0; k < Cell::kGates; ++k) dx[k] = dr[k] = Dual(kUntouched);
+  for (int k = Cell::kGates; k < Inputs<Cell>::kX; ++k) dx[k] = Dual(at.x(k));
+  Dual v(0);  // its gradient
+  if constexpr (Cell::kProjects) {
+    v = ds[0];
+    before[0] = p.s[0] = ds[0] = Dual(kNaN);
+  } else {
+    Cell::second_backward(m, p.save, ds[0], dx);
+    for (int k = 0; k < Cell::kGates; ++k)
+      if (is_second<Cell>(k)) v = v + dx[k];
+  }
+  Cell::first_backward(m, p.save, before, p.s, ds, dx, dr, v);
+  EXPECT(std::fabs(v.value - p.v.value) <= kTolerance, "v is %.17g again, was %.17g", v.value,
+         p.v.value);
+  Inputs<Cell> result;
+  for (int k = 0; k < Inputs<Cell>::kX; ++k) result.x(k) = dx[k].value;
+  for (int k = 0; k < Cell::kStates; ++k)
+    result.s(k) = k == 0 && Cell::kProjects ? gradient[0] : ds[k].value;
+  return result;
+}
+
+template <class Cell, class M> void test_cell(const char* name, const M& m, double floor = 0) {
+  Random random;
+  for (int trial = 0; trial < 200; ++trial) {
+    Inputs<Cell> at, direction;
+    double gradient[Cell::kStates];
+    for (int k = 0; k < Inputs<Cell>::kCount; ++k) {
+      at.all[k] = random();
+      direction.all[k] = Inputs<Cell>::exists(k) ? random() : 0;
+    }
+    for (double& g : gradient) g = random();
+    const Left<Cell> point = take<Cell>(m, at, direction);
+    const Inputs<Cell> result = go_back<Cell>(m, point, at, gradient);
+    const auto step_of = [&](const Left<Cell>& p) {
+      Step<Cell> step;
+      step.s = p.s;
+      return step;
+    };
+    expect_adjoint<Cell>(name, step_of(point), gradient, direction, result, "random direction",
+                         trial, floor);
+    for (int k = 0; k < Inputs<Cell>::kCount; ++k) {
+      if (!Inputs<Cell>::exists(k)) continue;
+      Inputs<Cell> axis;
+      axis.all[k] = 1;
+      expect_adjoint<Cell>(name, step_of(take<Cell>(m, at, axis)), gradient, axis, result,
+                           Inputs<Cell>::kind(k), Inputs<Cell>::index(k), floor);
+    }
+  }
+}
+
+}  // namespace two_phases
+
 // Every function in every place, with and without a clip that some inputs reach.
-template <class Cell> void test_chosen(const char* name) {
+template <class Cell, class Test> void test_chosen(const char* name, Test test) {
   using namespace fastrnn;
   const int functions = static_cast<int>(Function::kElu) + 1;
   for (int i = 0; i < functions; ++i)
@@ -205,7 +303,7 @@ template <class Cell> void test_chosen(const char* name) {
       const CellMaths maths{{chosen(0), chosen(1), chosen(2)}, clip};
       const std::string of = name + (" function " + std::to_string(i)) + (clip < 1 ? " clip" : "");
       // States may be large, and the slope 1 - tanh(c)^2 be all rounding.
-      test_cell<Cell>(of.c_str(), Chosen(&maths), 1);
+      test(of.c_str(), Chosen(&maths), 1);
     }
 }
 
@@ -245,6 +343,17 @@ void test_functions() {
 int main() {
   using namespace fastrnn;
   int cells = 0;
+#define FASTRNN_TWO_PHASES(name, Struct, header)               \
+  two_phases::test_cell<Struct>(#name " Exact", Exact());      \
+  two_phases::test_cell<Struct>(#name " Linear", Linear());    \
+  two_phases::test_cell<Struct>(#name " Linear", Linear(0.7)); \
+  ++cells;
+#define FASTRNN_PROJECTED(name, Struct, header) FASTRNN_TWO_PHASES(name, Struct, header)
+#define FASTRNN_CHOSEN_TWO_PHASES(name, Struct, header)           \
+  two_phases::test_cell<Struct>(#name " Linear", Linear(0.7), 1); \
+  test_chosen<Struct>(#name, [](auto... of) { two_phases::test_cell<Struct>(of...); });
+#define FASTRNN_CHOSEN_PROJECTED(name, Struct, header) \
+  FASTRNN_CHOSEN_TWO_PHASES(name, Struct, header)
   test_functions();
 #define FASTRNN_CELL(name, Struct, header)         \
   test_cell<Struct>(#name " Exact", Exact());      \
@@ -254,10 +363,14 @@ int main() {
 #define FASTRNN_CHOSEN_CELL(name, Struct, header)     \
   test_cell<Struct>(#name " Exact", Exact(), 1);      \
   test_cell<Struct>(#name " Linear", Linear(0.7), 1); \
-  test_chosen<Struct>(#name);
+  test_chosen<Struct>(#name, [](auto... of) { test_cell<Struct>(of...); });
 #include "cells/registry.h"
 #undef FASTRNN_CELL
+#undef FASTRNN_TWO_PHASES
+#undef FASTRNN_PROJECTED
 #undef FASTRNN_CHOSEN_CELL
+#undef FASTRNN_CHOSEN_TWO_PHASES
+#undef FASTRNN_CHOSEN_PROJECTED
   EXPECT(cells > 0, "%d cells in the registry", cells);
   return check::report("cells");
 }

@@ -32,6 +32,12 @@ struct Case {
   std::string cell;
   int64_t T, B, I, H, L, D;
   bool bias, batch_first, initial, lengths, resets, holds, repeats, masks, packed;
+  int64_t P;  // of a projection, or 0
+
+  int64_t outputs() const { return D * (P ? P : H); }
+  Weights weights(int element_bytes) const {
+    return Weights(cell, element_bytes, L, D, I, H, bias, P);
+  }
 };
 
 template <class T> struct Inputs {
@@ -50,7 +56,7 @@ template <class T> struct Inputs {
         lengths({k.B}),
         batch_sizes(k.packed ? pack_rows(&p) : Array<int64_t>({0})),
         x(p.sequence(k.I)),
-        dy(p.sequence(k.D * k.H)),
+        dy(p.sequence(k.outputs())),
         resets(flags()),
         holds(flags()) {
     x.random(1, &rng);
@@ -58,11 +64,11 @@ template <class T> struct Inputs {
     for (const Parameter& q : parameters_of(spec))
       parameters.push_back(Array<T>(q.shape).random(1 / std::sqrt(double(k.H)), &rng));
     for (int64_t i = 0; i < spec.states; ++i) {
-      initial.push_back(Array<T>(role_shape(Role::kInitial, spec, p)).random(1, &rng));
-      dfinal.push_back(Array<T>(role_shape(Role::kInitial, spec, p)).random(1, &rng));
+      initial.push_back(Array<T>(role_shape(Role::kInitial, spec, p, i)).random(1, &rng));
+      dfinal.push_back(Array<T>(role_shape(Role::kInitial, spec, p, i)).random(1, &rng));
     }
     for (int64_t l = 0; l + 1 < k.L; ++l)
-      masks.push_back(Array<T>(p.sequence(k.D * k.H)).random(1, &rng));
+      masks.push_back(Array<T>(p.sequence(k.outputs())).random(1, &rng));
     for (int64_t& n : lengths.values) n = between(0, k.T);
     for (uint8_t& r : resets.values) r = between(0, 3) == 0;
     for (uint8_t& h : holds.values) h = between(0, 2) == 0;
@@ -118,9 +124,9 @@ template <class T> struct Results {
     const Problem p = problem_of(*w, f);
     const auto shape = [&](Role role) { return role_shape(role, spec, p); };
     Array<T> inner(shape(Role::kInner)), states(shape(Role::kStates)), saved(shape(Role::kSaved));
-    arrays.emplace_back(in.p.sequence(in.c.D * in.c.H));
+    arrays.emplace_back(in.p.sequence(in.c.outputs()));
     for (int64_t i = 0; i < spec.states; ++i)
-      arrays.emplace_back(role_shape(Role::kInitial, spec, in.p));
+      arrays.emplace_back(role_shape(Role::kInitial, spec, in.p, i));
     f.y = arrays[0].view();
     for (int64_t i = 0; i < spec.states; ++i) f.final[i] = arrays[1 + i].view();
     f.kind = keep_tape ? Kind::kForward : Kind::kInfer;
@@ -132,7 +138,7 @@ template <class T> struct Results {
     const size_t dx = arrays.size();
     arrays.emplace_back(in.x.shape);
     for (int64_t i = 0; i < spec.states; ++i)
-      arrays.emplace_back(role_shape(Role::kInitial, spec, in.p));
+      arrays.emplace_back(role_shape(Role::kInitial, spec, in.p, i));
     for (const Array<T>& q : in.parameters) arrays.emplace_back(q.shape);
     Call b;
     b.kind = Kind::kBackward;
@@ -209,20 +215,22 @@ Case random_case() {
   c.holds = between(0, 2) == 0, c.repeats = between(0, 1);
   c.packed = c.T * c.B > 0 && between(0, 3) == 0;
   if (c.packed) c.lengths = c.resets = c.holds = false;
+  if (can_project(c.cell) && between(0, 1)) c.P = between(1, c.H + 9);
   return c;
 }
 
 std::string name_of(const Case& c, const std::string& level) {
   char text[200];
-  std::snprintf(
-      text, sizeof(text), "%s_%s_T%d_B%d_I%d_H%d_L%d_D%d b%d f%d s%d l%d r%d h%d%d m%d p%d",
-      level.c_str(), c.cell.c_str(), int(c.T), int(c.B), int(c.I), int(c.H), int(c.L), int(c.D),
-      c.bias, c.batch_first, c.initial, c.lengths, c.resets, c.holds, c.repeats, c.masks, c.packed);
+  std::snprintf(text, sizeof(text),
+                "%s_%s_T%d_B%d_I%d_H%d_L%d_D%d P%d b%d f%d s%d l%d r%d h%d%d m%d p%d",
+                level.c_str(), c.cell.c_str(), int(c.T), int(c.B), int(c.I), int(c.H), int(c.L),
+                int(c.D), int(c.P), c.bias, c.batch_first, c.initial, c.lengths, c.resets, c.holds,
+                c.repeats, c.masks, c.packed);
   return text;
 }
 
 template <class T> void run_case(const Case& c, double tolerance) {
-  const auto weights = [&] { return Weights(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias); };
+  const auto weights = [&] { return c.weights(sizeof(T)); };
   use_level("scalar");
   Weights scalar = weights();
   const Inputs<T> in(c, scalar.spec());
@@ -257,7 +265,8 @@ template <class T> void run_step(Case c) {
   c.T = 1, c.B = between(1, kStepRows), c.lengths = c.resets = c.holds = c.masks = c.packed = false;
   for (const std::string& level : usable_levels()) {
     use_level(level);
-    Weights packed(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
+    Weights packed = c.weights(sizeof(T));
+    if (!packed.kernel().step) return;
     const Inputs<T> in(c, packed.spec());
     set_num_threads(1);
     const Results<T> expected(in, &packed, false);
@@ -265,7 +274,7 @@ template <class T> void run_step(Case c) {
       set_num_threads(threads);
       Results<T> found = expected;
       for (Array<T>& a : found.arrays) a.random(1, &rng);
-      const Weights w(c.cell, sizeof(T), c.L, c.D, c.I, c.H, c.bias);
+      const Weights w = c.weights(sizeof(T));
       Call call;
       in.common(&call);
       call.y = found.arrays[0].view();
@@ -273,7 +282,7 @@ template <class T> void run_step(Case c) {
       const std::string name = name_of(c, level);
       call.parameters = in.parameter_views();
       const Problem p = problem_of(w, call);
-      EXPECT(takes_step(w.spec(), p, call), "%s: is no step", name.c_str());
+      EXPECT(takes_step(w, p, call), "%s: is no step", name.c_str());
       step(w, p, call);
       EXPECT(found.same_bits(expected, found.arrays.size()),
              "%s: other bits of a step with %d threads", name.c_str(), threads);
@@ -283,10 +292,12 @@ template <class T> void run_step(Case c) {
 
 // So long that backward makes the steps anew in several windows, at one level; and with one row,
 // whose steps one member takes while the others help.
-void run_windows(const std::string& cell, int64_t T, int64_t B) {
-  Case c{cell, T, B, 3, 50, 1, 2, true, false, true, B > 1, true, false, false, false, false};
+void run_windows(const std::string& cell, int64_t T, int64_t B, int64_t P) {
+  Case c{};
+  c.cell = cell, c.T = T, c.B = B, c.I = 3, c.H = 50, c.L = 1, c.D = 2, c.P = P;
+  c.bias = c.initial = c.resets = true, c.lengths = B > 1;
   use_level(usable_levels().back());
-  Weights w(cell, 4, c.L, c.D, c.I, c.H, c.bias);
+  Weights w = c.weights(4);
   const Inputs<float> in(c, w.spec());
   set_num_threads(2);
   const Results<float> expected(in, &w, true);
@@ -297,7 +308,7 @@ void run_windows(const std::string& cell, int64_t T, int64_t B) {
 
 // Several threads use one set of weights, the first uses (which pack) included.
 void run_together(const Case& c) {
-  Weights w(c.cell, 4, c.L, c.D, c.I, c.H, c.bias), own(c.cell, 4, c.L, c.D, c.I, c.H, c.bias);
+  Weights w = c.weights(4), own = c.weights(4);
   const Inputs<float> in(c, w.spec());
   set_num_threads(2);
   const Results<float> expected(in, &own, true);
@@ -330,6 +341,8 @@ int main(int argc, char** argv) {
     run_step<float>(c), run_step<double>(c);
     if (i % 4 == 0) run_together(c);
   }
-  for (const std::string& cell : all_cells()) run_windows(cell, 150, 11), run_windows(cell, 900, 1);
+  for (const std::string& cell : all_cells())
+    for (const int64_t P : {0, 23})
+      if (!P || can_project(cell)) run_windows(cell, 150, 11, P), run_windows(cell, 900, 1, P);
   return check::report("test_engine");
 }

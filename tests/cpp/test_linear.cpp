@@ -224,12 +224,20 @@ int main() {
     use_level(level);
     for (int threads = 1; threads <= 3; ++threads) {
       set_num_threads(threads);
+#define FASTRNN_TWO_PHASES(name, Struct, header)
+#define FASTRNN_PROJECTED(name, Struct, header)
+#define FASTRNN_CHOSEN_TWO_PHASES(name, Struct, header)
+#define FASTRNN_CHOSEN_PROJECTED(name, Struct, header)
 #define FASTRNN_CELL(name, Struct, header) compare<Struct>(#name);
 // States that gates see, and that a forget gate of 1 - i keeps, grow by themselves.
 #define FASTRNN_CHOSEN_CELL(name, Struct, header) compare<Struct>(served_by(#name), 0.1);
 #include "cells/registry.h"
 #undef FASTRNN_CELL
+#undef FASTRNN_TWO_PHASES
+#undef FASTRNN_PROJECTED
 #undef FASTRNN_CHOSEN_CELL
+#undef FASTRNN_CHOSEN_TWO_PHASES
+#undef FASTRNN_CHOSEN_PROJECTED
     }
   }
   return check::report("test_linear");

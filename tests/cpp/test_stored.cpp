@@ -26,6 +26,10 @@ struct Stored {
   std::string cell;
   std::map<std::string, Array<double>> arrays;
   const Array<double>& at(const std::string& name) const { return arrays.at(name); }
+  bool projected() const { return arrays.count("weight_hr_l0") > 0; }
+  std::string kernel() const {
+    return parse_cell_name(cell).kernel + (projected() ? "_projected" : "");
+  }
 };
 
 std::vector<Stored> read(const char* path) {
@@ -76,8 +80,9 @@ template <class T> void run(const Stored& c, const std::string& name) {
   const Array<T> x = cast<T>(c.at("x")), dy = cast<T>(c.at("dy"));
   const Array<int64_t> lengths = cast<int64_t>(c.at("lengths"));
   const Array<uint8_t> resets = cast<uint8_t>(c.at("resets"));
-  const int64_t H = c.at("h0").shape[2], D = c.at("h0").shape[0];
-  Weights w(c.cell, sizeof(T), 1, D, x.shape[2], H, true);
+  const int64_t P = c.at("h0").shape[2], D = c.at("h0").shape[0];
+  const int64_t H = c.projected() ? c.at("weight_hr_l0").shape[1] : P;
+  Weights w(c.cell, sizeof(T), 1, D, x.shape[2], H, true, c.projected() ? P : 0);
   const Spec& spec = w.spec();
   Problem p;
   p.T = x.shape[0], p.B = x.shape[1];
@@ -135,7 +140,7 @@ int main(int argc, char** argv) {
   }
   const std::vector<Stored> cases = read(argv[1]);
   const auto serves = [](const KernelEntry& kernel, const Stored& c) {
-    return parse_cell_name(c.cell).kernel == kernel.cell;
+    return c.kernel() == kernel.cell;
   };
   for (const KernelEntry* kernel : all_kernels())
     EXPECT(std::any_of(cases.begin(), cases.end(),

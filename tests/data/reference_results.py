@@ -2,8 +2,9 @@
 
     python tests/data/reference_results.py
 
-One case for each cell: two directions, lengths, resets, initial states; more rows than a tile has
-and units that fill no vector. Inputs are multiples of 1/64, which any element type holds exactly.
+One case for each cell, and some of LSTMs with a projection: two directions, lengths, resets,
+initial states; more rows than a tile has and units that fill no vector. Inputs are multiples of
+1/64, which any element type holds exactly.
 A line is a name, the sizes of an array and its values; a line `case NAME` comes before those of a
 case. To be run again where a cell is new or the cases change.
 """
@@ -22,7 +23,12 @@ from fastrnn.reference.cell import find
 FILE = Path(__file__).with_name("reference.txt")
 T, B, I, H, D = 3, 7, 3, 9, 2
 # Beside the cells with the usual functions: of the kernels whose functions are chosen, the others.
-CHOSEN = ("rnn(softsign, elu(0.5))", "gru(hard_sigmoid(0.3, 0.4), softplus, clip=0.75)")
+CHOSEN = (
+    "rnn(softsign, elu(0.5))",
+    "gru(hard_sigmoid(0.3, 0.4), softplus, clip=0.75)",
+    "gru_reset_before(hard_sigmoid(0.3, 0.4), softplus, clip=0.75)",
+)
+PROJECTED = ("lstm", "lstm_peephole")
 
 
 def line(name: str, array: np.ndarray, digits: int) -> str:
@@ -30,9 +36,11 @@ def line(name: str, array: np.ndarray, digits: int) -> str:
     return " ".join([name, *map(str, array.shape), ":", *values]) + "\n"
 
 
-def case(cell: str) -> Iterator[str]:
+def case(cell: str, projection: int = 0) -> Iterator[str]:
     """The lines of one case."""
     gates, states, units = find(cell).gates, find(cell).states, find(cell).unit_parameters
+    P = projection or H  # values of h
+    width = {"h": P, "c": H}
     seeds = itertools.count(1)
 
     def array(*shape: int, bound: int = 64) -> np.ndarray:
@@ -42,16 +50,18 @@ def case(cell: str) -> Iterator[str]:
     params = {}
     for suffix in ("_l0", "_l0_reverse"):
         params["weight_ih" + suffix] = array(gates * H, I, bound=32)
-        params["weight_hh" + suffix] = array(gates * H, H, bound=32)
+        params["weight_hh" + suffix] = array(gates * H, P, bound=32)
         params["bias_ih" + suffix] = array(gates * H, bound=32)
         params["bias_hh" + suffix] = array(gates * H, bound=32)
         if units:
             params["weight_diag" + suffix] = array(units * H, bound=32)
-    x, dy = array(T, B, I), array(T, B, D * H)
+        if projection:
+            params["weight_hr" + suffix] = array(P, H, bound=32)
+    x, dy = array(T, B, I), array(T, B, D * P)
     lengths = np.array([3, 2, 0, 3, 1, 3, 2])
     resets = np.zeros((T, B), bool)
     resets[1, :3] = resets[2, 3] = True
-    state, dstate = ({k: array(D, B, H) for k in "hc"[:states]} for _ in range(2))
+    state, dstate = ({k: array(D, B, width[k]) for k in "hc"[:states]} for _ in range(2))
 
     def tuple_or_one(of: dict[str, np.ndarray]) -> object:
         return tuple(of.values()) if states > 1 else of["h"]
@@ -73,7 +83,9 @@ def case(cell: str) -> Iterator[str]:
 
 
 def text() -> str:
-    return "".join(part for cell in (*reference.names(), *CHOSEN) for part in case(cell))
+    whole = map(case, (*reference.names(), *CHOSEN))
+    projected = (case(cell, projection=5) for cell in PROJECTED)
+    return "".join(itertools.chain(*whole, *projected))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import fastrnn
 import on_gpu
 import tiers
 from builds import ROOT
-from cases import Case, Data, cells, chosen_cases, kernel_cases, make_data
+from cases import Case, Data, chosen_cases, gpu_cells, kernel_cases, make_data
 from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import MODES, Results, modes, put
 from tolerances import assert_gradient, assert_output
@@ -54,7 +54,7 @@ def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> 
         assert got[name].tobytes() == wanted[name].tobytes(), name
 
 
-CASES = (*kernel_cases(DTYPES), *chosen_cases(DTYPES))
+CASES = [c for c in (*kernel_cases(DTYPES), *chosen_cases(DTYPES)) if c.cell in gpu_cells()]
 RUNS = [(mode, case) for case in CASES for mode in modes(case.dtype)]
 
 
@@ -99,7 +99,7 @@ def use_plan(emulated: ModuleType, processors: int, shared: int = 227 << 10) -> 
 
 def test_bits_do_not_depend_on_the_plan(emulated: ModuleType) -> None:
     """Any number of SMs, so of units in a block and of rows in a group; and modes agree."""
-    for cell in cells():
+    for cell in gpu_cells():
         case = Case(cell, 4, 11, 5, 37, D=2, lengths=True)
         data = make_data(case)
         plans, results = set(), []
@@ -189,7 +189,7 @@ def test_long_sequences(emulated: ModuleType) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nan_and_infinity_pass_through(emulated: ModuleType, mode: str) -> None:
-    for cell in cells():
+    for cell in gpu_cells():
         case = Case(cell, 6, 4, 5, 18, D=2)
         data = make_data(case)
         data.x[2, 1, 3], data.x[4, 2, 0], data.x[1, 0, 2] = np.nan, np.inf, -np.inf
@@ -624,6 +624,22 @@ def test_packed_rows_have_no_kernel(emulated: ModuleType) -> None:
         functional.infer(case.cell, x[0], params, batch_sizes=[1, 1])
     tape = functional.forward(case.cell, x, params, lengths=data.options["lengths"])[2]
     assert [len(a.shape) for a in tape.arrays] == [4, 6, 6]
+
+
+def test_steps_of_two_phases_are_refused(emulated: ModuleType) -> None:
+    """By their names, before anything is written or a layer is made."""
+    with pytest.raises(NotImplementedError, match=r"^\[gru_reset_before\] device must be cpu"):
+        emulated.Stack("gru_reset_before", "float32", 1, 1, 3, 4, True)
+    with pytest.raises(NotImplementedError, match=r"^\[lstm\] proj_size must be 0 on cuda, got 2"):
+        emulated.Stack("lstm", "float32", 1, 1, 3, 4, True, 2)
+    with pytest.raises(NotImplementedError, match=r"^\[gru_reset_before\] device must be cpu"):
+        fastrnn.GRU(3, 4, reset_after=False, device="cuda")
+    case = Case("gru_reset_before", 2, 3, 4, 5)
+    data = make_data(case)
+    out = put(np.full((2, 3, 5), 7, np.float32))
+    with pytest.raises(NotImplementedError, match="device must be cpu for this cell, got cuda"):
+        functional.infer(case.cell, put(data.x), put(data.params), out=out)
+    assert (out.get() == 7).all()
 
 
 def test_a_mode_that_cannot_run(emulated: ModuleType) -> None:

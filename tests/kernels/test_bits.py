@@ -11,7 +11,16 @@ import pytest
 
 import fastrnn
 import tiers
-from cases import CHOSEN, Case, cells, chosen_cases, flat_state, kernel_cases, make_data
+from cases import (
+    CHOSEN,
+    Case,
+    cells,
+    chosen_cases,
+    flat_state,
+    kernel_cases,
+    make_data,
+    projected_cases,
+)
 from fastrnn import _native, functional
 from fastrnn._engine import Call
 
@@ -28,6 +37,12 @@ CASES = [
     Case("lstm", 40, 32, 16, 64),
     Case("lstm", 400, 1, 40, 32),
     Case("gru", 300, 1, 20, 40, "float64", D=2, L=2, resets=True),
+    Case("gru_reset_before", 13, 9, 20, 35, D=2, L=2, lengths=True, resets=True, dropout=True),
+    Case("gru_reset_before", 6, 1, 40, 300),
+    Case("gru_reset_before", 400, 1, 40, 32, "float64"),
+    Case("lstm", 13, 9, 20, 35, D=2, L=2, lengths=True, resets=True, dropout=True, P=50),
+    Case("lstm", 6, 1, 40, 300, P=64),
+    Case("lstm", 400, 1, 40, 32, P=16),
 ]
 
 
@@ -99,6 +114,7 @@ LONG = [
     Case("lstm", 700, 8, 6, 40, "float64", D=2, L=2, lengths=True, dropout=True),
     Case("gru", 300, 12, 6, 70, L=3, batch_first=True, resets=True, dropout=True, state=False),
     Case("lstm", 400, 1, 20, 300, D=2, resets=True),
+    Case("lstm", 300, 9, 40, 70, lengths=True, resets=True, D=2, P=20),
     Case("lstm", 3000, 1, 20, 30, resets=True),
 ]
 
@@ -131,7 +147,7 @@ def test_recompute(case: Case, level: str) -> None:
 @pytest.mark.parametrize("recompute", [True, 2, 3])
 @pytest.mark.parametrize("cell", [*cells(), *CHOSEN])
 def test_recompute_of_short_sequences(cell: str, recompute: int, level: str) -> None:
-    for case in (*kernel_cases(), *chosen_cases()):
+    for case in (*kernel_cases(), *chosen_cases(), *projected_cases()):
         if case.cell == cell:
             data = make_data(case)
             assert_same_bits(everything(case, data, recompute=recompute), everything(case, data))

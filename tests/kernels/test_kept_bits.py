@@ -62,6 +62,13 @@ def kept_cases(cell: str, dtype: str) -> Iterator[Case]:
         Case(cell, 1, 5, 21, 37, dtype, bias=False),
         Case(cell, 1, 2, 7, 23, dtype, D=2, L=2),
     )
+    if cell == "lstm":
+        yield from (
+            Case(cell, 9, 1, 5, 37, dtype, P=16),
+            Case(cell, 5, 9, 21, 130, dtype, P=70),
+            Case(cell, 10, 9, 8, 17, dtype, D=2, L=2, lengths=True, resets=True, P=21),
+            Case(cell, 1, 5, 21, 37, dtype, bias=False, P=8),
+        )
 
 
 CELLS = [*cells(), *CHOSEN]
@@ -135,6 +142,7 @@ def by_layer(case: Case, data: Data) -> Ways:
         batch_first=case.batch_first,
         bidirectional=case.D == 2,
         dtype=case.dtype,
+        proj_size=case.P,
     )
     layer.load_state_dict(data.params)
     given = (data.x, data.state, data.options.get("lengths"), data.options.get("resets"))
@@ -164,9 +172,11 @@ CELL_CLASSES: dict[str, Any] = {
 
 def by_cell(case: Case, data: Data) -> Ways:
     options: dict[str, Any] = {"bias": case.bias, "dtype": case.dtype}
-    kind, _, nonlinearity = case.cell.partition("_")
-    if nonlinearity:
-        options["nonlinearity"] = nonlinearity
+    kind, _, rest = case.cell.partition("_")
+    if rest == "reset_before":
+        options["reset_after"] = False
+    elif rest:
+        options["nonlinearity"] = rest
     cell = CELL_CLASSES[kind](case.I, case.H, **options)
     cell.load_state_dict({name.removesuffix("_l0"): a for name, a in data.params.items()})
     given = data.x[0], one_layer(data.state)
@@ -188,7 +198,7 @@ def digests(case: Case) -> dict[str, str]:
         ways.append(by_layer(case, data))
     if case.T == 1:
         ways.append(by_engine(case, data))
-        if case.L == case.D == 1 and case.cell.partition("_")[0] in CELL_CLASSES:
+        if case.L == case.D == 1 and not case.P and case.cell.partition("_")[0] in CELL_CLASSES:
             ways.append(by_cell(case, data))
     return {name: digest(arrays) for name, arrays in itertools.chain(*ways)}
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cases import Case, chosen_cases, flat_state, kernel_cases, make_data
+from cases import (
+    Case,
+    cells,
+    chosen_cases,
+    flat_state,
+    kernel_cases,
+    make_data,
+    projected_cases,
+)
 from fastrnn import _native, functional, reference
 from tolerances import assert_gradient, assert_output
 
-CASES = [*kernel_cases(), *chosen_cases()]
+CASES = [*kernel_cases(), *chosen_cases(), *projected_cases()]
 
 
 def check(case: Case, seed: int = 0) -> None:
@@ -41,9 +49,11 @@ def test_against_reference(case: Case, level: str) -> None:
 @pytest.mark.parametrize("H", [3, 9, 17, 26, 34, 50, 68, 85, 100, 130, 165])
 def test_every_width_of_one_row(level: str, H: int) -> None:
     """Panels in pairs and the last alone, sums in one, two and four pieces; what K leaves over."""
-    for cell in ("lstm", "gru", "rnn_relu"):
+    for cell in ("lstm", "gru", "gru_reset_before", "rnn_relu"):
         for dtype in ("float32", "float64"):
             check(Case(cell, 3, 1, H // 2 + 1, H, dtype))
+    check(Case("lstm", 3, 1, H // 2 + 1, H, P=(H + 1) // 2))
+    check(Case("lstm", 3, 1, H // 2 + 1, (H + 1) // 2, P=H))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -51,18 +61,19 @@ def test_every_split(level: str, threads: int) -> None:
     """Row groups, unit members and both, with tails in each."""
     _native.engine.set_num_threads(threads)
     for shape in [(5, 1, 40, 300), (4, 2, 7, 210), (3, 9, 30, 70), (6, 40, 12, 25)]:
-        for cell in ("lstm", "gru", "rnn_tanh"):
+        for cell in ("lstm", "gru", "gru_reset_before", "rnn_tanh"):
             check(Case(cell, *shape, D=2, L=2, lengths=shape[1] > 2))
+        check(Case("lstm", *shape, D=2, L=2, lengths=shape[1] > 2, P=shape[-1] // 3))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_sigmoid"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_sigmoid"])
 def test_long_float32(cell: str, level: str) -> None:
     """Forward within 1e-5 absolute and gradients within 1e-4 of float64 at T = 1000."""
     check(Case(cell, 1000, 3, 16, 48), seed=3)
 
 
 def test_nan_and_infinity_pass_through(level: str) -> None:
-    for cell in ("lstm", "gru", "rnn_tanh", "rnn_relu", "rnn_sigmoid"):
+    for cell in cells():
         data = make_data(Case(cell, 6, 4, 5, 18, D=2))
         data.x[2, 1, 3], data.x[4, 2, 0], data.x[1, 0, 2] = np.nan, np.inf, -np.inf
         y, _ = functional.infer(cell, data.x, data.params, data.state)

@@ -39,10 +39,11 @@ def cases_of(cell: str) -> list[Case]:
     ]
 
 
-ALL = [case for cell in cells() for case in cases_of(cell)]
+PROJECTED = [replace(case, P=case.H // 2 + 1) for case in cases_of("lstm")]
+ALL = [case for cell in cells() for case in cases_of(cell)] + PROJECTED
 STEPS = [
     replace(case, resets=resets, holds=holds, repeat_held=holds)
-    for case in cases_of("lstm") + cases_of("gru")[:2]
+    for case in cases_of("lstm") + cases_of("gru")[:2] + PROJECTED[:2]
     for resets, holds in ((True, False), (False, True), (True, True))
 ]
 

@@ -10,7 +10,7 @@ import pytest
 from builds import ROOT
 from fastrnn import _cell_names, reference
 from fastrnn.reference.activations import sigmoid
-from fastrnn.reference.cell import find
+from fastrnn.reference.cell import find as find_cell
 
 # Two float64 evaluations of one formula that differ in the order of their sums.
 SAME_FORMULA = 1e-13
@@ -20,13 +20,22 @@ TORCH = 1e-12
 DIFFERENCE_STEP = 1e-6
 DIFFERENCE = 1e-8
 
+# Beside the cells LSTMs with a projection, which have no names of their own.
+PROJECTED = "lstm_projected"
 CELLS = (
     *reference.names(),
+    PROJECTED,
+    "lstm_peephole_projected",
     "rnn(leaky_relu(0.1), softplus)",
     "lstm(hard_sigmoid(0.2, 0.5), softsign, elu(0.7), clip=0.9)",
     "lstm_coupled_peephole(sigmoid, scaled_tanh(1.5, 0.6), affine(0.5, 0.1), clip=0.5)",
     "gru(sigmoid, thresholded_relu(0.2), hard_sigmoid(0.3, 0.4), relu)",
+    "gru_reset_before(sigmoid, thresholded_relu(0.2), hard_sigmoid(0.3, 0.4), relu)",
 )
+
+
+def find(cell):
+    return find_cell(cell.removesuffix("_projected"))
 
 
 class Problem:
@@ -34,19 +43,23 @@ class Problem:
 
     def __init__(self, cell, *, T=5, B=4, I=3, H=2, L=1, D=1, bias=True, seed=0):
         self.cell, self.L, self.D, self.H, self.T, self.B = cell, L, D, H, T, B
+        self.P = P = max(1, H - 1) if cell.endswith("_projected") else H  # values of h
+        self.name = cell.removesuffix("_projected")
         self.rng = rng = np.random.default_rng(seed)
         rows, units = find(cell).gates * H, find(cell).unit_parameters * H
         self.params = {}
         for k, reverse in product(range(L), ("", "_reverse")[:D]):
-            shapes = {"weight_ih": (rows, I if k == 0 else D * H), "weight_hh": (rows, H)}
+            shapes = {"weight_ih": (rows, I if k == 0 else D * P), "weight_hh": (rows, P)}
             if bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             if units:
                 shapes["weight_diag"] = (units,)
+            if cell.endswith("_projected"):
+                shapes["weight_hr"] = (P, H)
             for kind, shape in shapes.items():
                 self.params[f"{kind}_l{k}{reverse}"] = rng.uniform(-0.8, 0.8, shape)
         self.x = rng.standard_normal((T, B, I))
-        self.dy = rng.standard_normal((T, B, D * H))
+        self.dy = rng.standard_normal((T, B, D * P))
         self.state = self.states()
         self.dstate = self.states()
         # Rows of every kind: empty, full, between.
@@ -54,11 +67,12 @@ class Problem:
         rng.shuffle(self.lengths)
         self.resets = rng.random((T, B)) < 0.3
         self.resets[:1, ::2] = True
-        self.masks = [rng.choice([0.0, 2.0], (T, B, D * H)) for _ in range(L - 1)]
+        self.masks = [rng.choice([0.0, 2.0], (T, B, D * P)) for _ in range(L - 1)]
 
     def states(self):
-        shape = (self.L * self.D, self.B, self.H)
-        arrays = tuple(self.rng.uniform(-1, 1, shape) for _ in range(find(self.cell).states))
+        rows = (self.L * self.D, self.B)
+        widths = [self.P] + [self.H] * (find(self.cell).states - 1)
+        arrays = tuple(self.rng.uniform(-1, 1, (*rows, n)) for n in widths)
         return arrays if len(arrays) > 1 else arrays[0]
 
 
@@ -86,6 +100,7 @@ def assert_same_bits(a, b):
 
 def run(cell, params, x, dy, state=None, dstate=None, **options):
     """Run forward and backward; give every result by its name."""
+    cell = cell.removesuffix("_projected")
     y, final, tape = reference.forward(cell, x, params, state, **options)
     dx, dinitial, grads = reference.backward(cell, params, tape, dy, dstate)
     results = {"y": y, "dx": dx, **{f"d{name}": grad for name, grad in grads.items()}}
@@ -106,7 +121,7 @@ def differentiate(problem, tensors, direction, **options):
 
     def loss(scale):
         moved = {name: a + scale * direction.get(name, 0.0) for name, a in tensors.items()}
-        y, final, tape = reference.forward(problem.cell, *split(moved), **options)
+        y, final, tape = reference.forward(problem.name, *split(moved), **options)
         value = np.sum(y * problem.dy)
         for s, ds in zip(arrays_of(final), arrays_of(problem.dstate), strict=True):
             value += np.sum(s * ds)
@@ -121,7 +136,7 @@ def differentiate(problem, tensors, direction, **options):
     expected = (loss(DIFFERENCE_STEP)[0] - loss(-DIFFERENCE_STEP)[0]) / (2 * DIFFERENCE_STEP)
     value, tape = loss(0.0)
     _, params, _ = split(tensors)
-    dx, ds, grads = reference.backward(problem.cell, params, tape, problem.dy, problem.dstate)
+    dx, ds, grads = reference.backward(problem.name, params, tape, problem.dy, problem.dstate)
     assert list(grads) == list(params)
     given = {"x": dx, **{f"s{k}": a for k, a in enumerate(arrays_of(ds))}, **grads}
     actual = sum(np.sum(given[name] * v) for name, v in direction.items())
@@ -197,12 +212,12 @@ def test_backward_repeats_its_bits_whatever_became_of_the_arguments(cell):
     masks, x = [m.copy() for m in p.masks], p.x.copy()
     state = like(p.state, [s.copy() for s in arrays_of(p.state)])
     options = {"lengths": p.lengths.copy(), "resets": p.resets.copy(), "dropout_masks": masks}
-    y, final, tape = reference.forward(cell, x, p.params, state, **options)
-    first = reference.backward(cell, p.params, tape, p.dy, p.dstate)
+    y, final, tape = reference.forward(p.name, x, p.params, state, **options)
+    first = reference.backward(p.name, p.params, tape, p.dy, p.dstate)
     for array in (y, x, *arrays_of(final), *arrays_of(state), *masks, options["lengths"]):
         array[...] = 3
     options["resets"][...] = True
-    again = reference.backward(cell, p.params, tape, p.dy, p.dstate)
+    again = reference.backward(p.name, p.params, tape, p.dy, p.dstate)
     assert_same_bits(first[0], again[0])
     for a, b in zip(arrays_of(first[1]), arrays_of(again[1]), strict=True):
         assert_same_bits(a, b)
@@ -347,6 +362,15 @@ def test_reverse_reads_each_row_from_its_end(cell):
         assert_close(actual[name], expected[name], SAME_FORMULA, name)
 
 
+def with_directions_swapped(cell):
+    """Name the cell whose directions have each other's functions."""
+    name = _cell_names.find(cell)
+    if name is None:
+        return cell
+    forward, reverse = name.of_direction(0), name.of_direction(1)
+    return cell if forward == name.functions else str(name._replace(functions=reverse + forward))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_reverse_swaps_two_directions(cell):
     p = Problem(cell, L=1, D=2)
@@ -359,11 +383,9 @@ def test_reverse_swaps_two_directions(cell):
     def halves(a):
         return np.concatenate(np.split(a, 2, -1)[::-1], -1)
 
-    own = _cell_names.find(cell)
-    functions = own.of_direction(1) + own.of_direction(0)
-    other = _cell_names.canonical(str(own._replace(functions=functions)))
     params = {swapped(name): array for name, array in p.params.items()}
     state, dstate = (like(s, [a[::-1] for a in arrays_of(s)]) for s in (p.state, p.dstate))
+    other = with_directions_swapped(cell)
     actual = run(other, params, p.x, halves(p.dy), state, dstate, reverse=True, **options)
     for name, array in expected.items():
         if name == "y":
@@ -473,7 +495,9 @@ def torch():
 
 def torch_layer(torch, cell, params, input_size, H, **options):
     kind, _, nonlinearity = cell.partition("_")
-    if nonlinearity:
+    if cell == PROJECTED:
+        options["proj_size"] = params["weight_hr_l0"].shape[0]
+    elif nonlinearity:
         options["nonlinearity"] = nonlinearity
     options["bias"] = "bias_ih_l0" in params
     options["bidirectional"] = "weight_ih_l0_reverse" in params
@@ -512,7 +536,7 @@ def run_torch(torch, layer, x, dy, state, dstate, lengths=None):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "plain"])
 @pytest.mark.parametrize("D", [1, 2])
 @pytest.mark.parametrize("L", [1, 2, 3])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru", PROJECTED])
 def test_agrees_with_torch(torch, cell, L, D, bias, layout):
     for seed, with_state in ((0, True), (1, False)):
         p = Problem(cell, T=7, B=5, I=4, H=3, L=L, D=D, bias=bias, seed=seed)
@@ -538,7 +562,32 @@ def test_agrees_with_torch(torch, cell, L, D, bias, layout):
             assert_close(actual[name], expected[name], TORCH, name)
 
 
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
+def test_reset_before_agrees_with_torch(torch):
+    """The equations of the paper, in torch's operations and with its derivatives."""
+    p = Problem("gru_reset_before", T=7, B=5, I=4, H=3)
+    actual = run(p.cell, p.params, p.x, p.dy, p.state, p.dstate)
+    leaves = {name: torch.tensor(w, requires_grad=True) for name, w in p.params.items()}
+    leaves |= {"x": torch.tensor(p.x, requires_grad=True)}
+    leaves |= {"s0": torch.tensor(p.state, requires_grad=True)}
+    w_ih, w_hh, b_ih, b_hh, x, h = leaves.values()
+    h, outputs = h[0], []
+    for x_t in x:
+        x_r, x_z, x_n = (x_t @ w_ih.T + b_ih).chunk(3, 1)
+        w_r, w_z, w_n = w_hh.chunk(3)
+        b_r, b_z, b_n = b_hh.chunk(3)
+        r = torch.sigmoid(x_r + h @ w_r.T + b_r)
+        z = torch.sigmoid(x_z + h @ w_z.T + b_z)
+        n = torch.tanh(x_n + (r * h) @ w_n.T + b_n)
+        h = (1 - z) * n + z * h
+        outputs.append(h)
+    y = torch.stack(outputs)
+    torch.autograd.backward([y, h[None]], [torch.tensor(p.dy), torch.tensor(p.dstate)])
+    assert_close(actual["y"], y.detach().numpy(), TORCH, "y")
+    for name, leaf in leaves.items():
+        assert_close(actual[f"d{name}"], leaf.grad.numpy(), TORCH, name)
+
+
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru", PROJECTED])
 def test_long_sequence_agrees_with_torch(torch, cell):
     p = Problem(cell, T=1000, B=8, I=16, H=64, seed=3)
     # As torch initialises: with weights of this size gradients neither die nor explode.
@@ -550,7 +599,7 @@ def test_long_sequence_agrees_with_torch(torch, cell):
         assert_close(actual[name], expected[name], TORCH, name)
 
 
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru", PROJECTED])
 def test_dropout_masks_agree_with_torch(torch, cell):
     p = Problem(cell, L=2, D=2, B=3, I=4)
     actual = run(cell, p.params, p.x, p.dy, p.state, p.dstate, dropout_masks=p.masks)
@@ -559,7 +608,7 @@ def test_dropout_masks_agree_with_torch(torch, cell):
             torch,
             cell,
             {n.replace("_l1", "_l0"): w for n, w in p.params.items() if f"_l{k}" in n},
-            4,
+            (4, 2 * p.P)[k],
             p.H,
         )
         for k in range(2)
@@ -582,7 +631,7 @@ def test_dropout_masks_agree_with_torch(torch, cell):
             assert_close(actual[name], w.grad.numpy(), TORCH, name)
 
 
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru", PROJECTED])
 def test_nan_and_infinities_pass_as_in_torch(torch, cell):
     p = Problem(cell, T=4, B=6, H=3)
     p.x[1, 0, 0] = np.nan

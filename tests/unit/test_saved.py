@@ -65,6 +65,11 @@ MADE: list[Callable[..., fastrnn.Recurrent]] = [
     lambda *a, **k: fastrnn.GRU(*a, activations=[("hard_sigmoid", 0.1), "softsign"], **k),
     lambda *a, **k: fastrnn.RNN(*a, nonlinearity=("leaky_relu", 0.3), clip=1.5, **k),
     lambda *a, **k: fastrnn.Recurrent("lstm_coupled_peephole", *a, **k),
+    lambda *a, **k: fastrnn.GRU(*a, reset_after=False, **k),
+    lambda *a, **k: fastrnn.GRU(*a, reset_after=False, clip=1.5, **k),
+    lambda *a, **k: fastrnn.LSTM(*a, proj_size=3, **k),
+    lambda *a, **k: fastrnn.LSTM(*a, proj_size=3, peepholes=True, **k),
+    lambda *a, **k: fastrnn.Recurrent("lstm", *a, proj_size=7, **k),
 ]
 
 
@@ -159,6 +164,7 @@ def test_what_a_file_says(tmp_path: Path, suffix: str) -> None:
         "bidirectional": False,
         "dtype": "float32",
         "reverse": False,
+        "proj_size": 0,
     }
     assert fastrnn.load(path).recompute == 0
 
@@ -383,13 +389,18 @@ FIELDS: list[tuple[str, Any]] = [
     ("dropout", float("inf")),
     ("dropout", 10**400),
     ("bidirectional", True),
+    ("proj_size", 2),
+    ("proj_size", True),
+    ("proj_size", -1),
+    ("proj_size", "2"),
+    ("proj_size", 10**30),
     ("dtype", "float64"),
     ("dtype", "int32"),
     ("dtype", "object"),
     ("device", "cuda"),
     ("reverse", 0),
 ]
-ADDED = {"reverse"}  # fields that files of earlier versions lack
+ADDED = {"reverse", "proj_size"}  # fields that files of earlier versions lack
 
 
 @suffixes

@@ -34,6 +34,13 @@ class Weights:
     layers, directions, inputs, units : int
         L, D, I and H.
     bias : bool
+    projection : int
+        0: there are no kernels with a projection yet.
+
+    Raises
+    ------
+    NotImplementedError
+        A projection, or a cell whose step has two phases.
     """
 
     def __init__(
@@ -45,9 +52,10 @@ class Weights:
         inputs: int,
         units: int,
         bias: bool,
+        projection: int = 0,
     ) -> None:
         engine = _native.require_engine(cell)
-        self.native = engine.Stack(cell, dtype, layers, directions, inputs, units, bias)
+        self.native = engine.Stack(cell, dtype, layers, directions, inputs, units, bias, projection)
         self.cell, self.dtype = cell, dtype
         self._given: tuple[Any, ...] | None = None
 
@@ -192,8 +200,8 @@ def pack_new(
 ) -> Weights:
     """Weights of the sizes that the parameters have."""
     native = _native.require_engine(cell)
-    dtype, inputs, units, bias = native.sizes(cell, layers, directions, parameters)
-    made = Weights(cell, dtype, layers, directions, inputs, units, bias)
+    dtype, *sizes = native.sizes(cell, layers, directions, parameters)
+    made = Weights(cell, dtype, layers, directions, *sizes)
     made.pack(parameters, backward)
     return made
 

@@ -260,7 +260,7 @@ def check_cells(options: Options, cells: tuple[str, ...]) -> None:
     """The engine has them, which it says when it makes weights."""
     for cell in cells:
         try:
-            _engine.for_device("cpu").Weights(cell, "float32", 1, 1, 1, 1, True)
+            _engine.for_device("cpu").Weights(cell, "float32", 1, 1, 1, 1, True, 0)
         except (ValueError, NotImplementedError) as error:
             raise NotImplementedError(f"{options.label} {error}") from None
 

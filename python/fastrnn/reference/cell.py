@@ -8,6 +8,8 @@ loop computes for the step t ::
     rh = R h_(t-1) + b_hh    (n, G, H)
 
 and keeps the two apart, since the GRU treats them differently. (In `csrc/cells` they are x and r.)
+A cell may multiply a second time in a step (`Inner`): the last gates' part of rh then is of another
+vector than h, one that the first gates make.
 
 The functions that arrays do not bring as operators come as a `Maths`, as in `csrc/cells`: `step`
 is plain arithmetic and serves any library of arrays. The time loop (`loop.py`) gives its
@@ -25,6 +27,27 @@ from .. import _cell_names
 from .activations import Activation, Array, Arrays, Maths, of_cell
 
 __all__ = ["Array", "Arrays", "Cell", "Maths", "find", "names"]
+
+
+@dataclass(frozen=True)
+class Inner:
+    """What a cell whose step has a second product puts between the two.
+
+    Attributes
+    ----------
+    gates : int
+        How many gates, the last ones, are multiplied by v in the place of h.
+    step : callable
+        ``step(m, wx, rh, s_prev) -> v``, (n, H), from the first gates alone: rh has no others yet.
+    step_backward : callable
+        ``step_backward(saved, s_prev, dv) -> da, ds_prev``: from the gradient of v, what it adds to
+        those of the first gates, both wx and rh (n, G - gates, H), and to those of the states
+        before the step.
+    """
+
+    gates: int
+    step: Callable[[Maths, Any, Any, tuple[Any, ...]], Any]
+    step_backward: Callable[[Arrays, Arrays, Array], tuple[Array, Arrays]]
 
 
 @dataclass(frozen=True)
@@ -47,11 +70,14 @@ class Cell:
     step_backward : callable
         ``step_backward(saved, s_prev, ds) -> dwx, drh, ds_prev``: from the gradients of the states
         after the step, the gradients of wx and rh and of the states before it. The path from h
-        through rh is left out of ``ds_prev``: the time loop adds ``R^T drh``.
+        through rh is left out of ``ds_prev``: the time loop adds ``R^T drh``. So is, in a cell with
+        a second product, all that flows through v.
     unit_parameters : int
         K, the number of parameters that each unit has beside its rows of the weights. Where there
         are some, both functions take them last, (K, H), and `step_backward` gives their gradients
         last, (n, K, H).
+    inner : Inner, optional
+        Of a cell whose step has a second product.
     """
 
     gates: int
@@ -59,6 +85,7 @@ class Cell:
     step: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]]
     step_backward: Callable[..., tuple[Any, ...]]
     unit_parameters: int = 0
+    inner: Inner | None = None
 
 
 @cache

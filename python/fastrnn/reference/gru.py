@@ -1,4 +1,4 @@
-"""The gated recurrent unit, with the reset gate after the matrix product.
+"""The gated recurrent unit, with the reset gate after the matrix product, and before it.
 
 K. Cho et al., Learning phrase representations using RNN encoder-decoder for statistical machine
 translation (arXiv:1406.1078, 2014), in the letters of `torch.nn.GRU`::
@@ -9,8 +9,12 @@ translation (arXiv:1406.1078, 2014), in the letters of `torch.nn.GRU`::
     h_t = (1 - z_t) n_t + z_t h_(t-1)
 
 Three gates in the order r z n, one state h. The reset gate stands after the product, as in the
-first version of the paper, torch and cuDNN, so that one product R h serves all three gates; in the
-published version it stands before, W_hn (r_t h_(t-1)).
+first version of the paper, torch and cuDNN, so that one product R h serves all three gates. In the
+published version (EMNLP 2014) it stands before, which is ``gru_reset_before``; a step then has a
+second product, which waits for the first::
+
+    v_t = r_t h_(t-1)
+    n_t = tanh(W_in x_t + b_in + W_hn v_t + b_hn)
 
 Other functions may stand for the sigmoid of the gates and for the tanh of the new gate.
 """
@@ -18,7 +22,7 @@ Other functions may stand for the sigmoid of the gates and for the tanh of the n
 import numpy as np
 
 from .activations import Activation
-from .cell import Array, Arrays, Cell, Maths
+from .cell import Array, Arrays, Cell, Inner, Maths
 
 
 def make(functions: tuple[Activation, ...]) -> Cell:
@@ -53,4 +57,39 @@ def make(functions: tuple[Activation, ...]) -> Cell:
     return Cell(gates=3, states=1, step=step, step_backward=step_backward)
 
 
-BASES = {"gru": make}
+def make_reset_before(functions: tuple[Activation, ...]) -> Cell:
+    """Make the cell whose reset gate stands before the product."""
+    gate, new = functions
+
+    def reset(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> Array:
+        (h_prev,) = s_prev
+        v: Array = gate.value(m, wx[:, 0] + rh[:, 0]) * h_prev
+        return v
+
+    def reset_backward(saved: Arrays, s_prev: Arrays, dv: Array) -> tuple[Array, Arrays]:
+        a_r, _, _, r, _, _ = saved
+        (h_prev,) = s_prev
+        da_r = gate.gradient(a_r, dv * h_prev)
+        return np.stack([da_r, np.zeros_like(da_r)], axis=1), (dv * r,)
+
+    def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
+        (h_prev,) = s_prev
+        a_r, a_z, a_n = (wx + rh).swapaxes(0, 1)  # rh_n is W_hn v_t + b_hn
+        r, z, n = gate.value(m, a_r), gate.value(m, a_z), new.value(m, a_n)
+        h = (1 - z) * n + z * h_prev
+        return (h,), (a_r, a_z, a_n, r, z, n)
+
+    def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
+        _, a_z, a_n, _, z, n = saved
+        (h_prev,) = s_prev
+        (dh,) = ds
+        da_n = new.gradient(a_n, dh * (1 - z))
+        da_z = gate.gradient(a_z, dh * (h_prev - n))
+        da = np.stack([np.zeros_like(da_n), da_z, da_n], axis=1)
+        return da, da, (dh * z,)
+
+    inner = Inner(gates=1, step=reset, step_backward=reset_backward)
+    return Cell(gates=3, states=1, step=step, step_backward=step_backward, inner=inner)
+
+
+BASES = {"gru": make, "gru_reset_before": make_reset_before}

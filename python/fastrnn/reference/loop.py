@@ -22,12 +22,15 @@ from .namespace import Namespace
 class Weights(NamedTuple):
     """The parameters of one pass.
 
-    `w_diag` are those of a unit, for a cell that has some; `w_hr` projects h, as in `torch.nn.LSTM`
-    with `proj_size`.
+    `w_diag` are those of a unit, for a cell that has some. With `w_hr` the state h is ``W_hr v``,
+    where v is what the cell gives for h (H. Sak, A. Senior and F. Beaufays, Long short-term memory
+    recurrent neural network architectures for large scale acoustic modeling, 2014;
+    `torch.nn.LSTM` with `proj_size`): h, the output and the columns of `w_hh` then are P, while the
+    other states are H wide.
     """
 
     w_ih: Any  # (G*H, in)
-    w_hh: Any  # (G*H, H)
+    w_hh: Any  # (G*H, H or P)
     b_ih: Any = None  # (G*H,)
     b_hh: Any = None  # (G*H,)
     w_diag: Any = None  # (K*H,)
@@ -73,6 +76,7 @@ class Step:
     x: Any  # (n, in)
     s_prev: tuple[Any, ...]  # (n, H) each
     saved: tuple[Any, ...]  # what the cell saved, (n, H) each
+    v: Any = None  # (n, H): what a second product in the step multiplied; None where there is none
 
 
 Tape = list[list[Step]]  # for each pass, layer by layer and in it forward, reverse: its steps
@@ -201,23 +205,47 @@ def _run_pass(
     steps: list[Step] | None,
 ) -> tuple[list[tuple[Any, ...]], tuple[Any, ...]]:
     """Give the states (B, H) after each step, in the order of time, and those at the end."""
-    w_ih, w_hh, b_ih, b_hh, _, w_hr = weights
-    of_units = weights.of_units(cell)
     after = [s] * len(moments)
-    projected = xp.project(x, moments, w_ih, b_ih)
+    projected = xp.project(x, moments, weights.w_ih, weights.b_ih)
     for moment in moments:
         t, rows, start = moment
         s_prev = tuple(from_zero(xp, start, xp.take(a, rows)) for a in s)
-        wx = _by_gates(cell, projected[t])
-        rh = _by_gates(cell, xp.linear(s_prev[0], w_hh, b_hh))
-        s_next, saved = cell.step(xp, wx, rh, s_prev, *of_units)
-        if w_hr is not None:
-            s_next = (xp.linear(s_next[0], w_hr, None), *s_next[1:])
+        s_next, saved, v = _step(xp, cell, weights, by_gates(projected[t], cell.gates), s_prev)
         s = tuple(xp.put(a, rows, a_next) for a, a_next in zip(s, s_next, strict=True))
         after[t] = s
         if steps is not None:
-            steps.append(Step(moment, xp.at(x, t, rows), s_prev, saved))
+            steps.append(Step(moment, xp.at(x, t, rows), s_prev, saved, v))
     return after, s
+
+
+def _step(
+    xp: Namespace, cell: Cell, weights: Weights, wx: Any, s_prev: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], tuple[Any, ...], Any]:
+    """Give the states after a step, what the cell saves, and v where there is a second product."""
+    _, w_hh, _, b_hh, _, w_hr = weights
+    inner, v = cell.inner, None
+    if inner is None:
+        rh = by_gates(xp.linear(s_prev[0], w_hh, b_hh), cell.gates)
+    else:
+        first = slice(first_rows(cell, w_hh))
+        last = slice(first.stop, None)
+        b_first, b_last = (None, None) if b_hh is None else (b_hh[first], b_hh[last])
+        rh = by_gates(xp.linear(s_prev[0], w_hh[first], b_first), cell.gates - inner.gates)
+        v = inner.step(xp, wx, rh, s_prev)
+        rv = by_gates(xp.linear(v, w_hh[last], b_last), inner.gates)
+        rh = xp.concatenate([rh, rv], 1)
+    s_next, saved = cell.step(xp, wx, rh, s_prev, *weights.of_units(cell))
+    if w_hr is not None:
+        v = s_next[0]
+        s_next = (xp.linear(v, w_hr, None), *s_next[1:])
+    return s_next, saved, v
+
+
+def first_rows(cell: Cell, w_hh: Any) -> int:
+    """How many rows of `w_hh` are multiplied by h, and not by v."""
+    second = 0 if cell.inner is None else cell.inner.gates
+    rows: int = w_hh.shape[0] // cell.gates * (cell.gates - second)
+    return rows
 
 
 def from_zero(xp: Namespace, start: Any, a: Any) -> Any:
@@ -225,10 +253,10 @@ def from_zero(xp: Namespace, start: Any, a: Any) -> Any:
     return a if start is None else xp.where(start, 0.0, a)
 
 
-def _by_gates(cell: Cell, a: Any) -> Any:
+def by_gates(a: Any, gates: int) -> Any:
     """Give (n, G*H) as (n, G, H)."""
     n, width = a.shape
-    return a.reshape(n, cell.gates, width // cell.gates)
+    return a.reshape(n, gates, width // gates)
 
 
 def _over_time(xp: Namespace, where: Any, after: list[Any], like: Any) -> Any:

@@ -65,8 +65,8 @@ class NumPy:
         result: Array = np.logaddexp(0.0, a)
         return result
 
-    def linear(self, x: Array, w: Array, b: Array) -> Array:
-        result: Array = x @ w.T + b
+    def linear(self, x: Array, w: Array, b: Array | None) -> Array:
+        result: Array = x @ w.T if b is None else x @ w.T + b
         return result
 
     def project(

@@ -43,6 +43,7 @@ class _Gradients(NamedTuple):
     b_ih: Array
     b_hh: Array
     w_diag: Array
+    w_hr: Array
 
 
 # NaN and infinities in the data are the caller's, and a saturating exp is no error: no warnings.
@@ -70,9 +71,11 @@ def forward(
     x : (T, B, I) or, with `batch_first`, (B, T, I); unbatched (T, I)
     params : mapping
         The parameters by torch's names, e.g. ``weight_ih_l0``, ``bias_hh_l1_reverse``; they say
-        how many layers and directions there are, and whether there are biases.
+        how many layers and directions there are, and whether there are biases. With
+        ``weight_hr_l0`` (P, H) and its likes h is projected, and P values wide.
     state : (L*D, B, H), or a tuple of such for a cell with several states, optional
-        Initial states; zeros if not given. Unbatched (L*D, H).
+        Initial states; zeros if not given. Unbatched (L*D, H). h is (L*D, B, P) where it is
+        projected, and y then (T, B, D*P).
     batch_first : bool
         Layout of x, y, `resets`, `holds` and `dropout_masks`; never of states.
     reverse : bool
@@ -111,9 +114,9 @@ def forward(
     _require(not unbatched or lengths is None, cell, "lengths need a batch", "unbatched x")
     x = _time_first(x, batch_first, unbatched)
     T, B, input_size = x.shape
-    weights, L, D, H = _read_params(cell, the_cell, params, input_size)
+    weights, L, D, widths = _read_params(cell, the_cell, params, input_size)
 
-    states = _read_state(cell, the_cell, "state", state, (L * D, B, H), unbatched)
+    states = _read_state(cell, "state", state, (L * D, B), widths, unbatched)
     row_lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
     _expect(cell, "lengths", row_lengths, (B,))
     flags = {}
@@ -127,7 +130,7 @@ def forward(
         masks = [_time_first(_float64(mask), batch_first, unbatched) for mask in dropout_masks]
         _require(len(masks) == L - 1, cell, f"dropout_masks must be {L - 1} arrays", len(masks))
     for mask in masks:
-        _expect(cell, "dropout_masks", mask, (T, B, D * H))
+        _expect(cell, "dropout_masks", mask, (T, B, D * widths[0]))
 
     inputs = loop.StepInputs(row_lengths, flags["resets"], flags["holds"], repeat_held)
     schedules = [
@@ -177,20 +180,21 @@ def backward(
     """
     the_cell = find(cell)
     T, B, input_size = tape.shape
-    weights, L, D, H = _read_params(cell, the_cell, params, input_size)
+    weights, L, D, widths = _read_params(cell, the_cell, params, input_size)
     cells = _of_directions(cell, D)
     dy = _time_first(_float64(dy), tape.batch_first, tape.unbatched)
-    _expect(cell, "dy", dy, (T, B, D * H))
+    n = widths[0]
+    _expect(cell, "dy", dy, (T, B, D * n))
     # The passes bring these back in place, from the gradients of the final states to those of the
     # initial ones.
-    dstates = _read_state(cell, the_cell, "dstate", dstate, (L * D, B, H), tape.unbatched)
+    dstates = _read_state(cell, "dstate", dstate, (L * D, B), widths, tape.unbatched)
 
     grads: list[_Gradients] = []
     for k in reversed(range(L)):
         dx = np.zeros((T, B, weights[k * D].w_ih.shape[1]))
         for d in reversed(range(D)):
             p = k * D + d
-            dy_d = _to_sources(dy[:, :, d * H : (d + 1) * H], tape.sources[d])
+            dy_d = _to_sources(dy[:, :, d * n : (d + 1) * n], tape.sources[d])
             ds = tuple(dstate[p] for dstate in dstates)
             grads.append(_pass_backward(cells[d], weights[p], tape.passes[p], dy_d, ds, dx))
         # dx is the gradient of the layer below's output, once through the mask between them.
@@ -236,28 +240,40 @@ def _pass_backward(
 
     What it returns are the gradients of the weights.
     """
-    w_ih, w_hh, b_ih, b_hh, w_diag, _ = weights
+    w_ih, w_hh, *_, w_hr = weights
     of_units = weights.of_units(cell)
-    grads = _Gradients(
-        *(np.zeros_like(0.0 if w is None else w) for w in (w_ih, w_hh, b_ih, b_hh, w_diag))
-    )
-    dw_ih, dw_hh, db_ih, db_hh, dw_diag = grads
+    grads = _Gradients(*(np.zeros_like(0.0 if w is None else w) for w in weights))
+    dw_ih, dw_hh, db_ih, db_hh, dw_diag, dw_hr = grads
+    first = loop.first_rows(cell, w_hh)  # of w_hh; those after it are multiplied by v
     for step in reversed(steps):
         t, rows, start = step.moment
         # h_t is both the output and the state that the next step takes.
         dh, *others = (da[rows] for da in ds)
+        dh = dh + dy[t, rows]
+        if w_hr is not None:
+            dw_hr += dh.T @ step.v
+            dh = dh @ w_hr
         dwx, drh, ds_direct, *dp = cell.step_backward(
-            step.saved, step.s_prev, (dh + dy[t, rows], *others), *of_units
+            step.saved, step.s_prev, (dh, *others), *of_units
         )
         flat = (len(rows), w_hh.shape[0])
         dwx, drh = dwx.reshape(flat), drh.reshape(flat)
+        if cell.inner is not None:
+            dw_hh[first:] += drh[:, first:].T @ step.v
+            dv = drh[:, first:] @ w_hh[first:]
+            da, ds_inner = cell.inner.step_backward(step.saved, step.s_prev, dv)
+            da = np.pad(da.reshape(len(rows), first), ((0, 0), (0, flat[1] - first)))
+            dwx, drh = dwx + da, drh + da
+            ds_direct = tuple(a + b for a, b in zip(ds_direct, ds_inner, strict=True))
         dh_prev, *others = ds_direct
-        ds_prev = (dh_prev + drh @ w_hh, *others)
+        if w_hr is not None:  # what the cell's own h was gets there through w_hr alone
+            dh_prev = np.zeros_like(step.s_prev[0])
+        ds_prev = (dh_prev + drh[:, :first] @ w_hh[:first], *others)
         for da, da_prev in zip(ds, ds_prev, strict=True):
             da[rows] = loop.from_zero(NUMPY, start, da_prev)
         dx[t, rows] += dwx @ w_ih
         dw_ih += dwx.T @ step.x
-        dw_hh += drh.T @ step.s_prev[0]
+        dw_hh[:first] += drh[:, :first].T @ step.s_prev[0]
         db_ih += dwx.sum(axis=0)
         db_hh += drh.sum(axis=0)
         for dp_of_rows in dp:
@@ -301,57 +317,60 @@ def _suffixes(L: int, D: int) -> list[str]:
 
 def _read_params(
     cell: str, the_cell: Cell, params: Mapping[str, ArrayLike], input_size: int
-) -> tuple[list[Weights], int, int, int]:
-    """Give the weights of each pass, L, D and H."""
+) -> tuple[list[Weights], int, int, list[int]]:
+    """Give the weights of each pass, L, D, and how wide each state is."""
     D = 2 if "weight_ih_l0_reverse" in params else 1
-    kinds = _parameters.kinds("bias_ih_l0" in params, the_cell.unit_parameters > 0)
+    projected = "weight_hr_l0" in params
+    kinds = _parameters.kinds("bias_ih_l0" in params, the_cell.unit_parameters > 0, projected)
     L = max(1, len(params) // (D * len(kinds)))
     suffixes = _suffixes(L, D)
     expected = [kind + suffix for suffix in suffixes for kind in kinds]
     rule = f"parameters must be {', '.join(expected)}"
     _require(set(params) == set(expected), cell, rule, ", ".join(params) or "none")
 
-    H = np.shape(params["weight_hh_l0"])[-1]
+    n = np.shape(params["weight_hh_l0"])[-1]  # values of h
+    H = np.shape(params["weight_hr_l0"])[-1] if projected else n
     rows = the_cell.gates * H
     weights = []
     for p, suffix in enumerate(suffixes):
-        columns = input_size if p < D else D * H
+        columns = input_size if p < D else D * n
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, columns),
-            "weight_hh": (rows, H),
+            "weight_hh": (rows, n),
             "bias_ih": (rows,),
             "bias_hh": (rows,),
             "weight_diag": (the_cell.unit_parameters * H,),
+            "weight_hr": (n, H),
         }
-        arrays = {kind: np.zeros(shapes[kind]) for kind in _parameters.kinds(True)}
+        arrays: dict[str, Any] = dict.fromkeys(_parameters.KINDS)
+        arrays |= {kind: np.zeros(shapes[kind]) for kind in _parameters.kinds(True)}
         for kind in kinds:
             name = kind + suffix
             arrays[kind] = _float64(params[name])
             _expect(cell, name, arrays[kind], shapes[kind])
         weights.append(Weights(*arrays.values()))
-    return weights, L, D, H
+    return weights, L, D, [n] + [H] * (the_cell.states - 1)
 
 
 def _read_state(
     cell: str,
-    the_cell: Cell,
     name: str,
     state: StateLike | None,
-    shape: tuple[int, int, int],
+    rows: tuple[int, int],
+    widths: list[int],
     unbatched: bool,
 ) -> Arrays:
-    """Give the states, or their gradients, each (L*D, B, H): zeros where there are none."""
+    """Give the states, or their gradients, each (L*D, B, its width): zeros where there are none."""
     if state is None:
-        return tuple(np.zeros(shape) for _ in range(the_cell.states))
-    given = cast(Sequence[ArrayLike], (state,) if the_cell.states == 1 else state)
-    _require(
-        len(given) == the_cell.states, cell, f"{name} must be {the_cell.states} arrays", len(given)
-    )
+        return tuple(np.zeros((*rows, width)) for width in widths)
+    count = len(widths)
+    given = cast(Sequence[ArrayLike], (state,) if count == 1 else state)
+    _require(len(given) == count, cell, f"{name} must be {count} arrays", len(given))
     states = tuple(_float64(s) for s in given)
     if unbatched:
         states = tuple(s[:, None] for s in states)
-    for s in states:
-        _expect(cell, name, s, shape)
+    for s, width in zip(states, widths, strict=True):
+        _expect(cell, name, s, (*rows, width))
     return states
 
 

@@ -180,8 +180,11 @@ def _name_of(module: nn.Module) -> str:
 
 def _caveat(module: nn.Module) -> str:
     """What the new class does not change about a module."""
-    projected = isinstance(module, _layers.LSTM) and module.proj_size
-    return ", but on torch's own kernels: it has projections" if projected else ""
+    if not isinstance(module, _layers.LSTM) or not module.proj_size:
+        return ""
+    if all(_engine.projects(p.device) for p in module.parameters()):
+        return ""
+    return ", but on torch's own kernels: it has projections"
 
 
 def _turn(module: nn.Module, to: Callable[[type], type]) -> None:

@@ -11,7 +11,7 @@ from torch.autograd.function import Function
 
 from . import _composite, _engine, _ops
 from ._batches import apply, call_each, one_at_a_time
-from ._call import SIZES, Call, Inputs, cell_state_dtype
+from ._call import SIZES, Call, Inputs, cell_state_dtype, state_widths
 from ._conditions import (
     is_direct,
     is_plain,
@@ -72,7 +72,12 @@ class Forward(Function):
         ctx.mark_non_differentiable(inner, saved, *(() if ctx.call.cells else (states,)))
         # An LSTM of float32 in one direction keeps its output under torch too, where autograd
         # refuses a backward of an output that was written.
-        refuses = ctx.call.cell == "lstm" and ctx.call.directions == 1 and y.dtype == torch.float32
+        refuses = (
+            ctx.call.cell == "lstm"
+            and not ctx.call.projected
+            and ctx.call.directions == 1
+            and y.dtype == torch.float32
+        )
         ctx.written = None if refuses else _Written(y)
         kept = y if ctx.written is None else ctx.written.kept
         ctx.save_for_backward(*flat, kept, inner, states, saved)
@@ -93,7 +98,11 @@ class Forward(Function):
             dy = y.new_zeros(y.shape[-1]).expand(y.shape)
         if any(d is not None for d in dfinals):
             like = next(d for d in dfinals if d is not None)
-            given = tuple(torch.zeros_like(like) if d is None else d for d in dfinals)
+            widths = state_widths(call, inputs.parameters)
+            given = tuple(
+                like.new_zeros(*like.shape[:-1], width) if d is None else d
+                for d, width in zip(dfinals, widths, strict=True)
+            )
         else:
             given = ()
         if dcells is not None or needs_composite():
@@ -218,9 +227,13 @@ def _gradients(
     count = SIZES[call.cell].states
     states = inputs.states
     if not states:  # the engine gives gradients of the zeros too
-        shape = _composite.run(call, inputs)[1].shape
+        rows = _composite.run(call, inputs)[1].shape[:-1]
+        widths = state_widths(call, inputs.parameters)
         dtypes = [inputs.x.dtype] + [cell_state_dtype(inputs.x.dtype)] * (count - 1)
-        states = tuple(inputs.x.new_zeros(shape, dtype=dtype) for dtype in dtypes)
+        states = tuple(
+            inputs.x.new_zeros(*rows, width, dtype=dtype)
+            for width, dtype in zip(widths, dtypes, strict=True)
+        )
     inputs = inputs._replace(states=states)
 
     def run(*primals: Any) -> tuple[Tensor, ...]:

@@ -122,6 +122,13 @@ class Call:
         return Inputs(flat[0], steps, *rest)
 
 
+def state_widths(call: Call, parameters: Sequence[Any]) -> list[Any]:
+    """How many values each state of a row has: h as many as ``weight_hh`` has columns."""
+    P = parameters[1].shape[1]
+    H = parameters[-1].shape[1] if call.projected else P
+    return [P] + [H] * (SIZES[call.cell].states - 1)
+
+
 class Results:
     """A call's results with a whole tape, empty, for symbolic sizes too; shapes are the engine's.
 
@@ -136,19 +143,23 @@ class Results:
             raise NotImplementedError(
                 f"[{call.cell}] a PackedSequence has no kernel for tensors without values"
             )
-        x, w_hh = inputs.x, inputs.parameters[1]
-        y, state, tape = _native.engine.result_shapes(
+        x = inputs.x
+        widths = state_widths(call, inputs.parameters)
+        y, finals, tape = _native.engine.result_shapes(
             call.cell,
             call.layers,
             call.directions,
             tuple(x.shape),
-            w_hh.shape[1],
+            widths[-1],
+            widths[0],
             call.batch_first,
             call.recompute,
         )
         dtypes = [x.dtype] + [cell_state_dtype(x.dtype)] * (SIZES[call.cell].states - 1)
         self.y = x.new_empty(y)
-        self.finals = [x.new_empty(state, dtype=dtype) for dtype in dtypes]
+        self.finals = [
+            x.new_empty(shape, dtype=dtype) for shape, dtype in zip(finals, dtypes, strict=True)
+        ]
         self.tape = [
             x.new_empty(shape, dtype=dtype)
             for shape, dtype in zip(

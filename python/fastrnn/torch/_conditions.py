@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import _tracing
+from . import _engine, _tracing
 from ._call import NO_STEP_INPUTS, Call, Inputs
 
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
@@ -57,8 +57,10 @@ def needs_composite() -> bool:
 
 
 def lacks_kernel(call: Call, inputs: Inputs) -> bool:
-    """Whether the engines cannot compute a call: projections, or cells that have no inputs."""
-    return call.projected or inputs.parameters[0].shape[-1] == 0
+    """Whether no engine computes a call: projections on a GPU, or cells that have no inputs."""
+    if call.projected and not _engine.projects(inputs.x.device):
+        return True
+    return inputs.parameters[0].shape[-1] == 0
 
 
 def is_direct(inputs: Inputs) -> bool:

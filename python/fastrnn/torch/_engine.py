@@ -73,6 +73,11 @@ def computes(dtype: torch.dtype, device: torch.device) -> bool:
     return dtype in _DTYPES.get(name_for(device), _DTYPES["cpu"])
 
 
+def projects(device: torch.device) -> bool:
+    """Whether the engine for a device has kernels for LSTMs whose h is a projection."""
+    return name_for(device) != "cuda"
+
+
 def _to_arrays(values: Any) -> Any:
     if EXCHANGE:
         return values

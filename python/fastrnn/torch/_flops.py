@@ -18,9 +18,10 @@ from ._ops import split_backward
 
 
 def _each_pass(parameters: Sequence[Any], rows: int, layers: int, directions: int) -> Any:
-    """Whether it is the lowest layer, and the operations of x W' and of h R', for each pass."""
-    for n, (w_ih, w_hh, *_) in enumerate(by_layer_direction(parameters, layers, directions)):
-        yield n < directions, 2 * rows * math.prod(w_ih), 2 * rows * math.prod(w_hh)
+    """Whether it is the lowest layer, and the operations of x W' and of a step, for each pass."""
+    for n, own in enumerate(by_layer_direction(parameters, layers, directions)):
+        w_ih, *in_a_step = (a for a in own if len(a) == 2)  # h R', and v W_hr' of a projection
+        yield n < directions, 2 * rows * math.prod(w_ih), 2 * rows * sum(map(math.prod, in_a_step))
 
 
 def _forward_flops(

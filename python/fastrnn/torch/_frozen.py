@@ -98,14 +98,14 @@ def freeze(call: Call, parameters: tuple[Tensor, ...]) -> Frozen:
     if reason := _reason_against(call, parameters):
         raise RuntimeError(
             f"[{call.cell}] a layer must have plain parameters of a dtype that the engine "
-            f"computes in, and no projections, to be frozen, got {reason}"
+            f"computes in, and no projections on a GPU, to be frozen, got {reason}"
         )
     return Frozen(call, parameters)
 
 
 def _reason_against(call: Call, parameters: tuple[Tensor, ...]) -> str:
     """Why there is nothing to pack of these parameters; empty where there is."""
-    if call.projected:
+    if call.projected and not _engine.projects(parameters[0].device):
         return "proj_size"
     if any(p.is_meta or p.is_neg() or type(p) not in _conditions.PLAIN for p in parameters):
         return "tensors of another kind"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _arguments
-from . import _dynamo, _tracing
+from . import _dynamo, _engine, _tracing
 from ._call import NO_STEP_INPUTS, step_inputs
 from ._recurrent import Recurrent
 
@@ -119,8 +119,8 @@ class LSTM(Recurrent, nn.LSTM):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         As in `torch.nn.LSTM`.
     proj_size : int
-        As in `torch.nn.LSTM`. The engine has no projections yet: such a layer runs as torch's own,
-        or, with what torch's has not, step by step in torch's operations.
+        As in `torch.nn.LSTM`. The engine for GPUs has no projections yet: there such a layer runs
+        as torch's own, or, with what torch's has not, step by step in torch's operations.
     device, dtype
         As in `torch.nn.LSTM`. On the CPU float16 and bfloat16 are computed in float32.
     recompute : bool or int
@@ -187,9 +187,10 @@ class LSTM(Recurrent, nn.LSTM):
             recorded = _tracing.elsewhere(self, input, hx, options)
             if recorded is not None:
                 return recorded
-        projected_as_torch = self.proj_size and not (return_cells or steps is not NO_STEP_INPUTS)
-        if projected_as_torch and not torch.compiler.is_compiling():
-            return nn.LSTM.forward(self, input, hx)
+        if self.proj_size and not (return_cells or steps is not NO_STEP_INPUTS):
+            weight = self._parameters_in_order()[0]
+            if not (_engine.projects(weight.device) or torch.compiler.is_compiling()):
+                return nn.LSTM.forward(self, input, hx)
         results = self._run(input, hx, steps, repeat_held, return_cells)
         return results if return_cells else results[:2]
 

@@ -66,7 +66,8 @@ def call_of(
     """
     steps = StepInputs(lengths, resets, holds, batch_sizes)
     inputs = Inputs(x, steps, tuple(states), tuple(masks), tuple(parameters))
-    sizes = (layers, directions, batch_first, recompute, cells, False, len(states), len(masks))
+    projected = len(parameters) // (layers * directions) % 2 == 1
+    sizes = (layers, directions, batch_first, recompute, cells, projected, len(states), len(masks))
     return Call(cell, *sizes, repeat_held, whole_tape=True), inputs
 
 

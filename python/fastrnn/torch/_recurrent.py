@@ -59,7 +59,8 @@ class Recurrent(nn.RNNBase):
         input : Tensor or PackedSequence
             ``(T, B, I)``, with `batch_first` ``(B, T, I)``, or ``(T, I)``; T and B may be 0.
         hx : Tensor or tuple of Tensor, optional
-            ``(L * D, B, H)``, or ``(L * D, H)``; for the LSTM a pair of them. Zeros without.
+            ``(L * D, B, H)``, or ``(L * D, H)``; for the LSTM a pair of them, of which h has
+            `proj_size` values where that is given. Zeros without.
         lengths : Tensor, optional
             ``(B,)`` integers within 0..T, in any order: steps of each row. Past them the output is
             0, and the final state is that of the last step. In place of a `PackedSequence`.
@@ -75,7 +76,7 @@ class Recurrent(nn.RNNBase):
         Returns
         -------
         output : Tensor or PackedSequence
-            As the input, with ``D * H`` in the last place.
+            As the input, with ``D * H``, or ``D * proj_size``, in the last place.
         hn : Tensor, or (hn, cn)
             The final state.
 
@@ -119,8 +120,9 @@ class Recurrent(nn.RNNBase):
         Raises
         ------
         RuntimeError
-            The engine has no kernel for the layer as it is: `proj_size`, a dtype that it computes
-            in float32, or parameters that are no plain tensors (sharded, fake, on ``meta``).
+            The engine has no kernel for the layer as it is: `proj_size` on a GPU, a dtype that it
+            computes in float32, or parameters that are no plain tensors (sharded, fake, on
+            ``meta``).
         """
         self._frozen = freeze(self._call(), self._parameters_in_order())
 
