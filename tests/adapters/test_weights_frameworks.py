@@ -19,7 +19,7 @@ from fastrnn import weights
 from tolerances import assert_output
 
 T, B, I, H = 5, 2, 3, 4
-CELLS = ["rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru"]
+CELLS = ["rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_reset_before"]
 cells = pytest.mark.parametrize("cell", CELLS)
 bidirectional = pytest.mark.parametrize("D", [1, 2])
 biases = pytest.mark.parametrize("bias", [True, False])
@@ -53,7 +53,11 @@ def keras_layer(keras: ModuleType, cell: str, D: int, bias: bool, **options: Any
     """A layer of Keras of random weights, and biases other than its zeros."""
     if cell.startswith("rnn"):
         options["activation"] = cell.removeprefix("rnn_")
-    make = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}.get(cell, keras.layers.SimpleRNN)
+    if cell.startswith("gru"):
+        options.setdefault("reset_after", cell == "gru")
+    gru = keras.layers.GRU
+    kinds = {"lstm": keras.layers.LSTM, "gru": gru, "gru_reset_before": gru}
+    make = kinds.get(cell, keras.layers.SimpleRNN)
     layer = make(H, return_sequences=True, use_bias=bias, **options)
     made = keras.layers.Bidirectional(layer) if D == 2 else layer
     made.build((B, T, I))

@@ -25,8 +25,8 @@ from fastrnn.weights._conventions import CONVENTIONS, PEEPHOLES, RESET_AFTER
 
 I, H = 3, 4
 SIMPLE = ["rnn_tanh", "rnn_relu", "rnn_sigmoid"]
-CELLS = [*SIMPLE, "lstm", "gru"]
-GATES = {**dict.fromkeys(SIMPLE, 1), "lstm": 4, "gru": 3}
+CELLS = [*SIMPLE, "lstm", "gru", "gru_reset_before"]
+GATES = {**dict.fromkeys(SIMPLE, 1), "lstm": 4, "gru": 3, "gru_reset_before": 3}
 FORMATS = ["keras", "onnx", "cudnn", "haste"]
 PAIRS = [(name, cell) for name in FORMATS for cell in CELLS if cell in CONVENTIONS[name]]
 pairs = pytest.mark.parametrize(("name", "cell"), PAIRS, ids=str)
@@ -44,7 +44,7 @@ def to_format(name: str, cell: str, params: Params) -> Any:
 
 def from_format(name: str, cell: str, arrays: Any) -> Params:
     if name == "onnx":
-        return weights.from_onnx(cell, **arrays, linear_before_reset=1)
+        return weights.from_onnx(cell, **arrays, linear_before_reset=int(cell == "gru"))
     if name == "cudnn":
         return weights.from_cudnn(cell, *arrays, bidirectional=len(arrays[0]) == 2)
     if name == "haste":
@@ -91,6 +91,8 @@ def layer_of(cell: str, **options: Any) -> fastrnn.Recurrent:
 ORDERS = {
     ("keras", "lstm"): "ifco",
     ("keras", "gru"): "zrh",
+    ("keras", "gru_reset_before"): "zrh",
+    ("onnx", "gru_reset_before"): "zrh",
     ("onnx", "lstm"): "iofc",
     ("onnx", "gru"): "zrh",
     ("cudnn", "lstm"): "ifco",
@@ -103,7 +105,7 @@ ORDERS = {
 @pytest.mark.parametrize(("name", "cell"), ORDERS, ids=str)
 def test_orders_of_gates(name: str, cell: str) -> None:
     """Every array of a layer whose gates are numbers has them where its format has that gate."""
-    own = {"lstm": "ifco", "gru": "rzh"}[cell]
+    own = {"lstm": "ifco", "gru": "rzh"}[cell.removesuffix("_reset_before")]
     params = {
         k: np.broadcast_to(np.repeat(np.arange(len(own)), H), a.shape[::-1]).T.astype(np.float32)
         for k, a in layer_of(cell).state_dict().items()
@@ -414,6 +416,13 @@ REFUSALS: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
      "that resets before it",
      lambda: weights.from_keras("gru", [*KERAS_GRU[:2], z(3 * H)])),
     ("from_onnx", ValueError, DIFFERENT, lambda: weights.from_onnx("gru", **ONNX_GRU)),
+    ("from_keras", ValueError, "that resets before the recurrent product, as 'gru_reset_before' "
+     "does, got one that resets after it",
+     lambda: weights.from_keras("gru_reset_before", KERAS_GRU[:2], reset_after=True)),
+    ("from_keras", ValueError, "bias must have shape (GH)",
+     lambda: weights.from_keras("gru_reset_before", KERAS_GRU)),
+    ("from_onnx", ValueError, "the other cell is 'gru'",
+     lambda: weights.from_onnx("gru_reset_before", **ONNX_GRU, linear_before_reset=1)),
     ("from_onnx", ValueError, "input_forget must be 0",
      lambda: weights.from_onnx("lstm", **ONNX, input_forget=1)),
     ("from_onnx", ValueError, "input_forget must be 1",

@@ -106,9 +106,12 @@ _cudnn = _rows(_CUDNN, simple="h", lstm="ifgo", gru="rzn")
 del _cudnn["rnn_sigmoid"]
 
 CONVENTIONS: dict[str, dict[str, Convention]] = {
-    "torch": _rows(_TORCH, simple="h", lstm="ifgo", lstm_coupled="igo", gru="rzn"),
-    "keras": _rows(_KERAS, simple="h", lstm="ifgo") | {"gru": Convention("zrn", _KERAS_GRU)},
-    "onnx": _rows(_ONNX, simple="h", lstm="iofg", gru="zrn")
+    "torch": _rows(
+        _TORCH, simple="h", lstm="ifgo", lstm_coupled="igo", gru="rzn", gru_reset_before="rzn"
+    ),
+    "keras": _rows(_KERAS, simple="h", lstm="ifgo", gru_reset_before="zrn")
+    | {"gru": Convention("zrn", _KERAS_GRU)},
+    "onnx": _rows(_ONNX, simple="h", lstm="iofg", gru="zrn", gru_reset_before="zrn")
     | {"lstm_coupled": Convention("iofg", _ONNX, absent="f")},
     "cudnn": _cudnn,
     "haste": {"lstm": Convention("igfo", _HASTE_LSTM), "gru": Convention("zrn", _HASTE_GRU)},
@@ -125,4 +128,4 @@ ONNX_PEEPHOLES = "iof"
 
 # Whether a GRU's reset gate comes after the recurrent product: r_t (W_hn h_(t-1) + b_hn), or
 # before it: W_hn (r_t h_(t-1)). Both have arrays of the same shapes.
-RESET_AFTER = {"gru": True}
+RESET_AFTER = {"gru": True, "gru_reset_before": False}

@@ -45,12 +45,14 @@ def _key(cell: str) -> str:
 
 def check_reset(op: str, cell: str, after: bool) -> None:
     """Refuse weights of a GRU whose reset gate stands elsewhere."""
-    if RESET_AFTER.get(cell, after) != after:
-        own, theirs = ("after", "before") if RESET_AFTER[cell] else ("before", "after")
+    found = base(cell) or cell
+    if RESET_AFTER.get(found, after) != after:
+        own, theirs = ("before", "after") if after else ("after", "before")
         raise ValueError(
             f"[{op}] weights must be of a GRU that resets {own} the recurrent product, as "
             f"{cell!r} does, got one that resets {theirs} it: r (W h) and W (r h) are different "
-            "functions of h, and no weights of one are those of the other"
+            "functions of h, and no weights of one are those of the other; the other cell is "
+            f"{next(name for name in RESET_AFTER if name != found)!r}"
         )
 
 

@@ -13,24 +13,25 @@ from ._named import Parameters
 
 
 def from_keras(
-    cell: str, weights: Sequence[Any], layer: int = 0, *, reset_after: bool = True
+    cell: str, weights: Sequence[Any], layer: int = 0, *, reset_after: bool | None = None
 ) -> Parameters:
     """Parameters out of the weights of a Keras ``LSTM``, ``GRU`` or ``SimpleRNN``.
 
     Parameters
     ----------
     cell : str
-        ``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu`` or ``rnn_sigmoid``: what `activation` says.
-        Activations other than a cell's own (``recurrent_activation="hard_sigmoid"``) leave no trace
-        in the weights; there is no cell for them.
+        ``lstm``, ``gru``, ``gru_reset_before`` or ``rnn_tanh``: what `reset_after` says; or the
+        name that `fastrnn.cell_name` makes of `recurrent_activation` and `activation`, which leave
+        no trace in the weights.
     weights : sequence of array
         What ``get_weights()`` gives: `kernel` ``(I, G H)``, `recurrent_kernel` ``(H, G H)``, and
-        with `use_bias` `bias`, ``(G H,)``, or ``(2, G H)`` for a GRU; of a ``Bidirectional`` those
-        of the forward layer, then those of the backward layer.
+        with `use_bias` `bias`, ``(G H,)``, or ``(2, G H)`` for ``gru``; of a ``Bidirectional``
+        those of the forward layer, then those of the backward layer.
     layer : int
         The number of the layer in the stack that the names are for.
-    reset_after : bool
-        The GRU's option of this name. False is refused; without biases the arrays do not tell.
+    reset_after : bool, optional
+        The GRU's option of this name, to be compared with the cell: without biases the arrays do
+        not tell.
 
     Returns
     -------
@@ -39,13 +40,14 @@ def from_keras(
     Raises
     ------
     ValueError
-        A shape or a number of arrays is wrong, or the GRU resets before the product.
+        A shape or a number of arrays is wrong, or the GRU is the other one.
     TypeError
         Something is not an array of floats, or dtypes differ.
     """
     op = "from_keras"
     convention = _convert.row(op, "keras", cell)
-    _convert.check_reset(op, cell, _arguments.flag(op, "reset_after", reset_after))
+    if reset_after is not None:
+        _convert.check_reset(op, cell, _arguments.flag(op, "reset_after", reset_after))
     arrays = _named.several(op, "weights", weights)
     if len(arrays) not in (2, 3, 4, 6):
         raise ValueError(
@@ -78,7 +80,7 @@ def to_keras(cell: str, params: Mapping[str, Any], layer: int = 0) -> list[np.nd
     -------
     list of array
         As `from_keras` takes them; 2 without biases, and twice as many with a second direction.
-        A GRU's are those of ``reset_after=True``.
+        Those of ``gru`` are for ``reset_after=True``, of ``gru_reset_before`` for False.
 
     Raises
     ------

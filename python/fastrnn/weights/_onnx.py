@@ -30,8 +30,9 @@ def from_onnx(
     ----------
     cell : str
         What the node's attributes make of it: ``lstm``, ``lstm_coupled`` with
-        ``input_forget=1``, either with ``_peephole`` where there is `P`, ``gru`` or ``rnn_tanh``;
-        or a name that `fastrnn.cell_name` makes of its `activations` and `clip`.
+        ``input_forget=1``, either with ``_peephole`` where there is `P`, ``gru``,
+        ``gru_reset_before`` or ``rnn_tanh``; or a name that `fastrnn.cell_name` makes of its
+        `activations` and `clip`.
     W, R : array
         ``(D, G H, I)`` and ``(D, G H, H)``.
     B : array, optional
@@ -42,9 +43,9 @@ def from_onnx(
     layer : int
         The number of the layer in the stack that the names are for.
     linear_before_reset, input_forget : int
-        The node's attributes of these names, and their values where it has none. A GRU needs
-        ``linear_before_reset=1``, a coupled LSTM ``input_forget=1``; the rows of its forget gate
-        are left out.
+        The node's attributes of these names, and their values where it has none. ``gru`` needs
+        ``linear_before_reset=1``, ``gru_reset_before`` 0, a coupled LSTM ``input_forget=1``; the
+        rows of its forget gate are left out.
 
     Returns
     -------
@@ -55,8 +56,8 @@ def from_onnx(
     Raises
     ------
     ValueError
-        A shape is wrong, the GRU resets before the product, the cell has no peepholes or not the
-        gates that the node has.
+        A shape is wrong, the GRU is the other one, the cell has no peepholes or not the gates that
+        the node has.
     TypeError
         Something is not an array of floats, or dtypes differ.
     """
@@ -91,7 +92,7 @@ def to_onnx(cell: str, params: Mapping[str, Any], layer: int = 0) -> Parameters:
     -------
     dict of str to array
         ``W``, ``R`` and, with biases, ``B``, with peepholes ``P``, as `from_onnx` takes them. With
-        two directions the node is ``direction="bidirectional"``; a GRU's has
+        two directions the node is ``direction="bidirectional"``; that of ``gru`` has
         ``linear_before_reset=1``, that of a coupled LSTM ``input_forget=1``, and each the
         `activations` and the `clip` of the cell.
 
