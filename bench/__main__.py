@@ -9,6 +9,7 @@
     python -m bench scale [options]        what threads gain, and how cost grows with T and B
     python -m bench load [options]         on a busy machine, and among other threads
     python -m bench holds [options]        what it costs that rows are held
+    python -m bench phases [options]       what a second product in the step costs
     python -m bench programs [NAME ...]    the programs of examples/, whole; fills their README
     python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
@@ -39,7 +40,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import cases, holds, limits, load, markdown, memory, plots, programs, report, runner, scale
+from . import (
+    cases,
+    holds,
+    limits,
+    load,
+    markdown,
+    memory,
+    phases,
+    plots,
+    programs,
+    report,
+    runner,
+    scale,
+)
 from .options import add_grid, chosen_cases, make_parser
 from .peers import ADAPTERS, AGAINST, PEERS
 
@@ -239,6 +253,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
     "scale": (scale.main, None),
     "load": (load.main, None),
     "holds": (holds.main, None),
+    "phases": (phases.main, None),
     "programs": (programs.main, None),
 }
 

@@ -16,7 +16,7 @@ from . import case as base
 
 SHAPES = Path(__file__).with_name("shapes.toml")
 CELLS = ("rnn_tanh", "lstm", "gru")
-GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3}
+GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}
 MODES = ("forward", "train", "stream", "cell")
 # What shapes are for: the grid, or the shapes of models that people use.
 PURPOSES = ("grid", "model")
@@ -95,7 +95,7 @@ class Case(base.Case):
 
     def layer_inputs(self) -> list[int]:
         """Inputs of each layer."""
-        return [self.I if k == 0 else self.D * self.H for k in range(self.L)]
+        return [self.I if k == 0 else self.D * self.outputs for k in range(self.L)]
 
     def passes(self) -> Iterator[tuple[int, str]]:
         """(layer, suffix of its parameters), layer by layer, forward direction first."""
@@ -105,7 +105,8 @@ class Case(base.Case):
 
     def flops(self) -> float:
         """Of the products alone, in a call."""
-        per_step = sum(2 * self.D * self.gates * self.H * (n + self.H) for n in self.layer_inputs())
+        gates = sum(self.gates * self.H * (n + self.outputs) for n in self.layer_inputs())
+        per_step = 2 * self.D * (gates + self.L * self.P * self.H)
         return float(self.steps * per_step * (3 if self.mode == "train" else 1))
 
     def fields(self) -> dict[str, Any]:
@@ -138,15 +139,18 @@ def make_data(case: Case) -> Data:
     for k, suffix in case.passes():
         shapes = {
             "weight_ih": (rows, inputs[k]),
-            "weight_hh": (rows, case.H),
+            "weight_hh": (rows, case.outputs),
             "bias_ih": (rows,),
             "bias_hh": (rows,),
         }
+        if case.P:
+            shapes["weight_hr"] = (case.P, case.H)
         for name, shape in shapes.items():
             params[f"{name}_{suffix}"] = rng.uniform(-bound, bound, shape).astype(case.dtype)
     steps = case.T if case.mode == "train" else 0
-    dy = normal(steps, case.D * case.H) * valid(case)[:steps]
-    state = tuple(normal(case.L * case.D, case.H) for _ in range(case.states))
+    dy = normal(steps, case.D * case.outputs) * valid(case)[:steps]
+    widths = (case.outputs, case.H)[: case.states]
+    state = tuple(normal(case.L * case.D, width) for width in widths)
     return Data(params, normal(case.T, case.I), state, dy.astype(case.dtype))
 
 
@@ -213,7 +217,7 @@ def make_cases(
     """The cases of these shapes.
 
     A sequence is run forward and in training with every cell, a model with its own cell and modes,
-    a sweep with the LSTM.
+    a sweep or a projection with the LSTM.
     """
     cases = []
     for shape in shapes:
@@ -224,7 +228,7 @@ def make_cases(
             continue
         smaller = in_quick if quick and isinstance(in_quick, Mapping) else {}
         for values in [{over: n} for n in shape["values"]] if over else [smaller]:
-            sizes = {**{k: shape[k] for k in "TBIHLD" if k in shape}, **values}
+            sizes = {**{k: shape[k] for k in "TBIHLDP" if k in shape}, **values}
             sizes.setdefault("I", sizes["H"])
             more = {"sweep": over, "model": shape.get("model", "")}
             more["lengths"] = tuple(shape["lengths"]) if "lengths" in shape else None
@@ -246,7 +250,7 @@ def cells_of(shape: Mapping[str, Any]) -> Sequence[str]:
     """The cells that a shape is for."""
     if shape["kind"] == "model":
         return [shape["cell"]]
-    return ["lstm"] if shape["kind"] == "sweep" else CELLS
+    return ["lstm"] if shape["kind"] == "sweep" or "P" in shape else CELLS
 
 
 def modes_of(shape: Mapping[str, Any]) -> Sequence[str]:

@@ -134,7 +134,7 @@ def moving(limits: Limits, threads: int, itemsize: int, *arrays: tuple[float, fl
 def chain(case: Case, limits: Limits) -> float:
     """Seconds of the dependency chain of one step of one row, on one thread or on all."""
     itemsize = 4 if case.dtype == "float32" else 8
-    weights = case.gates * case.H * case.H
+    weights = case.gates * case.H * case.outputs + case.P * case.H
     found: list[float] = []
     for threads in {1, limits["threads"]}:
         flops, _ = rates(limits, threads, itemsize)
@@ -162,7 +162,8 @@ def phases(case: Case, limits: Limits) -> dict[str, float]:
 
     for inputs in case.layer_inputs():
         for _ in range(case.D):
-            w, r, x, h = G * H * inputs, G * H * H, N * inputs, N * H
+            w, r = G * H * inputs, (G * case.outputs + case.P) * H
+            x, h = N * inputs, N * case.outputs
             add("inputs", 2 * N * w, (w, 1), (x, 1))
             add("steps", 2 * N * r, (r, T), (h, 1), (kept, train), least=latency)
             if train:

@@ -73,6 +73,8 @@ def prepare(
 ) -> tuple[dict[str, Any], Callable[[], Any] | None]:
     """Build the case's ways, check each, and keep the fastest."""
     try:
+        if case.P and not getattr(module, "PROJECTS", False):
+            raise peers.Unsupported("no projection")
         ways = module.build(case, make_data(case))
         best: tuple[float, str] | None = None
         for name, way in ways.items():

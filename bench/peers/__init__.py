@@ -11,6 +11,8 @@ A module has
 ``build(case, data)``
     The ways in which the peer computes a case, by name; the worker times the fastest. Raises
     `Unsupported` for what the peer does not have.
+``PROJECTS``
+    True where it has LSTMs with a projection, of P values.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ import fastrnn
 from ..cases import Case, Data, as_tuple, state_names
 from . import Way
 
+PROJECTS = True
+
 
 def available() -> str | None:
     return None
@@ -53,6 +55,8 @@ def cell_way(case: Case, data: Data) -> Way:
 def layer_way(case: Case, data: Data) -> Way:
     # Releases of fastrnn that `--against` measures may be without the option.
     options = {"recompute": case.recompute} if case.recompute else {}
+    if case.P:
+        options["proj_size"] = case.P
     layer = fastrnn.Recurrent(
         case.cell,
         case.I,

@@ -8,6 +8,7 @@ from ..cases import Case, Data
 from . import Unsupported, Way
 from . import torch as plain
 
+PROJECTS = True
 available = plain.available
 setup = plain.setup
 

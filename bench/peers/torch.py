@@ -10,6 +10,8 @@ import numpy as np
 from ..cases import Case, Data, as_tuple, state_names
 from . import Way, missing
 
+PROJECTS = True
+
 
 def available() -> str | None:
     return missing("torch")
@@ -33,8 +35,14 @@ def make_layer(case: Case, params: dict[str, np.ndarray], library: Any = None) -
 
     library = library or torch.nn
     classes = {"lstm": library.LSTM, "gru": library.GRU, "rnn_tanh": library.RNN}
+    options = {"proj_size": case.P} if case.P else {}  # which a GRU refuses, be it 0
     layer = classes[case.cell](
-        case.I, case.H, case.L, bidirectional=case.D == 2, dtype=getattr(torch, case.dtype)
+        case.I,
+        case.H,
+        case.L,
+        bidirectional=case.D == 2,
+        dtype=getattr(torch, case.dtype),
+        **options,
     )
     layer.load_state_dict({name: torch.from_numpy(a) for name, a in params.items()})
     return layer
@@ -106,8 +114,8 @@ def arrays_of(case: Case, finals: bool = True) -> Callable[[Any], dict[str, np.n
         y, final, *rest = value
         result = {"y": y.detach().numpy()}
         if finals:
-            shape = (case.L * case.D, case.B, case.H)
-            states = [s.detach().numpy().reshape(shape) for s in as_tuple(final)]
+            rows = case.L * case.D, case.B
+            states = [s.detach().numpy().reshape(*rows, -1) for s in as_tuple(final)]
             result.update(zip(state_names(case), states, strict=True))
         for grads in rest:
             result.update({name: g.numpy() for name, g in grads.items()})

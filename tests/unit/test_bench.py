@@ -765,3 +765,34 @@ def test_holds_against_lengths(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     with pytest.raises(SystemExit):
         suite.main(["holds", "--held", "1"])
     assert "must be within 0..1, got 1" in capsys.readouterr().err
+
+
+def test_two_products_against_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found = tmp_path / "rows.json"
+    with contextlib.suppress(SystemExit):  # a share under the bar, at a size that says nothing
+        suite.main(f"phases --shapes 6,3,4,8 --rounds 1 --json {found}".split())
+    rows = report.read(found)
+    assert [row["case"] for row in rows] == [
+        "lstm_f32_T6_B3_I4_H8_D1-P2 forward",
+        "lstm_f32_T6_B3_I4_H8_D1-P2 train",
+        "gru_reset_before_f32_T6_B3_I4_H8_D1 forward",
+        "gru_reset_before_f32_T6_B3_I4_H8_D1 train",
+    ]
+    assert all(row["gflops"] > 0 and row["one_product"] > 0 for row in rows)
+    with pytest.raises(SystemExit, match="of gru and lstm, got rnn_tanh"):
+        suite.main(["phases", "--shapes", "6,3,4,8", "--cell", "rnn", "--rounds", "1"])
+    capsys.readouterr()
+
+
+def test_projections_are_of_the_lstm_and_of_torch() -> None:
+    shape = {"kind": "sequence", "T": 5, "B": 3, "I": 4, "H": 6, "P": 2}
+    chosen = cases.make_cases([shape])
+    assert [case.id for case in chosen] == [
+        "lstm_f32_T5_B3_I4_H6_D1-P2 forward",
+        "lstm_f32_T5_B3_I4_H6_D1-P2 train",
+    ]
+    case = chosen[1]
+    assert case.flops() == 3 * 15 * 2 * (4 * 6 * (4 + 2) + 2 * 6)
+    assert worker.prepare(object(), case, {})[0] == {"unsupported": "no projection"}
+    answer, call = worker.prepare(load("fastrnn"), case, cases.expected(case))
+    assert call is not None, answer
