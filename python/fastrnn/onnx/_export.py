@@ -46,7 +46,7 @@ def export(layers: Recurrent | Sequence[Recurrent], path: Any, stateful: bool = 
     ValueError
         There are none, or they do not fit on each other; 2 GiB or more.
     NotImplementedError
-        Of two directions the first is the reverse one.
+        Of two directions the first is the reverse one; a projection.
     TypeError
         Not layers; `stateful` is neither True nor False.
     OSError
@@ -130,6 +130,10 @@ def _check(stack: list[Recurrent]) -> None:
             raise NotImplementedError(
                 "[export] the first of two directions must read forward, as ONNX has it, "
                 f"got {layer!r}"
+            )
+        if layer.proj_size:
+            raise NotImplementedError(
+                f"[export] proj_size must be 0, since ONNX has no projection, got {layer!r}"
             )
         if below is not None:
             width = below.hidden_size * (2 if below.bidirectional else 1)
