@@ -14,7 +14,7 @@ import numpy as np
 
 import bench.case
 import fastrnn
-from fastrnn import _dtypes, _native
+from fastrnn import _native
 from fastrnn._dtypes import numpy_dtype
 from fastrnn.reference.cell import find
 
@@ -84,8 +84,8 @@ def gpu_cells() -> list[str]:
 
 
 def chosen_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
-    """For those cells and every dtype that they have: a few shapes, options together."""
-    for cell, dtype in itertools.product(CHOSEN, [d for d in dtypes if d in _dtypes.WIDE]):
+    """For those cells and every dtype: a few shapes, options together."""
+    for cell, dtype in itertools.product(CHOSEN, dtypes):
         yield from (
             Case(cell, 5, 13, 17, 31, dtype, D=2, bias=False, batch_first=True),
             Case(cell, 4, 2, 20, 130, dtype, D=2, state=False),

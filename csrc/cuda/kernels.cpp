@@ -47,10 +47,6 @@ const KernelSet& find_kernels(const std::string& cell, Storage storage) {
   std::string names;
   for (const KernelSet* set : all_kernel_sets()) {
     if (set->storage != storage) continue;
-    if (kernel == set->cell && set->element_bytes == 0)
-      throw Error(Fault::kNotImplemented, cell,
-                  "dtype must be float32 or float64 where functions are chosen, got " +
-                      std::string(storage == Storage::kHalf ? "float16" : "bfloat16"));
     if (kernel == set->cell) return *set;
     if (has_own_kernel(set->cell)) names += (names.empty() ? "" : ", ") + std::string(set->cell);
   }

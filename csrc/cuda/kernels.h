@@ -16,7 +16,7 @@ enum class Storage { kFloat, kDouble, kHalf, kBfloat16 };
 struct KernelSet {
   const char* cell;
   Storage storage;
-  int element_bytes;  // 0: no kernels of the cell for this storage type
+  int element_bytes;
   int gates, states, saved;
   unsigned split_gates;  // see core/planes.h
 

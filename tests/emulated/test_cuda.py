@@ -725,11 +725,6 @@ def test_the_engine_has_the_dtypes_that_are_said_of_it(emulated: ModuleType) -> 
         assert emulated.Stack("lstm", dtype, 1, 1, 2, 3, True).parameters
     with pytest.raises(TypeError, match=r"\[lstm\] dtype must be"):
         emulated.Stack("lstm", "int32", 1, 1, 2, 3, True)
-    for dtype in _dtypes.NARROW:
-        with pytest.raises(
-            NotImplementedError, match=rf"must be float32 or float64 .* got {dtype}"
-        ):
-            emulated.Stack("lstm_peephole", dtype, 1, 1, 2, 3, True)
 
 
 # ---- where there is no GPU -----------------------------------------------------------------------
