@@ -34,7 +34,8 @@ def takes_packed(inputs: Inputs) -> bool:
     On the CPU, where nothing that records operations has to see padded ones.
     """
     return not (
-        inputs.x.device.type != "cpu"
+        _engine.name_for(inputs.x.device) != "cpu"
+        or inputs.x.is_meta
         or torch.compiler.is_compiling()
         or _tracing.is_recorded()
         or not _has_memory(inputs)
