@@ -78,9 +78,8 @@ CHOSEN = tuple(filter(_has_kernel, _CHOSEN))
 
 
 def gpu_cells() -> list[str]:
-    """Those that have kernels for GPUs: cells of one phase."""
-    two = {cell["name"] for cell in _native.engine.cells() if cell["phases"] > 1}
-    return [cell for cell in (*cells(), *CHOSEN) if cell.partition("(")[0] not in two]
+    """Those that have kernels for GPUs: cells of one phase, with their usual functions."""
+    return [cell["name"] for cell in _native.engine.cells() if cell["phases"] == 1]
 
 
 def chosen_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:

@@ -1,7 +1,8 @@
 // Every cell of the library: name, struct, header. CMake reads these lines and makes one kernel
 // unit per cell, instruction set and element type; Python, tests and benchmarks ask the built
-// module. Cells whose step has two phases (gates.h) have no kernels for GPUs yet; those that
-// project have the name of another before _projected, and serve its layers with a proj_size.
+// module. Cells whose step has two phases (gates.h), and those whose functions are chosen, have no
+// kernels for GPUs yet. Those that project have the name of another before _projected, and serve
+// its layers with a proj_size.
 FASTRNN_CELL(rnn_tanh, Rnn<Tanh>, rnn.h)
 FASTRNN_CELL(rnn_relu, Rnn<Relu>, rnn.h)
 FASTRNN_CELL(rnn_sigmoid, Rnn<Sigmoid>, rnn.h)

@@ -24,7 +24,7 @@ import fastrnn
 import on_gpu
 import tiers
 from builds import ROOT
-from cases import Case, Data, chosen_cases, gpu_cells, kernel_cases, make_data
+from cases import Case, Data, gpu_cells, kernel_cases, make_data
 from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import MODES, Results, modes, put
 from tolerances import assert_gradient, assert_output
@@ -54,7 +54,7 @@ def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> 
         assert got[name].tobytes() == wanted[name].tobytes(), name
 
 
-CASES = [c for c in (*kernel_cases(DTYPES), *chosen_cases(DTYPES)) if c.cell in gpu_cells()]
+CASES = [c for c in kernel_cases(DTYPES) if c.cell in gpu_cells()]
 RUNS = [(mode, case) for case in CASES for mode in modes(case.dtype)]
 
 
@@ -626,8 +626,13 @@ def test_packed_rows_have_no_kernel(emulated: ModuleType) -> None:
     assert [len(a.shape) for a in tape.arrays] == [4, 6, 6]
 
 
-def test_steps_of_two_phases_are_refused(emulated: ModuleType) -> None:
+def test_cells_of_the_cpu_alone_are_refused(emulated: ModuleType) -> None:
     """By their names, before anything is written or a layer is made."""
+    for cell in ("lstm_peephole", "lstm_coupled", "rnn(softplus)", "gru(clip=0.5)"):
+        with pytest.raises(
+            NotImplementedError, match=rf"^\[{re.escape(cell)}\] device must be cpu"
+        ):
+            emulated.Stack(cell, "float32", 1, 1, 3, 4, True)
     with pytest.raises(NotImplementedError, match=r"^\[gru_reset_before\] device must be cpu"):
         emulated.Stack("gru_reset_before", "float32", 1, 1, 3, 4, True)
     with pytest.raises(NotImplementedError, match=r"^\[lstm\] proj_size must be 0 on cuda, got 2"):
