@@ -19,7 +19,7 @@ CASES = tiers.choose(dev=150, ci=1000, full=10000)
 
 def test_random_nodes() -> None:
     counts = Counter(fuzz_onnx.check(seed) for seed in range(CASES))
-    assert set(counts) <= {"ok", "no such cell", "rounding decides", "overflows"}
+    assert set(counts) <= {"ok", "rounding decides", "overflows"}
     assert counts["ok"] >= CASES / 4
     assert counts["rounding decides"] + counts["overflows"] <= CASES / 50
 

@@ -58,17 +58,12 @@ def attributes_of(node: Any) -> dict[str, Any]:
 
 
 def check(op: str, given: dict[str, np.ndarray], **attributes: Any) -> None:
-    """A node, prepared and at once, is what the text says; a cell that is not there is named."""
+    """A node, prepared and at once, is what the text says."""
     node = make_node(op, given, **attributes)
     wanted = onnx_text.run(op, attributes_of(node), given)
     weights = {name: given[name] for name in ("W", "R", "B", "P") if name in given}
     others = {name: a for name, a in given.items() if name not in weights}
-    try:
-        prepared = fo.prepare(node, weights)
-    except NotImplementedError as error:
-        if "got gru_reset_before" not in str(error):
-            raise
-        return
+    prepared = fo.prepare(node, weights)
     assert prepared.inputs == tuple(name for name in INPUTS[op] if name in others)
     results = [
         prepared.run(others),
@@ -226,7 +221,7 @@ def test_tensors_as_weights_and_arrays_that_change_later() -> None:
 
 
 def test_onnx_s_own_cases() -> None:
-    """All 18 of the operators; those of a cell that the engine lacks say which."""
+    """All 18 of the operators."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
@@ -235,23 +230,15 @@ def test_onnx_s_own_cases() -> None:
     cases = [c for c in every if {node.op_type for node in c.model.graph.node} <= set(OPS)]
     assert len(cases) == 18
     assert fo.Backend.supports_device("CPU")
-    ran, lacking = 0, set()
     for case in cases:
         (node,) = case.model.graph.node
         for inputs, outputs in case.data_sets:
-            try:
-                found = fo.Backend.run_node(node, inputs)
-            except NotImplementedError as error:
-                lacking.add(str(error).rpartition(" ")[2])
-                continue
+            found = fo.Backend.run_node(node, inputs)
             # The model's two names for them are one in its node.
             whole = fo.Backend.prepare(case.model).run(inputs)
             for a, b, c in zip(found, whole, outputs, strict=True):
                 np.testing.assert_allclose(a, c, rtol=case.rtol, atol=case.atol, err_msg=case.name)
                 assert a.tobytes() == b.tobytes(), "a model runs on the engine too"
-            ran += 1
-    assert ran >= 11
-    assert lacking <= {"gru_reset_before", "lstm_peephole"}
 
 
 # ---- what is refused -----------------------------------------------------------------------------
