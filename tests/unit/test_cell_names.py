@@ -199,13 +199,13 @@ def test_the_functions_are_those_of_onnx(function: Any, expected: Any) -> None:
     np.testing.assert_allclose(made.slope(points), differences, atol=1e-8)
 
 
-def test_a_clip_bounds_what_enters_gates_and_candidate_but_not_the_output() -> None:
+def test_a_clip_bounds_what_enters_each_function() -> None:
     name = _cell_names.find("lstm(clip=1.0)")
     assert name is not None
     gate, candidate, output = activations.of_cell(name, 0)
     assert candidate.value(NUMPY, np.array(3.0)) == np.tanh(1.0)
     assert gate.slope(np.array(3.0)) == 0 < gate.slope(np.array(1.0))
-    assert output.value(NUMPY, np.array(3.0)) == np.tanh(3.0)
+    assert output.value(NUMPY, np.array(3.0)) == np.tanh(1.0)
 
 
 def test_each_direction_has_its_functions() -> None:
