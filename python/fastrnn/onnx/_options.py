@@ -7,11 +7,12 @@ version 7 to 22; version 1 has ``output_sequence`` beside, which changes no numb
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 
+from .. import _cell_names
 from ._library import RECURRENT, is_recurrent, label
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
@@ -37,20 +38,20 @@ OPERATORS = {
     "GRU": Operator(_INPUTS[:6], ("Y", "Y_h"), 3, ("sigmoid", "tanh"), {"linear_before_reset": 0}),
 }
 
-# The functions of ONNX: this library's name, and what alpha and beta are where they are left out.
-# Affine and ScaledTanh have no operator of today that says so; theirs are those of ONNX Runtime.
-FUNCTIONS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "Sigmoid": ("sigmoid", ()),
-    "Tanh": ("tanh", ()),
-    "Relu": ("relu", ()),
-    "Softsign": ("softsign", ()),
-    "Softplus": ("softplus", ()),
-    "Affine": ("affine", (1.0, 0.0)),
-    "LeakyRelu": ("leaky_relu", (0.01,)),
-    "ThresholdedRelu": ("thresholded_relu", (1.0,)),
-    "ScaledTanh": ("scaled_tanh", (1.0, 1.0)),
-    "HardSigmoid": ("hard_sigmoid", (0.2, 0.5)),
-    "Elu": ("elu", (1.0,)),
+# The functions of ONNX, by their names here. (What alpha and beta are where they are left out, this
+# library has from ONNX: `fastrnn.cell_name`.)
+FUNCTIONS = {
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Relu": "relu",
+    "Softsign": "softsign",
+    "Softplus": "softplus",
+    "Affine": "affine",
+    "LeakyRelu": "leaky_relu",
+    "ThresholdedRelu": "thresholded_relu",
+    "ScaledTanh": "scaled_tanh",
+    "HardSigmoid": "hard_sigmoid",
+    "Elu": "elu",
 }
 _IN_SMALL_LETTERS = {name.lower(): function for name, function in FUNCTIONS.items()}
 
@@ -74,6 +75,9 @@ _TYPES = {
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
+Function: TypeAlias = tuple[Any, ...]  # its name here, alpha and beta where it has them
+
+
 @dataclass(frozen=True)
 class Options:
     """A node in plain values."""
@@ -83,7 +87,7 @@ class Options:
     inputs: dict[str, str]  # the names of the values by what they are, without those left out
     outputs: tuple[str, ...]  # what each output with a name is
     reverse: tuple[bool, ...]  # of each direction
-    functions: tuple[tuple[str, ...], ...]  # of each direction, as this library writes them
+    functions: tuple[tuple[Function, ...], ...]  # of each direction
     clip: float | None
     hidden_size: int | None
     batch_first: bool
@@ -129,9 +133,9 @@ def read(node: onnx.NodeProto) -> Options:
     )
 
 
-def float_text(value: float) -> str:
-    """A number as it was written before it became an attribute, which holds float32."""
-    return repr(float(str(np.float32(value))))
+def as_written(value: float) -> float:
+    """A number as it was before it became an attribute, which holds float32."""
+    return float(str(np.float32(value)))
 
 
 def _attributes(node: onnx.NodeProto, operator: Operator) -> dict[str, Any]:
@@ -195,7 +199,7 @@ def _hidden_size(node: onnx.NodeProto, size: int | None) -> int | None:
 
 def _functions(
     node: onnx.NodeProto, given: dict[str, Any], default: tuple[str, ...], directions: int
-) -> tuple[tuple[str, ...], ...]:
+) -> tuple[tuple[Function, ...], ...]:
     """The functions of each direction, with their numbers.
 
     The values of ``activation_alpha`` and ``activation_beta`` go, in their order, to the functions
@@ -216,11 +220,10 @@ def _functions(
                 f"{label(node)} attribute activations must be of {list(FUNCTIONS)} in any "
                 f"letters, got {name!r}"
             )
-        function, defaults = _IN_SMALL_LETTERS[name.lower()]
-        pairs = zip(lists, defaults, strict=False)
-        numbers = [values.pop(0) if values else otherwise for values, otherwise in pairs]
-        texts = ", ".join(float_text(number) for number in numbers)
-        written.append(f"{function}({texts})" if texts else function)
+        function = _IN_SMALL_LETTERS[name.lower()]
+        pairs = zip(lists, _cell_names.FUNCTIONS[function], strict=False)
+        numbers = [as_written(values.pop(0)) if values else other for values, other in pairs]
+        written.append((function, *numbers))
     for attribute, left in zip(("activation_alpha", "activation_beta"), lists, strict=True):
         if left:
             raise ValueError(
