@@ -148,10 +148,9 @@ def test_adding_a_level(tmp_path: Path, native_build: Callable[..., Path]) -> No
         "-DFASTRNN_TESTS=ON",
         "-DFASTRNN_CUDA=OFF",
         source=tmp_path,
-        targets=("_cpu", "test_math_fma3", "test_engine"),
+        targets=("_cpu", "test_math_fma3"),
     )
-    for command in (["test_math_fma3"], ["test_engine", "--calls", "10"]):
-        run([str(build / "tests" / "cpp" / command[0]), *command[1:]])
+    run([str(build / "tests" / "cpp" / "test_math_fma3")])
     keyword = "test_against_reference and lstm and fma3"
     passed = run_tests_of_copy(tmp_path, build, keyword, "tests/kernels/test_kernels.py")
     assert passed >= 30, f"only {passed} tests ran for the new level"
