@@ -139,8 +139,12 @@ def test_adding_a_level(tmp_path: Path, native_build: Callable[..., Path]) -> No
     rows = (tmp_path / table).read_text(encoding="utf-8")
     before, row, after = rows.partition("FASTRNN_LEVEL(avx2,")
     (tmp_path / table).write_text(before + blocks[table] + row + after, encoding="utf-8")
-    # One cell, so that little has to be built.
-    (tmp_path / "csrc/cells/registry.h").write_text("FASTRNN_CELL(lstm, Lstm, lstm.h)\n", "utf-8")
+    # The LSTM alone, with its projection, so that little has to be built.
+    lines = (
+        "FASTRNN_CELL(lstm, Lstm, lstm.h)\n"
+        "FASTRNN_PROJECTED(lstm_projected, Projected<Lstm>, projected.h)\n"
+    )
+    (tmp_path / "csrc/cells/registry.h").write_text(lines, "utf-8")
 
     build = native_build(
         "release",
