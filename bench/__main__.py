@@ -22,7 +22,7 @@ then with one thread, and at the AVX2 level, against torch alone (--quick: the f
 With --kind model the shapes are those of models that people use, each with its own cell and modes;
 `document` puts them into a part of their own.
 With --adapter torch or onnx, fastrnn.torch or fastrnn.onnx stands for fastrnn; the latter has the
-modes forward and stream.
+modes forward and stream, and no projections.
 
 --against takes the fastrnn of another environment into the same rounds, for instance the version
 before a change: its Python, or a command that starts one ("env PYTHONPATH=FOLDER python"). What
@@ -108,6 +108,8 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
     minutes = options.minutes or (4.5 if options.quick else 38.0)
     deadline = time.perf_counter() + 60 * minutes
     chosen = chosen_cases(options, options.quick, sweeps=options.plot is not None)
+    if options.adapter == "onnx":
+        chosen = [case for case in chosen if not case.P]
     settings = settings_of(options, info["threads"], info["level"])
     machine = report.machine()
     print(f"fastrnn {info['version']}, {info['compiler']}; {machine['processor']}")

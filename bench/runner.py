@@ -24,9 +24,6 @@ from .peers import ADAPTERS, AGAINST
 
 START = Path(__file__).resolve().with_name("start.py")
 BLOCK_SECONDS = 0.05
-# Before each block: threads of an OpenMP or another pool spin for milliseconds after their last
-# call, on the cores that the next library's threads are to have.
-QUIET_SECONDS = 0.02
 LEAST_ROUNDS = 5
 OURS = "fastrnn"
 
@@ -95,7 +92,7 @@ class Worker:
         return dict(self._ask("case", case, reference, BLOCK_SECONDS))
 
     def block(self) -> float:
-        """Mean seconds of a call in one block."""
+        """Mean seconds of a call in one block; returns when the peer's threads are at rest."""
         answer = self._ask("block")
         if isinstance(answer, dict):
             raise SystemExit(f"{self.peer}: {answer['failed']}")
@@ -214,7 +211,6 @@ def alternate(team: Sequence[Worker], seconds: float, rounds: int) -> dict[str, 
         if done >= LEAST_ROUNDS and time.perf_counter() - start > seconds:
             break
         for worker in team:
-            time.sleep(QUIET_SECONDS)
             times[worker.name].append(worker.block())
     return times
 

@@ -7,6 +7,8 @@ import multiprocessing
 import shlex
 import shutil
 import sys
+import threading
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -184,8 +186,7 @@ def row(ms: float, ratio: float, **other: Any) -> report.Row:
     }
 
 
-def test_blocks_begin_when_the_last_library_is_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pool's threads spin for a while after a call, on the cores of whoever comes next."""
+def test_libraries_take_turns() -> None:
     events: list[str] = []
 
     class Timed:
@@ -196,12 +197,25 @@ def test_blocks_begin_when_the_last_library_is_at_rest(monkeypatch: pytest.Monke
             events.append(self.name)
             return 1.0
 
-    monkeypatch.setattr(runner.time, "sleep", lambda seconds: events.append(f"rest {seconds}"))
     times = runner.alternate([Timed("a"), Timed("b")], 0, 5)  # type: ignore[list-item]
-    rest = f"rest {runner.QUIET_SECONDS}"
-    assert runner.QUIET_SECONDS > 0
-    assert events == ["a", "b", *[rest, "a", rest, "b"] * 5]
+    assert events == ["a", "b"] * 6  # the first time to warm up
     assert times == {"a": [1.0] * 5, "b": [1.0] * 5}
+
+
+def test_blocks_end_when_the_threads_of_a_library_are_at_rest() -> None:
+    """A pool's threads spin for a while after a call, on the cores of whoever comes next."""
+    spun = threading.Event()
+
+    def spin() -> None:
+        while time.thread_time() < 0.1:
+            pass
+        spun.set()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    worker.come_to_rest()
+    assert spun.is_set()
+    thread.join()
 
 
 def test_json_lines_come_back_and_compare(tmp_path: Path) -> None:
@@ -603,7 +617,8 @@ def test_steps_of_a_stream_in_cpp() -> None:
 
 def test_the_other_parts_in_cpp() -> None:
     found = micro.native(2)
-    assert found["tile_gflops"]["6"] > found["tile_gflops"]["1"] > 0
+    tiles = found["tile_gflops"]
+    assert tiles[max(tiles, key=int)] > tiles["1"] > 0  # 6 rows with 32 registers, 3 with 16
     assert set(found["gates_ns"]) == set(cases.CELLS)
     assert found["gates_ns"]["lstm"] > found["gates_ns"]["rnn_tanh"] > 0
     assert found["barrier_ns"] > 0
