@@ -10,7 +10,6 @@ threads. `ratio` is that of the medians: 1 where holding costs nothing; at most 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,13 +17,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import fastrnn
-from fastrnn import _native
-
 from . import options as suite_options
 from . import report
 from .cases import Case
-from .worker import pilot, record
+from .side_by_side import call_of, compare, use_engine
 
 SHAPES = ("100,32,256,256", "250,8,96,96", "400,1,128,128", "60,64,64,64")
 MOST = 1.05
@@ -33,31 +29,8 @@ HEADER = f"{'case':46} {'held ms':>9} {'lengths ms':>11} {'ratio':>7}"
 
 def calls_of(case: Case, held: float) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """One call with holds, and one with lengths."""
-    layer = fastrnn.Recurrent(case.cell, case.I, case.H, dtype=case.dtype, seed=0)
-    rng = np.random.default_rng(0)
-    x, dy = (rng.standard_normal((case.T, case.B, n)).astype(case.dtype) for n in (case.I, case.H))
-    holds = rng.random((case.T, case.B)) < held
-    lengths = (~holds).sum(axis=0)
-
-    def with_options(**options: Any) -> Callable[[], Any]:
-        def train() -> None:
-            tape = layer.forward(x, **options)[2]
-            layer.backward(tape, dy)
-
-        return train if case.mode == "train" else lambda: layer(x, **options)
-
-    return with_options(holds=holds), with_options(lengths=lengths)
-
-
-def compare(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """The median seconds of each, of alternating blocks of a twentieth of a second."""
-    times: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        pilot(call)
-    for _ in range(rounds):
-        for call, taken in zip(calls, times, strict=True):
-            taken += record(call, 0.05, least=1)
-    return [statistics.median(t) for t in times]
+    holds = np.random.default_rng(1).random((case.T, case.B)) < held
+    return call_of(case, holds=holds), call_of(case, lengths=(~holds).sum(axis=0))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -67,10 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--held", type=_share, default=0.4, help="of the steps (0.4)")
     parser.add_argument("--rounds", type=int, default=15, help="blocks of each call (15)")
     options = parser.parse_args(arguments)
-    if options.threads:
-        fastrnn.set_num_threads(options.threads)
-    if options.isa:
-        _native.engine.use_level(options.isa)
+    use_engine(options)
     missed = 0
     print(HEADER)
     for case in tqdm(suite_options.chosen_cases(options), leave=False):

@@ -13,20 +13,15 @@ of forward, and 0.75 of a training step.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
-
-import fastrnn
-from fastrnn import _native
 
 from . import options as suite_options
 from . import report
 from .cases import Case
-from .holds import compare
+from .side_by_side import call_of, compare, use_engine
 
 SHAPES = ("100,32,256,256", "50,64,512,512", "100,1,128,128")
 LEAST = {"forward": 0.8, "train": 0.75}
@@ -40,29 +35,13 @@ def of_two_phases(case: Case) -> Case:
     return replace(case, P=max(1, case.H // 4))
 
 
-def call_of(case: Case) -> Callable[[], Any]:
-    layer = fastrnn.Recurrent(case.cell, case.I, case.H, dtype=case.dtype, seed=0, proj_size=case.P)
-    rng = np.random.default_rng(0)
-    widths = case.I, case.outputs
-    x, dy = (rng.standard_normal((case.T, case.B, n)).astype(case.dtype) for n in widths)
-
-    def train() -> None:
-        tape = layer.forward(x)[2]
-        layer.backward(tape, dy)
-
-    return train if case.mode == "train" else lambda: layer(x)
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = suite_options.make_parser("bench phases", __doc__)
     suite_options.add_grid(parser, ["forward", "train"])
     parser.set_defaults(shapes=list(SHAPES), cell=["gru", "lstm"])
     parser.add_argument("--rounds", type=int, default=15, help="blocks of each call (15)")
     options = parser.parse_args(arguments)
-    if options.threads:
-        fastrnn.set_num_threads(options.threads)
-    if options.isa:
-        _native.engine.use_level(options.isa)
+    use_engine(options)
     missed = 0
     print(HEADER)
     for one in tqdm(suite_options.chosen_cases(options), leave=False):
