@@ -67,6 +67,28 @@ template <class V> FASTRNN_CELL_CALL V slope_of(const Activation& f, V x) {
   return one;
 }
 
+// A function that is made of lines is flat where its slope is 0; the slope of another may be
+// rounded to 0.
+FASTRNN_CELL_FUNCTION bool is_made_of_lines(Function f) {
+  return f == Function::kRelu || f == Function::kAffine || f == Function::kLeakyRelu ||
+         f == Function::kThresholdedRelu || f == Function::kHardSigmoid;
+}
+
+// What a comparison returns.
+template <class V> using Mask = decltype(V() < V());
+
+// A function at one point. A choice, not a product: where it is flat nothing passes, be it
+// infinite.
+template <class V> struct ChosenPoint {
+  V y, slope;
+  Mask<V> flat;
+
+  FASTRNN_CELL_FUNCTION V gradient(V dy) const { return select(flat, V(0), dy * slope); }
+  FASTRNN_CELL_FUNCTION V gradient(V dy, V to) const {
+    return select(flat, to, fma(dy, slope, to));
+  }
+};
+
 struct Chosen {
   const CellMaths* maths;
 
@@ -76,16 +98,18 @@ struct Chosen {
     return value_of(function(f), clipped(x));
   }
   template <class V> FASTRNN_CELL_FUNCTION V kept(V x, V) const { return x; }
-  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_kept(F f, V x) const {
+  template <class F, class V> FASTRNN_CELL_FUNCTION ChosenPoint<V> from_kept(F f, V x) const {
     return from_input(f, x);
   }
-  template <class F, class V> FASTRNN_CELL_FUNCTION Point<V> from_input(F f, V x) const {
-    const V limit(maths->clip), inside = clipped(x), slope = slope_of(function(f), inside);
-    const V bounded = select(x > limit, V(0), select(x < -limit, V(0), slope));
-    return {value_of(function(f), inside), bounded};
+  template <class F, class V> FASTRNN_CELL_FUNCTION ChosenPoint<V> from_input(F f, V x) const {
+    const Activation& chosen = function(f);
+    const V limit(maths->clip), inside = clipped(x), slope = slope_of(chosen, inside);
+    Mask<V> flat = absolute(x) > limit;
+    if (is_made_of_lines(chosen.function)) flat = flat | (absolute(slope) <= V(0));
+    return {value_of(chosen, inside), slope, flat};
   }
   template <class F, class V> FASTRNN_CELL_FUNCTION V gradient(F f, V x, V dy) const {
-    return dy * from_input(f, x).slope;
+    return from_input(f, x).gradient(dy);
   }
 
  private:

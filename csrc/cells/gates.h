@@ -47,7 +47,7 @@
 //
 //   value     (F, x)        the function F of x
 //   kept      (x, y)        what of a function is kept for backward, of its input x and value y
-//   from_kept (F, kept)     its value and its slope, from that ...
+//   from_kept (F, kept)     its value and its gradient (Point), from that ...
 //   from_input(F, x)        ... or from its input
 //   gradient  (F, kept, dy) the gradient of its input from that of its value
 //
@@ -86,9 +86,12 @@ struct Gate : Sigmoid {};
 struct Candidate : Tanh {};
 struct Output : Tanh {};
 
-// A function at one point.
+// A function at one point. Its gradient is that of its input, from that of its value; or is added.
 template <class V> struct Point {
   V y, slope;
+
+  FASTRNN_CELL_FUNCTION V gradient(V dy) const { return dy * slope; }
+  FASTRNN_CELL_FUNCTION V gradient(V dy, V to) const { return fma(dy, slope, to); }
 };
 
 // Functions that are chosen when a layer is made; see chosen.h.

@@ -26,11 +26,11 @@ struct Gru {
   static FASTRNN_CELL_FUNCTION void backward(const M& m, const Pack<V, 4>& save,
                                              const Pack<V, 1>& s_prev, const Pack<V, 1>&,
                                              Pack<V, 1>& ds, Pack<V, 3>& dx, Pack<V, 3>& dr) {
-    const Point<V> r = m.from_kept(Gate(), save[0]), z = m.from_kept(Gate(), save[1]),
-                   n = m.from_kept(Candidate(), save[2]);
-    const V r_n = save[3], dn = ds[0] * (V(1) - z.y) * n.slope;
-    dx[0] = dn * r_n * r.slope;
-    dx[1] = ds[0] * (s_prev[0] - n.y) * z.slope;
+    const auto r = m.from_kept(Gate(), save[0]), z = m.from_kept(Gate(), save[1]),
+               n = m.from_kept(Candidate(), save[2]);
+    const V r_n = save[3], dn = n.gradient(ds[0] * (V(1) - z.y));
+    dx[0] = r.gradient(dn * r_n);
+    dx[1] = z.gradient(ds[0] * (s_prev[0] - n.y));
     dx[2] = dn;
     dr[2] = dn * r.y;
     ds[0] = ds[0] * z.y;

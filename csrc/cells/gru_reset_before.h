@@ -36,7 +36,7 @@ struct GruResetBefore {
   static FASTRNN_CELL_FUNCTION void second_backward(const M& m, const Pack<V, 3>& save, const V& dh,
                                                     Pack<V, 3>& dx) {
     const V z = m.from_kept(Gate(), save[1]).y;
-    dx[2] = dh * (V(1) - z) * m.from_kept(Candidate(), save[2]).slope;
+    dx[2] = m.from_kept(Candidate(), save[2]).gradient(dh * (V(1) - z));
   }
 
   template <class M, class V>
@@ -44,10 +44,10 @@ struct GruResetBefore {
                                                    const Pack<V, 1>& s_prev, const Pack<V, 1>&,
                                                    Pack<V, 1>& ds, Pack<V, 3>& dx, Pack<V, 3>&,
                                                    V& v) {
-    const Point<V> r = m.from_kept(Gate(), save[0]), z = m.from_kept(Gate(), save[1]);
+    const auto r = m.from_kept(Gate(), save[0]), z = m.from_kept(Gate(), save[1]);
     const V n = m.from_kept(Candidate(), save[2]).y, h = s_prev[0], dv = v;
-    dx[0] = dv * h * r.slope;
-    dx[1] = ds[0] * (h - n) * z.slope;
+    dx[0] = r.gradient(dv * h);
+    dx[1] = z.gradient(ds[0] * (h - n));
     ds[0] = fma(ds[0], z.y, dv * r.y);
     v = r.y * h;
   }

@@ -35,14 +35,14 @@ template <bool kPeepholes> struct LstmOf {
   static FASTRNN_CELL_FUNCTION void backward(const M& m, const Pack<V, 4>& save,
                                              const Pack<V, 2>& s_prev, const Pack<V, 2>& s,
                                              Pack<V, 2>& ds, Gates<V>& dx, Gates<V>&) {
-    const Point<V> i = m.from_kept(Gate(), save[0]), f = m.from_kept(Gate(), save[1]),
-                   g = m.from_kept(Candidate(), save[2]), o = m.from_kept(Gate(), save[3]),
-                   out = m.from_input(Output(), s[1]);
-    dx[3] = ds[0] * out.y * o.slope;
-    const V dc = peep(dx, 2, dx[3], fma(ds[0] * o.y, out.slope, ds[1]));
-    dx[0] = dc * g.y * i.slope;
-    dx[1] = dc * s_prev[1] * f.slope;
-    dx[2] = dc * i.y * g.slope;
+    const auto i = m.from_kept(Gate(), save[0]), f = m.from_kept(Gate(), save[1]),
+               g = m.from_kept(Candidate(), save[2]), o = m.from_kept(Gate(), save[3]),
+               out = m.from_input(Output(), s[1]);
+    dx[3] = o.gradient(ds[0] * out.y);
+    const V dc = peep(dx, 2, dx[3], out.gradient(ds[0] * o.y, ds[1]));
+    dx[0] = i.gradient(dc * g.y);
+    dx[1] = f.gradient(dc * s_prev[1]);
+    dx[2] = g.gradient(dc * i.y);
     ds[0] = V(0);
     ds[1] = peep(dx, 0, dx[0], peep(dx, 1, dx[1], dc * f.y));
     if constexpr (kPeepholes) {

@@ -30,12 +30,12 @@ struct CoupledLstm {
   static FASTRNN_CELL_FUNCTION void backward(const M& m, const Pack<V, 3>& save,
                                              const Pack<V, 2>& s_prev, const Pack<V, 2>& s,
                                              Pack<V, 2>& ds, Pack<V, 5>& dx, Pack<V, 5>&) {
-    const Point<V> i = m.from_kept(Gate(), save[0]), g = m.from_kept(Candidate(), save[1]),
-                   o = m.from_kept(Gate(), save[2]), out = m.from_input(Output(), s[1]);
-    dx[2] = ds[0] * out.y * o.slope;
-    const V dc = fma(dx[4], dx[2], fma(ds[0] * o.y, out.slope, ds[1]));
-    dx[0] = dc * (g.y - s_prev[1]) * i.slope;
-    dx[1] = dc * i.y * g.slope;
+    const auto i = m.from_kept(Gate(), save[0]), g = m.from_kept(Candidate(), save[1]),
+               o = m.from_kept(Gate(), save[2]), out = m.from_input(Output(), s[1]);
+    dx[2] = o.gradient(ds[0] * out.y);
+    const V dc = fma(dx[4], dx[2], out.gradient(ds[0] * o.y, ds[1]));
+    dx[0] = i.gradient(dc * (g.y - s_prev[1]));
+    dx[1] = g.gradient(dc * i.y);
     ds[0] = V(0);
     ds[1] = fma(dx[3], dx[0], dc * (V(1) - i.y));
     dx[3] = dx[0] * s_prev[1];

@@ -38,26 +38,36 @@ class Activation(NamedTuple):
         ``value(m, a)``, where m is a `Maths`.
     slope : callable
         ``slope(a)``, the derivative at a, in NumPy.
-    chooses : bool
-        Whether nothing passes where the slope is 0, be it infinite: a choice, as in torch, and not
-        a product.
+    lines : bool
+        Whether the function is made of lines: then it is flat where its slope is 0, and elsewhere a
+        slope of 0 is one that was rounded.
+    limit : float
+        The function is flat beyond it, and below its negative.
     """
 
     value: Callable[[Maths, Any], Any]
     slope: Callable[[Array], Array]
-    chooses: bool = False
+    lines: bool = False
+    limit: float = np.inf
 
     def gradient(self, a: Array, dy: Array) -> Array:
-        """Give the gradient of a from that of the value."""
+        """Give the gradient of a from that of the value.
+
+        A choice, as in torch, and not a product: where the function is flat nothing passes, be it
+        infinite.
+        """
         slope = self.slope(a)
-        return np.where(slope == 0, 0.0, dy * slope) if self.chooses else dy * slope
+        flat = np.abs(a) > self.limit
+        result: Array = np.where(flat | (self.lines & (slope == 0)), 0.0, dy) * slope
+        return result
 
     def clipped(self, limit: float) -> "Activation":
         """The function of its argument bounded to ``[-limit, limit]``."""
         return Activation(
             lambda m, a: self.value(m, m.clip(a, -limit, limit)),
             lambda a: np.where(np.abs(a) > limit, 0.0, self.slope(a)),
-            self.chooses,
+            self.lines,
+            limit,
         )
 
 
@@ -78,18 +88,18 @@ def _sigmoid_slope(a: Array) -> Array:
 
 
 def _affine(alpha: float, beta: float) -> Activation:
-    return Activation(lambda m, a: alpha * a + beta, lambda a: np.full_like(a, alpha))
+    return Activation(lambda m, a: alpha * a + beta, lambda a: np.full_like(a, alpha), True)
 
 
 def _leaky_relu(alpha: float) -> Activation:
     return Activation(
-        lambda m, a: m.where(a >= 0, a, alpha * a), lambda a: np.where(a >= 0, 1.0, alpha)
+        lambda m, a: m.where(a >= 0, a, alpha * a), lambda a: np.where(a >= 0, 1.0, alpha), True
     )
 
 
 def _thresholded_relu(alpha: float) -> Activation:
     return Activation(
-        lambda m, a: m.where(a >= alpha, a, 0.0), lambda a: np.where(a >= alpha, 1.0, 0.0)
+        lambda m, a: m.where(a >= alpha, a, 0.0), lambda a: np.where(a >= alpha, 1.0, 0.0), True
     )
 
 
@@ -104,7 +114,7 @@ def _hard_sigmoid(alpha: float, beta: float) -> Activation:
         y = alpha * a + beta
         return np.where((y > 0) & (y < 1), alpha, 0.0)
 
-    return Activation(lambda m, a: m.clip(alpha * a + beta, 0.0, 1.0), slope)
+    return Activation(lambda m, a: m.clip(alpha * a + beta, 0.0, 1.0), slope, True)
 
 
 def _elu(alpha: float) -> Activation:
