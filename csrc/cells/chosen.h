@@ -111,6 +111,10 @@ struct Chosen {
   template <class F, class V> FASTRNN_CELL_FUNCTION V gradient(F f, V x, V dy) const {
     return from_input(f, x).gradient(dy);
   }
+  // A choice again: zeros in the place of peepholes would make NaN of an infinite state.
+  template <class V> FASTRNN_CELL_FUNCTION V peephole(V p, V a, V to) const {
+    return maths->peepholes ? fma(p, a, to) : to;
+  }
 
  private:
   FASTRNN_CELL_FUNCTION const Activation& function(Gate) const {

@@ -50,6 +50,7 @@
 //   from_kept (F, kept)     its value and its gradient (Point), from that ...
 //   from_input(F, x)        ... or from its input
 //   gradient  (F, kept, dy) the gradient of its input from that of its value
+//   peephole  (p, a, to)    to + p a, where p is a peephole, and to where the cell has none
 //
 // C++17 that nvcc takes too; branch-free in values; every fused product is an explicit fma.
 #pragma once
@@ -124,6 +125,9 @@ struct Exact {
   template <class V> FASTRNN_CELL_FUNCTION V gradient(Relu, V y, V dy) const {
     return select(y <= V(0), V(0), dy);
   }
+  template <class V> FASTRNN_CELL_FUNCTION V peephole(V p, V a, V to) const {
+    return fma(p, a, to);
+  }
 };
 
 // Every function becomes a line through 0, so that long sequences do not saturate and can be
@@ -145,6 +149,9 @@ struct Linear {
   }
   template <class F, class V> FASTRNN_CELL_FUNCTION V gradient(F, V, V dy) const {
     return dy * V(line);
+  }
+  template <class V> FASTRNN_CELL_FUNCTION V peephole(V p, V a, V to) const {
+    return fma(p, a, to);
   }
 };
 

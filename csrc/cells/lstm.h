@@ -22,10 +22,10 @@ template <bool kPeepholes> struct LstmOf {
   template <class M, class V>
   static FASTRNN_CELL_FUNCTION void forward(const M& m, const Gates<V>& x, const Gates<V>&,
                                             Pack<V, 2>& s, Pack<V, 4>& save) {
-    const V x_i = peep(x, 0, s[1], x[0]), x_f = peep(x, 1, s[1], x[1]);
+    const V x_i = peep(m, x, 0, s[1], x[0]), x_f = peep(m, x, 1, s[1], x[1]);
     const V i = m.value(Gate(), x_i), f = m.value(Gate(), x_f), g = m.value(Candidate(), x[2]);
     const V c = fma(f, s[1], i * g);
-    const V x_o = peep(x, 2, c, x[3]), o = m.value(Gate(), x_o);
+    const V x_o = peep(m, x, 2, c, x[3]), o = m.value(Gate(), x_o);
     s[0] = o * m.value(Output(), c);
     s[1] = c;
     save = {m.kept(x_i, i), m.kept(x_f, f), m.kept(x[2], g), m.kept(x_o, o)};
@@ -39,12 +39,12 @@ template <bool kPeepholes> struct LstmOf {
                g = m.from_kept(Candidate(), save[2]), o = m.from_kept(Gate(), save[3]),
                out = m.from_input(Output(), s[1]);
     dx[3] = o.gradient(ds[0] * out.y);
-    const V dc = peep(dx, 2, dx[3], out.gradient(ds[0] * o.y, ds[1]));
+    const V dc = peep(m, dx, 2, dx[3], out.gradient(ds[0] * o.y, ds[1]));
     dx[0] = i.gradient(dc * g.y);
     dx[1] = f.gradient(dc * s_prev[1]);
     dx[2] = g.gradient(dc * i.y);
     ds[0] = V(0);
-    ds[1] = peep(dx, 0, dx[0], peep(dx, 1, dx[1], dc * f.y));
+    ds[1] = peep(m, dx, 0, dx[0], peep(m, dx, 1, dx[1], dc * f.y));
     if constexpr (kPeepholes) {
       dx[4] = dx[0] * s_prev[1];
       dx[5] = dx[1] * s_prev[1];
@@ -60,9 +60,10 @@ template <bool kPeepholes> struct LstmOf {
 
  private:
   // Adds peephole k of those that follow the gates, times a.
-  template <class V> static FASTRNN_CELL_FUNCTION V peep(const Gates<V>& x, int k, V a, V to) {
+  template <class M, class V>
+  static FASTRNN_CELL_FUNCTION V peep(const M& m, const Gates<V>& x, int k, V a, V to) {
     if constexpr (kPeepholes)
-      return fma(x[kGates + k], a, to);
+      return m.peephole(x[kGates + k], a, to);
     else
       return to;
   }

@@ -1,5 +1,5 @@
 // LSTM whose forget gate is coupled to the input gate (CIFG in Greff et al. 2017), with the
-// peepholes of lstm.h, which may be 0:
+// peepholes of lstm.h, which it may have:
 //
 //   i = sigmoid(x_i + p_i * c)   g = tanh(x_g)
 //   c' = (1 - i) * c + i * g     o = sigmoid(x_o + p_o * c')
@@ -17,10 +17,10 @@ struct CoupledLstm {
   template <class M, class V>
   static FASTRNN_CELL_FUNCTION void forward(const M& m, const Pack<V, 5>& x, const Pack<V, 5>&,
                                             Pack<V, 2>& s, Pack<V, 3>& save) {
-    const V x_i = fma(x[3], s[1], x[0]);
+    const V x_i = m.peephole(x[3], s[1], x[0]);
     const V i = m.value(Gate(), x_i), g = m.value(Candidate(), x[1]);
     const V c = fma(i, g - s[1], s[1]);
-    const V x_o = fma(x[4], c, x[2]), o = m.value(Gate(), x_o);
+    const V x_o = m.peephole(x[4], c, x[2]), o = m.value(Gate(), x_o);
     s[0] = o * m.value(Output(), c);
     s[1] = c;
     save = {m.kept(x_i, i), m.kept(x[1], g), m.kept(x_o, o)};
@@ -33,11 +33,11 @@ struct CoupledLstm {
     const auto i = m.from_kept(Gate(), save[0]), g = m.from_kept(Candidate(), save[1]),
                o = m.from_kept(Gate(), save[2]), out = m.from_input(Output(), s[1]);
     dx[2] = o.gradient(ds[0] * out.y);
-    const V dc = fma(dx[4], dx[2], out.gradient(ds[0] * o.y, ds[1]));
+    const V dc = m.peephole(dx[4], dx[2], out.gradient(ds[0] * o.y, ds[1]));
     dx[0] = i.gradient(dc * (g.y - s_prev[1]));
     dx[1] = g.gradient(dc * i.y);
     ds[0] = V(0);
-    ds[1] = fma(dx[3], dx[0], dc * (V(1) - i.y));
+    ds[1] = m.peephole(dx[3], dx[0], dc * (V(1) - i.y));
     dx[3] = dx[0] * s_prev[1];
     dx[4] = dx[2] * s[1];
   }

@@ -22,11 +22,12 @@ struct Activation {
   double alpha, beta;
 };
 
-// The functions of a cell in one direction: plain data that a pass points to.
+// What is chosen of a cell in one direction: plain data that a pass points to.
 struct CellMaths {
   static constexpr int kGate = 0, kCandidate = 1, kOutput = 2, kPlaces = 3;
   Activation of[kPlaces];
-  double clip;  // of what goes into the functions; infinity: none
+  double clip;     // of what goes into the functions; infinity: none
+  bool peepholes;  // has the cell any? Its kernel has, and is given zeros where it has none
 };
 
 }  // namespace fastrnn

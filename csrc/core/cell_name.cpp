@@ -121,6 +121,7 @@ CellName made(const BaseRow& base, const std::vector<Activation>& functions, dou
   for (size_t d = 0; d < 2; ++d) {
     CellMaths& maths = name.of_direction[d];
     maths.clip = clip;
+    maths.peepholes = base.unit_parameters > 0;
     for (size_t i = 0; i < CellMaths::kPlaces; ++i) {
       maths.of[i] = {base.usual[i], 0, 0};
       if (given && i < n) maths.of[i] = functions[given == n ? i : d * n + i];

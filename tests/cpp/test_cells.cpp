@@ -300,7 +300,7 @@ template <class Cell, class Test> void test_chosen(const char* name, Test test) 
       const auto chosen = [&](int k) {
         return Activation{Function((i + 3 * k) % functions), 0.3 + 0.4 * k, 0.6 - 0.2 * k};
       };
-      const CellMaths maths{{chosen(0), chosen(1), chosen(2)}, clip};
+      const CellMaths maths{{chosen(0), chosen(1), chosen(2)}, clip, true};
       const std::string of = name + (" function " + std::to_string(i)) + (clip < 1 ? " clip" : "");
       // States may be large, and the slope 1 - tanh(c)^2 be all rounding.
       test(of.c_str(), Chosen(&maths), 1);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,25 @@ def test_a_slope_that_is_rounded_to_0_is_no_choice(level: str) -> None:
         params = {name: np.ones_like(a) for name, a in layer.state_dict().items()}
         _, _, tape = functional.forward(cell, x, params)
         assert np.isnan(functional.backward(cell, params, tape, dy)[0]).all(), cell
+
+
+@pytest.mark.parametrize("P", [0, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_infinite_state_needs_no_peepholes(dtype: str, P: int, level: str) -> None:
+    """A kernel that has peepholes, of a cell that has none: the numbers of `lstm`."""
+    rng = np.random.default_rng(0)
+    layer = fastrnn.LSTM(3, 21, dtype=dtype, seed=1, proj_size=P)
+    params = layer.state_dict()
+    x = rng.standard_normal((1, 4, 3)).astype(dtype)
+    h, c = np.zeros((1, 4, P or 21), dtype), rng.standard_normal((1, 4, 21)).astype(dtype)
+    c[0, 1, ::2], c[0, 2, ::3] = np.inf, -np.inf
+    dy = rng.standard_normal((1, 4, P or 21)).astype(dtype)
+    found: dict[str, list[Any]] = {}
+    for cell in ("lstm", "lstm(clip=1000.0)"):
+        y, state, tape = functional.forward(cell, x, params, (h, c))
+        dx, dstate, _ = functional.backward(cell, params, tape, dy)
+        found[cell] = [y, *state, dx, *dstate]
+    assert np.isfinite(found["lstm"][0]).all()
+    assert np.isfinite(found["lstm"][-1]).all()
+    for a, b in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
