@@ -148,6 +148,17 @@ template <class Size> struct Widths {
   Size H, P;
 };
 
+// The shape of an array of the tape: what stands before its rows, those, (steps, B) or packed, and
+// what a row has.
+template <class Size> BasicShape<Size> tape_shape(const BasicProblem<Size>& p,
+                                                  BasicShape<Size> shape, const Size& packed_rows,
+                                                  const Size& steps, const BasicShape<Size>& row) {
+  shape.push_back(p.packed ? packed_rows : steps);
+  if (!p.packed) shape.push_back(p.B);
+  for (const Size& size : row) shape.push_back(size);
+  return shape;
+}
+
 // The shape of an array in a role, of states that of one of them (item). Of parameters and their
 // gradients see parameters_of().
 //
@@ -181,15 +192,14 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec,
       const Size& width = item == 0 ? P : H;
       return p.batched ? BasicShape<Size>{L * D, p.B, width} : BasicShape<Size>{L * D, width};
     }
-    case Role::kInner:
-      if (p.packed) return {spec.layers - 1, p.rows, D * P};
-      return {spec.layers - 1, p.T, p.B, D * P};
+    case Role::kInner: return tape_shape(p, {spec.layers - 1}, p.rows, p.T, {D * P});
     case Role::kStates:
-      if (p.packed) return {spec.states - 1, L, D, p.kept_rows, H};
-      return {spec.states - 1, L, D, p.kept_steps(), p.B, H};
-    case Role::kSaved:
-      if (p.packed) return {L, D, p.recompute ? Size(0) : p.rows, spec.saved, H};
-      return {L, D, p.recompute ? Size(0) : p.T, p.B, spec.saved, H};
+      return tape_shape(p, {spec.states - 1, L, D}, p.kept_rows, p.kept_steps(), {H});
+    case Role::kSaved: {
+      const Size none(0);
+      return tape_shape(p, {L, D}, p.recompute ? none : p.rows, p.recompute ? none : p.T,
+                        {spec.saved, H});
+    }
     case Role::kParameter:
     case Role::kParameterGradient: break;
   }
