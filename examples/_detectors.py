@@ -40,7 +40,7 @@ def speech(seconds: float, seed: int) -> np.ndarray:
 class Session:
     """In the place of a session of ONNX Runtime: fastrnn runs the one LSTM of the graph."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, dtype: str = "float32") -> None:
         import onnx
         import onnx.utils
         import onnxruntime
@@ -63,13 +63,15 @@ class Session:
         self._after_input = node.output[0]
         arrays = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
         params = weights.from_onnx("lstm", *(arrays[name] for name in node.input[1:4]))
-        self._lstm = load(fastrnn.LSTM(128, 128), params)
+        self._lstm = load(fastrnn.LSTM(128, 128, dtype=dtype), params)
 
     def run(self, _: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Probabilities of speech and the states, as the graphs of both packages give them."""
         (x,) = self._before.run(None, {"input": given["input"]})
-        y, (h, c) = self._lstm(x, (given["h"], given["c"]))
-        (probabilities,) = self._after.run(None, {self._after_input: y[:, None]})
+        x, h, c = (np.asarray(a, self._lstm.dtype) for a in (x, given["h"], given["c"]))
+        y, (h, c) = self._lstm(x, (h, c))
+        after = {self._after_input: y[:, None].astype(np.float32, copy=False)}
+        (probabilities,) = self._after.run(None, after)
         return [probabilities, h, c]
 
 
@@ -86,13 +88,17 @@ def silero(folder: Path) -> Any:
 
 def with_session(model: Any, call: Callable[[Any], np.ndarray], file: Path) -> Pair:
     """A pair of one model and its call, by its session and by ours."""
-    sessions = {"own": model.session, "ours": Session(file)}
+    sessions = {
+        "own": model.session,
+        "ours": Session(file),
+        "exact": Session(file, "float64"),
+    }
 
     def run(whose: str) -> Result:
         model.session = sessions[whose]
         return Result(call(model))
 
-    return Pair(partial(run, "own"), partial(run, "ours"))
+    return Pair(partial(run, "own"), partial(run, "ours"), lambda: (run("exact"), run("ours")))
 
 
 def silero_sequence(folder: Path, seed: int) -> Pair:
@@ -136,9 +142,11 @@ def silero_stream(folder: Path, seed: int) -> Pair:
         for each in onnx.load(file).graph.initializer
     }
     cell_names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    cell = load(
-        fastrnn.LSTMCell(128, 128), {name: arrays[f"decoder.rnn.{name}"] for name in cell_names}
-    )
+    cell_params = {name: arrays[f"decoder.rnn.{name}"] for name in cell_names}
+    cells = {
+        dtype: load(fastrnn.LSTMCell(128, 128, dtype=dtype), cell_params)
+        for dtype in ("float32", "float64")
+    }
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     frames = torch.from_numpy(speech(5, seed)).unfold(0, FRAME, FRAME)
 
@@ -159,13 +167,17 @@ def silero_stream(folder: Path, seed: int) -> Pair:
         return Result(np.array([float(model(frame, RATE)) for frame in frames], np.float32))
 
     @torch.inference_mode()
-    def ours() -> Result:
+    def anew(dtype: str) -> Result:
+        """By the cell of this dtype."""
         state, context, found = None, torch.zeros(CONTEXT), []
         for frame in frames:
-            state = cell(features(torch.cat([context, frame])[None]), state)
-            head = convolve(torch.from_numpy(state[0])[:, :, None].relu(), "decoder.decoder.2")
+            x = features(torch.cat([context, frame])[None]).astype(dtype)
+            state = cells[dtype](x, state)
+            h = torch.from_numpy(state[0].astype(np.float32))
+            head = convolve(h[:, :, None].relu(), "decoder.decoder.2")
             found.append(float(head.sigmoid()))
             context = frame[-CONTEXT:]
         return Result(np.array(found, np.float32))
 
-    return Pair(own, ours)
+    ours = partial(anew, "float32")
+    return Pair(own, ours, lambda: (anew("float64"), ours()))
