@@ -75,6 +75,17 @@ _CHOSEN = (
     "gru_reset_before(hard_sigmoid(0.2, 0.5), softsign, clip=1.5)",
 )
 CHOSEN = tuple(filter(_has_kernel, _CHOSEN))
+# Those that clip their state to what some steps exceed. (A clip rounds nothing: the bits that are
+# kept in a file are those of the others.)
+_CLIPPING = (
+    "rnn(softplus, leaky_relu(0.1), clip=1.5, state=-0.25:0.9)",
+    "lstm(softsign, tanh, elu(0.7), sigmoid, tanh, softsign, state=-0.3:inf)",
+    "lstm_peephole(state=-0.5:0.4)",
+    "lstm_coupled(clip=2.0, state=-0.4:0.4)",
+    "gru(hard_sigmoid(0.3, 0.4), elu(0.5), state=-0.3:0.6)",
+    "gru_reset_before(state=-inf:0.3)",
+)
+CLIPPING = tuple(filter(_has_kernel, _CLIPPING))
 
 
 def gpu_cells() -> list[str]:
@@ -84,7 +95,7 @@ def gpu_cells() -> list[str]:
 
 def chosen_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
     """For those cells and every dtype: a few shapes, options together."""
-    for cell, dtype in itertools.product(CHOSEN, dtypes):
+    for cell, dtype in itertools.product((*CHOSEN, *CLIPPING), dtypes):
         yield from (
             Case(cell, 5, 13, 17, 31, dtype, D=2, bias=False, batch_first=True),
             Case(cell, 4, 2, 20, 130, dtype, D=2, state=False),
@@ -159,7 +170,9 @@ def projected_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterato
             Case("lstm", 0, 3, 4, 6, dtype, D=2, L=2, P=2),
             Case("lstm", 3, 0, 4, 6, dtype, L=2, P=2),
         )
-        for cell in (chosen for chosen in CHOSEN if chosen.startswith(("lstm(", "lstm_peephole"))):
+        for cell in filter(
+            lambda name: name.startswith(("lstm(", "lstm_peephole")), (*CHOSEN, *CLIPPING)
+        ):
             yield from (
                 Case(cell, 5, 13, 17, 31, dtype, D=2, bias=False, batch_first=True, P=20),
                 Case(cell, 4, 2, 20, 130, dtype, D=2, P=70, state=False),

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS, BITS = "kernels/test_kernels.py", "kernels/test_bits.py"
-MEMORY = "kernels/test_memory.py"
+MEMORY, INFINITE = "kernels/test_memory.py", "kernels/test_chosen.py"
 PACKED = "kernels/test_packed.py"
 TORCH, TRANSFORMS = "adapters/test_torch.py", "adapters/test_torch_transforms.py"
 CUDA = "emulated/test_cuda.py"
@@ -33,24 +33,35 @@ TEAM = "test_team"  # a program of tests/cpp
 # file, what stands there, what is put in its place, the tests that must notice
 MUTANTS = [
     # the cells
-    ("cells/lstm.h", "fma(f, s[1], i * g)", "fma(i, s[1], f * g)", KERNELS),
+    ("cells/lstm.h", "return fma(f, c, i * g);", "return fma(i, c, f * g);", KERNELS),
     ("cells/lstm.h", "dc * f.y)", "dc * i.y)", KERNELS),
-    ("cells/lstm.h", "dc * s_prev[1] * f.slope", "dc * s[1] * f.slope", KERNELS),
-    ("cells/lstm.h", "peep(x, 2, c, x[3])", "peep(x, 2, s[1], x[3])", KERNELS),
+    ("cells/lstm.h", "f.gradient(dc * s_prev[1])", "f.gradient(dc * s[1])", KERNELS),
+    ("cells/lstm.h", "peep(m, x, 2, c, x[3])", "peep(m, x, 2, s[1], x[3])", KERNELS),
     ("cells/lstm.h", "dx[6] = dx[3] * s[1];", "dx[6] = dx[3] * s_prev[1];", KERNELS),
-    ("cells/lstm_coupled.h", "fma(i, g - s[1], s[1])", "fma(i, g, s[1])", KERNELS),
-    ("cells/lstm_coupled.h", "dc * (g.y - s_prev[1]) * i.slope", "dc * g.y * i.slope", KERNELS),
-    ("cells/lstm_coupled.h", "fma(dx[3], dx[0], dc * (V(1) - i.y))", "dc * (V(1) - i.y)", KERNELS),
+    ("cells/lstm_coupled.h", "return fma(i, g - c, c);", "return fma(i, g, c);", KERNELS),
+    ("cells/lstm_coupled.h", "dc * (g.y - s_prev[1])", "dc * g.y", KERNELS),
+    ("cells/lstm_coupled.h", "m.peephole(dx[3], dx[0], dc * (V(1) - i.y))", "dc * (V(1) - i.y)",
+     KERNELS),
     ("cells/chosen.h", "return value_of(function(f), clipped(x));",
      "return value_of(function(f), x);", KERNELS),
-    ("cells/chosen.h", "select(x > limit, V(0), select(x < -limit, V(0), slope))", "slope",
-     KERNELS),
+    ("cells/chosen.h", "Mask<V> flat = absolute(x) > limit;", "Mask<V> flat = x < x;", KERNELS),
+    ("cells/chosen.h", "return select(flat, V(0), dy * slope);", "return dy * slope;", INFINITE),
+    ("cells/chosen.h", "select(flat, to, fma(dy, slope, to))", "fma(dy, slope, to)", INFINITE),
+    ("cells/chosen.h", "if (is_made_of_lines(chosen.function)) flat", "flat", INFINITE),
+    ("cells/chosen.h", "maths->peepholes ? fma(p, a, to) : to", "fma(p, a, to)", INFINITE),
+    ("cells/chosen.h", "select(raw < low, low, select(raw > high, high, raw))", "raw", KERNELS),
+    ("cells/chosen.h", "select(low <= raw, select(raw <= high, d, none), none)", "d", KERNELS),
+    ("cells/chosen.h", "select(low <= raw, select(raw <= high, d, none), none)",
+     "select(low < raw, select(raw < high, d, none), none)", INFINITE),
+    ("cells/lstm.h", "c = m.state(made(f, s[1], i, g));", "c = made(f, s[1], i, g);", KERNELS),
+    ("cells/gru_reset_before.h", "dh = m.state_gradient(made(z, n.y, h), dh);", "", KERNELS),
+    ("cells/rnn.h", "h.gradient(m.state_gradient(h.y, ds[0]))", "h.gradient(ds[0])", KERNELS),
     ("cells/chosen.h", "alpha * expm1_of(x), x)", "expm1_of(x), x)", KERNELS),
     ("cells/chosen.h", "V kept(V x, V) const { return x; }", "V kept(V, V y) const { return y; }",
      KERNELS),
-    ("cells/gru.h", "fma(z, s[0] - n, n)", "fma(z, n - s[0], n)", KERNELS),
+    ("cells/gru.h", "return fma(z, h - n, n);", "return fma(z, n - h, n);", KERNELS),
     ("cells/gru.h", "dr[2] = dn * r.y;", "dr[2] = dn;", KERNELS),
-    ("cells/gru.h", "ds[0] = ds[0] * z.y;", "ds[0] = V(0);", KERNELS),
+    ("cells/gru.h", "ds[0] = dh * z.y;", "ds[0] = V(0);", KERNELS),
     ("cells/gates.h", "select(y <= V(0), V(0), dy)", "select(y <= V(0), dy, V(0))", KERNELS),
     # the kernels for GPUs, on the emulator (for their barriers see test_cuda_native.py)
     ("cuda/steps.cuh", "(K::is_split(g) ? b_ih : b_ih + b_hh)", "(b_ih + b_hh)", CUDA),
@@ -217,7 +228,7 @@ MUTANTS = [
     ("cells/gru_reset_before.h", "ds[0] = fma(ds[0], z.y, dv * r.y);",
      "ds[0] = ds[0] * z.y;", KERNELS),
     ("cells/gru_reset_before.h", "    v = r.y * h;\n  }", "    v = h;\n  }", KERNELS),
-    ("cells/gru_reset_before.h", "h = fma(z, h - n, n);", "h = fma(z, n - h, n);", KERNELS),
+    ("cells/gru_reset_before.h", "return fma(z, h - n, n);", "return fma(z, n - h, n);", KERNELS),
     ("cells/projected.h", "ds[0] = v;", "ds[0] = v + v;", KERNELS),
     ("cells/lstm.h", ".y * m.value(Output(), s[1]);", ".y * s[1];", KERNELS),
     ("cpu/phases.h", "~Of::kSecond : Of::kSecond;", "~0u : Of::kSecond;", KERNELS),

@@ -1,5 +1,5 @@
-// The maths policy whose functions are data: those of ONNX's operators RNN, GRU and LSTM, and a
-// clip of what goes into them. Kernels with it serve every cell of a family.
+// The maths policy whose functions are data: those of ONNX's operators RNN, GRU and LSTM, a clip of
+// what goes into them, and one of a state. Kernels with it serve every cell of a family.
 //
 // What is kept of a function is its input, since not every slope follows from the value; a place
 // may even have two inputs with one value and different slopes.
@@ -108,12 +108,20 @@ struct Chosen {
     if (is_made_of_lines(chosen.function)) flat = flat | (absolute(slope) <= V(0));
     return {value_of(chosen, inside), slope, flat};
   }
-  template <class F, class V> FASTRNN_CELL_FUNCTION V gradient(F f, V x, V dy) const {
-    return from_input(f, x).gradient(dy);
-  }
   // A choice again: zeros in the place of peepholes would make NaN of an infinite state.
   template <class V> FASTRNN_CELL_FUNCTION V peephole(V p, V a, V to) const {
     return maths->peepholes ? fma(p, a, to) : to;
+  }
+  template <class V> FASTRNN_CELL_FUNCTION V state(V raw) const {
+    if (!maths->clips_state) return raw;
+    const V low(maths->low), high(maths->high);
+    return select(raw < low, low, select(raw > high, high, raw));  // keeps NaN
+  }
+  // As torch.clamp has it: on a bound all passes, outside nothing, and of NaN nothing.
+  template <class V> FASTRNN_CELL_FUNCTION V state_gradient(V raw, V d) const {
+    if (!maths->clips_state) return d;
+    const V low(maths->low), high(maths->high), none(0);
+    return select(low <= raw, select(raw <= high, d, none), none);
   }
 
  private:

@@ -34,12 +34,13 @@
 //   second(m, x, h, save)
 //            the gates of kSecond alone, and what first() has saved. h is that before the step on
 //            entry, and after it on return.
-//   second_backward(m, save, dh, dx)
-//            gives dx of the gates of kSecond.
+//   second_backward(m, save, h, dh, dx)
+//            gives dx of the gates of kSecond. h is that before the step; dh is the gradient of h
+//            after it on entry, and on return that of what h was made of (state_gradient).
 //   first_backward(m, save, s_prev, s, ds, dx, dr, v)
-//            as backward, for the other gates; ds[0] is still the gradient of h after the step. v
-//            is its gradient on entry, of which what flows on to h goes into ds[0], and v itself
-//            again on return.
+//            as backward, for the other gates; ds[0] is what second_backward has left. v is its
+//            gradient on entry, of which what flows on to h goes into ds[0], and v itself again on
+//            return.
 //
 // The parameters of a unit are the first phase's.
 //
@@ -49,8 +50,11 @@
 //   kept      (x, y)        what of a function is kept for backward, of its input x and value y
 //   from_kept (F, kept)     its value and its gradient (Point), from that ...
 //   from_input(F, x)        ... or from its input
-//   gradient  (F, kept, dy) the gradient of its input from that of its value
+//   gradient  (F, y, dy)    the gradient of its input from that of its value y, for a cell that
+//                           keeps nothing else
 //   peephole  (p, a, to)    to + p a, where p is a peephole, and to where the cell has none
+//   state     (raw)         a state out of what the step has made: of LSTMs c, of the others h
+//   state_gradient(raw, d)  the gradient of raw from that of the state
 //
 // C++17 that nvcc takes too; branch-free in values; every fused product is an explicit fma.
 #pragma once
@@ -128,6 +132,8 @@ struct Exact {
   template <class V> FASTRNN_CELL_FUNCTION V peephole(V p, V a, V to) const {
     return fma(p, a, to);
   }
+  template <class V> FASTRNN_CELL_FUNCTION V state(V raw) const { return raw; }
+  template <class V> FASTRNN_CELL_FUNCTION V state_gradient(V, V d) const { return d; }
 };
 
 // Every function becomes a line through 0, so that long sequences do not saturate and can be
@@ -153,6 +159,8 @@ struct Linear {
   template <class V> FASTRNN_CELL_FUNCTION V peephole(V p, V a, V to) const {
     return fma(p, a, to);
   }
+  template <class V> FASTRNN_CELL_FUNCTION V state(V raw) const { return raw; }
+  template <class V> FASTRNN_CELL_FUNCTION V state_gradient(V, V d) const { return d; }
 };
 
 }  // namespace fastrnn

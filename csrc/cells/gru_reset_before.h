@@ -28,15 +28,17 @@ struct GruResetBefore {
                                                                        const Pack<V, 3>& x, V& h,
                                                                        Pack<V, 3>& save) {
     const V z = m.from_kept(Gate(), save[1]).y, n = m.value(Candidate(), x[2]);
-    h = fma(z, h - n, n);
+    h = m.state(made(z, n, h));
     save[2] = m.kept(x[2], n);
   }
 
   template <class M, class V>
-  static FASTRNN_CELL_FUNCTION void second_backward(const M& m, const Pack<V, 3>& save, const V& dh,
-                                                    Pack<V, 3>& dx) {
+  static FASTRNN_CELL_FUNCTION void second_backward(const M& m, const Pack<V, 3>& save, const V& h,
+                                                    V& dh, Pack<V, 3>& dx) {
     const V z = m.from_kept(Gate(), save[1]).y;
-    dx[2] = m.from_kept(Candidate(), save[2]).gradient(dh * (V(1) - z));
+    const auto n = m.from_kept(Candidate(), save[2]);
+    dh = m.state_gradient(made(z, n.y, h), dh);
+    dx[2] = n.gradient(dh * (V(1) - z));
   }
 
   template <class M, class V>
@@ -51,6 +53,9 @@ struct GruResetBefore {
     ds[0] = fma(ds[0], z.y, dv * r.y);
     v = r.y * h;
   }
+
+ private:
+  template <class V> static FASTRNN_CELL_FUNCTION V made(V z, V n, V h) { return fma(z, h - n, n); }
 };
 
 }  // namespace fastrnn

@@ -28,6 +28,9 @@ struct CellMaths {
   Activation of[kPlaces];
   double clip;     // of what goes into the functions; infinity: none
   bool peepholes;  // has the cell any? Its kernel has, and is given zeros where it has none
+  // Is a state clipped that a step has made, and to what? One of the two may be infinite.
+  bool clips_state;
+  double low, high;
 };
 
 }  // namespace fastrnn

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "error.h"
@@ -10,6 +11,8 @@
 namespace fastrnn {
 
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The functions by their names, and how many numbers each has.
 struct FunctionRow {
@@ -110,8 +113,35 @@ Activation activation(const std::string& text) {
   return made;
 }
 
-// Functions and a clip for a base. None are the usual ones; those of one direction serve both.
-CellName made(const BaseRow& base, const std::vector<Activation>& functions, double clip) {
+// The value of the option that stands last, which is taken away, where it begins with `key`.
+std::optional<std::string> take_option(std::vector<std::string>* texts, const std::string& key) {
+  if (texts->empty() || texts->back().compare(0, key.size(), key) != 0) return std::nullopt;
+  const std::string value = texts->back().substr(key.size());
+  texts->pop_back();
+  return value;
+}
+
+double clip_of(const std::string& text) {
+  const double clip = number(text);
+  if (!(clip > 0)) reject("clip must be above 0", std::to_string(clip));
+  return clip;
+}
+
+void read_state_range(const std::string& text, CellMaths* to) {
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos) reject("state must be low:high", "'" + text + "'");
+  const std::string low = text.substr(0, colon), high = text.substr(colon + 1);
+  to->clips_state = true;
+  to->low = low == "-inf" ? -kInfinity : number(low);
+  to->high = high == "inf" ? kInfinity : number(high);
+  if (!(to->low < to->high) || (to->low == -kInfinity && to->high == kInfinity))
+    reject("state must have low < high, one of them finite", "'" + text + "'");
+}
+
+// Functions and clips for a base. No functions are the usual ones; those of one direction serve
+// both.
+CellName made(const BaseRow& base, const std::vector<Activation>& functions,
+              const CellMaths& clips) {
   const size_t n = base.functions, given = functions.size();
   if (given != 0 && given != n && given != 2 * n)
     reject(std::string(base.name) + " must have " + std::to_string(n) + " functions, or " +
@@ -120,7 +150,7 @@ CellName made(const BaseRow& base, const std::vector<Activation>& functions, dou
   CellName name{base.kernel, base.unit_parameters, given == 2 * n, {}};
   for (size_t d = 0; d < 2; ++d) {
     CellMaths& maths = name.of_direction[d];
-    maths.clip = clip;
+    maths = clips;
     maths.peepholes = base.unit_parameters > 0;
     for (size_t i = 0; i < CellMaths::kPlaces; ++i) {
       maths.of[i] = {base.usual[i], 0, 0};
@@ -151,25 +181,22 @@ bool has_own_kernel(const std::string& name) {
 }
 
 CellName parse_cell_name(const std::string& name) {
-  constexpr double kNone = std::numeric_limits<double>::infinity();
   const size_t open = name.find('(');
   const bool plain = open == std::string::npos;
   if (plain && has_own_kernel(name)) return {name, 0, false, {}};  // what most calls have
   const BaseRow* base = find(kBases, name.substr(0, open));
-  if (plain) return base ? made(*base, {}, kNone) : CellName{};
+  CellMaths clips = {};
+  clips.clip = kInfinity;
+  if (plain) return base ? made(*base, {}, clips) : CellName{};
   if (!base || name.back() != ')')
-    reject("cell must be a name or base(function, ..., clip=c)", "'" + name + "'");
+    reject("cell must be a name or base(function, ..., clip=c, state=low:high)", "'" + name + "'");
   std::vector<std::string> texts = split(name.substr(open + 1, name.size() - open - 2));
-  double clip = kNone;
-  const std::string key = "clip=";
-  if (texts.back().compare(0, key.size(), key) == 0) {
-    clip = number(texts.back().substr(key.size()));
-    if (!(clip > 0)) reject("clip must be above 0", std::to_string(clip));
-    texts.pop_back();
-  }
+  const auto range = take_option(&texts, "state="), clip = take_option(&texts, "clip=");
+  if (range) read_state_range(*range, &clips);
+  if (clip) clips.clip = clip_of(*clip);
   std::vector<Activation> functions;
   for (const std::string& text : texts) functions.push_back(activation(text));
-  return made(*base, functions, clip);
+  return made(*base, functions, clips);
 }
 
 std::string chosen_bases() {

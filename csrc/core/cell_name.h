@@ -1,5 +1,5 @@
-// The names of cells: `base`, or `base(f1, f2, ..., clip=c)` with functions of one's own. Python's
-// fastrnn.cell_name makes them, and its _cell_names.py reads them too.
+// The names of cells: `base`, or `base(f1, f2, ..., clip=c, state=low:high)` with functions and
+// clips of one's own. Python's fastrnn.cell_name makes them, and its _cell_names.py reads them too.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ struct CellName {
   std::string kernel;         // of cells/registry.h; empty: there is none for this name
   int unit_parameters;        // K, those that a layer has of each unit; the kernel may have more
   bool directions_differ;     // has each direction functions of its own?
-  CellMaths of_direction[2];  // the functions, where the kernel does not have them itself
+  CellMaths of_direction[2];  // what is chosen, where the kernel does not have it itself
 };
 
 // Throws Error(kValue) where brackets hold no functions of a base.

@@ -45,7 +45,7 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
   // gradient of a projected h itself. That of h stays for the first phase.
   template <class Load, class Store>
   FASTRNN_INLINE void second(const Row& row, int64_t i, const T* chain, Load from, Store to) const {
-    const V dh = V::load(chain + i) + from(row.ds[0] + i) + from(row.dy + i);
+    V dh = V::load(chain + i) + from(row.ds[0] + i) + from(row.dy + i);
     if constexpr (kProjects) {
       to(dh, row.out + gradient.to_v() + i);
       to(V(T(0)), row.ds[0] + i);
@@ -53,7 +53,8 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
       Pack<V, Cell::kSaved> kept;
       Gates<V, Cell> dgate;
       for (int k = 0; k < Cell::kSaved; ++k) kept[k] = from(row.saved + k * H + i);
-      Cell::second_backward(math, kept, dh, dgate);
+      const V h = from(row.before.h + i);
+      Cell::second_backward(math, kept, h, dh, dgate);
       to(dh, row.ds[0] + i);
       for (int g = 0; g < G; ++g)
         if (Plane::is_second(g)) to(dgate[g], row.out + Plane::of_x(g) * H + i);

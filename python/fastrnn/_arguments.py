@@ -43,19 +43,24 @@ def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
     )
 
 
-def rnn_cell(nonlinearity: _cell_names.FunctionLike, clip: float | None = None) -> str:
+def rnn_cell(
+    nonlinearity: _cell_names.FunctionLike,
+    clip: float | None = None,
+    state_range: _cell_names.RangeLike | None = None,
+) -> str:
     """The name of the simple cell with this nonlinearity."""
-    return _cell_names.cell_name("rnn", [nonlinearity], clip)
+    return _cell_names.cell_name("rnn", [nonlinearity], clip, state_range)
 
 
 def gru_cell(
     reset_after: Any,
     activations: Sequence[_cell_names.FunctionLike] | None = None,
     clip: float | None = None,
+    state_range: _cell_names.RangeLike | None = None,
 ) -> str:
     """The name of the GRU's cell whose reset gate stands after the product, or before it."""
     base = "gru" if flag("gru", "reset_after", reset_after) else "gru_reset_before"
-    return _cell_names.cell_name(base, activations, clip)
+    return _cell_names.cell_name(base, activations, clip, state_range)
 
 
 def size(op: str, name: str, n: Any) -> int:

@@ -1,4 +1,5 @@
-"""The names of cells: ``base``, or ``base(f1, f2, ..., clip=c)`` with functions of one's own.
+"""The names of cells: ``base``, or ``base(f1, f2, ..., clip=c, state=low:high)``, with functions
+and clips of one's own.
 
 A name says all that a cell is, so that calls, tapes and files carry one string. Of the strings that
 mean the same cell one is canonical: it drops what is usual, and writes numbers as Python's repr
@@ -48,6 +49,7 @@ SHORT: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 FunctionLike: TypeAlias = str | tuple[Any, ...]
+RangeLike: TypeAlias = float | tuple[float, float]
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 _FUNCTION = re.compile(r"([a-z_]+)(?:\(([^()]*)\))?")
@@ -69,7 +71,8 @@ class CellName(NamedTuple):
 
     base: str
     functions: tuple[Function, ...]  # of one direction, then of the reverse one where it has others
-    clip: float | None
+    clip: float | None = None
+    state_range: tuple[float, float] | None = None
 
     def of_direction(self, direction: int) -> tuple[Function, ...]:
         """The functions of the forward (0) or the reverse direction (1)."""
@@ -82,17 +85,26 @@ class CellName(NamedTuple):
         texts = tuple(map(str, self.functions))
         return None if texts == BASES[self.base] else texts
 
+    @property
+    def _clips(self) -> list[str]:
+        """The options that follow the functions."""
+        clip = [] if self.clip is None else [f"clip={self.clip!r}"]
+        return clip + ["state={!r}:{!r}".format(*limits) for limits in [self.state_range] if limits]
+
     def __str__(self) -> str:
         own = self.own_functions
         for short, meant in SHORT.items():
-            if self.clip is None and meant == (self.base, tuple(map(str, self.functions))):
+            if not self._clips and meant == (self.base, tuple(map(str, self.functions))):
                 return short
-        inside = [*(own or ()), *([] if self.clip is None else [f"clip={self.clip!r}"])]
+        inside = [*(own or ()), *self._clips]
         return f"{self.base}({', '.join(inside)})" if inside else self.base
 
 
 def cell_name(
-    base: str, activations: Sequence[FunctionLike] | None = None, clip: float | None = None
+    base: str,
+    activations: Sequence[FunctionLike] | None = None,
+    clip: float | None = None,
+    state_range: RangeLike | None = None,
 ) -> str:
     """The name of a cell with activation functions of one's own, or with clipping.
 
@@ -111,6 +123,10 @@ def cell_name(
     clip : float, optional
         Bounds what goes into the functions to ``[-clip, clip]``; of an LSTM that is also c_t in
         o_t tanh(c_t), though not the state c_t.
+    state_range : (float, float) or float, optional
+        Bounds to which the state is clipped right after a step has made it: of an LSTM c_t, before
+        o_t or h_t see it, of the others h_t. n stands for ``(-n, n)``; one of the bounds may be
+        infinite. The gradient passes where the state was within them or on one.
 
     Returns
     -------
@@ -122,7 +138,7 @@ def cell_name(
     ------
     ValueError
         An unknown base or function, another count of functions or numbers, a number that is not
-        finite, a `clip` that is not above 0.
+        finite, a `clip` that is not above 0, a `state_range` that is none.
     TypeError
         Something that is not a name, a sequence or a number.
 
@@ -144,12 +160,17 @@ def cell_name(
 
     References
     ----------
-    The operators RNN, GRU and LSTM of ONNX, https://onnx.ai/onnx/operators/.
+    The operators RNN, GRU and LSTM of ONNX, https://onnx.ai/onnx/operators/. A clipped cell state:
+    `cell_clip` of TensorFlow's LSTMCell and cudnnRNNSetClip of cuDNN. A clipped h_t: the GRUs of
+    LFADS, C. Pandarinath et al., Inferring single-trial neural population dynamics using
+    sequential auto-encoders, Nature Methods 15 (2018).
 
     Examples
     --------
     >>> fastrnn.cell_name("gru", ["hard_sigmoid", ("elu", 0.5)], clip=3)
     'gru(hard_sigmoid(0.2, 0.5), elu(0.5), clip=3.0)'
+    >>> fastrnn.cell_name("lstm", state_range=3)
+    'lstm(state=-3.0:3.0)'
     """
     if not isinstance(base, str):
         raise TypeError(f"[cell] base must be a name, got {type(base).__name__}")
@@ -163,7 +184,14 @@ def cell_name(
             f"[cell] activations must be a sequence of functions, got {reprlib.repr(activations)}"
         )
     functions = tuple(map(_function, activations))
-    return str(_checked(base, functions, None if clip is None else _clip(clip)))
+    return str(
+        _checked(
+            base,
+            functions,
+            None if clip is None else _clip(clip),
+            None if state_range is None else _range(state_range),
+        )
+    )
 
 
 @lru_cache(maxsize=256)
@@ -197,24 +225,30 @@ def find(cell: str) -> CellName | None:
     """
     short = SHORT.get(cell) or (cell, BASES.get(cell))
     if short[1]:
-        return CellName(short[0], tuple(map(Function, short[1])), None)
+        return CellName(short[0], tuple(map(Function, short[1])))
     if not re.search(r"\W", cell):
         return None
     match = _CELL.fullmatch(cell)
     if match is None or match[1] not in BASES:
         bases = ", ".join(BASES)
         raise ValueError(
-            f"[cell] cell must be a name or base(function, ..., clip=c) with a base of {bases}, "
-            f"got {reprlib.repr(cell)}"
+            "[cell] cell must be a name or base(function, ..., clip=c, state=low:high) with a base "
+            f"of {bases}, got {reprlib.repr(cell)}"
         )
-    *texts, last = _arguments_of(match[2])
-    clip = None
-    if last.startswith("clip="):
-        clip = _clip(_number(last.removeprefix("clip=")))
-    else:
-        texts.append(last)
+    texts = _arguments_of(match[2])
+    limits, clip = _take_option(texts, "state="), _take_option(texts, "clip=")
     functions = tuple(map(_function_of_text, texts)) or tuple(map(Function, BASES[match[1]]))
-    return _checked(match[1], functions, clip)
+    return _checked(
+        match[1],
+        functions,
+        None if clip is None else _clip(_number(clip)),
+        None if limits is None else _range_of_text(limits),
+    )
+
+
+def _take_option(texts: list[str], key: str) -> str | None:
+    """Take the value of the option that stands last, where it begins with `key`."""
+    return texts.pop().removeprefix(key) if texts and texts[-1].startswith(key) else None
 
 
 def _arguments_of(text: str) -> list[str]:
@@ -228,10 +262,14 @@ def _number(text: str) -> float:
     return _finite(float(text))
 
 
-def _finite(number: Any) -> float:
+def _real(number: Any, what: str) -> float:
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
-        raise TypeError(f"[cell] alpha, beta and clip must be numbers, got {reprlib.repr(number)}")
-    value = float(number)
+        raise TypeError(f"[cell] {what} must be numbers, got {reprlib.repr(number)}")
+    return float(number)
+
+
+def _finite(number: Any) -> float:
+    value = _real(number, "alpha, beta and clip")
     if not math.isfinite(value):
         raise ValueError(f"[cell] alpha, beta and clip must be finite, got {value!r}")
     return value
@@ -242,6 +280,30 @@ def _clip(clip: Any) -> float:
     if not value > 0:
         raise ValueError(f"[cell] clip must be above 0, got {value!r}")
     return value
+
+
+def _range(given: Any) -> tuple[float, float]:
+    pair = isinstance(given, (tuple, list)) and len(given) == 2
+    low, high = (_real(n, "the bounds of a state") for n in (given if pair else (given, given)))
+    if not pair:
+        low = -high
+    if not low < high or -low == high == math.inf:
+        raise ValueError(
+            f"[cell] state must have low < high, one of them finite, got {low!r} and {high!r}"
+        )
+    return low, high
+
+
+def _range_of_text(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    if not colon:
+        raise ValueError(f"[cell] state must be low:high, got {text!r}")
+    return _range(
+        (
+            -math.inf if low == "-inf" else _number(low),
+            math.inf if high == "inf" else _number(high),
+        )
+    )
 
 
 def _function_of_text(text: str) -> Function:
@@ -275,7 +337,12 @@ def _with_numbers(name: str, values: tuple[float, ...], least: int | None = 0) -
     return Function(name, values + usual[len(values) :])
 
 
-def _checked(base: str, functions: tuple[Function, ...], clip: float | None) -> CellName:
+def _checked(
+    base: str,
+    functions: tuple[Function, ...],
+    clip: float | None,
+    state_range: tuple[float, float] | None,
+) -> CellName:
     """Of both directions only where they differ."""
     count = len(BASES[base])
     if len(functions) not in (count, 2 * count):
@@ -285,4 +352,4 @@ def _checked(base: str, functions: tuple[Function, ...], clip: float | None) -> 
         )
     if functions[:count] == functions[count:]:
         functions = functions[:count]
-    return CellName(base, functions, clip)
+    return CellName(base, functions, clip, state_range)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _arguments, _cell_names
-from ._cell_names import FunctionLike
+from ._cell_names import FunctionLike, RangeLike
 from ._recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
@@ -23,6 +23,8 @@ class LSTM(Recurrent):
     clip : float, optional
         Bounds what goes into these functions to ``[-clip, clip]``; so c_t in o_t tanh(c_t), though
         not the state c_t.
+    state_range : (float, float) or float, optional
+        Bounds to which c_t is clipped before anything sees it; n stands for ``(-n, n)``.
     peepholes : bool
         Whether the gates see the cell state.
     input_forget : bool
@@ -83,12 +85,13 @@ class LSTM(Recurrent):
         clip: float | None = None,
         peepholes: bool = False,
         input_forget: bool = False,
+        state_range: RangeLike | None = None,
     ) -> None:
         coupled = _arguments.flag("lstm", "input_forget", input_forget)
         peephole = _arguments.flag("lstm", "peepholes", peepholes)
         base = "lstm" + coupled * "_coupled" + peephole * "_peephole"
         super().__init__(
-            _cell_names.cell_name(base, activations, clip),
+            _cell_names.cell_name(base, activations, clip, state_range),
             input_size,
             hidden_size,
             num_layers,
@@ -125,6 +128,8 @@ class GRU(Recurrent):
         `fastrnn.cell_name`.
     clip : float, optional
         Bounds what goes into these functions to ``[-clip, clip]``.
+    state_range : (float, float) or float, optional
+        Bounds to which h_t is clipped; n stands for ``(-n, n)``.
     reset_after : bool
         False applies the reset gate before the product, as in the published paper; Keras' name.
         Such a layer's step has two products, one after the other, and there are no kernels for
@@ -171,9 +176,10 @@ class GRU(Recurrent):
         activations: Sequence[FunctionLike] | None = None,
         clip: float | None = None,
         reset_after: bool = True,
+        state_range: RangeLike | None = None,
     ) -> None:
         super().__init__(
-            _arguments.gru_cell(reset_after, activations, clip),
+            _arguments.gru_cell(reset_after, activations, clip, state_range),
             input_size,
             hidden_size,
             num_layers,
@@ -209,6 +215,8 @@ class RNN(Recurrent):
         in torch.
     clip : float, optional
         Bounds what goes into it to ``[-clip, clip]``.
+    state_range : (float, float) or float, optional
+        Bounds to which h_t is clipped; n stands for ``(-n, n)``.
 
     See `Recurrent` for the other parameters.
 
@@ -240,9 +248,10 @@ class RNN(Recurrent):
         *,
         reverse: bool = False,
         clip: float | None = None,
+        state_range: RangeLike | None = None,
     ) -> None:
         super().__init__(
-            _arguments.rnn_cell(nonlinearity, clip),
+            _arguments.rnn_cell(nonlinearity, clip, state_range),
             input_size,
             hidden_size,
             num_layers,
@@ -270,7 +279,11 @@ class RNN(Recurrent):
 
 
 def _chosen(cell: str) -> dict[str, Any]:
-    """The options that say which functions a cell has, where they are not the usual ones."""
+    """The options that say which functions and clips a cell has, without what is usual."""
     name = _cell_names.parsed(cell)
-    options = {"activations": name.own_functions, "clip": name.clip}
+    options = {
+        "activations": name.own_functions,
+        "clip": name.clip,
+        "state_range": name.state_range,
+    }
     return {option: value for option, value in options.items() if value is not None}

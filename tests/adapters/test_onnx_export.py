@@ -127,6 +127,10 @@ def test_what_is_not_exported(tmp_path: Path) -> None:
         fo.export(fastrnn.Recurrent("gru", 3, 4, bidirectional=True, reverse=True), path)
     with pytest.raises(NotImplementedError, match=r"^\[export\] proj_size must be 0"):
         fo.export(fastrnn.LSTM(3, 4, proj_size=2), path)
+    with pytest.raises(
+        NotImplementedError, match=r"^\[onnx\] cell .*, got 'gru\(state=-5.0:5.0\)'"
+    ):
+        fo.export(fastrnn.GRU(3, 4, state_range=5), path)
     with pytest.raises(TypeError, match=r"^\[export\] stateful must be True or False"):
         fo.export(fastrnn.GRU(3, 4), path, stateful="no")  # type: ignore[arg-type]
     assert not path.exists()

@@ -246,7 +246,7 @@ Inputs<Cell> go_back(const M& m, Left<Cell> p, Inputs<Cell> at, const double* gr
     v = ds[0];
     before[0] = p.s[0] = ds[0] = Dual(kNaN);
   } else {
-    Cell::second_backward(m, p.save, ds[0], dx);
+    Cell::second_backward(m, p.save, before[0], ds[0], dx);
     for (int k = 0; k < Cell::kGates; ++k)
       if (is_second<Cell>(k)) v = v + dx[k];
   }
@@ -291,17 +291,19 @@ template <class Cell, class M> void test_cell(const char* name, const M& m, doub
 
 }  // namespace two_phases
 
-// Every function in every place, with and without a clip that some inputs reach.
+// Every function in every place, with and without clips of their inputs and of a state, which some
+// reach.
 template <class Cell, class Test> void test_chosen(const char* name, Test test) {
   using namespace fastrnn;
   const int functions = static_cast<int>(Function::kElu) + 1;
   for (int i = 0; i < functions; ++i)
     for (const double clip : {double(INFINITY), 0.75}) {
+      const bool clips = clip < 1;
       const auto chosen = [&](int k) {
         return Activation{Function((i + 3 * k) % functions), 0.3 + 0.4 * k, 0.6 - 0.2 * k};
       };
-      const CellMaths maths{{chosen(0), chosen(1), chosen(2)}, clip, true};
-      const std::string of = name + (" function " + std::to_string(i)) + (clip < 1 ? " clip" : "");
+      const CellMaths maths{{chosen(0), chosen(1), chosen(2)}, clip, true, clips, -0.5, 0.6};
+      const std::string of = name + (" function " + std::to_string(i)) + (clips ? " clip" : "");
       // States may be large, and the slope 1 - tanh(c)^2 be all rounding.
       test(of.c_str(), Chosen(&maths), 1);
     }

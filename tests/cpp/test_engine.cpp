@@ -193,7 +193,8 @@ std::vector<std::string> all_cells() {
   for (const char* cell :
        {"lstm_peephole", "lstm_coupled(softsign, tanh, elu(0.5))",
         "lstm_coupled_peephole(clip=0.5)", "gru(hard_sigmoid(0.2, 0.5), softplus, clip=2.0)",
-        "rnn(leaky_relu(0.1), clip=1.5)"})
+        "rnn(leaky_relu(0.1), clip=1.5)", "lstm_peephole(state=-0.5:0.25)",
+        "gru(clip=2.0, state=-inf:0.25)"})
     if (has_kernel(parse_cell_name(cell).kernel)) cells.push_back(cell);
   return cells;
 }

@@ -628,7 +628,13 @@ def test_packed_rows_have_no_kernel(emulated: ModuleType) -> None:
 
 def test_cells_of_the_cpu_alone_are_refused(emulated: ModuleType) -> None:
     """By their names, before anything is written or a layer is made."""
-    for cell in ("lstm_peephole", "lstm_coupled", "rnn(softplus)", "gru(clip=0.5)"):
+    for cell in (
+        "lstm_peephole",
+        "lstm_coupled",
+        "rnn(softplus)",
+        "gru(clip=0.5)",
+        "lstm(state=-1.0:1.0)",
+    ):
         with pytest.raises(
             NotImplementedError, match=rf"^\[{re.escape(cell)}\] device must be cpu"
         ):

@@ -13,6 +13,7 @@ import fastrnn
 import tiers
 from cases import (
     CHOSEN,
+    CLIPPING,
     Case,
     cells,
     chosen_cases,
@@ -145,7 +146,7 @@ def test_recompute(case: Case, level: str) -> None:
 
 
 @pytest.mark.parametrize("recompute", [True, 2, 3])
-@pytest.mark.parametrize("cell", [*cells(), *CHOSEN])
+@pytest.mark.parametrize("cell", [*cells(), *CHOSEN, *CLIPPING])
 def test_recompute_of_short_sequences(cell: str, recompute: int, level: str) -> None:
     for case in (*kernel_cases(), *chosen_cases(), *projected_cases()):
         if case.cell == cell:
@@ -265,7 +266,9 @@ def test_step_by_step(cell: str, dtype: str, level: str) -> None:
 
 
 # Of the cells whose functions are chosen, those that have no others in reverse.
-ONE_DIRECTION = [cell for cell in CHOSEN if not cell.startswith(("rnn(softplus", "lstm("))]
+ONE_DIRECTION = [
+    cell for cell in (*CHOSEN, *CLIPPING) if not cell.startswith(("rnn(softplus", "lstm("))
+]
 # Units for every way that sums are cut, whole vectors and edges, narrower than a strip and wider.
 STEPS = [(1, 1), (3, 7), (16, 16), (21, 37), (64, 64), (70, 150)]
 

@@ -42,6 +42,12 @@ NAMES = [
     ),
     (("rnn", [("scaled_tanh", np.float64(0.1), -1)]), "rnn(scaled_tanh(0.1, -1.0))"),
     (("rnn", ["thresholded_relu"]), "rnn(thresholded_relu(1.0))"),
+    (("lstm", None, None, 3), "lstm(state=-3.0:3.0)"),
+    (("lstm_coupled", None, None, (-3, 3)), "lstm_coupled(state=-3.0:3.0)"),
+    (("rnn_relu", None, 2, (0, 1e-5)), "rnn(relu, clip=2.0, state=0.0:1e-05)"),
+    (("rnn", None, None, [-np.inf, np.float32(0.5)]), "rnn(state=-inf:0.5)"),
+    (("gru", ["sigmoid", "relu"], None, (-1, np.inf)), "gru(sigmoid, relu, state=-1.0:inf)"),
+    (("gru_reset_before", None, None, (0.25, 0.5)), "gru_reset_before(state=0.25:0.5)"),
 ]
 
 
@@ -55,6 +61,7 @@ def test_a_cell_has_one_canonical_name(given: Any, name: str) -> None:
 def test_texts_need_not_be_canonical() -> None:
     assert _cell_names.canonical("lstm(sigmoid,tanh,tanh)") == "lstm"
     assert _cell_names.canonical("rnn(relu, relu, clip=1e1)") == "rnn(relu, clip=10.0)"
+    assert _cell_names.canonical("lstm(sigmoid,tanh,tanh,state=-3:3)") == "lstm(state=-3.0:3.0)"
     assert _cell_names.canonical("anything_else") == "anything_else"
 
 
@@ -86,6 +93,18 @@ def test_numbers_are_kept_to_the_last_bit(number: float) -> None:
         (("rnn", None, -1.0), ValueError, "clip must be above 0, got -1.0"),
         (("rnn", None, np.inf), ValueError, "alpha, beta and clip must be finite, got inf"),
         (("rnn", None, True), TypeError, "alpha, beta and clip must be numbers, got True"),
+        (("rnn", None, None, 0), ValueError, "state must have low < high, .*, got -0.0 and 0.0"),
+        (("rnn", None, None, -1), ValueError, "state must have low < high, .*, got 1.0 and -1.0"),
+        (("gru", None, None, (2, 2)), ValueError, "state must have low < high, .* 2.0 and 2.0"),
+        (("gru", None, None, np.inf), ValueError, "state must have .* finite, got -inf and inf"),
+        (("gru", None, None, (0, np.nan)), ValueError, "state must have low < high, .* and nan"),
+        (("gru", None, None, True), TypeError, "the bounds of a state must be numbers, got True"),
+        (
+            ("gru", None, None, ("0", 1)),
+            TypeError,
+            "the bounds of a state must be numbers, got '0'",
+        ),
+        (("gru", None, None, (1, 2, 3)), TypeError, "the bounds of .*, got \\(1, 2, 3\\)"),
     ],
 )
 def test_what_makes_no_name_is_refused(given: Any, error: type[Exception], message: str) -> None:
@@ -105,6 +124,13 @@ REFUSED = [
     ("rnn(elu(1e999))", "alpha, beta and clip must be finite, got inf"),
     ("rnn(clip=1.0, tanh)", "a function must be name or name.*, got 'clip=1.0'"),
     ("rnn(tanh, clip=-1.0)", "clip must be above 0, got -1.0"),
+    ("rnn(state=1.0)", "state must be low:high, got '1.0'"),
+    ("rnn(state=)", "state must be low:high, got ''"),
+    ("rnn(state=1.0:-1.0)", "state must have low < high"),
+    ("rnn(state=-inf:inf)", "state must have low < high, one of them finite"),
+    ("rnn(state=inf:1.0)", "a number must be written as .*, got 'inf'"),
+    ("rnn(state=-1.0:1.0:2.0)", "a number must be written as .*, got '1.0:2.0'"),
+    ("rnn(state=-1.0:1.0, clip=2.0)", "a function must be name or name.*, got 'state=-1.0:1.0'"),
     ("rnn(tanh, tanh, tanh)", "rnn must have 1 functions, or 2 for two directions, got 3"),
 ]
 BAD = [text for text, _ in REFUSED]
@@ -117,7 +143,8 @@ def test_texts_that_are_no_name_are_refused_before_anything_else(text: str, mess
             use(text, None, None) if use is not _cell_names.canonical else use(text)  # type: ignore
 
 
-GOOD = [name for _, name in NAMES] + ["lstm(sigmoid,tanh,tanh)", "rnn(relu, relu, clip=1e1)"]
+SPELLINGS = ["lstm(sigmoid,tanh,tanh)", "rnn(relu, relu, clip=1e1)", "gru(state=-1:5e-1)"]
+GOOD = [name for _, name in NAMES] + SPELLINGS
 
 
 @pytest.mark.parametrize("text", GOOD)
@@ -208,6 +235,20 @@ def test_a_clip_bounds_what_enters_each_function() -> None:
     assert output.value(NUMPY, np.array(3.0)) == np.tanh(1.0)
 
 
+def test_a_state_is_clipped_before_anything_sees_it() -> None:
+    """Of an LSTM c, and h follows; its output gate's peephole sees it too."""
+    one = np.ones((1, 1, 1))
+    params = {"weight_ih_l0": np.full((4, 1), 9.0), "weight_hh_l0": np.zeros((4, 1))}
+    y, (_, c), _ = reference.forward("lstm(state=-0.25:0.5)", one, params)
+    assert c == 0.5
+    np.testing.assert_allclose(y, np.tanh(0.5) / (1 + np.exp(-9.0)), rtol=1e-15)
+    params["weight_diag_l0"] = np.array([0.0, 0.0, -20.0])
+    y, _, _ = reference.forward("lstm_peephole(state=-0.25:0.5)", one, params)
+    np.testing.assert_allclose(y, np.tanh(0.5) / (1 + np.exp(1.0)), rtol=1e-15)
+    params = {"weight_ih_l0": -9 * one[0], "weight_hh_l0": 0 * one[0]}
+    assert reference.forward("rnn(state=-0.25:0.5)", one, params)[0] == -0.25
+
+
 def test_each_direction_has_its_functions() -> None:
     cell, rng = "rnn(relu, tanh)", np.random.default_rng(0)
     both = {
@@ -224,7 +265,9 @@ def test_each_direction_has_its_functions() -> None:
     np.testing.assert_array_equal(y[..., 4:], reverse)
 
 
-@pytest.mark.parametrize("cell", ["lstm_coupled_peephole", "lstm(softsign, elu(0.5), softplus)"])
+@pytest.mark.parametrize(
+    "cell", ["lstm_coupled_peephole", "lstm(softsign, elu(0.5), softplus)", "lstm(state=-0.2:0.3)"]
+)
 def test_torch_differentiates_the_reference_alike(cell: str) -> None:
     torch = pytest.importorskip("torch")
     from fastrnn.reference import loop

@@ -31,6 +31,12 @@ CELLS = (
     "lstm_coupled_peephole(sigmoid, scaled_tanh(1.5, 0.6), affine(0.5, 0.1), clip=0.5)",
     "gru(sigmoid, thresholded_relu(0.2), hard_sigmoid(0.3, 0.4), relu)",
     "gru_reset_before(sigmoid, thresholded_relu(0.2), hard_sigmoid(0.3, 0.4), relu)",
+    "rnn(state=-0.25:0.5)",
+    "lstm(clip=0.9, state=-0.2:0.3)",
+    "lstm_peephole(state=-inf:0.2)",
+    "lstm_coupled_peephole(state=-0.2:inf)",
+    "gru(state=-0.25:0.3)",
+    "gru_reset_before(relu, tanh, sigmoid, tanh, state=-0.25:0.3)",
 )
 
 

@@ -378,6 +378,7 @@ def test_peepholes_and_coupled_gates_of_onnx(input_forget: bool, bidirectional: 
 def test_cells_with_functions_have_the_weights_of_their_bases() -> None:
     for chosen, base in (
         ("lstm(clip=3.0)", "lstm"),
+        ("lstm(state=-3.0:3.0)", "lstm"),
         ("gru(relu, tanh)", "gru"),
         ("rnn(elu(0.5))", "rnn_tanh"),
     ):

@@ -68,11 +68,15 @@ def operator(name: str) -> str:
     ------
     ValueError
         It has none.
+    NotImplementedError
+        It has one, but for the clip of a state.
     """
     found = _cell_names.find(name)
     if found is None:
         bases = list(_cell_names.BASES)
         raise ValueError(f"[onnx] cell must have a base of {bases}, got {name!r}")
+    if found.state_range is not None:
+        raise NotImplementedError(f"[onnx] cell must not clip its state, got {name!r}")
     return found.base.partition("_")[0].upper()
 
 

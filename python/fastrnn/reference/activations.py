@@ -141,6 +141,29 @@ _MAKERS: dict[str, Callable[..., Activation]] = {
 }
 
 
+class Clip(NamedTuple):
+    """The clip of a state that a step has made: to ``[low, high]``.
+
+    Attributes
+    ----------
+    limits : (float, float), optional
+        None leaves the state as it is.
+    """
+
+    limits: tuple[float, float] | None = None
+
+    def value(self, m: Maths, raw: Any) -> Any:
+        """The state; NaN stays NaN."""
+        return raw if self.limits is None else m.clip(raw, *self.limits)
+
+    def gradient(self, raw: Array, d: Array) -> Array:
+        """Give the gradient of raw from that of the state, as that of torch.clamp."""
+        if self.limits is None:
+            return d
+        low, high = self.limits
+        return np.where((low <= raw) & (raw <= high), d, 0.0)
+
+
 def of_cell(name: _cell_names.CellName, direction: int) -> tuple[Activation, ...]:
     """Make the functions of a direction, clipped where the name says so."""
     made = [_MAKERS[f.name](*f.numbers) for f in name.of_direction(direction)]

@@ -24,7 +24,7 @@ from functools import cache
 from typing import Any
 
 from .. import _cell_names
-from .activations import Activation, Array, Arrays, Maths, of_cell
+from .activations import Activation, Array, Arrays, Clip, Maths, of_cell
 
 __all__ = ["Array", "Arrays", "Cell", "Maths", "find", "names"]
 
@@ -55,8 +55,8 @@ class Cell:
     """One cell.
 
     A module of this package offers its cells as ``CELLS``, a dict by registry name; or as
-    ``BASES``, a dict of functions ``make(activations)`` by the bases of `fastrnn.cell_name`, where
-    activations are those of a base's functions.
+    ``BASES``, a dict of functions ``make(activations, clip)`` by the bases of `fastrnn.cell_name`,
+    where activations are those of a base's functions and clip is that of a state.
 
     Attributes
     ----------
@@ -117,8 +117,8 @@ def find(name: str, direction: int = 0) -> Cell:
     """
     parsed = _cell_names.find(name)
     if parsed is not None and parsed.base in _offered("BASES"):
-        make: Callable[[tuple[Activation, ...]], Cell] = _offered("BASES")[parsed.base]
-        return make(of_cell(parsed, direction))
+        make: Callable[[tuple[Activation, ...], Clip], Cell] = _offered("BASES")[parsed.base]
+        return make(of_cell(parsed, direction), Clip(parsed.state_range))
     if name not in _offered("CELLS"):
         raise ValueError(f"[reference] cell must be one of {', '.join(names())}, got {name!r}")
     cell: Cell = _offered("CELLS")[name]

@@ -21,12 +21,12 @@ Other functions may stand for the sigmoid of the gates and for the tanh of the n
 
 import numpy as np
 
-from .activations import Activation
+from .activations import Activation, Clip
 from .cell import Array, Arrays, Cell, Inner, Maths
 
 
-def make(functions: tuple[Activation, ...]) -> Cell:
-    """Make the cell of the functions of its gates and of the new gate."""
+def make(functions: tuple[Activation, ...], clip: Clip) -> Cell:
+    """Make the cell of the functions of its gates and of the new gate, and of the clip of h."""
     gate, new = functions
 
     def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
@@ -37,13 +37,13 @@ def make(functions: tuple[Activation, ...]) -> Cell:
         r, z = gate.value(m, a_r), gate.value(m, a_z)
         a_n = wx_n + r * rh_n
         n = new.value(m, a_n)
-        h = (1 - z) * n + z * h_prev
-        return (h,), (a_r, a_z, a_n, rh_n, r, z, n)
+        raw = (1 - z) * n + z * h_prev
+        return (clip.value(m, raw),), (a_r, a_z, a_n, rh_n, r, z, n, raw)
 
     def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
-        a_r, a_z, a_n, rh_n, r, z, n = saved
+        a_r, a_z, a_n, rh_n, r, z, n, raw = saved
         (h_prev,) = s_prev
-        (dh,) = ds
+        dh = clip.gradient(raw, ds[0])
         # h_t = (1 - z_t) n_t + z_t h_(t-1)
         dn, dz = dh * (1 - z), dh * (h_prev - n)
         # n_t = tanh(a_n), a_n = wx_n + r_t rh_n: the only gate whose wx and rh differ in gradient.
@@ -57,7 +57,7 @@ def make(functions: tuple[Activation, ...]) -> Cell:
     return Cell(gates=3, states=1, step=step, step_backward=step_backward)
 
 
-def make_reset_before(functions: tuple[Activation, ...]) -> Cell:
+def make_reset_before(functions: tuple[Activation, ...], clip: Clip) -> Cell:
     """Make the cell whose reset gate stands before the product."""
     gate, new = functions
 
@@ -67,7 +67,7 @@ def make_reset_before(functions: tuple[Activation, ...]) -> Cell:
         return v
 
     def reset_backward(saved: Arrays, s_prev: Arrays, dv: Array) -> tuple[Array, Arrays]:
-        a_r, _, _, r, _, _ = saved
+        a_r, _, _, r, *_ = saved
         (h_prev,) = s_prev
         da_r = gate.gradient(a_r, dv * h_prev)
         return np.stack([da_r, np.zeros_like(da_r)], axis=1), (dv * r,)
@@ -76,13 +76,13 @@ def make_reset_before(functions: tuple[Activation, ...]) -> Cell:
         (h_prev,) = s_prev
         a_r, a_z, a_n = (wx + rh).swapaxes(0, 1)  # rh_n is W_hn v_t + b_hn
         r, z, n = gate.value(m, a_r), gate.value(m, a_z), new.value(m, a_n)
-        h = (1 - z) * n + z * h_prev
-        return (h,), (a_r, a_z, a_n, r, z, n)
+        raw = (1 - z) * n + z * h_prev
+        return (clip.value(m, raw),), (a_r, a_z, a_n, r, z, n, raw)
 
     def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
-        _, a_z, a_n, _, z, n = saved
+        _, a_z, a_n, _, z, n, raw = saved
         (h_prev,) = s_prev
-        (dh,) = ds
+        dh = clip.gradient(raw, ds[0])
         da_n = new.gradient(a_n, dh * (1 - z))
         da_z = gate.gradient(a_z, dh * (h_prev - n))
         da = np.stack([np.zeros_like(da_n), da_z, da_n], axis=1)

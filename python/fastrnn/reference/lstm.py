@@ -24,12 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from .activations import Activation
+from .activations import Activation, Clip
 from .cell import Array, Arrays, Cell, Maths
 
 
-def make(functions: tuple[Activation, ...], peepholes: bool) -> Cell:
-    """Make the cell of the functions of its gates, of the cell gate and of its output."""
+def make(functions: tuple[Activation, ...], clip: Clip, peepholes: bool) -> Cell:
+    """Make the cell of the functions of its gates, of the cell gate and of its output, and of the
+    clip of c.
+    """
     gate, candidate, output = functions
 
     def step(
@@ -40,14 +42,15 @@ def make(functions: tuple[Activation, ...], peepholes: bool) -> Cell:
         if peepholes:
             a_i, a_f = a_i + p[0] * c_prev, a_f + p[1] * c_prev
         i, f, g = gate.value(m, a_i), gate.value(m, a_f), candidate.value(m, a_g)
-        c = f * c_prev + i * g
+        raw = f * c_prev + i * g
+        c = clip.value(m, raw)
         if peepholes:
             a_o = a_o + p[2] * c
         o, out = gate.value(m, a_o), output.value(m, c)
-        return (o * out, c), (a_i, a_f, a_g, a_o, i, f, g, o, c, out)
+        return (o * out, c), (a_i, a_f, a_g, a_o, i, f, g, o, c, out, raw)
 
     def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays, p: Any = None) -> tuple[Any, ...]:
-        a_i, a_f, a_g, a_o, i, f, g, o, c, out = saved
+        a_i, a_f, a_g, a_o, i, f, g, o, c, out, raw = saved
         _, c_prev = s_prev
         dh, dc = ds
         # h_t = o_t tanh(c_t); c_t also has the gradient dc from the step after.
@@ -55,7 +58,8 @@ def make(functions: tuple[Activation, ...], peepholes: bool) -> Cell:
         dc = dc + output.gradient(c, dh * o)
         if peepholes:
             dc = dc + p[2] * da_o
-        # c_t = f_t c_(t-1) + i_t g_t
+        # c_t = f_t c_(t-1) + i_t g_t, clipped
+        dc = clip.gradient(raw, dc)
         da_i, da_f = gate.gradient(a_i, dc * g), gate.gradient(a_f, dc * c_prev)
         da_g = candidate.gradient(a_g, dc * i)
         da = np.stack([da_i, da_f, da_g, da_o], axis=1)

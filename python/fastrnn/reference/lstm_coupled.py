@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from .activations import Activation
+from .activations import Activation, Clip
 from .cell import Array, Arrays, Cell, Maths
 
 
-def make(functions: tuple[Activation, ...], peepholes: bool) -> Cell:
-    """Make the cell of the functions of its gates, of the cell gate and of its output."""
+def make(functions: tuple[Activation, ...], clip: Clip, peepholes: bool) -> Cell:
+    """Make the cell of the functions of its gates, of the cell gate and of its output, and of the
+    clip of c.
+    """
     gate, candidate, output = functions
 
     def step(
@@ -35,14 +37,15 @@ def make(functions: tuple[Activation, ...], peepholes: bool) -> Cell:
         if peepholes:
             a_i = a_i + p[0] * c_prev
         i, g = gate.value(m, a_i), candidate.value(m, a_g)
-        c = (1 - i) * c_prev + i * g
+        raw = (1 - i) * c_prev + i * g
+        c = clip.value(m, raw)
         if peepholes:
             a_o = a_o + p[1] * c
         o, out = gate.value(m, a_o), output.value(m, c)
-        return (o * out, c), (a_i, a_g, a_o, i, g, o, c, out)
+        return (o * out, c), (a_i, a_g, a_o, i, g, o, c, out, raw)
 
     def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays, p: Any = None) -> tuple[Any, ...]:
-        a_i, a_g, a_o, i, g, o, c, out = saved
+        a_i, a_g, a_o, i, g, o, c, out, raw = saved
         _, c_prev = s_prev
         dh, dc = ds
         # h_t = o_t tanh(c_t); c_t also has the gradient dc from the step after.
@@ -50,7 +53,8 @@ def make(functions: tuple[Activation, ...], peepholes: bool) -> Cell:
         dc = dc + output.gradient(c, dh * o)
         if peepholes:
             dc = dc + p[1] * da_o
-        # c_t = (1 - i_t) c_(t-1) + i_t g_t
+        # c_t = (1 - i_t) c_(t-1) + i_t g_t, clipped
+        dc = clip.gradient(raw, dc)
         da_i, da_g = gate.gradient(a_i, dc * (g - c_prev)), candidate.gradient(a_g, dc * i)
         da = np.stack([da_i, da_g, da_o], axis=1)
         # h_(t-1) acts through the gates only.

@@ -10,22 +10,23 @@ One gate, one state h. Elman's units are sigmoids; tanh and relu are the usual o
 
 import numpy as np
 
-from .activations import Activation
+from .activations import Activation, Clip
 from .cell import Array, Arrays, Cell, Maths
 
 
-def make(functions: tuple[Activation, ...]) -> Cell:
-    """Make the cell of an activation."""
+def make(functions: tuple[Activation, ...], clip: Clip) -> Cell:
+    """Make the cell of an activation and of what h is clipped to."""
     (act,) = functions
 
     def step(m: Maths, wx: Array, rh: Array, s_prev: Arrays) -> tuple[Arrays, Arrays]:
         a = wx[:, 0] + rh[:, 0]
-        return (act.value(m, a),), (a,)
+        raw = act.value(m, a)
+        return (clip.value(m, raw),), (a, raw)
 
     def step_backward(saved: Arrays, s_prev: Arrays, ds: Arrays) -> tuple[Array, Array, Arrays]:
-        (a,) = saved
+        a, raw = saved
         (dh,) = ds
-        da = act.gradient(a, dh)[:, None]
+        da = act.gradient(a, clip.gradient(raw, dh))[:, None]
         # h_(t-1) acts through W_hh only.
         return da, da, (np.zeros_like(dh),)
 
