@@ -248,46 +248,45 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       }
       if (steps.repeats() && steps.has_idle_rows(pass.dy)) add_repeats(position, s);
     }
-    const T* source = own_rows(after) + to_h.from;
     T* target = own_rows(latest);
-    TileArgs<T, Storage> args;
-    args.shared_init = memory.zeros;
-    alignas(64) T acc[kRows * kMaxVectors * L];
-    for (int64_t u = values.begin; u < values.end;) {
-      const Chain chain(to_h, u, values.end, n == 1, &args);
-      for (int64_t done = 0; done < n;) {
-        const int R = next_rows(n - done, kRows);
-        for (int r = 0; r < R; ++r) {
-          args.a[r] = source + memory.continuing[done + r] * width;
-          args.out[r] = acc + r * chain.vectors * L;
-        }
-        chain.tile(R)(args);
-        for (int r = 0; r < R; ++r, ++done)
-          apply_cell<kPhases - 1>(memory.continuing[done], u, chain.units, args.out[r], target);
-      }
-      for (int64_t done = starting; done < active; ++done)
-        apply_cell<kPhases - 1>(memory.continuing[done], u, chain.units, memory.zeros, target);
-      u += chain.units;
-    }
+    const auto gradients = [&](int64_t r, int64_t u, int64_t units, const T* chain) {
+      apply_cell<kPhases - 1>(r, u, units, chain, target);
+    };
+    const auto continuing = [&](int64_t i) { return memory.continuing[i]; };
+    multiply(to_h, values, own_rows(after), n, continuing, gradients);
+    for (int64_t i = starting; i < active; ++i)
+      gradients(memory.continuing[i], values.begin, values.count(), memory.zeros);
   }
 
   // Of two phases the one that has made v, when the other's gradients are there.
   void take_first_phase() {
     T* target = own_rows(latest);
+    multiply(to_v, units, target, active, in_order,
+             [&](int64_t r, int64_t u, int64_t units, const T* chain) {
+               apply_cell<0>(r, u, units, chain, target);
+             });
+  }
+
+  static int64_t in_order(int64_t i) { return i; }
+
+  // A product with n rows of gradients, the i-th of them row_of(i) of `rows`, for the part's own
+  // columns. Calls use(row, u, units, chain) with what it gives for `units` columns from u on.
+  template <class RowOf, class Use> void multiply(const BackProduct<Storage>& product,
+                                                  const Units& own, const T* rows, int64_t n,
+                                                  RowOf row_of, Use use) const {
     TileArgs<T, Storage> args;
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
-    for (int64_t u = units.begin; u < units.end;) {
-      const Chain chain(to_v, u, units.end, active == 1, &args);
-      for (int64_t done = 0; done < active;) {
-        const int R = next_rows(active - done, kRows);
+    for (int64_t u = own.begin; u < own.end;) {
+      const Chain chain(product, u, own.end, n == 1, &args);
+      for (int64_t done = 0; done < n;) {
+        const int R = next_rows(n - done, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = target + to_v.from + (done + r) * width;
+          args.a[r] = rows + row_of(done + r) * width + product.from;
           args.out[r] = acc + r * chain.vectors * L;
         }
         chain.tile(R)(args);
-        for (int r = 0; r < R; ++r, ++done)
-          apply_cell<0>(done, u, chain.units, args.out[r], target);
+        for (int r = 0; r < R; ++r, ++done) use(row_of(done), u, chain.units, args.out[r]);
       }
       u += chain.units;
     }
@@ -397,31 +396,14 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   }
 
   void initial_gradients() {
-    TileArgs<T, Storage> args;
-    args.shared_init = memory.zeros;
-    alignas(64) T acc[kRows * kMaxVectors * L];
     const int64_t active = steps.grow(work.row_begin, work.row_end, 0, 0);
-    const T* source = own_rows(latest) + to_h.from;
     for (int64_t p = work.row_begin + active; p < work.row_end; ++p) begin_chain(p, true);
-    for (int64_t u = values.begin; u < values.end;) {
-      const Chain chain(to_h, u, values.end, active == 1, &args);
-      for (int64_t r0 = 0; r0 < active;) {
-        const int R = next_rows(active - r0, kRows);
-        for (int r = 0; r < R; ++r) {
-          args.a[r] = source + (r0 + r) * width;
-          args.out[r] = acc + r * chain.vectors * L;
-        }
-        chain.tile(R)(args);
-        for (int r = 0; r < R; ++r, ++r0)
-          add_chain(ds_row(Index<0>{}, work.row_begin + r0) + u, chain.units, args.out[r]);
-      }
-      u += chain.units;
-    }
+    multiply(to_h, values, own_rows(latest), active, in_order,
+             [&](int64_t r, int64_t u, int64_t units, const T* chain) {
+               T* to = ds_row(Index<0>{}, work.row_begin + r) + u;
+               for (int64_t i = 0; i < units; ++i) to[i] = chain[i] + to[i];
+             });
     for (int64_t p = work.row_begin; p < work.row_end; ++p) put_initial(p);
-  }
-
-  static void add_chain(T* to, int64_t units, const T* chain) {
-    for (int64_t i = 0; i < units; ++i) to[i] = chain[i] + to[i];
   }
 
   void put_initial(int64_t position) const {
