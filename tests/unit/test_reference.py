@@ -74,6 +74,11 @@ class Problem:
         self.resets = rng.random((T, B)) < 0.3
         self.resets[:1, ::2] = True
         self.masks = [rng.choice([0.0, 2.0], (T, B, D * P)) for _ in range(L - 1)]
+        own, gates = np.random.default_rng([seed, 1]), find(cell).gates
+        self.recurrent_masks = {  # for all gates, and for each
+            "shared": own.choice([0.0, 0.7, 1.3, 2.0], (L * D, B, P)),
+            "gates": own.choice([0.0, 0.7, 1.3, 2.0], (L * D, gates, B, P)),
+        }
 
     def states(self):
         rows = (self.L * self.D, self.B)
@@ -189,6 +194,56 @@ def test_gradient_of_each_tensor_agrees_with_differences(cell):
         actual, expected, scale = differentiate(problem, tensors, direction, **options)
         assert abs(actual - expected) <= DIFFERENCE * scale, name
         assert expected != 0, name
+
+
+@pytest.mark.parametrize("masks", ["shared", "gates"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_with_recurrent_masks_agree_with_differences(cell, masks):
+    problem = Problem(cell, L=2, D=2, H=3, seed=11)
+    options = {
+        "lengths": problem.lengths,
+        "resets": problem.resets,
+        "dropout_masks": problem.masks,
+        "recurrent_masks": problem.recurrent_masks[masks],
+    }
+    tensors = tensors_of(problem)
+    for name, array in tensors.items():
+        direction = {name: problem.rng.standard_normal(array.shape)}
+        actual, expected, scale = differentiate(problem, tensors, direction, **options)
+        assert abs(actual - expected) <= DIFFERENCE * scale, name
+        assert expected != 0, name
+
+
+@pytest.mark.parametrize("masks", ["shared", "gates"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_recurrent_masks_of_one_row_are_columns_of_its_weights(cell, masks):
+    """W (m h) is (W m) h: so the masks of a row are the weights of a call without."""
+    p = Problem(cell, B=1, L=2, D=2, seed=3)
+    mask = p.recurrent_masks[masks]
+    masked = run(cell, p.params, p.x, p.dy, p.state, p.dstate, recurrent_masks=mask)
+    scales = {}  # of the rows of weight_hh
+    for n, (k, reverse) in enumerate(product(range(2), ("", "_reverse"))):
+        of_gates = np.broadcast_to(mask[n].reshape(-1, p.P), (find(cell).gates, p.P))
+        scales[f"weight_hh_l{k}{reverse}"] = np.repeat(of_gates, p.H, axis=0)
+    params = {name: a * scales.get(name, 1.0) for name, a in p.params.items()}
+    plain = run(cell, params, p.x, p.dy, p.state, p.dstate)
+    for name, expected in plain.items():
+        expected = expected * scales.get(name.removeprefix("d"), 1.0)
+        assert_close(masked[name], expected, SAME_FORMULA, name)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_masks_shared_by_the_gates_are_those_of_each(cell):
+    p = Problem(cell, L=2, D=2)
+    options = {"lengths": p.lengths, "resets": p.resets, "dropout_masks": p.masks}
+    shared = p.recurrent_masks["shared"]
+    each = np.repeat(shared[:, None], find(cell).gates, axis=1)
+    results = [
+        run(cell, p.params, p.x, p.dy, p.state, p.dstate, recurrent_masks=masks, **options)
+        for masks in (shared, each)
+    ]
+    for name, expected in results[0].items():
+        assert_close(results[1][name], expected, SAME_FORMULA, name)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -725,6 +780,16 @@ def test_cells_are_found_by_name():
         ("resets", np.zeros((4, 5)), r"resets must have the shape \(5, 4\), got \(4, 5\)"),
         ("dropout_masks", [], "dropout_masks must be 1 arrays, got 0"),
         ("dropout_masks", [np.ones((5, 4, 1))], r"dropout_masks must have the shape \(5, 4, 4\)"),
+        (
+            "recurrent_masks",
+            np.ones((4, 4, 1)),
+            r"recurrent_masks must have the shape \(4, 1, 4, 2",
+        ),
+        (
+            "recurrent_masks",
+            np.ones((4, 2, 4, 2)),
+            r"recurrent_masks must have the shape \(4, 3, 4",
+        ),
         ("weight_hh_l1", np.zeros((6, 1)), r"weight_hh_l1 must have the shape \(6, 2\)"),
         ("bias_ih_l1_reverse", np.zeros(1), r"bias_ih_l1_reverse must have the shape \(6,\)"),
         ("bias_ih_l2", np.zeros(6), "parameters must be weight_ih_l0, .*, got .*bias_ih_l2"),
@@ -733,7 +798,7 @@ def test_cells_are_found_by_name():
 def test_wrong_shapes_are_refused_by_forward(name, value, message):
     p = Problem("gru", L=2, D=2)
     call = {"x": p.x, "state": p.state, "resets": p.resets, "lengths": p.lengths}
-    if name in call or name == "dropout_masks":
+    if name in call or name.endswith("_masks"):
         call[name] = value
     else:
         p.params[name] = value

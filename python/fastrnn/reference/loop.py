@@ -77,6 +77,7 @@ class Step:
     s_prev: tuple[Any, ...]  # (n, H) each
     saved: tuple[Any, ...]  # what the cell saved, (n, H) each
     v: Any = None  # (n, H): what a second product in the step multiplied; None where there is none
+    masks: tuple[Any, ...] = ()  # recurrent ones, (n, P) each: none, one, or one of each gate
 
 
 Tape = list[list[Step]]  # for each pass, layer by layer and in it forward, reverse: its steps
@@ -147,6 +148,7 @@ def run_layers(
     x: Any,
     states: Sequence[Any],
     masks: Sequence[Any],
+    recurrent_masks: Sequence[Any] = (),
     tape: Tape | None = None,
 ) -> tuple[Any, list[Any], list[Any]]:
     """Run all passes.
@@ -158,6 +160,7 @@ def run_layers(
     x : (T, B, I)
     states : of each state of the cell (L*D, B, H)
     masks : of each layer but the last (T, B, D*H), or none
+    recurrent_masks : of each pass (1, B, H), or (G, B, H) with one of each gate, or none
     tape : list, optional
         Takes the steps of each pass.
 
@@ -178,7 +181,8 @@ def run_layers(
             steps: list[Step] = []
             keep = None if tape is None else steps
             s = tuple(a[p] for a in states)
-            after, last = _run_pass(xp, cell, weights[p], schedule.moments, x, s, keep)
+            own = tuple(recurrent_masks[p]) if recurrent_masks else ()
+            after, last = _run_pass(xp, cell, weights[p], schedule.moments, x, s, own, keep)
             if tape is not None:
                 tape.append(steps)
             wheres = [schedule.shown] + [schedule.running] * len(others)
@@ -202,6 +206,7 @@ def _run_pass(
     moments: list[Moment],
     x: Any,
     s: tuple[Any, ...],
+    masks: tuple[Any, ...],
     steps: list[Step] | None,
 ) -> tuple[list[tuple[Any, ...]], tuple[Any, ...]]:
     """Give the states (B, H) after each step, in the order of time, and those at the end."""
@@ -210,35 +215,69 @@ def _run_pass(
     for moment in moments:
         t, rows, start = moment
         s_prev = tuple(from_zero(xp, start, xp.take(a, rows)) for a in s)
-        s_next, saved, v = _step(xp, cell, weights, by_gates(projected[t], cell.gates), s_prev)
+        own = tuple(xp.take(mask, rows) for mask in masks)
+        wx = by_gates(projected[t], cell.gates)
+        s_next, saved, v = _step(xp, cell, weights, wx, s_prev, own)
         s = tuple(xp.put(a, rows, a_next) for a, a_next in zip(s, s_next, strict=True))
         after[t] = s
         if steps is not None:
-            steps.append(Step(moment, xp.at(x, t, rows), s_prev, saved, v))
+            steps.append(Step(moment, xp.at(x, t, rows), s_prev, saved, v, own))
     return after, s
 
 
 def _step(
-    xp: Namespace, cell: Cell, weights: Weights, wx: Any, s_prev: tuple[Any, ...]
+    xp: Namespace,
+    cell: Cell,
+    weights: Weights,
+    wx: Any,
+    s_prev: tuple[Any, ...],
+    masks: tuple[Any, ...],
 ) -> tuple[tuple[Any, ...], tuple[Any, ...], Any]:
     """Give the states after a step, what the cell saves, and v where there is a second product."""
     _, w_hh, _, b_hh, _, w_hr = weights
     inner, v = cell.inner, None
     if inner is None:
-        rh = by_gates(xp.linear(s_prev[0], w_hh, b_hh), cell.gates)
+        rh = by_gates(_product(xp, s_prev[0], w_hh, b_hh, masks), cell.gates)
     else:
         first = slice(first_rows(cell, w_hh))
         last = slice(first.stop, None)
         b_first, b_last = (None, None) if b_hh is None else (b_hh[first], b_hh[last])
-        rh = by_gates(xp.linear(s_prev[0], w_hh[first], b_first), cell.gates - inner.gates)
+        of_h, of_v = masks_of_products(cell, masks)
+        rh = _product(xp, s_prev[0], w_hh[first], b_first, of_h)
+        rh = by_gates(rh, cell.gates - inner.gates)
         v = inner.step(xp, wx, rh, s_prev)
-        rv = by_gates(xp.linear(v, w_hh[last], b_last), inner.gates)
+        rv = by_gates(_product(xp, v, w_hh[last], b_last, of_v), inner.gates)
         rh = xp.concatenate([rh, rv], 1)
     s_next, saved = cell.step(xp, wx, rh, s_prev, *weights.of_units(cell))
     if w_hr is not None:
         v = s_next[0]
         s_next = (xp.linear(v, w_hr, None), *s_next[1:])
     return s_next, saved, v
+
+
+def _product(xp: Namespace, a: Any, w: Any, b: Any, masks: tuple[Any, ...]) -> Any:
+    """Compute ``a w^T + b``, where the rows of w that a mask is for have a times that mask."""
+    if not masks:
+        return xp.linear(a, w, b)
+    parts = [
+        xp.linear(a * mask, w[rows], None if b is None else b[rows])
+        for mask, rows in by_masks(masks, w)
+    ]
+    return xp.concatenate(parts, -1)
+
+
+def by_masks(masks: tuple[Any, ...], w: Any) -> list[tuple[Any, slice]]:
+    """Give each of the masks of a product with the rows of w that it is for."""
+    n = w.shape[0] // len(masks)
+    return [(mask, slice(k * n, (k + 1) * n)) for k, mask in enumerate(masks)]
+
+
+def masks_of_products(cell: Cell, masks: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
+    """Give the masks of h, and those of v where there is a second product that serves gates."""
+    if cell.inner is None or len(masks) < 2:
+        return masks, masks
+    first = cell.gates - cell.inner.gates
+    return masks[:first], masks[first:]
 
 
 def first_rows(cell: Cell, w_hh: Any) -> int:

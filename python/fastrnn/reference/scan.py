@@ -61,6 +61,7 @@ def forward(
     holds: ArrayLike | None = None,
     repeat_held: bool = False,
     dropout_masks: Sequence[ArrayLike] | None = None,
+    recurrent_masks: ArrayLike | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run a recurrent layer in float64.
 
@@ -93,6 +94,11 @@ def forward(
     repeat_held : bool
     dropout_masks : L-1 arrays shaped like y, optional
         The output of the layer k times mask k is the input of the layer k+1.
+    recurrent_masks : (L*D, B, H) or (L*D, G, B, H); unbatched without B, optional
+        At every step what enters the product with R, h or in its place r h, times the mask of the
+        pass, or of the pass and the gate (Y. Gal and Z. Ghahramani, A theoretically grounded
+        application of dropout in recurrent neural networks, 2016). P in the place of H where h is
+        projected.
 
     Returns
     -------
@@ -132,14 +138,21 @@ def forward(
     for mask in masks:
         _expect(cell, "dropout_masks", mask, (T, B, D * widths[0]))
 
+    recurrent: list[Array] = []
+    if recurrent_masks is not None:
+        recurrent = _read_recurrent_masks(
+            cell, recurrent_masks, (L * D, the_cell.gates, B, widths[0]), unbatched
+        )
+
     inputs = loop.StepInputs(row_lengths, flags["resets"], flags["holds"], repeat_held)
     schedules = [
         loop.make_schedule(NUMPY, T, inputs, reverse=(d == 1) != reverse) for d in range(D)
     ]
     sources = [_sources(schedule) for schedule in schedules]
     tape = Tape(x.shape, batch_first, unbatched, [], sources, masks)
+    cells = _of_directions(cell, D)
     y, finals, _ = loop.run_layers(
-        NUMPY, _of_directions(cell, D), weights, schedules, x, states, masks, tape.passes
+        NUMPY, cells, weights, schedules, x, states, masks, recurrent, tape.passes
     )
     return _as_given(y, tape), _write_state(tuple(finals), unbatched), tape
 
@@ -250,6 +263,7 @@ def _pass_backward(
         # h_t is both the output and the state that the next step takes.
         dh, *others = (da[rows] for da in ds)
         dh = dh + dy[t, rows]
+        of_h, of_v = loop.masks_of_products(cell, step.masks)
         if w_hr is not None:
             dw_hr += dh.T @ step.v
             dh = dh @ w_hr
@@ -259,8 +273,7 @@ def _pass_backward(
         flat = (len(rows), w_hh.shape[0])
         dwx, drh = dwx.reshape(flat), drh.reshape(flat)
         if cell.inner is not None:
-            dw_hh[first:] += drh[:, first:].T @ step.v
-            dv = drh[:, first:] @ w_hh[first:]
+            dv = _product_backward(drh[:, first:], step.v, w_hh[first:], of_v, dw_hh[first:])
             da, ds_inner = cell.inner.step_backward(step.saved, step.s_prev, dv)
             da = np.pad(da.reshape(len(rows), first), ((0, 0), (0, flat[1] - first)))
             dwx, drh = dwx + da, drh + da
@@ -268,17 +281,26 @@ def _pass_backward(
         dh_prev, *others = ds_direct
         if w_hr is not None:  # what the cell's own h was gets there through w_hr alone
             dh_prev = np.zeros_like(step.s_prev[0])
-        ds_prev = (dh_prev + drh[:, :first] @ w_hh[:first], *others)
+        dh = _product_backward(drh[:, :first], step.s_prev[0], w_hh[:first], of_h, dw_hh[:first])
+        ds_prev = (dh_prev + dh, *others)
         for da, da_prev in zip(ds, ds_prev, strict=True):
             da[rows] = loop.from_zero(NUMPY, start, da_prev)
         dx[t, rows] += dwx @ w_ih
         dw_ih += dwx.T @ step.x
-        dw_hh[:first] += drh[:, :first].T @ step.s_prev[0]
         db_ih += dwx.sum(axis=0)
         db_hh += drh.sum(axis=0)
         for dp_of_rows in dp:
             dw_diag += dp_of_rows.sum(axis=0).ravel()
     return grads
+
+
+def _product_backward(da: Array, b: Array, w: Array, masks: tuple[Any, ...], dw: Array) -> Array:
+    """Give the gradient of b from that of ``w b``, masked as in forward; add to dw that of w."""
+    db = np.zeros_like(b)
+    for mask, rows in loop.by_masks(masks or (1.0,), w):
+        dw[rows] += da[:, rows].T @ (b * mask)
+        db += da[:, rows] @ w[rows] * mask
+    return db
 
 
 def _require(condition: bool, cell: str, rule: str, got: object) -> None:
@@ -372,6 +394,19 @@ def _read_state(
     for s, width in zip(states, widths, strict=True):
         _expect(cell, name, s, (*rows, width))
     return states
+
+
+def _read_recurrent_masks(
+    cell: str, given: ArrayLike, shape: tuple[int, int, int, int], unbatched: bool
+) -> list[Array]:
+    """Give those of each pass, (1, B, H) or (G, B, H)."""
+    masks = _float64(given)
+    if unbatched:
+        masks = masks[..., None, :]
+    if masks.ndim == 3:
+        masks, shape = masks[:, None], (shape[0], 1, *shape[2:])
+    _expect(cell, "recurrent_masks", masks, shape)
+    return list(masks)
 
 
 def _write_state(states: Arrays, unbatched: bool) -> State:
