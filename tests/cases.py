@@ -33,6 +33,7 @@ class Case(bench.case.Case):
     holds: bool = False
     repeat_held: bool = False
     dropout: bool = False
+    recurrent: str = ""  # recurrent masks: "shared" by the gates, or one for each of the "gates"
 
     def words(self) -> dict[str, object]:
         return {
@@ -46,6 +47,7 @@ class Case(bench.case.Case):
             "holds": self.holds,
             "repeat": self.repeat_held,
             "drop": self.dropout,
+            f"mask{self.recurrent}": self.recurrent,
         }
 
 
@@ -180,6 +182,35 @@ def projected_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterato
             )
 
 
+def masked_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
+    """For every cell, dtype and kind of recurrent masks: ways that sums are cut and rows run."""
+    for dtype, masks in itertools.product(dtypes, ("shared", "gates")):
+
+        def case(
+            cell: str, *sizes: int, dtype: str = dtype, masks: str = masks, **own: Any
+        ) -> Case:
+            return Case(cell, *sizes, dtype, recurrent=masks, **own)
+
+        for cell in (*cells(), *CHOSEN):
+            yield case(cell, 10, 9, 8, 17, D=2, L=2, lengths=True, resets=True, dropout=True)
+        for cell in cells():
+            yield from (
+                case(cell, 1, 3, 5, 16),
+                case(cell, 6, 1, 5, 33),
+                case(cell, 5, 13, 17, 31, D=2, batch_first=True),
+                case(cell, 4, 2, 20, 130, state=False),
+                case(cell, 7, 3, 3, 5, bias=False),
+                case(cell, 6, 1, 5, 12, D=2, L=2, batched=False, resets=True),
+                case(cell, 9, 7, 6, 19, D=2, reverse=True, holds=True, repeat_held=True),
+                case(cell, 0, 3, 4, 6),
+            )
+        yield from (
+            case("lstm", 6, 1, 5, 33, P=9),
+            case("lstm", 5, 13, 17, 31, D=2, P=20),
+            case("lstm", 10, 9, 8, 17, L=2, lengths=True, resets=True, P=21),
+        )
+
+
 @dataclass
 class Data:
     """Arrays of a case, in its dtype, and the keyword arguments of a call."""
@@ -248,6 +279,10 @@ def make_data(case: Case, seed: int = 0) -> Data:
             ((rng.random(sequence(case.D * case.outputs).shape) < 0.7) / 0.7).astype(dtype)
             for _ in range(case.L - 1)
         ]
+    if case.recurrent:
+        gates = (find(case.cell).gates,) if case.recurrent == "gates" else ()
+        shape = (rows[0], *gates, *rows[1:], case.outputs)
+        options["recurrent_masks"] = ((rng.random(shape) < 0.6) / 0.6).astype(dtype)
     return Data(
         params=params,
         x=sequence(case.I),

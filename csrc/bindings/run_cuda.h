@@ -27,9 +27,10 @@ class GpuCall {
   py::tuple run(void* stream) {
     const Fields fields(spec_.op, values_);
     read(fields);
-    if (call_.batch_sizes.given)
-      throw Error(Fault::kNotImplemented, spec_.op,
-                  "batch_sizes have no kernel on a GPU, got some");
+    for (const Role role : {Role::kBatchSizes, Role::kRecurrentMasks})
+      if (items_of(rule_of(role), spec_, call_).first->given)
+        throw Error(Fault::kNotImplemented, spec_.op,
+                    std::string(rule_of(role).names[0]) + " have no kernel on a GPU, got some");
     const Problem p = check_input(spec_, call_.x, call_.batch_first, call_.recompute);
     const gpu::OnDevice here(spec_.op, call_.x.device);
     gpu::raise_device_errors(spec_.op, call_.x.device);

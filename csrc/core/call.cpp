@@ -36,6 +36,8 @@ const RoleRule kRoles[kRoleCount] = {
      kMayBeGiven, one(&Call::holds), "holds"},
     {Role::kBatchSizes, {"batch_sizes"}, Each::kCall, ElementRule::kInteger, Layout::kAny,
      kMayBeGiven, one(&Call::batch_sizes), "batch_sizes"},
+    {Role::kRecurrentMasks, {"recurrent_masks"}, Each::kCall, ElementRule::kStorage, Layout::kAny,
+     kMayBeGiven, one(&Call::recurrent_masks), "recurrent_masks"},
     {Role::kMask, {"dropout mask {}"}, Each::kInnerLayer, ElementRule::kStorage, Layout::kAny,
      kMayBeGiven, list(&Call::masks), "masks"},
     {Role::kParameter, {"{}"}, Each::kParameter, ElementRule::kStorage, Layout::kAny,

@@ -28,7 +28,7 @@ struct Call {
   // Must the tape's shapes depend on the sizes of x alone, and not on the values of lengths?
   bool whole_tape = false;
 
-  View x, initial[kMaxStates], lengths, resets, holds, batch_sizes;
+  View x, initial[kMaxStates], lengths, resets, holds, batch_sizes, recurrent_masks;
   std::vector<View> masks;
   std::vector<View> parameters;  // where an engine has not packed them before
   View y, final[kMaxStates];
@@ -50,6 +50,7 @@ enum class Role : uint8_t {
   kResets,
   kHolds,
   kBatchSizes,
+  kRecurrentMasks,
   kMask,
   kParameter,
   kY,
@@ -192,6 +193,13 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec,
       const Size& width = item == 0 ? P : H;
       return p.batched ? BasicShape<Size>{L * D, p.B, width} : BasicShape<Size>{L * D, width};
     }
+    case Role::kRecurrentMasks: {
+      BasicShape<Size> shape{L * D};
+      if (p.masks_of_gates) shape.push_back(Size(spec.gates));
+      if (p.batched) shape.push_back(p.B);
+      shape.push_back(P);
+      return shape;
+    }
     case Role::kInner: return tape_shape(p, {spec.layers - 1}, p.rows, p.T, {D * P});
     case Role::kStates:
       return tape_shape(p, {spec.states - 1, L, D}, p.kept_rows, p.kept_steps(), {H});
@@ -207,6 +215,11 @@ template <class Size> BasicShape<Size> role_shape(Role role, const Spec& spec,
 }
 inline Shape role_shape(Role role, const Spec& spec, const Problem& p, int64_t item = 0) {
   return role_shape(role, spec, Widths<int64_t>{spec.units, spec.outputs()}, p, item);
+}
+
+// How many recurrent masks a row has in each pass: none, one for all gates, or one for each.
+inline int64_t masks_of_row(const Spec& spec, const Problem& p, const Call& call) {
+  return !call.recurrent_masks.given ? 0 : p.masks_of_gates ? spec.gates : 1;
 }
 
 // What the call's arrays say of single steps.

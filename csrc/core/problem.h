@@ -89,6 +89,7 @@ template <class Size> struct BasicProblem {
   // Else they are (T, B, n). With packed_x the caller's are packed too, (rows, n).
   bool packed = false, packed_x = false;
   Size rows = 0, kept_rows = 0;  // of these, rows that the tape's states have
+  bool masks_of_gates = false;   // has each gate a recurrent mask of its own?
 
   // Steps whose states the tape holds.
   Size kept_steps() const { return recompute ? ceil_div(T, recompute) : T; }

@@ -366,9 +366,7 @@ Problem check_packed_input(const Spec& spec, const Call& call) {
   return p;
 }
 
-}  // namespace
-
-Problem check_rows(const Spec& spec, const Call& call) {
+Problem rows_of(const Spec& spec, const Call& call) {
   if (call.x.given && call.batch_sizes.given) {
     check_recompute(spec, call.recompute);
     return check_packed_input(spec, call);
@@ -384,6 +382,14 @@ Problem check_rows(const Spec& spec, const Call& call) {
   p.packed = true;
   for (const int64_t n : all)
     p.rows += n, p.kept_rows += ceil_div(n, std::max<int64_t>(1, p.recompute));
+  return p;
+}
+
+}  // namespace
+
+Problem check_rows(const Spec& spec, const Call& call) {
+  Problem p = rows_of(spec, call);
+  p.masks_of_gates = call.recurrent_masks.rank > (p.batched ? 3 : 2);
   return p;
 }
 

@@ -2,7 +2,7 @@
 // cells of two phases dv.
 #pragma once
 
-#include "pack.h"
+#include "recurrent_masks.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -17,17 +17,32 @@ template <class Storage> FASTRNN_INLINE const Storage* matrix_at(const void* pac
   return static_cast<const Storage*>(packed) + panel * K + (n - panel);
 }
 
-template <class Storage> struct BackProduct {
+template <class Cell, class Storage> struct BackProduct {
   using T = Acc<Storage>;
   static constexpr int64_t L = Vec<T>::kLanes, kPanel = kMaxVectors * L;
   using ChainTiles = Tiles<T, Storage, LhsLayout::kRows, ~0u>;
 
   const void* matrix;
+  Product kind;
   int64_t from, planes, columns;  // `planes` values of a row's gradient, the first at `from`
   int chains;
+  MaskRows<Storage> masks;  // of what the product goes back to
+  int64_t versions;         // gates that are masked apart, or 1
 
-  BackProduct(const void* m, int64_t first, int64_t count, int64_t n)
-      : matrix(m), from(first), planes(count), columns(n), chains(chains_for(blocks_of(n, L))) {}
+  template <int phase> static BackProduct of(const BackwardPass& pass) {
+    const GradientRow<Cell> gradient{pass.H, pass.P};
+    MaskRows<Storage> masks{pass.recurrent_masks, pass.scan->row};
+    if (Phase<Cell, phase>::kIsProjection) masks.of = {};
+    const int64_t n = phase == 0 ? pass.P : pass.H;
+    return {phase == 0 ? pass.w.w_hh : pass.w.w_v,
+            phase == 0 ? Product::kFirst : Product::kSecond,
+            phase == 0 ? gradient.to_h() : gradient.to_v(),
+            phase == 0 ? Phase<Cell, 0>::kGates * pass.H : gradient.of_second(),
+            n,
+            chains_for(blocks_of(n, L)),
+            masks,
+            versions_of<Cell, phase>(masks.count())};
+  }
 
   // For the units that one tile computes, from u on: those of u's matrix panel, or of two panels
   // for a single row.
@@ -49,6 +64,31 @@ template <class Storage> struct BackProduct {
     }
     Tile<T, Storage> tile(int R) const {
       return ChainTiles::get(R, vectors / panels, panels, chains);
+    }
+    // The same where there are masks: of each gate that is masked apart a sum, times its mask, in
+    // the order of planes. position_of(r): of the tile's r-th row.
+    template <class PositionOf> void masked_tile(const BackProduct& of, int64_t u,
+                                                 TileArgs<T, Storage> args, int R,
+                                                 PositionOf position_of) const {
+      alignas(64) T sums[kMatrixRows * kPanel];
+      for (int i = 0; i < of.versions; ++i) {
+        TileArgs<T, Storage> own = args;
+        own.K = of.planes / of.versions;
+        own.b += i * own.K * own.b_step;
+        for (int r = 0; r < R; ++r) {
+          own.a[r] += i * own.K;
+          if (i > 0) own.out[r] = sums + r * vectors * L;
+        }
+        tile(R)(own);
+        for (int r = 0; r < R; ++r) {
+          const int gate = MatrixPacking<Cell, Storage>::gate_of(of.kind, i);
+          const Storage* mask = of.masks.at(gate, position_of(r)) + u;
+          for (int64_t k = 0; k < units; ++k) {
+            const T value = own.out[r][k] * widen(mask[k]);
+            args.out[r][k] = i == 0 ? value : args.out[r][k] + value;
+          }
+        }
+      }
     }
   };
 };

@@ -25,9 +25,10 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   static constexpr int kPhases = Phases<Cell>::kCount;
   using Memory = BackwardMemory<Cell, Storage>;
   static constexpr int kPanel = Memory::kPanel, kRows = Memory::kRows;
-  using ChainTiles = typename BackProduct<Storage>::ChainTiles;
+  using Back = BackProduct<Cell, Storage>;
+  using ChainTiles = typename Back::ChainTiles;
   using Epilogues = BackwardCell<Cell, Math, Storage>;
-  using Chain = typename BackProduct<Storage>::Chain;
+  using Chain = typename Back::Chain;
   struct Units {
     int64_t begin, end;
     int64_t count() const { return end - begin; }
@@ -40,7 +41,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   const GradientRow<Cell> gradient;
   const int64_t width;
   const Units values, units;  // the part's own of h, and of what has a value of each unit
-  const BackProduct<Storage> to_h, to_v;
+  const Back to_h, to_v;
   const Epilogues cell;
 
   const Memory memory;
@@ -71,8 +72,8 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
         width(gradient.width()),
         values(own_part(p.P)),
         units(own_part(p.H)),
-        to_h(p.w.w_hh, gradient.to_h(), Phase<Cell, 0>::kGates * p.H, p.P),
-        to_v(p.w.w_v, gradient.to_v(), gradient.of_second(), p.H),
+        to_h(Back::template of<0>(p)),
+        to_v(Back::template of<1>(p)),
         cell{Math(p.maths), p.H, gradient},
         memory(Memory::of(p, w)),
         weights(p, w, memory),
@@ -228,8 +229,13 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   void list_rows(int64_t active, int64_t at, int64_t k) {
     const T* row = own_rows(latest);
     for (int64_t r = 0; r < active; ++r, row += width)
-      memory.listed[at + r] = {
-          row, x.at[r], mask.at[r], memory.before.h[r], dx.at[r], k + work.row_begin + r};
+      memory.listed[at + r] = {row,
+                               x.at[r],
+                               mask.at[r],
+                               memory.before.h[r],
+                               dx.at[r],
+                               k + work.row_begin + r,
+                               work.row_begin + r};
   }
 
   template <class U> U* own_rows(U* of_all) const { return of_all + work.row_begin * width; }
@@ -271,9 +277,9 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   // A product with n rows of gradients, the i-th of them row_of(i) of `rows`, for the part's own
   // columns. Calls use(row, u, units, chain) with what it gives for `units` columns from u on.
-  template <class RowOf, class Use> void multiply(const BackProduct<Storage>& product,
-                                                  const Units& own, const T* rows, int64_t n,
-                                                  RowOf row_of, Use use) const {
+  template <class RowOf, class Use> void multiply(const Back& product, const Units& own,
+                                                  const T* rows, int64_t n, RowOf row_of,
+                                                  Use use) const {
     TileArgs<T, Storage> args;
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMaxVectors * L];
@@ -285,7 +291,11 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
           args.a[r] = rows + row_of(done + r) * width + product.from;
           args.out[r] = acc + r * chain.vectors * L;
         }
-        chain.tile(R)(args);
+        if (product.masks.count())
+          chain.masked_tile(product, u, args, R,
+                            [&](int r) { return work.row_begin + row_of(done + r); });
+        else
+          chain.tile(R)(args);
         for (int r = 0; r < R; ++r, ++done) use(row_of(done), u, chain.units, args.out[r]);
       }
       u += chain.units;
@@ -418,13 +428,13 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     });
   }
 
-  static int64_t shared(int64_t I, int64_t H, int64_t P, int64_t B, int64_t chunk_rows) {
+  static int64_t shared(const PassSizes* sizes) {
     Memory memory;
-    return memory.carve_shared(nullptr, I, H, P, B, chunk_rows);
+    return memory.carve_shared(nullptr, *sizes);
   }
-  static int64_t scratch(int64_t H, int64_t P, int64_t B, int64_t rows, int64_t chunk_rows) {
+  static int64_t scratch(const PassSizes* sizes) {
     Memory memory;
-    return memory.carve_own(nullptr, H, P, B, rows, chunk_rows);
+    return memory.carve_own(nullptr, *sizes);
   }
 };
 

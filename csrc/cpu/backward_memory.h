@@ -1,7 +1,7 @@
 // The workspace of a backward pass: what all parts share, and what a part has for itself.
 #pragma once
 
-#include "rows.h"
+#include "recurrent_masks.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -21,6 +21,7 @@ template <class Storage> struct ChunkRow {
   const Storage *x, *mask, *h;
   Storage* dx;
   int64_t k;  // the row's index among all rows of the chunk: its k in the product dgates' x
+  int64_t position;
 };
 
 template <class Cell, class Storage> struct BackwardMemory {
@@ -34,8 +35,9 @@ template <class Cell, class Storage> struct BackwardMemory {
 
   // Shared by all parts.
   GateGradients<T> dgates;
-  T* ds[S];     // [B][P], [B][H], the gradients of the states on their way to the step before
-  T* packed_b;  // columns of x, of h, then of v: [panel][k][vector][lane]
+  T* ds[S];  // [B][P], [B][H], the gradients of the states on their way to the step before
+  // Columns of x, of the versions of h, then of v: [panel][k][vector][lane].
+  T* packed_b;
   // The part's own: the rows of a step ...
   const Storage **dy, **saved, **x, **mask;
   Storage** dx;
@@ -56,18 +58,22 @@ template <class Cell, class Storage> struct BackwardMemory {
   }
 
   // Both return the bytes that they take from `base`; where that is null, they only count.
-  int64_t carve_shared(char* base, int64_t I, int64_t H, int64_t P, int64_t B, int64_t chunk_rows) {
+  int64_t carve_shared(char* base, const PassSizes& sizes) {
+    const int64_t H = sizes.H, P = sizes.P, B = sizes.B, masks = sizes.recurrent_masks;
     Carver c{base};
-    const int64_t width = GradientRow<Cell>{H, P}.width(), max_k = chunk_rows + B;
+    const int64_t width = GradientRow<Cell>{H, P}.width(), max_k = sizes.chunk_rows + B;
     // WeightGradients::pack_a reads whole vectors: room for some past the end.
-    T* rows = c.take<T>((chunk_rows + 2 * B) * width + kPackedRows);
+    T* rows = c.take<T>((max_k + B) * width + kPackedRows);
     dgates = {rows + 2 * B * width, {rows, rows + B * width}};
     for (int k = 0; k < S; ++k) ds[k] = c.take<T>(B * (k == 0 ? P : H));
-    packed_b = c.take<T>(packed_b_size(I, max_k) + packed_b_size(P, max_k) +
-                         (kPhases > 1 ? packed_b_size(H, max_k) : 0));
+    int64_t columns = packed_b_size(sizes.I, max_k);
+    columns += versions_of<Cell, 0>(masks) * packed_b_size(P, max_k);
+    if (kPhases > 1) columns += versions_of<Cell, 1>(masks) * packed_b_size(H, max_k);
+    packed_b = c.take<T>(columns);
     return c.used;
   }
-  int64_t carve_own(char* base, int64_t H, int64_t P, int64_t B, int64_t rows, int64_t chunk_rows) {
+  int64_t carve_own(char* base, const PassSizes& sizes) {
+    const int64_t H = sizes.H, P = sizes.P, rows = sizes.rows, max_k = sizes.chunk_rows + sizes.B;
     Carver c{base};
     dy = c.take<const Storage*>(rows);
     saved = c.take<const Storage*>(rows);
@@ -81,17 +87,17 @@ template <class Cell, class Storage> struct BackwardMemory {
     });
     continuing = c.take<int64_t>(rows);
     carried = c.take<int64_t>(1);
-    listed = c.take<ChunkRow<Storage>>(chunk_rows + B);
-    packed_a = c.take<T>(kTogether * kRows * (chunk_rows + B));
+    listed = c.take<ChunkRow<Storage>>(max_k);
+    packed_a = c.take<T>(kTogether * kRows * max_k);
     zeros = c.take<T>(zeros_size(H, P));
     return c.used;
   }
 
   static BackwardMemory of(const BackwardPass& p, const ThreadWork& work) {
     BackwardMemory memory;
-    memory.carve_shared(static_cast<char*>(p.shared), p.I, p.H, p.P, p.scan->B, p.chunk_rows);
-    memory.carve_own(static_cast<char*>(p.scratch) + work.member * p.scratch_stride, p.H, p.P,
-                     p.scan->B, work.row_end - work.row_begin, p.chunk_rows);
+    const PassSizes sizes = sizes_of(p, work.row_end - work.row_begin);
+    memory.carve_shared(static_cast<char*>(p.shared), sizes);
+    memory.carve_own(static_cast<char*>(p.scratch) + work.member * p.scratch_stride, sizes);
     fill_n(memory.zeros, zeros_size(p.H, p.P), T(0));
     each_state<S>([&](auto k) { clear_n(memory.zero_state.at(k), k.value == 0 ? p.P : p.H); });
     return memory;

@@ -20,7 +20,8 @@ class Passes {
         initial_(sequences_.states(e.call.initial)),
         final_(sequences_.states(e.call.final)),
         dfinal_(sequences_.states(e.call.dfinal)),
-        dinitial_(sequences_.states(e.call.dinitial)) {}
+        dinitial_(sequences_.states(e.call.dinitial)),
+        masks_(sequences_.masks(e.call)) {}
 
   void set(const Scan& scan, ForwardPass* to) const {
     ForwardPass& pass = begin(scan, to);
@@ -71,6 +72,7 @@ class Passes {
   char* workspace_;
   Sequences sequences_;
   StateArrays initial_, final_, dfinal_, dinitial_;
+  MaskArray masks_;
 
   int64_t index(const Recurrence& r) const { return spec_.pass(r.layer, r.direction); }
 
@@ -86,6 +88,7 @@ class Passes {
     pass.T = e_.problem.T;
     pass.x = sequences_[r.input], pass.mask = sequences_[r.mask];
     pass.initial = initial_.of_pass(index(r));
+    pass.recurrent_masks = masks_.of_pass(index(r));
     if (r.begin == 0) return pass;
     pass.entering[0] = sequences_.output(r);
     for (int k = 1; k < spec_.states; ++k)

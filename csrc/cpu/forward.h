@@ -10,6 +10,7 @@
 #pragma once
 
 #include "forward_cell.h"
+#include "recurrent_masks.h"
 
 namespace fastrnn {
 
@@ -61,6 +62,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   PerState<Values, Storage> zeros;  // [P], [H]
   Storage* staged;                  // [flat][I], masked input
   Storage* v;                       // [rows][H], of the parts that share rows
+  MaskedRows<Cell, Storage> masked;
   // Where the part is: the pass ends at `last`, the chunk at `end`.
   int64_t last, end, step, active;
   int64_t all;    // rows of all parts at a step that the chunk has not
@@ -68,8 +70,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   int phase = 0;  // where a task is a phase of a step
   bool begun = false;
 
-  static int64_t carve(Forward* self, char* base, int64_t I, int64_t H, int64_t P, int64_t rows,
-                       int64_t flat, bool masked) {
+  static int64_t carve(Forward* self, char* base, const PassSizes& sizes) {
+    const int64_t H = sizes.H, P = sizes.P, rows = sizes.rows, flat = sizes.chunk_rows;
     Carver c{base};
     const Storage** input = c.take<const Storage*>(flat);
     const Storage** x = c.take<const Storage*>(rows);
@@ -87,15 +89,16 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     projected[0] = c.take<T>(flat * blocks_of(H, L) * Panels<0>::G * L);
     if constexpr (kPhases > 1)
       projected[1] = c.take<T>(kProjects ? 0 : flat * blocks_of(H, L) * Panels<1>::G * L);
-    Storage* staged = c.take<Storage>(masked ? flat * I : 0);
+    Storage* staged = c.take<Storage>(sizes.masked ? flat * sizes.I : 0);
     Storage* v = c.take<Storage>(kPhases > 1 ? rows * H : 0);
+    Storage* masked = c.take<Storage>(sizes.recurrent_masks * rows * P);
     if (self) {
       self->input = input;
       self->x.at = x, self->mask.at = mask, self->save.at = save;
       self->prev = prev, self->zeros = zeros;
       each_state<S>([&](auto k) { self->next.at(k).at = next.at(k); });
       for (int p = 0; p < kPhases; ++p) self->own[p].projected = projected[p];
-      self->staged = staged, self->v = v;
+      self->staged = staged, self->v = v, self->masked.memory = masked;
     }
     return c.used;
   }
@@ -112,7 +115,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     set_own<0>(H);
     if constexpr (kPhases > 1) set_own<1>(P);
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
-    carve(this, base, I, H, P, rows, p.chunk_rows, p.mask.base != nullptr);
+    carve(this, base, sizes_of(p, rows));
+    masked = {{p.recurrent_masks, steps.scan.row}, masked.memory, s.row_begin, rows, P};
     const int64_t first_of_group = s.unit_member * p.scratch_stride;
     if (has_helpers(s))
       for (Own& o : own) o.projected -= first_of_group / int64_t{sizeof(T)};
@@ -358,8 +362,11 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     args.panel_step = args.K * G * U * L;
     const T* const gates = o.projected + taken * o.row_width;
     alignas(64) T acc[kRows * U * G * L];
+    const auto factor = [&](int64_t r) { return p == 0 ? prev.h[r] : v + r * H; };
+    const bool is_masked = masked.template serves<p>(), by_gate = masked.template by_gate<p>();
+    if (is_masked) masked.template make<p>(active, factor);
     for (int64_t block = o.begin; block < o.end;) {
-      const int panels = panels_at<p>(block, o.end, active == 1 && o.chains == 1);
+      const int panels = panels_at<p>(block, o.end, active == 1 && o.chains == 1 && !by_gate);
       const int64_t width = min(panels * U, o.end - block), n = width * G;
       args.b = static_cast<const Storage*>(pass.w[p].w_hh) + block * G * L * args.K;
       args.b_step = n / panels * L;
@@ -368,11 +375,14 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       for (int64_t done = 0; done < active;) {
         const int R = next_rows(active - done, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = p == 0 ? prev.h[done + r] : v + (done + r) * H;
+          args.a[r] = is_masked ? masked.at(Panels<p>::gate(0), done + r) : factor(done + r);
           args.init[r] = projection + (done + r) * o.row_width;
           args.out[r] = acc + r * n * L;
         }
-        Panels<p>::StepTiles::get(R, static_cast<int>(n / panels), panels, o.chains)(args);
+        if (by_gate)
+          masked.template tile_of_gates<p>(args, done, R, static_cast<int>(n));
+        else
+          Panels<p>::StepTiles::get(R, static_cast<int>(n / panels), panels, o.chains)(args);
         for (int r = 0; r < R; ++r, ++done)
           for (int64_t u = 0; u < width; ++u)
             apply_cell<p>(done, (block + u) * L, left_in_place<p>(done, block + u),
@@ -421,10 +431,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       cell.second(at, x, r, from, to);
   }
 
-  static int64_t scratch(int64_t I, int64_t H, int64_t P, int64_t rows, int64_t chunk_rows,
-                         int masked) {
-    return carve(nullptr, nullptr, I, H, P, rows, chunk_rows, masked != 0);
-  }
+  static int64_t scratch(const PassSizes* sizes) { return carve(nullptr, nullptr, *sizes); }
 };
 
 }  // namespace FASTRNN_ISA

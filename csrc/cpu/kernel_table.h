@@ -38,6 +38,14 @@ struct States {
   int64_t b_stride[kMaxStates];
 };
 
+// Masks of what enters the products of a step that serve gates: the row of gate g and row b of the
+// batch, which is P wide, is g * gate_stride + b * b_stride past base.
+struct RecurrentMasks {
+  const void* base;  // null: none
+  int64_t count;     // of a row: 0, one for all gates (gate_stride is 0), or one for each
+  int64_t gate_stride, b_stride;
+};
+
 // Which steps each row takes. The same for all layers and directions.
 //
 // Where rows are held, `length` and `inputs.reset` count the steps that run alone, and `times` says
@@ -103,6 +111,7 @@ struct ForwardPass {
   Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
   States initial, final;          // where begin = 0; at each row's end
   GatePanels w[kMaxPhases];
+  RecurrentMasks recurrent_masks;
   int64_t max_rows;        // of a part
   int64_t chunk_rows;      // of a part, whose projection is held at once: one step's at least
   void* scratch;           // forward_scratch() bytes for each member, one after the other
@@ -130,6 +139,7 @@ struct BackwardPass {
   void *db_ih, *db_hh;      // out; (G*H), or null
   void* dw_diag;            // out; (kUnit*H), or null
   MatrixPanels w;
+  RecurrentMasks recurrent_masks;
   // Rows whose gradients are held at once, of all steps of a chunk but the first in time.
   int64_t chunk_rows;
   void* shared;   // backward_shared() bytes
@@ -152,6 +162,15 @@ struct StepPass {
   int64_t initial_stride[kMaxStates];
   void *y, *final[kMaxStates];  // out; null where not wanted
   int64_t y_stride, final_stride[kMaxStates];
+};
+
+// What the workspace of a pass depends on.
+struct PassSizes {
+  int64_t I, H, P, B;
+  int64_t rows;  // of a member, at one step
+  int64_t chunk_rows;
+  int64_t recurrent_masks;  // RecurrentMasks::count
+  int masked;               // is there a mask of x?
 };
 
 // The gates of one product of the step.
@@ -197,11 +216,10 @@ struct KernelEntry {
                       int members, void* out);
   // w: (kUnit*H), or not given: zeros.
   void (*pack_diag)(const StridedVector* w, int64_t H, void* out);
-  // Bytes of workspace; rows: of the member, at one step.
-  int64_t (*forward_scratch)(int64_t I, int64_t H, int64_t P, int64_t rows, int64_t chunk_rows,
-                             int masked);
-  int64_t (*backward_shared)(int64_t I, int64_t H, int64_t P, int64_t B, int64_t chunk_rows);
-  int64_t (*backward_scratch)(int64_t H, int64_t P, int64_t B, int64_t rows, int64_t chunk_rows);
+  // Bytes of workspace.
+  int64_t (*forward_scratch)(const PassSizes*);
+  int64_t (*backward_shared)(const PassSizes*);
+  int64_t (*backward_scratch)(const PassSizes*);
 };
 
 }  // namespace fastrnn

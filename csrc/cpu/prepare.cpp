@@ -19,14 +19,14 @@ Plan plan_pass(const KernelEntry& kernel, const Spec& spec, const Problem& probl
 }
 
 Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p, const Call& call,
-                   const Plan& plan, const BatchSizes& sizes, std::pmr::memory_resource* memory)
+                   const Plan& plan, const BatchSizes& batch, std::pmr::memory_resource* memory)
     : window(recomputes(spec, p) ? window_steps(p, plan.chunk) : std::max<int64_t>(1, p.T)),
-      program(lower(spec, p, call, {false, sizes.steps, window, sizes.offsets}, memory)),
-      max_rows(sizes.max_rows),
+      program(lower(spec, p, call, {false, batch.steps, window, batch.offsets}, memory)),
+      max_rows(batch.max_rows),
       buffers(memory) {
   const bool back = call.backward(), again = back && recomputes(spec, p);
-  if (back) backward_rows = std::min(plan.chunk, window) * p.B - sizes.fewest;
-  const Plan forwards = again ? plan_forward(kernel, spec, p, sizes.total, plan.threads()) : plan;
+  if (back) backward_rows = std::min(plan.chunk, window) * p.B - batch.fewest;
+  const Plan forwards = again ? plan_forward(kernel, spec, p, batch.total, plan.threads()) : plan;
   if (!back || again) forward_rows = std::min(window, forwards.chunk) * max_rows;
 
   const auto take = [this](int64_t size) {
@@ -42,15 +42,16 @@ Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p
     const int64_t element = buffer.accumulator ? spec.accumulator_bytes() : spec.element_bytes;
     buffers.push_back(buffer.scratch ? take(elements_of(buffer.shape) * element) : 0);
   }
-  const int64_t H = spec.units, P = spec.outputs(), I = widest_input(spec);
   if (call.kind == Kind::kInfer)
-    states = take((spec.states - 1) * p.B * H * spec.accumulator_bytes());
-  if (!back || again)
-    forward =
-        take_for_members(kernel.forward_scratch(I, H, P, max_rows, forward_rows, call.has_masks));
+    states = take((spec.states - 1) * p.B * spec.units * spec.accumulator_bytes());
+  PassSizes sizes{
+      widest_input(spec),          spec.units,    spec.outputs(), p.B, max_rows, forward_rows,
+      masks_of_row(spec, p, call), call.has_masks};
+  if (!back || again) forward = take_for_members(kernel.forward_scratch(&sizes));
   if (!back) return;
-  shared = take(kernel.backward_shared(I, H, P, p.B, backward_rows));
-  backward = take_for_members(kernel.backward_scratch(H, P, p.B, max_rows, backward_rows));
+  sizes.chunk_rows = backward_rows;
+  shared = take(kernel.backward_shared(&sizes));
+  backward = take_for_members(kernel.backward_scratch(&sizes));
 }
 
 }  // namespace fastrnn

@@ -36,7 +36,7 @@ struct Prepared {
   int64_t bytes = 0;
 
   Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& problem, const Call& call,
-           const Plan& plan, const BatchSizes& sizes, std::pmr::memory_resource* memory);
+           const Plan& plan, const BatchSizes& batch, std::pmr::memory_resource* memory);
 };
 
 // Of either kind of pass.

@@ -60,6 +60,18 @@ Need next_task(const Pass* pass, const ThreadWork* work, void* state, int first)
   return driver->task();
 }
 
+// Of the part that has so many rows at a step.
+template <class Pass> PassSizes sizes_of(const Pass& pass, int64_t rows) {
+  return {pass.I,
+          pass.H,
+          pass.P,
+          pass.scan->B,
+          rows,
+          pass.chunk_rows,
+          pass.recurrent_masks.count,
+          pass.mask.base != nullptr};
+}
+
 // Carves a block of workspace; with a null block it only counts.
 struct Carver {
   char* base;

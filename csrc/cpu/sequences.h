@@ -28,6 +28,18 @@ struct StateArrays {
   }
 };
 
+// As StateArrays, of the recurrent masks.
+struct MaskArray {
+  RecurrentMasks first{};
+  int64_t pass_bytes = 0;
+
+  RecurrentMasks of_pass(int64_t pass) const {
+    RecurrentMasks masks = first;
+    if (masks.base) masks.base = static_cast<const char*>(masks.base) + pass * pass_bytes;
+    return masks;
+  }
+};
+
 // Every buffer of a program. An array of the caller's that kernels cannot walk is walked as a copy.
 class Sequences {
  public:
@@ -41,7 +53,7 @@ class Sequences {
         base_(memory.lists()),
         copies_(memory.lists()) {
     base_.reserve(buffers_.size());
-    copies_.reserve(buffers_.size() + 4 * kMaxStates);
+    copies_.reserve(buffers_.size() + 4 * kMaxStates + 1);
     for (size_t i = 0; i < buffers_.size(); ++i)
       base_.push_back(buffers_[i].scratch ? dense(scratch + offsets[i], buffers_[i].shape)
                                           : sequence_of(buffers_[i], call));
@@ -57,6 +69,17 @@ class Sequences {
       s.row[k] = p_.batched ? a.stride(1) : 0;
     }
     return s;
+  }
+
+  // Of all passes, one after the other.
+  MaskArray masks(const Call& call) {
+    const View& view = call.recurrent_masks;
+    if (!view.given) return {};
+    const Strided& a = copies_.emplace_back(spec_, view, true);
+    const int own = p_.masks_of_gates;  // dimensions: passes, gates, batch, P
+    return {{a.data(), masks_of_row(spec_, p_, call), own ? a.stride(1) : 0,
+             p_.batched ? a.stride(1 + own) : 0},
+            a.stride(0) * view.itemsize};
   }
 
   // A buffer whose rows are of time and batch; null where there is none.

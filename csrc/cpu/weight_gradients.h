@@ -34,6 +34,7 @@ template <class Cell, class Storage> struct WeightGradients {
   const GradientRow<Cell> gradient;
   const int64_t width, planes;
   const int64_t max_k;  // that packed_a and packed_b have room for
+  const MaskRows<Storage> masks;
 
   WeightGradients(const BackwardPass& p, const ThreadWork& w, const Memory& memory)
       : pass(p),
@@ -48,31 +49,47 @@ template <class Cell, class Storage> struct WeightGradients {
         gradient{p.H, p.P},
         width(gradient.width()),
         planes(gradient.planes()),
-        max_k(p.chunk_rows + p.scan->B) {}
+        max_k(p.chunk_rows + p.scan->B),
+        masks{p.recurrent_masks, p.scan->row} {}
 
-  // Packs x, h and v of the part's rows for all parts. A few rows at a time, so that writes to a
-  // panel are contiguous for longer than a piece of one row.
+  // Packs x, h and v of the part's rows for all parts, as they entered their products. A few rows
+  // at a time, so that writes to a panel are contiguous for longer than a piece of one row.
   void pack_b(const Row* rows, int64_t count) const {
     const int64_t last = part(count, work.unit_member + 1, work.unit_members);
     for (int64_t f = part(count, work.unit_member, work.unit_members); f < last; f += kTogether) {
       const Row *begin = rows + f, *end = rows + min(f + kTogether, last);
-      pack_b(begin, end, I, packed_b, pass.mask.base != nullptr, [](const Row& r) { return r.x; });
-      pack_b(begin, end, P, packed_b_of_h(), false, [](const Row& r) { return r.h; });
+      const auto of_x = [](const Row& r) { return r.mask; };
+      pack_b(begin, end, I, packed_b, [](const Row& r) { return r.x; }, of_x);
+      pack_versions<0>(begin, end, P, packed_b_of_h(), [](const Row& r) { return r.h; });
       if constexpr (kTwoPhases)
-        pack_b(begin, end, H, packed_b_of_v(), false,
-               [at = gradient.v()](const Row& r) { return r.dgates + at; });
+        pack_versions<1>(begin, end, H, packed_b_of_v(),
+                         [at = gradient.v()](const Row& r) { return r.dgates + at; });
     }
   }
 
-  template <class Values> void pack_b(const Row* begin, const Row* end, int64_t n, T* to,
-                                      bool masked, Values values) const {
+  // What enters the product of a phase.
+  template <int phase, class Values>
+  void pack_versions(const Row* begin, const Row* end, int64_t n, T* to, Values values) const {
+    using Matrices = MatrixPacking<Cell, Storage>;
+    constexpr Product kProduct = phase == 0 ? Product::kFirst : Product::kSecond;
+    const bool masked = !Phase<Cell, phase>::kIsProjection;
+    for (int i = 0; i < versions<phase>(); ++i, to += Memory::packed_b_size(n, max_k))
+      pack_b(begin, end, n, to, values, [&](const Row& r) {
+        return masked ? masks.at(Matrices::gate_of(kProduct, i), r.position) : nullptr;
+      });
+  }
+
+  // mask: gives a row's, or null.
+  template <class Values, class Mask> void pack_b(const Row* begin, const Row* end, int64_t n,
+                                                  T* to, Values values, Mask mask_of) const {
     for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
       const int64_t columns = min(kPanel, n - n0), step = blocks_of(columns, L) * L;
       for (const Row* row = begin; row < end; ++row) {
         const auto* from = values(*row) + n0;
+        const Storage* mask = mask_of(*row);
         T* out = to + n0 * max_k + row->k * step;
-        if (masked)
-          for (int64_t i = 0; i < columns; ++i) out[i] = widen(from[i]) * widen(row->mask[n0 + i]);
+        if (mask)
+          for (int64_t i = 0; i < columns; ++i) out[i] = widen(from[i]) * widen(mask[n0 + i]);
         else
           widen_n(from, columns, out);
         fill_n(out + columns, step - columns, T(0));
@@ -135,13 +152,20 @@ template <class Cell, class Storage> struct WeightGradients {
   // Rows of dW_ih are the planes of x, rows of dW_hh those of r; of a second product, with v.
   template <class Use> void each_product(Use use) const {
     use(OfProduct{0, G * H, packed_b, I, pass.dw_ih});
-    use(OfProduct{gradient.to_h(), Plane::kCount * H, packed_b_of_h(), P, pass.dw_hh});
-    if constexpr (kTwoPhases) {
-      const int64_t begin = gradient.to_v();
-      if constexpr (kProjects)
-        use(OfProduct{begin, begin + P, packed_b_of_v(), H, pass.dw_hr});
-      else
-        use(OfProduct{begin, gradient.to_h(), packed_b_of_v(), H, pass.dw_hh});
+    const int64_t end = Plane::kCount * H;
+    each_version({gradient.to_h(), end, packed_b_of_h(), P, pass.dw_hh}, versions<0>(), use);
+    if constexpr (kTwoPhases)
+      each_version({gradient.to_v(), gradient.to_v() + gradient.of_second(), packed_b_of_v(), H,
+                    kProjects ? pass.dw_hr : pass.dw_hh},
+                   versions<1>(), use);
+  }
+  // Where the gates of a product have columns of their own, it is one for each gate.
+  template <class Use> void each_version(OfProduct of, int64_t count, Use use) const {
+    const int64_t planes = (of.end - of.begin) / count;
+    for (int64_t i = 0; i < count; ++i, of.columns += Memory::packed_b_size(of.N, max_k)) {
+      of.end = of.begin + planes;
+      use(of);
+      of.begin = of.end;
     }
   }
 
@@ -200,8 +224,11 @@ template <class Cell, class Storage> struct WeightGradients {
   }
 
  private:
+  template <int phase> int64_t versions() const { return versions_of<Cell, phase>(masks.count()); }
   T* packed_b_of_h() const { return packed_b + Memory::packed_b_size(I, max_k); }
-  T* packed_b_of_v() const { return packed_b_of_h() + Memory::packed_b_size(P, max_k); }
+  T* packed_b_of_v() const {
+    return packed_b_of_h() + versions<0>() * Memory::packed_b_size(P, max_k);
+  }
 };
 
 }  // namespace FASTRNN_ISA

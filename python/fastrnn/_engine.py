@@ -34,6 +34,9 @@ class Call(NamedTuple):
         The initial state, ``(L * D, B, H)`` or ``(L * D, H)``; a projected h has P in the last
         place.
     lengths, resets, holds, batch_sizes : array or None
+    recurrent_masks : array or None
+        Of what enters the products of a step, ``(L * D, B, P)`` or ``(L * D, G, B, P)``; without a
+        batch ``(L * D, P)`` or ``(L * D, G, P)``.
     masks : sequence of arrays or None
         Of dropout, one for each layer but the last.
     y : array or None
@@ -67,6 +70,7 @@ class Call(NamedTuple):
     resets: Any = None
     holds: Any = None
     batch_sizes: Any = None
+    recurrent_masks: Any = None
     masks: Sequence[Any] | None = None
     y: Any = None
     batch_first: bool = False

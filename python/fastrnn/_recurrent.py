@@ -126,6 +126,7 @@ class Recurrent(Module):
         *,
         holds: np.ndarray | None = None,
         repeat_held: bool = False,
+        recurrent_masks: np.ndarray | None = None,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
         """Run the layers: no tape, no dropout.
@@ -140,7 +141,8 @@ class Recurrent(Module):
         if lengths is not None:
             lengths = _arguments.lengths_array(self.cell, lengths)
         # The fields of a Call, which would take time to make.
-        call = (x, state, lengths, resets, holds, None, None, out, self.batch_first, self.reverse)
+        steps = (lengths, resets, holds, None, recurrent_masks)
+        call = (x, state, *steps, None, out, self.batch_first, self.reverse)
         if repeat_held is False:
             return entry[1].native.run(call)
         return entry[1].native.run((*call, _arguments.flag(self.cell, "repeat_held", repeat_held)))
@@ -154,6 +156,7 @@ class Recurrent(Module):
         *,
         holds: np.ndarray | None = None,
         repeat_held: bool = False,
+        recurrent_masks: np.ndarray | None = None,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State, Tape]:
         """Run the layers for training: with dropout, and with the tape that `backward` needs.
@@ -165,7 +168,7 @@ class Recurrent(Module):
         lengths = _arguments.lengths_array(self.cell, lengths)
         steps = _arguments.checkpoint_steps(self.cell, self.recompute)
         repeat_held = _arguments.flag(self.cell, "repeat_held", repeat_held)
-        inputs = (x, state, lengths, resets, holds, None, masks, out)
+        inputs = (x, state, lengths, resets, holds, None, recurrent_masks, masks, out)
         call = Call(*inputs, self.batch_first, self.reverse, repeat_held, FORWARD, steps)
         return functional.run_forward(weights, call, self._owner, version)
 

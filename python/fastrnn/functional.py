@@ -31,7 +31,23 @@ batches    `batch_sizes`: ``(T,)`` integers, of a packed sequence, as torch's ``
            of the second, and so on. On the CPU, without lengths, resets and holds
 masks      `dropout_masks`: for each layer but the last an array like its output, scaled, that is
            multiplied into it on its way up
+recurrent  `recurrent_masks`: ``(L * D, B, H)``, or ``(L * D, G, B, H)`` for each of the G gates in
+           the order of the rows of ``weight_hh``; without a batch without B, and P in the place of
+           H where h is projected. At every step the mask is multiplied into the h that enters the
+           product ``W_hh h``, and into no other h: neither y nor a GRU's ``z h`` has it. On the CPU
 =========  ==================================================================================
+
+Recurrent masks are the dropout inside the recurrence of Y. Gal and Z. Ghahramani, A theoretically
+grounded application of dropout in recurrent neural networks (2016): drawn once for each row of the
+batch, and the same at all steps. With masks for each gate they are the ``recurrent_dropout`` of
+Keras' cells with ``implementation=1``. In the equations of row b, gate g has, element by element ::
+
+    W_hg (m_g h_(t-1))          in the place of   W_hg h_(t-1)
+    W_hn (m_n r_t h_(t-1))      in a GRU that resets before the product
+
+with ``m_g = recurrent_masks[pass, g, b]``, or ``recurrent_masks[pass, b]`` for all gates alike. A
+projection is no gate's and has no mask. Masks hold scaled numbers, as `dropout_masks` do, and have
+no gradient.
 """
 
 from __future__ import annotations
@@ -111,6 +127,7 @@ class Tape:
     resets: np.ndarray | None
     holds: np.ndarray | None
     batch_sizes: np.ndarray | None
+    recurrent_masks: np.ndarray | None
     masks: tuple[np.ndarray, ...] | None
     batch_first: bool
     reverse: bool
@@ -136,6 +153,7 @@ def infer(
     batch_sizes: np.ndarray | None = None,
     repeat_held: bool = False,
     dropout_masks: Sequence[np.ndarray] | None = None,
+    recurrent_masks: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, State]:
     """Run a stack of layers and keep nothing.
@@ -144,7 +162,7 @@ def infer(
     ----------
     cell : str
         A name of `fastrnn.build_info()["cells"]`, or one that `fastrnn.cell_name` makes.
-    x, state, lengths, resets, holds, batch_sizes, repeat_held, dropout_masks
+    x, state, lengths, resets, holds, batch_sizes, repeat_held, dropout_masks, recurrent_masks
         See the module's table. Any strides; read-only arrays too.
     reverse : bool
         Read each row from its last step to its first; y stays in the order of time. Of two
@@ -168,6 +186,8 @@ def infer(
         A dtype or byte order, or something that is not an array.
     MemoryError
         The workspace cannot be had.
+    NotImplementedError
+        Something that the engine has no kernels for, such as recurrent masks on a GPU.
     """
     cell = _arguments.cell_name(cell)
     packed = _packed(cell, params, forward=True)
@@ -175,7 +195,8 @@ def infer(
     batch_first = _arguments.flag(cell, "batch_first", batch_first)
     reverse = _arguments.flag(cell, "reverse", reverse)
     repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
-    steps = (lengths, resets, holds, _arguments.lengths_array(cell, batch_sizes, "batch_sizes"))
+    batch_sizes = _arguments.lengths_array(cell, batch_sizes, "batch_sizes")
+    steps = (lengths, resets, holds, batch_sizes, recurrent_masks)
     call = Call(x, state, *steps, dropout_masks, out, batch_first, reverse, repeat_held)
     y, final = packed.native.run(call)
     return y, final
@@ -195,6 +216,7 @@ def forward(
     batch_sizes: np.ndarray | None = None,
     repeat_held: bool = False,
     dropout_masks: Sequence[np.ndarray] | None = None,
+    recurrent_masks: np.ndarray | None = None,
     recompute: bool | int = False,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, State, Tape]:
@@ -220,7 +242,8 @@ def forward(
     reverse = _arguments.flag(cell, "reverse", reverse)
     repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
     batch_sizes = _arguments.lengths_array(cell, batch_sizes, "batch_sizes")
-    inputs = (x, state, lengths, resets, holds, batch_sizes, dropout_masks, out)
+    given = (lengths, resets, holds, batch_sizes, recurrent_masks)
+    inputs = (x, state, *given, dropout_masks, out)
     return run_forward(packed, Call(*inputs, batch_first, reverse, repeat_held, FORWARD, steps))
 
 
@@ -241,6 +264,7 @@ def run_forward(
         _copied(packed.cell, call.resets),
         _copied(packed.cell, call.holds),
         _copied(packed.cell, call.batch_sizes),
+        call.recurrent_masks,
         masks,
         call.batch_first,
         call.reverse,
@@ -310,7 +334,7 @@ def run_backward(
     batch_first = _arguments.flag(packed.cell, "batch_first of the tape", tape.batch_first)
     reverse = _arguments.flag(packed.cell, "reverse of the tape", tape.reverse)
     repeat_held = _arguments.flag(packed.cell, "repeat_held of the tape", tape.repeat_held)
-    given = (tape.lengths, tape.resets, tape.holds, tape.batch_sizes)
+    given = (tape.lengths, tape.resets, tape.holds, tape.batch_sizes, tape.recurrent_masks)
     inputs = (tape.x, tape.state, *given, tape.masks, tape.y)
     call = Call(
         *inputs,

@@ -622,6 +622,10 @@ def test_packed_rows_have_no_kernel(emulated: ModuleType) -> None:
     x, params = put(data.x), put(data.params)
     with pytest.raises(NotImplementedError, match=r"\[gru\] batch_sizes have no kernel on a GPU"):
         functional.infer(case.cell, x[0], params, batch_sizes=[1, 1])
+    with pytest.raises(
+        NotImplementedError, match=r"\[gru\] recurrent_masks have no kernel on a GP"
+    ):
+        functional.infer(case.cell, x, params, recurrent_masks=put(np.ones((1, 2, 4), np.float32)))
     tape = functional.forward(case.cell, x, params, lengths=data.options["lengths"])[2]
     assert [len(a.shape) for a in tape.arrays] == [4, 6, 6]
 

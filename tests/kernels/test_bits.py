@@ -20,6 +20,7 @@ from cases import (
     flat_state,
     kernel_cases,
     make_data,
+    masked_cases,
     projected_cases,
 )
 from fastrnn import _native, functional
@@ -44,6 +45,13 @@ CASES = [
     Case("lstm", 13, 9, 20, 35, D=2, L=2, lengths=True, resets=True, dropout=True, P=50),
     Case("lstm", 6, 1, 40, 300, P=64),
     Case("lstm", 400, 1, 40, 32, P=16),
+    Case("lstm", 13, 9, 20, 35, D=2, L=2, lengths=True, resets=True, recurrent="shared"),
+    Case("gru", 13, 9, 20, 35, D=2, L=2, lengths=True, dropout=True, recurrent="gates"),
+    Case("gru_reset_before", 13, 9, 20, 35, D=2, lengths=True, resets=True, recurrent="gates"),
+    Case("lstm", 13, 9, 20, 35, D=2, lengths=True, recurrent="gates", P=50),
+    Case("gru", 6, 1, 40, 300, recurrent="gates"),
+    Case("gru_reset_before", 6, 1, 40, 300, recurrent="shared"),
+    Case("lstm", 400, 1, 40, 32, recurrent="gates"),
 ]
 
 
@@ -116,6 +124,7 @@ LONG = [
     Case("gru", 300, 12, 6, 70, L=3, batch_first=True, resets=True, dropout=True, state=False),
     Case("lstm", 400, 1, 20, 300, D=2, resets=True),
     Case("lstm", 300, 9, 40, 70, lengths=True, resets=True, D=2, P=20),
+    Case("gru", 300, 9, 40, 70, lengths=True, resets=True, D=2, recurrent="gates"),
     Case("lstm", 3000, 1, 20, 30, resets=True),
 ]
 
@@ -148,7 +157,7 @@ def test_recompute(case: Case, level: str) -> None:
 @pytest.mark.parametrize("recompute", [True, 2, 3])
 @pytest.mark.parametrize("cell", [*cells(), *CHOSEN, *CLIPPING])
 def test_recompute_of_short_sequences(cell: str, recompute: int, level: str) -> None:
-    for case in (*kernel_cases(), *chosen_cases(), *projected_cases()):
+    for case in (*kernel_cases(), *chosen_cases(), *projected_cases(), *masked_cases()):
         if case.cell == cell:
             data = make_data(case)
             assert_same_bits(everything(case, data, recompute=recompute), everything(case, data))
@@ -173,6 +182,70 @@ def test_row_alone_or_in_a_batch(cell: str, H: int, level: str) -> None:
         single = everything(case, alone)
         wanted = [a[:, row] for a in together[: 2 + 2 * n]]  # y, states, dx, dstates
         assert_same_bits(single[: 2 + 2 * n], wanted)
+
+
+# Widths whose sums are cut in four, in two and not at all, and panels in pairs.
+@pytest.mark.parametrize("H", [7, 16, 37, 150])
+@pytest.mark.parametrize("cell", [*cells(), *CHOSEN])
+def test_masks_of_ones_change_no_bit(cell: str, H: int, level: str) -> None:
+    for T, B, P in ((6, 1, 0), (6, 11, 0), (1, 5, 0), (6, 1, H // 2 + 1), (6, 11, H // 2 + 1)):
+        if P and cell not in ("lstm", "lstm_peephole"):
+            continue
+        case = Case(cell, T, B, 21, H, D=2, L=2, lengths=True, resets=True, P=P)
+        data = make_data(case)
+        wanted = everything(case, data)
+        ones = np.ones((4, B, case.outputs), np.float32)
+        assert_same_bits(everything(case, data, recurrent_masks=ones), wanted)
+        gates = _native.engine.Weights(cell, "float32", 1, 2, 1, H, True).parameters[0][1][0] // H
+        ones = np.ones((4, gates, B, case.outputs), np.float32)
+        masked = everything(case, data, recurrent_masks=ones)
+        if gates == 1:
+            assert_same_bits(masked, wanted)
+        # What goes back to h is a sum of one product of each gate: other bits, a step before.
+        n = len(flat_state(data.state))
+        assert_same_bits(masked[: 1 + n], wanted[: 1 + n])
+        if T == 1:
+            del masked[2 + n], wanted[2 + n]  # dh0
+            assert_same_bits(masked, wanted)
+
+
+@pytest.mark.parametrize("masks", ["shared", "gates"])
+@pytest.mark.parametrize("cell", cells())
+def test_masks_belong_to_rows(cell: str, masks: str, level: str) -> None:
+    """By their place in the batch, whatever order its lengths have them run in."""
+    case = Case(cell, 9, 7, 21, 37, D=2, L=2, lengths=True, holds=True, recurrent=masks)
+    data = make_data(case)
+    together = everything(case, data)
+    n = len(flat_state(data.state))
+    for b in range(case.B):
+        row = slice(b, b + 1)
+        alone = make_data(case)
+        alone.x, alone.dy = alone.x[:, row], alone.dy[:, row]
+        alone.state, alone.dstate = _rows(data.state, row), _rows(data.dstate, row)
+        for name, take in (
+            ("lengths", row),
+            ("holds", (slice(None), row)),
+            ("recurrent_masks", (..., row, slice(None))),
+        ):
+            alone.options[name] = data.options[name][take]
+        wanted = [a[:, row] for a in together[: 2 + 2 * n]]
+        assert_same_bits(everything(case, alone)[: 2 + 2 * n], wanted)
+
+
+def test_layouts_of_masks_change_no_bit(level: str) -> None:
+    """Gaps, columns apart and one mask seen by all rows; one seen by all gates is still theirs."""
+    case = Case("gru", 6, 5, 7, 33, D=2, recurrent="gates")
+    data = make_data(case)
+    given = data.options.pop("recurrent_masks")
+    wanted = everything(case, data, recurrent_masks=given)
+    for spread in (np.asfortranarray, _spaced, _rows_apart):
+        assert_same_bits(everything(case, data, recurrent_masks=spread(given)), wanted)
+    for axis in (0, 1, 2):
+        part = given.take([1], axis)
+        seen = np.broadcast_to(part, given.shape)
+        copied = np.ascontiguousarray(seen)
+        wanted = everything(case, data, recurrent_masks=copied)
+        assert_same_bits(everything(case, data, recurrent_masks=seen), wanted)
 
 
 @pytest.mark.parametrize("recompute", [False, 3])
@@ -243,16 +316,18 @@ def test_padding_changes_nothing(cell: str, level: str) -> None:
     assert_same_bits(second, first)
 
 
+@pytest.mark.parametrize("recurrent", ["", "shared", "gates"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", cells())
-def test_step_by_step(cell: str, dtype: str, level: str) -> None:
+def test_step_by_step(cell: str, dtype: str, recurrent: str, level: str) -> None:
     """y, states, dx and dh0 of a sequence fed whole are those of its steps fed one by one."""
-    case = Case(cell, 7, 6, 10, 23, dtype)
+    case = Case(cell, 7, 6, 10, 23, dtype, recurrent=recurrent)
     data = make_data(case)
     whole = everything(case, data)
     state, outputs, tapes = data.state, [], []
     for t in range(case.T):
-        y, state, tape = functional.forward(cell, data.x[t : t + 1], data.params, state)
+        x = data.x[t : t + 1]
+        y, state, tape = functional.forward(cell, x, data.params, state, **data.options)
         outputs.append(y)
         tapes.append(tape)
     dstate, dxs = data.dstate, []

@@ -12,12 +12,13 @@ from cases import (
     flat_state,
     kernel_cases,
     make_data,
+    masked_cases,
     projected_cases,
 )
 from fastrnn import _native, functional, reference
 from tolerances import assert_gradient, assert_output
 
-CASES = [*kernel_cases(), *chosen_cases(), *projected_cases()]
+CASES = [*kernel_cases(), *chosen_cases(), *projected_cases(), *masked_cases()]
 
 
 def check(case: Case, seed: int = 0) -> None:

@@ -34,6 +34,7 @@ def cases_of(cell: str) -> list[Case]:
         Case(cell, 40, 60, 5, 33, L=2, lengths=True, state=False),
         Case(cell, 30, 1, 5, 18, D=2, L=2, lengths=True),
         Case(cell, 300, 33, 6, 24, D=2, L=2, lengths=True, batch_first=True),
+        Case(cell, 11, 7, 9, 40, D=2, L=2, lengths=True, recurrent="gates"),
         Case(cell, 1, 5, 4, 16, lengths=True),
         Case(cell, 5, 0, 3, 6, L=2, lengths=True),
     ]
@@ -129,6 +130,8 @@ def packed_call(case: Case, data: Any, **options: Any) -> tuple[list[np.ndarray]
     steps = np.arange(int(lengths.max(initial=0)))
     sizes = (steps[:, None] < lengths).sum(axis=1)
     rows.options = {"batch_sizes": sizes}
+    if case.recurrent:
+        rows.options["recurrent_masks"] = data.options["recurrent_masks"]
     if case.dropout:
         masks = data.options["dropout_masks"]
         rows.options["dropout_masks"] = [pack_rows(m, case, lengths) for m in masks]

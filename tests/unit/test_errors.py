@@ -220,6 +220,38 @@ def test_number_of_dropout_masks(data: Data, out: np.ndarray, masks: Any) -> Non
 
 
 @pytest.mark.parametrize(
+    ("error", "rule", "masks"),
+    [
+        (ValueError, "shape (4, 3, 6), got (3, 6)", np.ones((3, 6), f32)),
+        (ValueError, "shape (4, 3, 6), got (4, 3, 1)", np.ones((4, 3, 1), f32)),
+        (ValueError, "shape (4, 3, 6), got (4, 6, 3)", np.ones((4, 6, 3), f32)),
+        (ValueError, "shape (4, 3, 6), got (1, 3, 6)", np.ones((1, 3, 6), f32)),
+        (ValueError, "shape (4, 4, 3, 6), got (4, 1, 3, 6)", np.ones((4, 1, 3, 6), f32)),
+        (ValueError, "shape (4, 4, 3, 6), got (4, 3, 3, 6)", np.ones((4, 3, 3, 6), f32)),
+        (ValueError, "shape (4, 4, 3, 6)", np.ones((1,) * 9, f32)),
+        (ValueError, "shape (4, 3, 6), got ()", np.ones((), f32)),
+        (TypeError, "must be float32 in native byte order", np.ones((4, 3, 6))),
+        (TypeError, "must be float32 in native byte order", np.ones((4, 3, 6), ">f4")),
+        (TypeError, "must be float32 in native byte order", np.ones((4, 3, 6), bool)),
+        (TypeError, "must be a NumPy array", [np.ones((3, 6), f32)] * 4),
+        (TypeError, "must be a NumPy array", 0.5),
+    ],
+    ids=["rank", "columns", "turned", "passes", "one gate", "three gates", "rank 9", "rank 0",
+         "float64", "byte order", "bool", "list", "number"],
+)  # fmt: skip
+def test_recurrent_masks(
+    data: Data, out: np.ndarray, error: type[Exception], rule: str, masks: Any
+) -> None:
+    runs_refused(data, out, error, rule, recurrent_masks=masks)
+
+
+def test_recurrent_masks_without_a_batch(layer: fastrnn.LSTM) -> None:
+    x = np.zeros((5, 4), f32)
+    masks = np.ones((4, 1, 6), f32)
+    refused(ValueError, "shape (4, 4, 6), got (4, 1, 6)", lambda: layer(x, recurrent_masks=masks))
+
+
+@pytest.mark.parametrize(
     "masks",
     [5, "ab", {1: 2}, np.broadcast_to(f32(1), (2**40, 5, 3, 12)), iter([])],
     ids=["number", "text", "dict", "endless array", "iterator"],

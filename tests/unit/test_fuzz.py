@@ -164,6 +164,7 @@ def cases(draw: Callable[..., Any]) -> Case:
         holds=draw(st.booleans()),
         repeat_held=draw(st.booleans()),
         dropout=L > 1 and draw(st.booleans()),
+        recurrent=draw(st.sampled_from(["", "", "shared", "gates"])),
     )
 
 
@@ -177,7 +178,7 @@ def calls(draw: Callable[..., Any]) -> tuple[Case, Data]:
     if case.lengths:
         lengths = data.options["lengths"].astype(draw(st.sampled_from("bhilBHIL")))
         data.options["lengths"] = other_layouts(draw, lengths)
-    for name in {"resets", "holds"} & set(data.options):
+    for name in {"resets", "holds", "recurrent_masks"} & set(data.options):
         data.options[name] = other_layouts(draw, data.options[name])
     if case.dropout:
         data.options["dropout_masks"] = other_layouts(draw, data.options["dropout_masks"])
@@ -205,7 +206,11 @@ def arrays_of(data: Data) -> list[np.ndarray]:
         *data.params.values(),
         *flat_state(data.state),
         *flat_state(data.dstate),
-        *(options[name] for name in ("lengths", "resets", "holds") if name in options),
+        *(
+            options[name]
+            for name in ("lengths", "resets", "holds", "recurrent_masks")
+            if name in options
+        ),
         *options.get("dropout_masks", ()),
     ]
 

@@ -16,7 +16,7 @@ import pytest
 
 import fastrnn
 from cases import flat_state
-from fastrnn import functional, training
+from fastrnn import _engine, _native, functional, training
 
 f32 = np.float32
 LAYERS = [fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN]
@@ -537,6 +537,38 @@ def test_a_tape_outlives_lengths_and_resets_but_shares_x() -> None:
     dx2, _, grads2 = layer.backward(tape, y)
     assert dx.tobytes() == dx2.tobytes()
     assert same(grads, grads2)
+
+
+@pytest.mark.parametrize("gates", [(), (4,)], ids=["shared", "gates"])
+def test_recurrent_masks_are_the_callers(gates: tuple[int, ...]) -> None:
+    """Layers pass them on, with the dropout that they draw themselves, and their tape has them."""
+    layer = fastrnn.LSTM(4, 6, 2, dropout=0.5, bidirectional=True, seed=1)
+    x, params = x_for(layer), layer.state_dict()
+    masks = np.random.default_rng(0).integers(0, 2, (4, *gates, 2, 6)).astype(f32) * 2
+    y, _ = layer(x, recurrent_masks=masks)
+    wanted = functional.infer("lstm", x, params, recurrent_masks=masks)
+    assert y.tobytes() == wanted[0].tobytes()
+    assert y.tobytes() != layer(x)[0].tobytes()
+    y, _, tape = layer.forward(x, recurrent_masks=masks)
+    assert tape.recurrent_masks is masks
+    wanted = functional.forward("lstm", x, params, recurrent_masks=masks, dropout_masks=tape.masks)
+    assert y.tobytes() == wanted[0].tobytes()
+    dx, _, grads = layer.backward(tape, y)
+    wanted_dx, _, wanted_grads = functional.backward("lstm", params, wanted[2], y)
+    assert dx.tobytes() == wanted_dx.tobytes()
+    assert same(grads, wanted_grads)
+
+
+def test_one_step_with_masks_is_not_one_without() -> None:
+    """The way of single steps reads parameters as they lie, and knows no masks."""
+    layer = fastrnn.GRU(4, 6, seed=1)
+    x, h = x_for(layer)[:1], np.ones((1, 2, 6), f32)
+    masks = np.zeros((1, 2, 6), f32)
+    parameters = tuple(layer.parameters.values())
+    call = _engine.Call(x, h, recurrent_masks=masks)
+    y, _ = _native.engine.run_new("gru", 1, 1, parameters, call)
+    assert y.tobytes() == layer(x, h, recurrent_masks=masks)[0].tobytes()
+    assert y.tobytes() != layer(x, h)[0].tobytes()
 
 
 def test_a_tape_outlives_the_lists_that_its_arrays_came_in() -> None:

@@ -20,7 +20,8 @@ from ._options import OPERATORS, WEIGHTS, Options
 
 _FLOATS = ("float32", "float64")
 _NARROW = ("float16", "bfloat16")  # computed in float32
-_NOTHING = (None, None, None, None)  # resets, holds, batch_sizes and masks, which a node has not
+# Resets, holds, batch_sizes and masks, recurrent ones and others, which a node has not.
+_NOTHING = (None,) * 5
 _OF_CALL = ("X", "sequence_lens", "initial_h", "initial_c")
 
 

@@ -1,0 +1,78 @@
+// Masks of what enters the products of a step (RecurrentMasks): which rows they are, and what of h
+// and v they leave in forward.
+#pragma once
+
+#include "rows.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// In how many versions h (phase 0) or v is multiplied: in one, or in one for each gate of the
+// product.
+template <class Cell, int phase> constexpr int64_t versions_of(int64_t masks) {
+  return masks > 1 ? Phase<Cell, phase>::kGates : 1;
+}
+
+template <class Storage> struct MaskRows {
+  RecurrentMasks of;
+  const int64_t* row;  // of the batch, at a position
+
+  int64_t count() const { return of.count; }
+
+  // The mask of a gate at a position; null where there is none.
+  FASTRNN_INLINE const Storage* at(int gate, int64_t position) const {
+    const Storage* base = static_cast<const Storage*>(of.base);
+    return base ? base + gate * of.gate_stride + row[position] * of.b_stride : nullptr;
+  }
+};
+
+// Of the rows of a part at one step of forward, what the masks leave.
+template <class Cell, class Storage> struct MaskedRows {
+  MaskRows<Storage> masks;
+  Storage* memory;         // [RecurrentMasks::count][rows][P]
+  int64_t first, rows, P;  // the position of the first row
+
+  // What is projected enters no gate, and has no mask.
+  template <int phase> bool serves() const {
+    return masks.count() > 0 && !Phase<Cell, phase>::kIsProjection;
+  }
+  template <int phase> bool by_gate() const { return versions_of<Cell, phase>(masks.count()) > 1; }
+
+  Storage* at(int gate, int64_t r) const {
+    return memory + ((masks.count() > 1 ? gate : 0) * rows + r) * P;
+  }
+
+  // Masks row(r) of each of `active` rows for the gates of a phase.
+  template <int phase, class Row> void make(int64_t active, Row row) const {
+    for (int64_t i = 0; i < versions_of<Cell, phase>(masks.count()); ++i) {
+      const int gate = Phase<Cell, phase>::gate(static_cast<int>(i));
+      for (int64_t r = 0; r < active; ++r) {
+        const Storage *from = row(r), *mask = masks.at(gate, first + r);
+        Storage* to = at(gate, r);
+        for (int64_t k = 0; k < P; ++k) to[k] = narrow<Storage>(widen(from[k]) * widen(mask[k]));
+      }
+    }
+  }
+
+  // A tile of which each gate goes on with a row of its own: one vector after the other. r: the
+  // first of its R rows.
+  template <int phase>
+  void tile_of_gates(const TileArgs<Storage, Storage>& args, int64_t r, int R, int vectors) const {
+    using Gates = Phase<Cell, phase>;
+    constexpr int64_t L = Vec<Acc<Storage>>::kLanes;
+    for (int v = 0; v < vectors; ++v) {
+      const int i = v % Gates::kGates;
+      TileArgs<Storage, Storage> own = args;
+      own.b += v * L;
+      for (int k = 0; k < R; ++k) {
+        own.a[k] = at(Gates::gate(i), r + k);
+        own.init[k] = (Gates::is_split(i) ? args.shared_init : args.init[k]) + v * L;
+        own.out[k] += v * L;
+      }
+      Tiles<Storage, Storage, LhsLayout::kRows, 0u>::get(R, 1, 1, args.chains)(own);
+    }
+  }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
