@@ -89,6 +89,29 @@ def test_keras(keras: ModuleType, x: np.ndarray, cell: str, D: int, bias: bool) 
     assert_output(ours(x)[0], keras_call(theirs, x), "float32")
 
 
+# Of our gates, which one of Keras' each is.
+KERAS_GATES = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "gru_reset_before": [1, 0, 2]}
+
+
+@old_arrays
+@pytest.mark.parametrize("cell", KERAS_GATES)
+def test_keras_recurrent_dropout(keras: ModuleType, x: np.ndarray, cell: str) -> None:
+    """With the masks of each gate that a cell of Keras has drawn."""
+    theirs = keras_layer(keras, cell, 1, True, recurrent_dropout=0.5, implementation=1).cell
+    ours = layer_of(cell, 1, True)
+    ours.load_state_dict(weights.from_keras(cell, theirs.get_weights()))
+    zeros = np.zeros((B, H), np.float32)
+    drawn = theirs.get_recurrent_dropout_mask(keras.ops.convert_to_tensor(zeros))
+    masks = np.stack([drawn[gate].detach().cpu().numpy() for gate in KERAS_GATES[cell]])
+    assert len({mask.tobytes() for mask in masks}) > 1
+    states, y = [zeros] * (2 if cell == "lstm" else 1), []
+    for x_t in x:
+        h, states = theirs(x_t, states, training=True)
+        y.append(h.detach().cpu().numpy())
+    assert_output(ours(x, recurrent_masks=masks[None])[0], np.stack(y), "float32")
+    assert np.abs(ours(x)[0] - np.stack(y)).max() > 1e-3
+
+
 @old_arrays
 @biases
 def test_keras_gru_that_resets_before(keras: ModuleType, x: np.ndarray, bias: bool) -> None:
