@@ -118,6 +118,39 @@ def test_resets_lengths_and_zero_lengths_against_the_reference(name: str) -> Non
         assert_gradient(array(parameter.grad), grads[key], "float64", key)
 
 
+@pytest.mark.parametrize("gates", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_recurrent_masks_against_the_reference(name: str, gates: bool) -> None:
+    layer = getattr(ft, name)(4, 6, 2, bidirectional=True, dtype=torch.float64, batch_first=True)
+    rng = np.random.default_rng(3)
+    x, lengths = rng.standard_normal((5, 9, 4)), np.array([9, 0, 3, 7, 1])
+    per_gate = (len(layer.weight_hh_l0) // 6,) if gates else ()
+    masks = (rng.random((4, *per_gate, 5, 6)) < 0.7) / 0.7
+    params = {k: array(v) for k, v in layer.state_dict().items()}
+    options = {"batch_first": True, "lengths": lengths, "recurrent_masks": masks}
+    y, _, tape = fastrnn.reference.forward(layer._cell, x, params, **options)
+    dx, _, grads = fastrnn.reference.backward(layer._cell, params, tape, np.ones_like(y))
+    given = torch.tensor(x, requires_grad=True)
+    options = {"lengths": torch.tensor(lengths), "recurrent_masks": torch.tensor(masks)}
+    results = layer(given, **options)
+    assert_output(array(results[0]), y, "float64")
+    results[0].sum().backward()
+    assert_gradient(array(given.grad), dx, "float64")
+    for key, parameter in layer.named_parameters():
+        assert_gradient(array(parameter.grad), grads[key], "float64", key)
+    with torch.no_grad():
+        assert torch.equal(layer(given, **options)[0], results[0])
+
+
+def test_recurrent_masks_of_bfloat16() -> None:
+    """On the CPU they go to float32 with all else."""
+    layer = ft.LSTM(4, 6).bfloat16()
+    x, masks = torch.randn(5, 3, 4).bfloat16(), torch.rand(1, 4, 3, 6).bfloat16()
+    y = layer(x, recurrent_masks=masks)[0]
+    wide = copy.deepcopy(layer).float()(x.float(), recurrent_masks=masks.float())[0]
+    assert torch.equal(y, wide.bfloat16())
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_all_cell_states(batch_first: bool, ragged: bool) -> None:
@@ -801,6 +834,15 @@ X = torch.randn(5, 2, 3)
         (X, {"lengths": torch.tensor([1])}, RuntimeError, r"lengths must have shape \(2,\)"),
         (X, {"resets": torch.zeros(5, 2)}, ValueError, "resets must be bool"),
         (X, {"resets": torch.zeros(2, 5).bool()}, RuntimeError, "resets must have shape"),
+        (X, {"recurrent_masks": [1.0]}, TypeError, "recurrent_masks must be a tensor, got list"),
+        (X, {"recurrent_masks": torch.ones(1, 2, 4).double()}, ValueError, "masks must be float32"),
+        (
+            X,
+            {"recurrent_masks": torch.ones(2, 4)},
+            RuntimeError,
+            r"masks must have shape \(1, 2, 4",
+        ),
+        (X, {"recurrent_masks": torch.ones(1, 3, 2, 4)}, RuntimeError, r"shape \(1, 4, 2, 4\)"),
         (X, {"hx": torch.zeros(1, 2, 4)}, TypeError, "hx must be a tuple of 2 tensors"),
         (X, {"hx": (torch.zeros(1, 2, 4),)}, TypeError, "hx must be a tuple of 2 .* got 1 values"),
         (X, {"hx": (torch.zeros(1, 2, 4), 0)}, TypeError, "hx must be a tensor, got int"),
@@ -821,6 +863,15 @@ def test_bad_calls(given: Any, options: Any, error: Any, text: str) -> None:
     for context in (torch.no_grad(), torch.enable_grad()):
         with context, pytest.raises(error, match=text):
             layer(given, **options)
+
+
+def test_recurrent_masks_have_no_gradient() -> None:
+    """One that is wanted is refused, rather than left out."""
+    layer, masks = ft.LSTM(3, 4), torch.ones(1, 2, 4, requires_grad=True)
+    with pytest.raises(NotImplementedError, match=r"^\[lstm\] recurrent_masks must not require"):
+        layer(X, recurrent_masks=masks)
+    with torch.no_grad():
+        assert torch.equal(layer(X, recurrent_masks=masks)[0], layer(X)[0])
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

@@ -73,6 +73,29 @@ def everything(layer: Any, lengths: Sequence[int]) -> list[Tensor]:
     return [y.data, *flat(final), *(leaf.grad for leaf in leaves)]
 
 
+@pytest.mark.parametrize("gates", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_recurrent_masks_are_in_the_callers_order(name: str, gates: bool) -> None:
+    lengths = LENGTHS[0]
+    layer = layer_of(name, 6, 17, 2, bidirectional=True)
+    P = layer.proj_size or 17
+    per_gate = (len(layer.weight_hh_l0) // 17,) if gates else ()
+    masks = torch.rand(4, *per_gate, len(lengths), P, dtype=torch.float64)
+    rows = rows_of(lengths, 6)
+    packed = pack_sequence(rows, enforce_sorted=False)
+    found = []
+    for given in (packed, torch.nn.utils.rnn.pad_sequence(rows)):
+        ragged = {} if given is packed else {"lengths": torch.tensor(lengths)}
+        y, final = layer(given, recurrent_masks=masks, **ragged)
+        y = torch.nn.utils.rnn.pad_packed_sequence(y)[0] if given is packed else y
+        gradients = torch.autograd.grad(loss_of(y, final), [*rows, *layer.parameters()])
+        found.append([y, *flat(final), *gradients])
+    for a, b in zip(*found, strict=True):
+        assert relative(a.detach().numpy(), b.detach().numpy()) <= gradient("float64")
+    with pytest.raises(RuntimeError, match=r"recurrent_masks must have 5 rows .* got \(4, 4, 17\)"):
+        layer(packed, recurrent_masks=torch.rand(4, 4, 17, dtype=torch.float64))
+
+
 @pytest.fixture
 def _never_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> Any:

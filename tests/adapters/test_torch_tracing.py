@@ -158,6 +158,7 @@ def test_what_torch_has_not_is_refused_in_a_trace() -> None:
     for given, text in (
         ({"lengths": torch.tensor([5, 2])}, "got lengths: give a PackedSequence"),
         ({"resets": torch.zeros(5, 2, dtype=torch.bool)}, "got resets: .*recorded_as"),
+        ({"recurrent_masks": torch.ones(1, 2, 4)}, "got recurrent_masks: .*recorded_as"),
         ({"return_cells": True}, "got return_cells"),
     ):
         layer = ft.LSTM(3, 4)

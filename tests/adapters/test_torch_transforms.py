@@ -56,6 +56,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "recompute": {"recompute": 2},
     "lengths": {"bidirectional": True},
     "resets": {"bidirectional": True},
+    "masks": {"bidirectional": True},
+    "gate masks": {"bidirectional": True},
     "cells": {"bidirectional": True},
     "projected": {"proj_size": 1},
     "unbatched": {},
@@ -78,6 +80,9 @@ def example(name: str, option: str) -> tuple[Any, list[Any], dict[str, Any]]:
         call["lengths"] = torch.tensor([3, 1])
     if option == "resets":
         call["resets"] = torch.tensor([[True, False], [False, True], [False, False]])
+    if "masks" in option:
+        per_gate = (len(module.weight_hh_l0) // 2,) if option == "gate masks" else ()
+        call["recurrent_masks"] = torch.rand(passes, *per_gate, *rows, widths[0], dtype=f64)
     if option == "cells":
         call["return_cells"] = True
     return module, [t.to(f64).requires_grad_(True) for t in (x, *states)], call
@@ -231,18 +236,44 @@ def test_gradients_that_nobody_wants_are_not_made(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(a, p.grad)
 
 
+@pytest.mark.parametrize("gates", [False, True])
 @pytest.mark.parametrize("repeat_held", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_composite_is_the_engine(name: str, repeat_held: bool) -> None:
-    """The two forms of every layer give the same numbers, lengths, resets and holds included."""
+def test_composite_is_the_engine(name: str, repeat_held: bool, gates: bool) -> None:
+    """The two forms of every layer give the same numbers, with all that says of steps included."""
     layer = getattr(ft, name)(3, 4, 2, bidirectional=True, dtype=f64, batch_first=True)
+    per_gate = (len(layer.weight_hh_l0) // 4,) if gates else ()
     steps = _call.StepInputs(
-        torch.tensor([5, 0, 3]), torch.rand(3, 5) < 0.3, torch.rand(3, 5) < 0.4
+        torch.tensor([5, 0, 3]),
+        torch.rand(3, 5) < 0.3,
+        torch.rand(3, 5) < 0.4,
+        recurrent_masks=torch.rand(4, *per_gate, 3, 4, dtype=f64),
     )
     x, parameters = torch.randn(3, 5, 3, dtype=f64), tuple(layer.parameters())
     inputs = _call.Inputs(x, steps, (), (), parameters)
     call = layer._call(repeat_held=repeat_held)
     close(_composite.run(call, inputs), _engine.infer(call, inputs))
+
+
+@pytest.mark.parametrize("gates", [False, True])
+def test_recurrent_masks_under_vmap(gates: bool) -> None:
+    """Each element of the batch has its own; so have per-sample gradients."""
+    layer = ft.GRU(3, 4, bidirectional=True, dtype=f64)
+    x, masks = torch.randn(5, 6, 2, 3, dtype=f64), torch.rand(5, 2, 3, 2, 4, dtype=f64)
+    masks = masks if gates else masks[:, :, 0]
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters: Any, x: Any, masks: Any) -> Any:
+        options = {"recurrent_masks": masks}
+        return torch.func.functional_call(layer, parameters, (x,), options)[0].square().sum()
+
+    def gradients(x: Any, masks: Any) -> Any:
+        return torch.func.grad(loss)(parameters, x, masks)
+
+    together = torch.vmap(gradients)(x, masks)
+    for n in range(5):
+        alone = torch.autograd.grad(loss(parameters, x[n], masks[n]), list(parameters.values()))
+        close([g[n] for g in together.values()], list(alone))
 
 
 # ---- compiled ------------------------------------------------------------------------------------
@@ -278,13 +309,13 @@ def test_compile_once_for_all_shapes(name: str, backend: str) -> None:
 def test_compile_with_everything() -> None:
     layer = ft.LSTM(3, 4, 2, batch_first=True, recompute=2)
 
-    def call(x: Any, h: Any, c: Any, lengths: Any, resets: Any) -> Any:
-        return layer(x, (h, c), lengths=lengths, resets=resets)
+    def call(x: Any, h: Any, c: Any, lengths: Any, resets: Any, masks: Any) -> Any:
+        return layer(x, (h, c), lengths=lengths, resets=resets, recurrent_masks=masks)
 
     compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
     for T, B in ((5, 3), (7, 2)):
         args = [torch.randn(B, T, 3), torch.randn(2, B, 4), torch.randn(2, B, 4)]
-        args += [torch.randint(0, T + 1, (B,)), torch.rand(B, T) < 0.3]
+        args += [torch.randint(0, T + 1, (B,)), torch.rand(B, T) < 0.3, torch.rand(2, 4, B, 4)]
         args[0].requires_grad_()
         found = []
         for function in (call, compiled):
@@ -347,13 +378,14 @@ def test_opcheck(name: str, recompute: int, batch_first: bool) -> None:
     lengths = torch.tensor([2] * 5 if batch_first else [5, 3])
     resets, holds = torch.rand(5, 2) < 0.3, torch.rand(5, 2) < 0.3
     call = layer._call(repeat_held=batch_first)
-    steps = _call.StepInputs(lengths, resets, holds)
+    masks = torch.rand(2, 5 if batch_first else 2, 4)
+    steps = _call.StepInputs(lengths, resets, holds, recurrent_masks=masks)
     inputs = _call.Inputs(x, steps, (), (), tuple(layer.parameters()))
     torch.library.opcheck(torch.ops.fastrnn.layer.default, _ops.arguments(call, inputs))
     # The tape is not written where rows do not run: with full lengths all of it is.
     plain = inputs._replace(
         x=x.detach(),
-        steps=_call.StepInputs(None, resets),
+        steps=_call.StepInputs(None, resets, recurrent_masks=masks),
         parameters=tuple(p.detach() for p in layer.parameters()),
     )
     args = _ops.arguments(call, plain)
@@ -413,7 +445,10 @@ def test_schemas_of_the_operators() -> None:
         schema = str(getattr(torch.ops.fastrnn, name).default._schema)
         assert schema.startswith(f"fastrnn::{name}{begins}")
         added = schema.removeprefix(f"fastrnn::{name}{begins}").removesuffix(") -> Tensor[]")
-        assert added == ", Tensor? holds=None, bool repeat_held=False, Tensor? batch_sizes=None"
+        assert added == (
+            ", Tensor? holds=None, bool repeat_held=False, Tensor? batch_sizes=None, "
+            "Tensor? recurrent_masks=None"
+        )
 
 
 # ---- what watches operations ---------------------------------------------------------------------

@@ -42,12 +42,22 @@ def cell_state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 class StepInputs(NamedTuple):
-    """What a call says of single steps; see `fastrnn.functional`."""
+    """What a call says of its steps; see `fastrnn.functional`."""
 
     lengths: Tensor | None = None
     resets: Tensor | None = None
     holds: Tensor | None = None
-    batch_sizes: Tensor | None = None  # of a packed x, in the place of the others
+    batch_sizes: Tensor | None = None  # of a packed x, in the place of those above
+    recurrent_masks: Tensor | None = None
+
+    def converted(self, dtype: torch.dtype) -> StepInputs:
+        """With what has the dtype of x in another one."""
+        masks = self.recurrent_masks
+        return self if masks is None else self._replace(recurrent_masks=masks.to(dtype))
+
+    def with_lengths(self, lengths: Tensor) -> StepInputs:
+        """Of a packed x that has been padded."""
+        return self._replace(lengths=lengths, batch_sizes=None)
 
 
 NO_STEP_INPUTS = StepInputs()

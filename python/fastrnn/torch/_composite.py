@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import _parameters
 from ..reference import loop
 from ..reference.cell import Cell, find
-from ._call import NARROW, Call, Inputs, StepInputs
+from ._call import NARROW, Call, Inputs
 
 
 class _Torch:
@@ -75,6 +75,7 @@ def run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         call,
         inputs._replace(
             x=inputs.x.float(),
+            steps=inputs.steps.converted(torch.float32),
             states=tuple(s.float() for s in inputs.states),
             masks=tuple(m.float() for m in inputs.masks),
             parameters=tuple(p.float() for p in inputs.parameters),
@@ -98,7 +99,7 @@ def _run_packed(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         replace(call, batch_first=False),
         inputs._replace(
             x=pad(inputs.x),
-            steps=StepInputs(runs.sum(0)),
+            steps=inputs.steps.with_lengths(runs.sum(0)),
             masks=tuple(pad(mask) for mask in inputs.masks),
         ),
     )
@@ -112,7 +113,7 @@ def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     batched = inputs.x.dim() == 3
     x = _time_first(inputs.x, call, batched)
     T, B = x.shape[:2]
-    lengths, *flags, _ = inputs.steps
+    lengths, *flags, _, recurrent_masks = inputs.steps
     lengths = None if lengths is None else lengths.to(x.device)
     resets, holds = (None if a is None else _time_first(a, call, batched) for a in flags)
     steps = loop.StepInputs(lengths, resets, holds, call.repeat_held)
@@ -126,6 +127,7 @@ def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         x,
         states or _zeros(cells[0], weights, x, B),
         [_time_first(mask, call, batched) for mask in inputs.masks],
+        _by_pass(recurrent_masks, batched),
     )
     if not batched:
         results = [y[:, 0], *(final[:, 0] for final in finals)]
@@ -154,6 +156,14 @@ def _zeros(cell: Cell, weights: list[loop.Weights], x: Tensor, B: int) -> list[T
     w_hh = weights[0].w_hh
     widths = [w_hh.shape[1]] + [w_hh.shape[0] // cell.gates] * (cell.states - 1)
     return [x.new_zeros(len(weights), B, width) for width in widths]
+
+
+def _by_pass(masks: Tensor | None, batched: bool) -> tuple[Tensor, ...]:
+    """The recurrent masks of each pass: (1, B, P), or (G, B, P)."""
+    if masks is None:
+        return ()
+    masks = masks if batched else masks[..., None, :]
+    return (masks if masks.dim() == 4 else masks[:, None]).unbind()
 
 
 def _time_first(a: Tensor, call: Call, batched: bool) -> Tensor:

@@ -135,7 +135,7 @@ def _call(
 ) -> tuple[Any, ...]:
     """The fields of an engine's call; `want`: dx, parameters' gradients; `tape`: y to dstate."""
     x, steps, states, masks, _ = inputs
-    given = _to_arrays((x, _state(states), *steps, None, masks or None))
+    given = _to_arrays((x, _state(states), *steps, masks or None))
     recompute = 0 if kind == _engine.INFER else call.recompute
     # No layer of torch's reads in reverse alone.
     flags = (call.batch_first, False, call.repeat_held)

@@ -168,6 +168,7 @@ class LSTM(Recurrent, nn.LSTM):
         resets: Tensor | None = None,
         holds: Tensor | None = None,
         repeat_held: bool = False,
+        recurrent_masks: Tensor | None = None,
         return_cells: bool = False,
     ) -> Any:
         """As `Recurrent.forward`.
@@ -179,7 +180,7 @@ class LSTM(Recurrent, nn.LSTM):
             `batch_first` ``(L * D, B, T, H)``, or ``(L * D, T, H)``; 0 where a row does not run.
             Its gradients come from the composite, which is slow.
         """
-        steps = step_inputs(lengths, resets, holds)
+        steps = step_inputs(lengths, resets, holds, None, recurrent_masks)
         if _tracing.may_be_recorded():
             flags = {"repeat_held": repeat_held, "return_cells": return_cells}
             own = {name: None if flag is False else flag for name, flag in flags.items()}

@@ -67,7 +67,7 @@ def layer(call: Call, inputs: Inputs, narrows: bool, packed: Any = None) -> tupl
         inner = torch.float32
     converted = Inputs(
         x.to(inner),
-        inputs.steps,
+        inputs.steps.converted(inner),
         tuple(s.to(cell_state_dtype(inner) if k else inner) for k, s in enumerate(inputs.states)),
         tuple(m.to(inner) for m in inputs.masks),
         tuple(p.to(inner) for p in inputs.parameters),

@@ -23,7 +23,10 @@ _INPUTS = (
 _OPTIONS = "str cell, int layers, int directions, bool batch_first, int recompute, bool cells"
 _COMMON = 12
 # What later versions have added stands last and has defaults: saved programs do without.
-_ADDED = "Tensor? holds=None, bool repeat_held=False, Tensor? batch_sizes=None"
+_ADDED = (
+    "Tensor? holds=None, bool repeat_held=False, Tensor? batch_sizes=None, "
+    "Tensor? recurrent_masks=None"
+)
 
 library = torch.library.Library("fastrnn", "DEF")
 # Tensor?[] has no place in a list of results, so what is not wanted comes as an empty tensor.
@@ -37,9 +40,9 @@ library.define(
 
 def arguments(call: Call, inputs: Inputs, *rest: Any) -> tuple[Any, ...]:
     """The operators' arguments; rest: those that `backward` has besides."""
-    x, (lengths, resets, holds, batch_sizes), *others = inputs
+    x, (lengths, resets, holds, batch_sizes, recurrent_masks), *others = inputs
     options = (call.layers, call.directions, call.batch_first, call.recompute, call.cells)
-    added = holds, call.repeat_held, batch_sizes
+    added = holds, call.repeat_held, batch_sizes, recurrent_masks
     return (x, lengths, resets, *others, call.cell, *options, *rest, *added)
 
 
@@ -59,12 +62,13 @@ def call_of(
     holds: Tensor | None = None,
     repeat_held: bool = False,
     batch_sizes: Tensor | None = None,
+    recurrent_masks: Tensor | None = None,
 ) -> tuple[Call, Inputs]:
     """The inverse of `arguments`. torch leaves out what has its default at the end.
 
     The tape is whole: graphs hold its shapes.
     """
-    steps = StepInputs(lengths, resets, holds, batch_sizes)
+    steps = StepInputs(lengths, resets, holds, batch_sizes, recurrent_masks)
     inputs = Inputs(x, steps, tuple(states), tuple(masks), tuple(parameters))
     projected = len(parameters) // (layers * directions) % 2 == 1
     sizes = (layers, directions, batch_first, recompute, cells, projected, len(states), len(masks))

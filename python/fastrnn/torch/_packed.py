@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ._call import Inputs, StepInputs
+from ._call import Inputs
 
 
 def pad(packed: PackedSequence, inputs: Inputs, batch_first: bool) -> Inputs:
@@ -22,13 +22,26 @@ def pad(packed: PackedSequence, inputs: Inputs, batch_first: bool) -> Inputs:
 
     x, lengths = padded(inputs.x)
     masks = tuple(padded(mask)[0] for mask in inputs.masks)
-    return inputs._replace(x=x, steps=StepInputs(lengths), masks=masks)
+    return inputs._replace(x=x, steps=inputs.steps.with_lengths(lengths), masks=masks)
 
 
 def pack(y: Tensor, padded: Inputs, batch_first: bool) -> Tensor:
     """The rows of y, which belongs to padded inputs, packed as x was."""
     lengths: Any = padded.steps.lengths
     return pack_padded_sequence(y, lengths, batch_first).data
+
+
+def sort_masks(op: str, packed: PackedSequence, masks: Tensor | None) -> Tensor | None:
+    """Recurrent masks, as `sort_rows`."""
+    order = packed.sorted_indices
+    if masks is None or order is None:
+        return masks
+    if masks.dim() < 3 or masks.shape[-2] != len(order):
+        raise RuntimeError(
+            f"[{op}] recurrent_masks must have {len(order)} rows in the last dimension but one, as "
+            f"the PackedSequence has, got {tuple(masks.shape)}"
+        )
+    return masks.index_select(-2, order)
 
 
 def sort_rows(op: str, packed: PackedSequence, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -51,6 +51,7 @@ class Recurrent(nn.RNNBase):
         resets: Tensor | None = None,
         holds: Tensor | None = None,
         repeat_held: bool = False,
+        recurrent_masks: Tensor | None = None,
     ) -> Any:
         """Run the layers.
 
@@ -72,6 +73,11 @@ class Recurrent(nn.RNNBase):
         repeat_held : bool
             There the output is that of the last step of this call that ran, in the order of the
             direction; 0 where none has.
+        recurrent_masks : Tensor, optional
+            ``(L * D, B, H)``, or ``(L * D, G, B, H)`` for each of the G gates in the order of the
+            rows of ``weight_hh``; without a batch without B, and `proj_size` in the place of H
+            where that is given. Multiplied into the h that enters the product with ``weight_hh``,
+            the same at all steps: see `fastrnn.functional`. They have no gradient. On the CPU.
 
         Returns
         -------
@@ -88,8 +94,10 @@ class Recurrent(nn.RNNBase):
             A dtype, or an input that has neither two nor three dimensions.
         TypeError
             Something that is not a tensor.
+        NotImplementedError
+            Recurrent masks on a GPU, or such that want a gradient.
         """
-        steps = step_inputs(lengths, resets, holds)
+        steps = step_inputs(lengths, resets, holds, None, recurrent_masks)
         if _tracing.may_be_recorded():
             repeats = None if repeat_held is False else repeat_held
             options = steps._asdict() | {"repeat_held": repeats}
@@ -144,21 +152,33 @@ class Recurrent(nn.RNNBase):
             repeat_held = _arguments.flag(self._cell, "repeat_held", repeat_held)
         given = [name for name in steps._fields if getattr(steps, name) is not None]
         if isinstance(input, PackedSequence):
-            if given:
+            refused = [name for name in given if name != "recurrent_masks"]
+            if refused:
                 raise ValueError(
                     f"[{self._cell}] a PackedSequence must come without lengths, resets and holds, "
-                    f"got {', '.join(given)}"
+                    f"got {', '.join(refused)}"
                 )
-            return self._run_packed(input, hx, cells)
+            self._check_given(steps, given)
+            return self._run_packed(input, hx, steps.recurrent_masks, cells)
         if not isinstance(input, Tensor):
             raise not_a_tensor(self._cell, "input", input)
         states = states_of(self._cell, hx)
-        for name in given:
-            if not isinstance(getattr(steps, name), Tensor):
-                raise not_a_tensor(self._cell, name, getattr(steps, name))
+        self._check_given(steps, given)
         masks = self._masks(input) if self.dropout and self.training else ()
         inputs = Inputs(input, steps, states, masks, self._parameters_in_order())
         return self._run_tensors(inputs, cells, repeat_held)
+
+    def _check_given(self, steps: StepInputs, given: list[str]) -> None:
+        """Tensors, of which none wants a gradient that nobody computes."""
+        for name in given:
+            tensor = getattr(steps, name)
+            if not isinstance(tensor, Tensor):
+                raise not_a_tensor(self._cell, name, tensor)
+            if tensor.requires_grad and torch.is_grad_enabled():
+                raise NotImplementedError(
+                    f"[{self._cell}] {name} must not require a gradient, which has no kernel, "
+                    "got one that does"
+                )
 
     def _run_tensors(
         self, inputs: Inputs, cells: bool, repeat_held: bool = False
@@ -188,7 +208,7 @@ class Recurrent(nn.RNNBase):
             cells = cells[:, :, 0]
             holds = inputs.steps.holds
             return cells if holds is None else torch.where(holds[:, None], 0.0, cells)
-        lengths, _, holds, _ = inputs.steps
+        lengths, holds = inputs.steps.lengths, inputs.steps.holds
         if lengths is not None:  # the engine leaves what is past them as it was
             runs = _composite.TORCH.running(cells.shape[1], lengths.to(cells.device))
             cells = torch.where(runs[:, :, None], cells, 0.0)
@@ -198,14 +218,15 @@ class Recurrent(nn.RNNBase):
         return cells.transpose(1, 2) if self.batch_first else cells
 
     def _run_packed(
-        self, packed: PackedSequence, hx: Any, cells: bool
+        self, packed: PackedSequence, hx: Any, recurrent_masks: Tensor | None, cells: bool
     ) -> tuple[PackedSequence, Any, Tensor | None]:
         """The rows of a PackedSequence, in its order; padded where a call needs that."""
         batch_first = self.batch_first
         _packed.check(self._cell, packed)
         states = _packed.sort_rows(self._cell, packed, states_of(self._cell, hx))
         masks = self._draw(packed.data, len(packed.data))
-        steps = StepInputs(batch_sizes=packed.batch_sizes)
+        recurrent_masks = _packed.sort_masks(self._cell, packed, recurrent_masks)
+        steps = StepInputs(batch_sizes=packed.batch_sizes, recurrent_masks=recurrent_masks)
         inputs = Inputs(packed.data, steps, states, masks, self._parameters_in_order())
         pads = cells or not takes_packed(inputs)
         if pads:
