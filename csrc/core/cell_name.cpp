@@ -199,11 +199,19 @@ CellName parse_cell_name(const std::string& name) {
   return made(*base, functions, clips);
 }
 
-std::string chosen_bases() {
-  std::string names;
+std::string kernel_name(const CellName& cell, bool projected) {
+  return cell.kernel + (projected ? "_projected" : "");
+}
+
+void reject_cell(const std::string& cell, bool projected, const std::vector<std::string>& names) {
+  if (projected && !parse_cell_name(cell).kernel.empty())
+    throw Error(Fault::kNotImplemented, cell,
+                "proj_size must be 0: this cell has no kernels with a projection, got another");
+  std::string all;
+  for (const std::string& name : names) all += name + ", ";
   for (const BaseRow& base : kBases)
-    if (!has_own_kernel(base.name)) names += (names.empty() ? "" : ", ") + std::string(base.name);
-  return names;
+    if (!has_own_kernel(base.name)) all += std::string(base.name) + ", ";
+  throw Error(Fault::kValue, "cell", "cell must be one of " + all + "got " + cell);
 }
 
 }  // namespace fastrnn

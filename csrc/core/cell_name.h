@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "../cells/maths.h"
 
@@ -19,9 +20,14 @@ struct CellName {
 // Throws Error(kValue) where brackets hold no functions of a base.
 CellName parse_cell_name(const std::string& name);
 
+// The line of cells/registry.h that serves a cell's layers, of which h may be projected.
+std::string kernel_name(const CellName& cell, bool projected);
+// Of an engine that has no such kernel, but has those of the cells with these names: throws
+// Error(kNotImplemented) where it is the projection that the cell lacks, else Error(kValue).
+[[noreturn]] void reject_cell(const std::string& cell, bool projected,
+                              const std::vector<std::string>& names);
+
 // Is there a kernel for this name alone?
 bool has_own_kernel(const std::string& name);
-// The bases that have none, by commas; for messages.
-std::string chosen_bases();
 
 }  // namespace fastrnn

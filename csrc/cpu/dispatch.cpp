@@ -50,9 +50,6 @@ std::string cap_of_environment() {
   return name;
 }
 
-// The line of the registry that has a kernel with a projection.
-std::string projected_name(const std::string& kernel) { return kernel + "_projected"; }
-
 std::string join(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -123,15 +120,14 @@ void use_level(const std::string& level) {
 std::string level_in_use() { return levels()[static_cast<size_t>(row_in_use())].name; }
 
 bool can_project(const std::string& cell) {
-  const std::string name = projected_name(parse_cell_name(cell).kernel);
+  const std::string name = kernel_name(parse_cell_name(cell), true);
   for (const KernelEntry* k : all_kernels())
     if (name == k->cell) return true;
   return false;
 }
 
 const KernelEntry& find_kernel(const std::string& cell, int element_bytes, bool projected) {
-  const std::string kernel = parse_cell_name(cell).kernel;
-  const std::string name = projected ? projected_name(kernel) : kernel;
+  const std::string name = kernel_name(parse_cell_name(cell), projected);
   for (int row = row_in_use(); row >= 0; --row) {
     const Level& level = levels()[static_cast<size_t>(row)];
     if (!level.usable) continue;
@@ -139,12 +135,7 @@ const KernelEntry& find_kernel(const std::string& cell, int element_bytes, bool 
       if (k->element_bytes == element_bytes && name == k->cell && same(k->level, level.name))
         return *k;
   }
-  if (projected && !kernel.empty())
-    throw Error(Fault::kNotImplemented, cell,
-                "proj_size must be 0: this cell has no kernels with a projection, got another");
-  throw Error(
-      Fault::kValue, "cell",
-      "cell must be one of " + join(cell_names()) + ", " + chosen_bases() + ", got " + cell);
+  reject_cell(cell, projected, cell_names());
 }
 
 }  // namespace fastrnn

@@ -44,16 +44,15 @@ bool is_elsewhere(const std::string& cell) {
 
 const KernelSet& find_kernels(const std::string& cell, Storage storage) {
   const std::string kernel = parse_cell_name(cell).kernel;
-  std::string names;
+  std::vector<std::string> names;
   for (const KernelSet* set : all_kernel_sets()) {
     if (set->storage != storage) continue;
     if (kernel == set->cell) return *set;
-    if (has_own_kernel(set->cell)) names += (names.empty() ? "" : ", ") + std::string(set->cell);
+    if (has_own_kernel(set->cell)) names.push_back(set->cell);
   }
   if (is_elsewhere(kernel))
     throw Error(Fault::kNotImplemented, cell, "device must be cpu for this cell, got cuda");
-  throw Error(Fault::kValue, "cell",
-              "cell must be one of " + names + ", " + chosen_bases() + ", got " + cell);
+  reject_cell(cell, false, names);
 }
 
 }  // namespace gpu
