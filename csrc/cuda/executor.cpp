@@ -69,6 +69,10 @@ class Executor {
     return {true, p.T, recomputes(spec, p) ? window_steps(p, kWindow) : all};
   }
 
+  const RowKernels& row_kernels() const {
+    return gpu::row_kernels[static_cast<int>(stack_.kernels->storage)];
+  }
+
   template <class O> bool has() const {
     return std::any_of(program_.ops.begin(), program_.ops.end(),
                        [](const Op& op) { return std::holds_alternative<O>(op); });
@@ -129,7 +133,7 @@ class Executor {
     const int64_t rows = pass.directions * p_.B;
     const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, kLanes), 1, kMaxBlocks));
     with_reason(stack_.spec.op, pass.scan.error, [&] {
-      launch(stack_.spec.op, {blocks, kLanes, 0, false, stream_}, stack_.kernels->lay_out_steps,
+      launch(stack_.spec.op, {blocks, kLanes, 0, false, stream_}, row_kernels().lay_out_steps,
              pass);
     });
   }
@@ -164,7 +168,7 @@ class Executor {
     const int64_t max_blocks = 32 * device(call_.x.device).processors;
     const int blocks = static_cast<int>(std::clamp<int64_t>(ceil_div(rows, warps), 1, max_blocks));
     with_reason(op, error, [&] {
-      launch(op, {blocks, kMaxThreads, 0, false, stream_}, stack_.kernels->copy_rows,
+      launch(op, {blocks, kMaxThreads, 0, false, stream_}, row_kernels().copy_rows,
              arrays_->copy(c));
     });
   }

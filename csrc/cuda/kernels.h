@@ -1,4 +1,5 @@
-// The table of kernels: one entry for each cell and storage type, made by kernel.cu.in.
+// The tables of kernels: of a cell for each storage type, made by kernel.cu.in; and of those that
+// know no cell (rows.cu).
 #pragma once
 
 #include <stdint.h>
@@ -27,9 +28,14 @@ struct KernelSet {
   const char *grid_forward_name, *grid_backward_name;
   void (*step_forward)(ForwardPass, int64_t);
   void (*step_backward)(BackwardPass, int64_t);
+};
+
+// By storage type.
+struct RowKernels {
   void (*copy_rows)(CopyPass);
   void (*lay_out_steps)(LayOutPass);
 };
+extern const RowKernels row_kernels[];
 
 const std::vector<const KernelSet*>& all_kernel_sets();
 // Throws Error(kValue) for an unknown cell.
