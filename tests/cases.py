@@ -91,8 +91,9 @@ CLIPPING = tuple(filter(_has_kernel, _CLIPPING))
 
 
 def gpu_cells() -> list[str]:
-    """Those that have kernels for GPUs: cells of one phase, with their usual functions."""
-    return [cell["name"] for cell in _native.engine.cells() if cell["phases"] == 1]
+    """Those that have kernels for GPUs: cells of one phase."""
+    two = {cell["name"] for cell in _native.engine.cells() if cell["phases"] > 1}
+    return [cell for cell in (*cells(), *CHOSEN) if cell.partition("(")[0] not in two]
 
 
 def chosen_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:

@@ -59,12 +59,12 @@
 // C++17 that nvcc takes too; branch-free in values; every fused product is an explicit fma.
 #pragma once
 
+// FASTRNN_CELL_CALL: a function that is long, and is called where it stands often.
 #if defined(__CUDACC__)
 #define FASTRNN_CELL_FUNCTION __host__ __device__ __forceinline__
-#define FASTRNN_CELL_CALL __host__ __device__ __forceinline__
+#define FASTRNN_CELL_CALL __host__ __device__ __noinline__
 #else
 #define FASTRNN_CELL_FUNCTION inline __attribute__((always_inline))
-// A function that is long, and is called where it stands often.
 #define FASTRNN_CELL_CALL __attribute__((noinline))
 #endif
 

@@ -17,7 +17,7 @@ enum class Storage { kFloat, kDouble, kHalf, kBfloat16 };
 struct KernelSet {
   const char* cell;
   Storage storage;
-  int element_bytes;
+  int element_bytes;  // 0: no kernels for this storage type
   int gates, states, saved;
   unsigned split_gates;  // see core/planes.h
 

@@ -24,7 +24,7 @@ import fastrnn
 import on_gpu
 import tiers
 from builds import ROOT
-from cases import Case, Data, gpu_cells, kernel_cases, make_data
+from cases import CHOSEN, Case, Data, chosen_cases, gpu_cells, kernel_cases, make_data
 from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import MODES, Results, modes, put
 from tolerances import assert_gradient, assert_output
@@ -54,7 +54,7 @@ def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> 
         assert got[name].tobytes() == wanted[name].tobytes(), name
 
 
-CASES = [c for c in kernel_cases(DTYPES) if c.cell in gpu_cells()]
+CASES = [c for c in (*kernel_cases(DTYPES), *chosen_cases()) if c.cell in gpu_cells()]
 RUNS = [(mode, case) for case in CASES for mode in modes(case.dtype)]
 
 
@@ -99,7 +99,7 @@ def use_plan(emulated: ModuleType, processors: int, shared: int = 227 << 10) -> 
 
 def test_bits_do_not_depend_on_the_plan(emulated: ModuleType) -> None:
     """Any number of SMs, so of units in a block and of rows in a group; and modes agree."""
-    for cell in gpu_cells():
+    for cell in set(gpu_cells()) - set(CHOSEN):
         case = Case(cell, 4, 11, 5, 37, D=2, lengths=True)
         data = make_data(case)
         plans, results = set(), []
@@ -189,7 +189,7 @@ def test_long_sequences(emulated: ModuleType) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nan_and_infinity_pass_through(emulated: ModuleType, mode: str) -> None:
-    for cell in gpu_cells():
+    for cell in set(gpu_cells()) - set(CHOSEN):
         case = Case(cell, 6, 4, 5, 18, D=2)
         data = make_data(case)
         data.x[2, 1, 3], data.x[4, 2, 0], data.x[1, 0, 2] = np.nan, np.inf, -np.inf
@@ -639,10 +639,10 @@ def test_cells_of_the_cpu_alone_are_refused(emulated: ModuleType) -> None:
         "gru(clip=0.5)",
         "lstm(state=-1.0:1.0)",
     ):
-        with pytest.raises(
-            NotImplementedError, match=rf"^\[{re.escape(cell)}\] device must be cpu"
-        ):
-            emulated.Stack(cell, "float32", 1, 1, 3, 4, True)
+        for dtype in _dtypes.NARROW:
+            rule = f"dtype must be float32 or float64 where functions are chosen, got {dtype}"
+            with pytest.raises(NotImplementedError, match=rf"^\[{re.escape(cell)}\] {rule}"):
+                emulated.Stack(cell, dtype, 1, 1, 3, 4, True)
     with pytest.raises(NotImplementedError, match=r"^\[gru_reset_before\] device must be cpu"):
         emulated.Stack("gru_reset_before", "float32", 1, 1, 3, 4, True)
     with pytest.raises(NotImplementedError, match=r"^\[lstm\] proj_size must be 0 on cuda, got 2"):
