@@ -14,7 +14,7 @@ import numpy as np
 
 import bench.case
 import fastrnn
-from fastrnn import _native
+from fastrnn import _dtypes, _native
 from fastrnn._dtypes import numpy_dtype
 from fastrnn.reference.cell import find
 
@@ -88,12 +88,6 @@ _CLIPPING = (
     "gru_reset_before(state=-inf:0.3)",
 )
 CLIPPING = tuple(filter(_has_kernel, _CLIPPING))
-
-
-def gpu_cells() -> list[str]:
-    """Those that have kernels for GPUs: cells of one phase."""
-    two = {cell["name"] for cell in _native.engine.cells() if cell["phases"] > 1}
-    return [cell for cell in (*cells(), *CHOSEN) if cell.partition("(")[0] not in two]
 
 
 def chosen_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[Case]:
@@ -173,9 +167,9 @@ def projected_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterato
             Case("lstm", 0, 3, 4, 6, dtype, D=2, L=2, P=2),
             Case("lstm", 3, 0, 4, 6, dtype, L=2, P=2),
         )
-        for cell in filter(
-            lambda name: name.startswith(("lstm(", "lstm_peephole")), (*CHOSEN, *CLIPPING)
-        ):
+        own = (*CHOSEN, *CLIPPING)
+        chosen = [c for c in own if c.startswith(("lstm(", "lstm_peephole"))]
+        for cell in chosen if dtype in _dtypes.WIDE else ():
             yield from (
                 Case(cell, 5, 13, 17, 31, dtype, D=2, bias=False, batch_first=True, P=20),
                 Case(cell, 4, 2, 20, 130, dtype, D=2, P=70, state=False),

@@ -11,6 +11,7 @@ import fake_gpu
 from builds import ROOT
 from cases import Case, Data, flat_state
 from fastrnn import functional, reference
+from fastrnn.reference.cell import find
 
 Results = dict[str, np.ndarray]
 
@@ -21,11 +22,18 @@ MODES: list[str] = re.findall(
     re.MULTILINE,
 )
 WITHOUT_FLOAT64 = {"grid"}
+WITH_TWO_PRODUCTS = {"stepwise"}  # in a step
 
 
-def modes(dtype: str) -> list[str]:
-    """The modes that serve a dtype."""
-    return [mode for mode in MODES if dtype != "float64" or mode not in WITHOUT_FLOAT64]
+def modes(case: Case) -> list[str]:
+    """The modes that serve a case."""
+    two_products = case.P > 0 or find(case.cell).inner is not None
+    return [
+        mode
+        for mode in MODES
+        if (case.dtype != "float64" or mode not in WITHOUT_FLOAT64)
+        and (not two_products or mode in WITH_TWO_PRODUCTS)
+    ]
 
 
 def put(values: Any) -> Any:

@@ -27,10 +27,11 @@ import torch
 import fastrnn
 import fastrnn.cuda
 import fastrnn.torch
-from fastrnn import _native, functional, reference
+from fastrnn import functional, reference
 
 from ..report import Row, append
 from . import work
+from .small import all_cells, mapped, small_data, step_of
 from .timing import (
     CELLS,
     DTYPES,
@@ -206,56 +207,6 @@ def say(row: Row) -> str:
 
 # ---- against fastrnn.reference -------------------------------------------------------------------
 
-SMALL_SIZES = {"T": 9, "B": 5, "I": 7, "H": 33}
-
-
-def small_data(cell: str, layers: int = 2) -> dict[str, Any]:
-    """A bidirectional stack with lengths, resets and initial states, in float64 on the host."""
-    rng = np.random.default_rng(0)
-    T, B, I, H = SMALL_SIZES.values()
-    kind = next(c for c in _native.engine.cells() if c["name"] == cell)
-    gates, states = kind["gates"], kind["states"]
-    params: dict[str, np.ndarray] = {}
-    for layer in range(layers):
-        width = 2 * H if layer else I
-        for suffix in (f"_l{layer}", f"_l{layer}_reverse"):
-            shapes = {"weight_ih": (gates * H, width), "weight_hh": (gates * H, H)}
-            shapes |= {"bias_ih": (gates * H,), "bias_hh": (gates * H,)}
-            for name, shape in shapes.items():
-                params[name + suffix] = rng.uniform(-(H**-0.5), H**-0.5, shape)
-
-    def state() -> Any:
-        arrays = tuple(rng.standard_normal((2 * layers, B, H)) for _ in range(states))
-        return arrays if states > 1 else arrays[0]
-
-    return {
-        "params": params,
-        "x": rng.standard_normal((T, B, I)),
-        "state": state(),
-        "dy": rng.standard_normal((T, B, 2 * H)),
-        "dstate": state(),
-        "lengths": rng.integers(1, T + 1, B),
-        "resets": rng.random((T, B)) < 0.2,
-    }
-
-
-def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Containers of arrays with a function of each array."""
-    if isinstance(value, dict):
-        return {name: mapped(v, function) for name, v in value.items()}
-    return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
-
-
-def step_of(module: Any, cell: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Results and gradients of `fastrnn.functional`, or of the reference, by name."""
-    options = {"lengths": data["lengths"], "resets": data["resets"]}
-    y, final, tape = module.forward(cell, data["x"], data["params"], data["state"], **options)
-    dx, dinitial, grads = module.backward(cell, data["params"], tape, data["dy"], data["dstate"])
-    found = {"y": y, "dx": dx, **{f"d{name}": grad for name, grad in grads.items()}}
-    for names, state in ((("hn", "cn"), final), (("dh0", "dc0"), dinitial)):
-        found |= zip(names, state if isinstance(state, tuple) else (state,), strict=False)
-    return found
-
 
 def with_torch(array: np.ndarray, dtype: str) -> Any:
     """On the GPU, as a tensor; floating numbers in a dtype."""
@@ -373,11 +324,6 @@ def returns_early(cell: str, mode: str) -> Row:
 
 
 # ---- the command ---------------------------------------------------------------------------------
-
-
-def all_cells() -> list[str]:
-    """Also those that torch does not have."""
-    return [cell["name"] for cell in _native.engine.cells() if cell["phases"] == 1]
 
 
 def cupy_row() -> Row:

@@ -1,8 +1,7 @@
 // Every cell of the library: name, struct, header. CMake reads these lines and makes one kernel
 // unit per cell, instruction set and element type; Python, tests and benchmarks ask the built
-// module. Cells whose step has two phases (gates.h), and those whose functions are chosen, have no
-// kernels for GPUs yet. Those that project have the name of another before _projected, and serve
-// its layers with a proj_size.
+// module, and one unit of kernels for GPUs per cell. Those that project have the name of another
+// before _projected, and serve its layers with a proj_size.
 FASTRNN_CELL(rnn_tanh, Rnn<Tanh>, rnn.h)
 FASTRNN_CELL(rnn_relu, Rnn<Relu>, rnn.h)
 FASTRNN_CELL(rnn_sigmoid, Rnn<Sigmoid>, rnn.h)

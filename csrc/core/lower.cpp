@@ -70,7 +70,7 @@ class Builder {
     // Shapes are for products. Of the tape's outputs, a layer's part.
     if (!lowering_.products) return add({nullptr, role, item, {}, accumulator, as_x});
     const Shape shape = role == Role::kInner ? Shape{p_.T, p_.B, spec_.layer_outputs()}
-                                             : role_shape(role, spec_, p_);
+                                             : role_shape(role, spec_, p_, item);
     return add({nullptr, role, item, shape, accumulator, as_x});
   }
 
@@ -300,6 +300,11 @@ class Builder {
     Matrix x[2], before[2];
     for (int d = 0; d < spec_.directions; ++d) {
       s.dgates[d] = scratch("gradient of the gates", d, {window(), p_.B, planes * spec_.units});
+      if (spec_.projection)
+        s.dprojected[d] =
+            scratch("gradient of a projected h", d, {window(), p_.B, spec_.projection});
+      if (spec_.two_products() && parameters)
+        s.v[d] = scratch("v", d, {window(), p_.B, spec_.units});
       if (parameters || recompute) x[d] = input_rows(s.layer, below, d, s.begin, s.end);
       if (parameters) before[d] = output_before(s, d);
     }
@@ -322,10 +327,10 @@ class Builder {
     }
   }
 
-  // The output before each step of a window, (n * B, H).
+  // The output before each step of a window, (n * B, P).
   Matrix output_before(const ScanBackward& s, int direction) {
     const int64_t n = s.end - s.begin, t = first_time(direction, s.begin, s.end);
-    const int to = scratch("output before", direction, {window(), p_.B, spec_.units});
+    const int to = scratch("output before", direction, {window(), p_.B, spec_.outputs()});
     op(Copy{CopyRule::kBefore, s.output, to, kNoBuffer, t, t + n, s.layer, direction});
     return rows(to, 0, n * p_.B);
   }
@@ -334,14 +339,24 @@ class Builder {
   void add_to_weights(const ScanBackward& s, int direction, const Matrix& dgates, const Matrix& x,
                       const Matrix& before) {
     const int64_t H = spec_.units;
-    const int ih = array(Role::kParameterGradient, spec_.parameter(s.layer, direction, kWeightIh));
-    const int hh = array(Role::kParameterGradient, spec_.parameter(s.layer, direction, kWeightHh));
-    op(Gemm{whole(ih), columns(dgates, 0, spec_.gates * H), x, true, false, !s.first});
-    for_recurrent_planes(
-        static_cast<int>(spec_.gates), spec_.split_gates, [&](int gate, int plane, int count) {
-          op(Gemm{rows(hh, gate * H, count * H), columns(dgates, plane * H, count * H), before,
-                  true, false, !s.first});
-        });
+    const int gates = static_cast<int>(spec_.gates);
+    const int of_h = gates - static_cast<int>(spec_.second_gates);
+    const Matrix v = spec_.two_products() ? rows(s.v[direction], 0, dgates.rows) : Matrix{};
+    // To the rows of a weight that have given what these are the gradients of, from one row on.
+    const auto add = [&](int kind, int64_t row, const Matrix& gradients, const Matrix& factor) {
+      const int to = array(Role::kParameterGradient, spec_.parameter(s.layer, direction, kind));
+      op(Gemm{rows(to, row, gradients.columns), gradients, factor, true, false, !s.first});
+    };
+    const auto add_hh = [&](int gate, int plane, int count, const Matrix& factor) {
+      if (count > 0) add(kWeightHh, gate * H, columns(dgates, plane * H, count * H), factor);
+    };
+    add(kWeightIh, 0, columns(dgates, 0, gates * H), x);
+    for_recurrent_planes(gates, spec_.split_gates, [&](int gate, int plane, int count) {
+      const int n = std::clamp(of_h - gate, 0, count);
+      add_hh(gate, plane, n, before);
+      add_hh(gate + n, plane + n, count - n, v);
+    });
+    if (spec_.projection) add(kWeightHr, 0, rows(s.dprojected[direction], 0, dgates.rows), v);
   }
 
   // ---- no steps or no rows: states go on as they came, and gradients of parameters are zero ----

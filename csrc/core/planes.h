@@ -16,6 +16,13 @@ FASTRNN_HOST_DEVICE constexpr bool is_split(unsigned split_gates, int gate) {
   return (split_gates >> gate) & 1u;
 }
 
+// Gates of a mask.
+FASTRNN_HOST_DEVICE constexpr int gate_count(unsigned mask) {
+  int n = 0;
+  for (; mask; mask &= mask - 1) ++n;
+  return n;
+}
+
 // The plane of a gate's r part; of a gate that is not split, its one plane.
 FASTRNN_HOST_DEVICE constexpr int recurrent_plane(int gates, unsigned split_gates, int gate) {
   if (!is_split(split_gates, gate)) return gate;

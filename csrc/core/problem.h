@@ -29,6 +29,7 @@ struct Spec {
   int64_t gates, states, saved;  // of the cell
   char kind = 'f';               // of an element, as View has it
   unsigned split_gates = 0;      // of the cell, a bit for each gate: see core/planes.h
+  int64_t second_gates = 0;      // of the cell, those that v is multiplied by, the last ones
   int64_t unit_parameters = 0;   // of the cell, as the caller has them: see core/cell_name.h
   int64_t projection = 0;        // P where h is projected, else 0
   CellMaths maths[2] = {};       // of the cell, in each direction
@@ -38,6 +39,9 @@ struct Spec {
   // Values of h, which are the outputs of a direction; and of any state.
   int64_t outputs() const { return projection ? projection : units; }
   int64_t state_width(int64_t state) const { return state == 0 ? outputs() : units; }
+  int64_t widest_state() const { return std::max(outputs(), units); }
+  // Does a step multiply twice, h and a vector v of H values that it makes?
+  bool two_products() const { return second_gates > 0 || projection > 0; }
   int64_t layer_inputs(int64_t layer) const { return layer == 0 ? inputs : layer_outputs(); }
   int64_t layer_outputs() const { return directions * outputs(); }
   // A pass is a layer in one direction. Passes have numbers, and so have their parameters.

@@ -74,6 +74,9 @@ struct ScanBackward : Recurrence {
   bool accumulate_dx;  // the other direction's is there
   int dgates[2];       // out, where it does not: rows of planes of H of each direction
   bool first;          // of the layer's windows: the parameters' gradients have nothing yet
+  // Out, as dgates, where a step has two products: rows of v where they are wanted, and of the
+  // gradient of a projected h.
+  int v[2] = {kNoBuffer, kNoBuffer}, dprojected[2] = {kNoBuffer, kNoBuffer};
 };
 
 using Op = std::variant<Gemm, Copy, Scan, ScanBackward>;

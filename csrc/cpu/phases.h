@@ -10,24 +10,6 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class> struct Found {
-  using Type = void;
-};
-
-// What a cell says of a second product (cells/gates.h), or what holds where it says nothing.
-template <class Cell, class = void> struct Phases {
-  static constexpr int kCount = 1, kFirstSaved = Cell::kSaved;
-  static constexpr unsigned kSecond = 0;
-  static constexpr bool kProjects = false;
-};
-template <class Cell> struct Phases<Cell, typename Found<decltype(Cell::kSecond)>::Type> {
-  static constexpr int kCount = 2, kFirstSaved = Cell::kFirstSaved;
-  static constexpr unsigned kSecond = Cell::kSecond;
-  static constexpr bool kProjects = Cell::kProjects;
-  static_assert(kProjects == (kSecond == 0), "the second product serves gates, or projects");
-  static_assert((Cell::kSecond & Cell::kSplit) == 0, "v's gates are not split");
-};
-
 // The gates of one product. A projection is packed as if it were one gate of P units.
 template <class Cell, int kPhase> struct Phase {
   using Of = Phases<Cell>;

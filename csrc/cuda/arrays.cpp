@@ -78,10 +78,10 @@ RowView Arrays::saved(const Recurrence& r, int64_t d) const {
   return part(r.saved, (layer * shape[1] + d) * shape[2], width);
 }
 
-// Of an array (L * D, B, H).
-char* Arrays::state_of_pass(const View& view, int64_t layer, int64_t d) const {
+// Of an array (L * D, B, n), for state k of n values.
+char* Arrays::state_of_pass(const View& view, int64_t layer, int64_t d, int k) const {
   if (!view.given) return nullptr;
-  return view.data + stack_.spec.pass(layer, d) * p_.B * stack_.spec.units * view.itemsize;
+  return view.data + stack_.spec.pass(layer, d) * p_.B * stack_.spec.state_width(k) * view.itemsize;
 }
 
 const void* Arrays::parameter(const Recurrence& r, int64_t d, int kind) const {
@@ -106,7 +106,7 @@ RowSteps Arrays::steps() const {
 template <class P> P Arrays::begin(const Recurrence& r) const {
   P pass{};
   pass.scan = steps();
-  pass.H = stack_.spec.units;
+  pass.H = stack_.spec.units, pass.P = stack_.spec.outputs();
   pass.directions = static_cast<int>(stack_.spec.directions);
   pass.begin = r.begin, pass.end = r.end;
   return pass;
@@ -120,9 +120,9 @@ void Arrays::fill(const Recurrence& r, int64_t d, const P& pass, D* out) const {
   out->w_hh = parameter(r, d, kWeightHh);
   out->w_diag = parameter(r, d, kWeightDiag);
   out->maths = stack_.spec.maths[d];
-  out->h = rows(r.output, d * stack_.spec.units);
+  out->h = rows(r.output, d * stack_.spec.outputs());
   for (int k = 0; k < stack_.spec.states; ++k)
-    out->initial[k] = state_of_pass(call_.initial[k], r.layer, d);
+    out->initial[k] = state_of_pass(call_.initial[k], r.layer, d, k);
   for (int k = 1; k < stack_.spec.states; ++k) {
     if (r.states != kNoBuffer) out->state[k] = states(r.states, r, d, k);
     if (pass.begin == 0) continue;
@@ -145,23 +145,24 @@ ForwardPass Arrays::forward(const Scan& scan) const {
     out.b_hh = parameter(scan, d, kBiasHh);
     out.x = rows(scan.gates[d]);
     for (int k = 0; k < stack_.spec.states && !scan.recompute; ++k)
-      out.final[k] = state_of_pass(call_.final[k], scan.layer, d);
+      out.final[k] = state_of_pass(call_.final[k], scan.layer, d, k);
   }
   return pass;
 }
 
 BackwardPass Arrays::backward(const ScanBackward& scan, const View& dstate) const {
   auto pass = begin<BackwardPass>(scan);
-  const int64_t D = stack_.spec.directions, BH = p_.B * stack_.spec.units;
+  const int64_t D = stack_.spec.directions, each = p_.B * stack_.spec.widest_state();
   for (int64_t d = 0; d < D; ++d) {
     BackwardDirection& out = pass.direction[d];
     fill(scan, d, pass, &out);
-    out.dy = rows(scan.dy, d * stack_.spec.units);
+    out.dy = rows(scan.dy, d * stack_.spec.outputs());
     out.dgates = rows(scan.dgates[d]);
+    out.v = rows(scan.v[d]), out.dprojected = rows(scan.dprojected[d]);
     for (int k = 0; k < stack_.spec.states; ++k) {
-      out.dfinal[k] = state_of_pass(call_.dfinal[k], scan.layer, d);
-      out.dinitial[k] = state_of_pass(call_.dinitial[k], scan.layer, d);
-      out.dstate[k] = dstate.data + (k * D + d) * BH * dstate.itemsize;
+      out.dfinal[k] = state_of_pass(call_.dfinal[k], scan.layer, d, k);
+      out.dinitial[k] = state_of_pass(call_.dinitial[k], scan.layer, d, k);
+      out.dstate[k] = dstate.data + (k * D + d) * each * dstate.itemsize;
     }
   }
   return pass;
@@ -177,11 +178,11 @@ CopyPass Arrays::copy(const Copy& copy) const {
   pass.rule = copy.rule;
   pass.reverse = call_.is_reversed(copy.direction);
   pass.before = before(copy.direction);
-  pass.h = rows(copy.from, of_steps_before ? copy.direction * stack_.spec.units : 0);
+  pass.h = rows(copy.from, of_steps_before ? copy.direction * stack_.spec.outputs() : 0);
   pass.mask = rows(copy.mask);
   pass.to = rows(copy.to);
   if (of_steps_before)
-    pass.initial[0] = state_of_pass(call_.initial[0], copy.layer, copy.direction);
+    pass.initial[0] = state_of_pass(call_.initial[0], copy.layer, copy.direction, 0);
   return pass;
 }
 

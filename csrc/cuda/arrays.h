@@ -40,7 +40,7 @@ class Arrays {
   void set_before(const View& view) { before_ = reinterpret_cast<const int32_t*>(view.data); }
 
   ForwardPass forward(const Scan& scan) const;
-  // dstate: (S, D, B, H), what goes from window to window.
+  // dstate: (S, D, B, the widest state), what goes from window to window.
   BackwardPass backward(const ScanBackward& scan, const View& dstate) const;
   CopyPass copy(const Copy& copy) const;
 
@@ -68,7 +68,7 @@ class Arrays {
   const int32_t* before(int64_t d) const {
     return before_ ? before_ + d * (p_.T + 1) * p_.B : nullptr;
   }
-  char* state_of_pass(const View& view, int64_t layer, int64_t d) const;
+  char* state_of_pass(const View& view, int64_t layer, int64_t d, int k) const;
   RowView part(int buffer, int64_t steps, int64_t width) const;
   RowView states(int buffer, const Recurrence& r, int64_t d, int k) const;
   RowView saved(const Recurrence& r, int64_t d) const;

@@ -18,7 +18,8 @@ constexpr int64_t kMaxBlocks = 1024;  // of a kernel whose threads take a row ea
 Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward, bool may_hold) {
   const Spec& spec = stack.spec;
   const int directions = static_cast<int>(spec.directions);
-  return {spec.op, *stack.kernels, device(index), T, B, spec.units, directions, backward, may_hold};
+  return {spec.op,    *stack.kernels, device(index), T,        B,
+          spec.units, spec.outputs(), directions,    backward, may_hold};
 }
 
 // Scans of one kind: their plan, and the memory that its mode has asked for.
@@ -99,7 +100,7 @@ class Executor {
     const Spec& spec = stack_.spec;
     if (wanted[1])
       requests.push_back(
-          {{spec.states, spec.directions, p_.B, spec.units}, Elements::kAccumulator});
+          {{spec.states, spec.directions, p_.B, spec.widest_state()}, Elements::kAccumulator});
     const bool held = call_.holds.given && !program_.ops.empty();
     if (held) requests.push_back(before_request());
     if (requests.empty()) return {};
@@ -211,9 +212,11 @@ class Executor {
 
   Site site(const Scans& scans, const Recurrence& r) const {
     Site site{stack_, scans.plan, library_, stream_, p_.B, scans.memory, scans.first_array, {}};
-    for (int64_t d = 0; d < stack_.spec.directions; ++d)
-      site.w_hh.push_back(
-          numbers_.of(Role::kParameter, stack_.spec.parameter(r.layer, d, kWeightHh)));
+    const int kinds[kMaxProducts] = {kWeightHh, stack_.spec.projection ? kWeightHr : kWeightHh};
+    for (int i = 0; i < stack_.kernels->products(); ++i)
+      for (int64_t d = 0; d < stack_.spec.directions; ++d)
+        site.weights[i].push_back(
+            numbers_.of(Role::kParameter, stack_.spec.parameter(r.layer, d, kinds[i])));
     return site;
   }
 };

@@ -75,7 +75,7 @@ class GridMode : public Mode {
  public:
   const char* name() const override { return "grid"; }
   const char* limits() const override {
-    return "weights in shared memory, all blocks at once, no float64";
+    return "one product in a step, weights in shared memory, all blocks at once, no float64";
   }
 
   // The quickest of all ways to share units and rows that fit.

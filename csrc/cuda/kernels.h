@@ -18,16 +18,20 @@ struct KernelSet {
   const char* cell;
   Storage storage;
   int element_bytes;  // 0: no kernels for this storage type
-  int gates, states, saved;
+  // second_gates: those of them, the last ones, that a step's second product serves.
+  int gates, second_gates, states, saved;
   unsigned split_gates;  // see core/planes.h
 
-  // Null where the storage type has no grid mode. For passes whose rows always run, and for those
-  // whose rows may be held.
+  // Null where the cell or the storage type has no grid mode. For passes whose rows always run, and
+  // for those whose rows may be held.
   void (*grid_forward[2])(ForwardPass);
   void (*grid_backward[2])(BackwardPass);
   const char *grid_forward_name, *grid_backward_name;
-  void (*step_forward)(ForwardPass, int64_t);
-  void (*step_backward)(BackwardPass, int64_t);
+  // Of each product of a step; the second null where there is one.
+  void (*step_forward[kMaxProducts])(ForwardPass, int64_t);
+  void (*step_backward[kMaxProducts])(BackwardPass, int64_t);
+
+  int products() const { return step_forward[1] ? 2 : 1; }
 };
 
 // By storage type.
@@ -38,8 +42,9 @@ struct RowKernels {
 extern const RowKernels row_kernels[];
 
 const std::vector<const KernelSet*>& all_kernel_sets();
-// Throws Error(kValue) for an unknown cell.
-const KernelSet& find_kernels(const std::string& cell, Storage storage);
+// projected: those for a cell's layers whose h is projected. Throws Error: kValue for an unknown
+// cell, kNotImplemented where it has no such kernels.
+const KernelSet& find_kernels(const std::string& cell, Storage storage, bool projected);
 
 }  // namespace gpu
 }  // namespace fastrnn

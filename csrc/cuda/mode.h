@@ -20,7 +20,7 @@ struct Work {
   const std::string& op;
   const KernelSet& kernels;
   const Device& device;
-  int64_t T, B, H;
+  int64_t T, B, H, P;  // P: values of h
   int directions;
   bool backward, may_hold;
 
@@ -48,7 +48,8 @@ struct Site {
   int64_t B;
   std::vector<View> memory;  // as Mode::memory asked for it
   int first_array;           // the number of the first of it
-  std::vector<int> w_hh;     // arrays of the scan's recurrent weights, of each direction
+  // Arrays of the scan's recurrent weights, of each product of a step and each direction.
+  std::vector<int> weights[kMaxProducts];
 };
 
 class Mode {

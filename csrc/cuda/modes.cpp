@@ -65,13 +65,13 @@ void use_mode(const std::string& name) {
 Plan plan_pass(const Work& work) {
   const Mode* wanted = wanted_mode;  // once: another thread may set it meanwhile
   // Plans depend on T only by whether it can be counted.
-  using Key =
-      std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int, bool, bool, const Mode*>;
+  using Key = std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int64_t, int, bool, bool,
+                         const Mode*>;
   static std::mutex mutex;
   static std::map<Key, Plan> kept;
   constexpr size_t kMaxKept = 4096;
-  const Key key{&work.kernels,   work.device.index, work.T < INT32_MAX, work.B, work.H,
-                work.directions, work.backward,     work.may_hold,      wanted};
+  const Key key{&work.kernels, work.device.index, work.T < INT32_MAX, work.B,        work.H,
+                work.P,        work.directions,   work.backward,      work.may_hold, wanted};
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = kept.find(key);
   if (found != kept.end()) return found->second;

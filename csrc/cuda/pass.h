@@ -26,6 +26,7 @@ struct Bfloat16 {
 };
 
 constexpr int kMaxDirections = 2;
+constexpr int kMaxProducts = 2;  // of a step: with h, and with the v of a cell of two phases
 
 // A strided array of rows: that of (t, b) is at base + t * t_stride + b * b_stride.
 struct RowView {
@@ -81,23 +82,24 @@ struct ForwardDirection {
   const void* w_diag;         // (kUnit*H) of S, or null for zeros
   CellMaths maths;            // for a cell whose functions are chosen
   RowView x;                  // W x_t: rows of G*H of S; those of the window alone
-  RowView h;                  // out: rows of H of S; of all T
+  RowView h;                  // out: rows of P of S; of all T
   RowView state[kMaxStates];  // out, from [1] on: rows of H of A, or null; see state_every
   RowView saved;              // out: rows of [kSaved][H] of S, or null; those of the window alone
-  // (B, H): [0] of S, the others of A; or null for zeros. Before the row's first step...
+  // (B, H): [0], of P, of S, the others of A; or null for zeros. Before the row's first step...
   const void* initial[kMaxStates];
   // ... and, from [1] on, before the window's first where begin > 0; there h comes from `h`.
   const void* entering[kMaxStates];
   void* final[kMaxStates];  // out, (B, H): [0] of S, the others of A; or null
-  // Stepwise: the state to go on with, (B, H), [0] of S and the others of A. [0] is multiplied by
-  // R before the step, to give `product`.
+  // Stepwise: the states beside h to go on with, from [1] on, (B, H) of A; and of each product what
+  // the library multiplies, h (B, P) and v (B, H), and what it gives: (B, n) of S for n rows of the
+  // weights.
   void* carry[kMaxStates];
-  const void* product;  // (B, G*H) of S
+  void *factor[kMaxProducts], *product[kMaxProducts];
 };
 
 struct ForwardPass {
   RowSteps scan;
-  int64_t H;
+  int64_t H;  // units; h has P values
   int directions;
   int64_t begin, end;  // the window, in scan steps
   // 1: the states of every step, at their time. k: those after scan steps k - 1, 2k - 1, ... and
@@ -106,6 +108,7 @@ struct ForwardPass {
   int recompute;  // h is there already: it is not written, and blocks need no barrier
   Grid grid;
   ForwardDirection direction[kMaxDirections];
+  int64_t P;
 };
 
 struct BackwardDirection {
@@ -118,19 +121,22 @@ struct BackwardDirection {
   RowView saved;              // likewise
   const void* initial[kMaxStates];
   const void* entering[kMaxStates];
-  RowView dy;  // rows of H of S
-  // out: rows of [P][H] of S, those of the window alone. With w_diag the planes of its gradients
-  // come last.
+  RowView dy;  // rows of P of S
+  // out: rows of planes of H of S, those of the window alone. With w_diag the planes of its
+  // gradients come last.
   RowView dgates;
   // (B, H), [0] of S and the others of A: the gradient of the final state, where the window ends at
   // T, or null for zeros; and, out, of the initial state, where the window begins at 0.
   const void* dfinal[kMaxStates];
   void* dinitial[kMaxStates];
   void* dstate[kMaxStates];  // (B, H) of A: what goes from a window, or a step, to the one before
-  // Stepwise: dproduct (B, G*H) of S, the gradient of R h at the step after, out; product (B, H)
-  // of S, that times R.
-  void* dproduct;
-  const void* product;
+  // Stepwise, of each product: dproduct, out, the gradient of what it gave, (B, n) of S; product,
+  // that times the weights, (B, P) and (B, H).
+  void* dproduct[kMaxProducts];
+  const void* product[kMaxProducts];
+  // Of a step of two products, out, those of the window alone: rows of H of S with v, or null; and
+  // rows of P with the gradient of a projected h.
+  RowView v, dprojected;
 };
 
 // Rows of a sequence to others: see CopyRule. Its names are those of a pass, since it follows the
@@ -148,11 +154,12 @@ struct CopyPass {
 
 struct BackwardPass {
   RowSteps scan;
-  int64_t H;
+  int64_t H;  // units; h has P values
   int directions;
   int64_t begin, end;
   Grid grid;
   BackwardDirection direction[kMaxDirections];
+  int64_t P;
 };
 
 }  // namespace gpu

@@ -21,15 +21,12 @@ Stack make_stack(const std::string& dtype, const Spec& sizes) {
   if (!found)
     throw Error(Fault::kType, sizes.op,
                 "dtype must be float32, float64, float16 or bfloat16, got " + dtype);
-  if (sizes.projection)
-    throw Error(Fault::kNotImplemented, sizes.op,
-                "proj_size must be 0 on cuda, got " + std::to_string(sizes.projection));
-  const KernelSet& kernels = find_kernels(sizes.op, storage_of(*found));
+  const KernelSet& kernels = find_kernels(sizes.op, storage_of(*found), sizes.projection > 0);
   Stack stack{sizes, &kernels};
   Spec& spec = stack.spec;
   spec.element_bytes = found->bytes, spec.kind = found->kind;
   spec.gates = kernels.gates, spec.states = kernels.states, spec.saved = kernels.saved;
-  spec.split_gates = kernels.split_gates;
+  spec.split_gates = kernels.split_gates, spec.second_gates = kernels.second_gates;
   set_cell(parse_cell_name(spec.op), &spec);
   check_spec(spec);
   return stack;

@@ -15,7 +15,7 @@ struct Stack {
 };
 // dtype: float32, float64, float16 or bfloat16; of `sizes` the layers, directions, inputs, units,
 // biases and projection. Throws Error: unknown names, impossible sizes, what there are no kernels
-// for: cells of two phases, projections.
+// for.
 Stack make_stack(const std::string& dtype, const Spec& sizes);
 
 }  // namespace gpu

@@ -33,10 +33,14 @@ FASTRNN_DEVICE int64_t length_of(const RowSteps& scan, int64_t b) {
 // Whether rows may be held. To look that up takes registers, of which the grid mode has none to
 // spare: its kernels are compiled for both.
 struct Unheld {
-  static constexpr bool kMayHold = false;
+  static constexpr bool kMayHold = false, kProjects = false;
 };
 struct Held {
-  static constexpr bool kMayHold = true;
+  static constexpr bool kMayHold = true, kProjects = false;
+};
+// Those of a projected h, which has another width than the units.
+struct ProjectedRows {
+  static constexpr bool kMayHold = true, kProjects = true;
 };
 
 // A pass in one direction, with what a step asks of it. P: ForwardPass or BackwardPass.
@@ -50,6 +54,16 @@ template <class P, class D, class Rows = Held> struct PassView {
   FASTRNN_DEVICE int64_t window_time(int64_t t) const {
     return t - (d.reverse ? pass.scan.T - pass.end : pass.begin);
   }
+  // Values of a row of h.
+  FASTRNN_DEVICE int64_t h_width() const {
+    if constexpr (Rows::kProjects)
+      return pass.P;
+    else
+      return pass.H;
+  }
+  // Of numbers up to the greater of both widths: is it a value of h, is it a unit?
+  FASTRNN_DEVICE bool is_of_h(int64_t u) const { return !Rows::kProjects || u < pass.P; }
+  FASTRNN_DEVICE bool is_unit(int64_t u) const { return !Rows::kProjects || u < pass.H; }
   FASTRNN_DEVICE bool runs(int64_t t, int64_t b, int64_t length) const {
     return t < length && !(Rows::kMayHold && pass.scan.inputs.hold.is_set(t, b));
   }
@@ -76,7 +90,7 @@ template <class P, class D, class Rows = Held> struct PassView {
   template <class S> FASTRNN_DEVICE const S* h_of(int64_t before, int64_t b) const {
     if (before >= 0) return row_of<const S>(d.h, before, b);
     if (before == Schedule::kZero || !d.initial[0]) return nullptr;
-    return static_cast<const S*>(d.initial[0]) + b * pass.H;
+    return static_cast<const S*>(d.initial[0]) + b * h_width();
   }
   // The row of h that is multiplied by R at t. Whole rows.
   template <class S> FASTRNN_DEVICE const S* h_before(int64_t t, int64_t b, int64_t length) const {
@@ -101,6 +115,11 @@ template <class A> struct Carried {
 template <class Cell> struct CellTraits {
   static constexpr int G = Cell::kGates, S = Cell::kStates, V = Cell::kSaved, U = Cell::kUnit;
   static_assert(S <= kMaxStates, "raise kMaxStates");
+  // Of a step's products: the gates of v, where it has any, come after those of h.
+  static constexpr int kSecondGates = gate_count(Phases<Cell>::kSecond);
+  static constexpr int kFirstGates = G - kSecondGates;
+  static_assert(Phases<Cell>::kSecond >> kFirstGates == (1u << kSecondGates) - 1,
+                "the gates of the second product must be the last");
   static FASTRNN_HOST_DEVICE constexpr bool is_split(int g) { return Cell::kSplit >> g & 1u; }
   // By the order of core/planes.h.
   static FASTRNN_HOST_DEVICE constexpr int recurrent_plane(int g) {
@@ -123,10 +142,12 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
   using K = CellTraits<Cell>;
   using At = PassView<ForwardPass, ForwardDirection, Rows>;
 
+  using Gates = Pack<V, K::G + K::U>;
+
   // What the biases add to each gate, or to the two parts of one that is split; after them in x the
   // unit's own parameters.
   struct Biases {
-    Pack<V, K::G + K::U> x, r;
+    Gates x, r;
 
     FASTRNN_DEVICE Biases(const At& at, int64_t u) {
       for (int g = 0; g < K::G; ++g) {
@@ -156,47 +177,67 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
     in.from_zero = before == Schedule::kZero;
     const S* h = at.template h_of<S>(before, b);
     in.h = h ? exchange_load(h + u) : narrow<S>(A(0));
-    if (!in.runs) return in;
-    const S* x = row_of<const S>(at.d.x, at.window_time(t), b) + u;
-    for (int g = 0; g < K::G; ++g) in.x[g] = x[g * at.pass.H];
+    if (in.runs) load_gates<0, K::G>(at, t, b, u, &in);
     return in;
+  }
+  // W x of some gates.
+  template <int kBegin, int kEnd>
+  static FASTRNN_DEVICE void load_gates(const At& at, int64_t t, int64_t b, int64_t u, Inputs* in) {
+    const S* x = row_of<const S>(at.d.x, at.window_time(t), b) + u;
+    for (int g = kBegin; g < kEnd; ++g) in->x[g] = x[g * at.pass.H];
+  }
+
+  // Adds to the biases of some gates W x and the recurrent sums.
+  template <int kBegin, int kEnd> static FASTRNN_DEVICE void add_up(const Inputs& in,
+                                                                    const Pack<A, K::G>& sums,
+                                                                    Gates& x, Gates& r) {
+    for (int g = kBegin; g < kEnd; ++g) {
+      x[g] = V(widen(in.x[g])) + x[g];
+      const V sum(in.from_zero ? A(0) : sums[g]);
+      if (K::is_split(g))
+        r[g] = r[g] + sum;
+      else
+        x[g] = x[g] + sum;
+    }
   }
 
   // The step. sums: R h; carry: the cell state, before the step and then after it.
   static FASTRNN_DEVICE void finish(const At& at, const UnitIndex& i, const Inputs& in,
                                     const Biases& biases, const Pack<A, K::G>& sums,
                                     Carried<A> carry) {
-    const int64_t t = i.t, b = i.b, u = i.u;
-    const int64_t H = at.pass.H;
     if (in.runs) {
-      Pack<V, K::G + K::U> x = biases.x, r = biases.r;
-      for (int g = 0; g < K::G; ++g) {
-        x[g] = V(widen(in.x[g])) + x[g];
-        const V sum(in.from_zero ? A(0) : sums[g]);
-        if (K::is_split(g))
-          r[g] = r[g] + sum;
-        else
-          x[g] = x[g] + sum;
-      }
+      Gates x = biases.x, r = biases.r;
+      add_up<0, K::G>(in, sums, x, r);
       Pack<V, K::S> states;
       states[0] = V(widen(in.h));
       for (int k = 1; k < K::S; ++k) states[k] = V(in.from_zero ? A(0) : carry[k - 1]);
       Pack<V, K::V> save;
       Cell::forward(Math(&at.d.maths), x, r, states, save);
-      if (!at.pass.recompute) exchange_store(row_of<S>(at.d.h, t, b) + u, narrow<S>(states[0].v));
+      if (!at.pass.recompute)
+        exchange_store(row_of<S>(at.d.h, i.t, i.b) + i.u, narrow<S>(states[0].v));
       for (int k = 1; k < K::S; ++k) carry[k - 1] = states[k].v;
-      if (at.d.saved.base) {
-        S* saved = row_of<S>(at.d.saved, at.window_time(t), b) + u;
-        for (int k = 0; k < K::V; ++k) saved[k * H] = narrow<S>(save[k].v);
-      }
+      store_saved<0, K::V>(at, i, save);
     } else if (!at.pass.recompute) {
-      exchange_store(row_of<S>(at.d.h, t, b) + u, in.h);
+      exchange_store(row_of<S>(at.d.h, i.t, i.b) + i.u, in.h);
     }
+    store_states(at, i, carry);
+  }
+  // Some of the saved values, where they are wanted.
+  template <int kBegin, int kEnd>
+  static FASTRNN_DEVICE void store_saved(const At& at, const UnitIndex& i,
+                                         const Pack<V, K::V>& save) {
+    if (!at.d.saved.base) return;
+    S* saved = row_of<S>(at.d.saved, at.window_time(i.t), i.b) + i.u;
+    for (int k = kBegin; k < kEnd; ++k) saved[k * at.pass.H] = narrow<S>(save[k].v);
+  }
+  // The cell state after a step, where it is kept.
+  static FASTRNN_DEVICE void store_states(const At& at, const UnitIndex& i, Carried<A> carry) {
     const int64_t every = at.pass.state_every;
     if (every > 1 && (i.s + 1) % every != 0 && i.s + 1 != at.pass.scan.T) return;
     for (int k = 1; k < K::S; ++k)
       if (at.d.state[k].base)
-        row_of<A>(at.d.state[k], every > 1 ? i.s / every : at.window_time(t), b)[u] = carry[k - 1];
+        row_of<A>(at.d.state[k], every > 1 ? i.s / every : at.window_time(i.t), i.b)[i.u] =
+            carry[k - 1];
   }
 
   // The cell state that a window starts with.
@@ -205,28 +246,36 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
     return from ? static_cast<const A*>(from)[b * at.pass.H + u] : A(0);
   }
 
-  // Stepwise: the states that a window's first step goes on from, to `carry`. A row that begins
-  // later, in reverse, keeps its initial state until then.
+  // Stepwise: the states that a window's first step goes on from, of u. A row that begins later, in
+  // reverse, keeps its initial state until then.
   static FASTRNN_DEVICE void enter(const At& at, int64_t b, int64_t u, int64_t length) {
-    const int64_t i = b * at.pass.H + u, t = at.time(at.pass.begin);
-    const S* initial = static_cast<const S*>(at.d.initial[0]);
-    const S* h = t < length ? at.template h_before<S>(t, b, length)
-                 : initial  ? initial + b * at.pass.H
-                            : nullptr;
-    static_cast<S*>(at.d.carry[0])[i] = h ? h[u] : narrow<S>(A(0));
-    for (int k = 1; k < K::S; ++k) static_cast<A*>(at.d.carry[k])[i] = entering(at, k, b, u);
+    if (at.is_of_h(u)) {
+      const int64_t row = b * at.h_width(), t = at.time(at.pass.begin);
+      const S* initial = static_cast<const S*>(at.d.initial[0]);
+      const S* h = t < length ? at.template h_before<S>(t, b, length)
+                   : initial  ? initial + row
+                              : nullptr;
+      static_cast<S*>(at.d.factor[0])[row + u] = h ? h[u] : narrow<S>(A(0));
+    }
+    if (at.is_unit(u))
+      for (int k = 1; k < K::S; ++k)
+        static_cast<A*>(at.d.carry[k])[b * at.pass.H + u] = entering(at, k, b, u);
   }
 
   // The final state of a row, once all its steps are done.
   static FASTRNN_DEVICE void leave(const At& at, int64_t b, int64_t u, int64_t length,
                                    Carried<A> carry) {
-    const int64_t i = b * at.pass.H + u;
-    if (at.d.final[0]) {
-      const S* h = at.template h_of<S>(at.last(b, length), b);
-      static_cast<S*>(at.d.final[0])[i] = h ? h[u] : narrow<S>(A(0));
-    }
+    leave_h(at, b, u, length);
+    leave_states(at, b, u, carry);
+  }
+  static FASTRNN_DEVICE void leave_h(const At& at, int64_t b, int64_t u, int64_t length) {
+    if (!at.d.final[0]) return;
+    const S* h = at.template h_of<S>(at.last(b, length), b);
+    static_cast<S*>(at.d.final[0])[b * at.h_width() + u] = h ? h[u] : narrow<S>(A(0));
+  }
+  static FASTRNN_DEVICE void leave_states(const At& at, int64_t b, int64_t u, Carried<A> carry) {
     for (int k = 1; k < K::S; ++k)
-      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[i] = carry[k - 1];
+      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[b * at.pass.H + u] = carry[k - 1];
   }
 
  private:
@@ -242,6 +291,7 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
   using V = Real<A>;
   using K = CellTraits<Cell>;
   using At = PassView<BackwardPass, BackwardDirection, Rows>;
+  using Gates = Pack<V, K::G + K::U>;
   static constexpr int kPlanes = K::planes();
 
   struct Inputs {
@@ -257,19 +307,26 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
     in.repeats = !in.runs && at.repeats(t, b, length);
     if (in.runs || in.repeats) in.dy = row_of<const S>(at.d.dy, t, b)[u];
     if (!in.runs) return in;
+    load_step(at, t, b, u, length, &in);
+    return in;
+  }
+  // Of a step that runs: the states around it, and what forward has saved.
+  static FASTRNN_DEVICE void load_step(const At& at, int64_t t, int64_t b, int64_t u,
+                                       int64_t length, Inputs* in) {
     const int64_t H = at.pass.H, in_window = at.window_time(t), before = at.before(t, b, length);
-    in.first = before == Schedule::kInitial;
-    in.from_zero = before == Schedule::kZero;
-    const S* h = at.template h_of<S>(before, b);
-    in.h_before = h ? h[u] : narrow<S>(A(0));
-    in.h_after = row_of<const S>(at.d.h, t, b)[u];
+    in->first = before == Schedule::kInitial;
+    in->from_zero = before == Schedule::kZero;
+    if constexpr (!Rows::kProjects) {
+      const S* h = at.template h_of<S>(before, b);
+      in->h_before = h ? h[u] : narrow<S>(A(0));
+      in->h_after = row_of<const S>(at.d.h, t, b)[u];
+    }
     for (int k = 1; k < K::S; ++k) {
-      in.after[k] = row_of<const A>(at.d.state[k], in_window, b)[u];
-      in.before[k] = in.from_zero ? A(0) : state_before(at, k, t, b, u, in.first);
+      in->after[k] = row_of<const A>(at.d.state[k], in_window, b)[u];
+      in->before[k] = in->from_zero ? A(0) : state_before(at, k, t, b, u, in->first);
     }
     const S* saved = row_of<const S>(at.d.saved, in_window, b) + u;
-    for (int i = 0; i < K::V; ++i) in.save[i] = saved[i * H];
-    return in;
+    for (int i = 0; i < K::V; ++i) in->save[i] = saved[i * H];
   }
 
   // The gradient of a state where a window ends: of the final one, or what the window after it has
@@ -305,7 +362,7 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
                                     Carried<A> ds) {
     const int64_t H = at.pass.H, GH = K::G * H;
     S* dgates = row_of<S>(at.d.dgates, at.window_time(t), b) + u;
-    S* dproduct = at.d.dproduct ? static_cast<S*>(at.d.dproduct) + b * GH + u : nullptr;
+    S* dproduct = at.d.dproduct[0] ? static_cast<S*>(at.d.dproduct[0]) + b * GH + u : nullptr;
     if (!in.runs) {
       if (in.repeats) ds[0] = ds[0] + widen(in.dy);
       for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, narrow<S>(A(0)));
@@ -316,27 +373,52 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
     Pack<V, K::S> d;
     for (int k = 0; k < K::S; ++k) d[k] = V(ds[k]);
     d[0] = d[0] + V(widen(in.dy));
-    Pack<V, K::S> before, after;
-    before[0] = V(widen(in.h_before));
-    after[0] = V(widen(in.h_after));
-    for (int k = 1; k < K::S; ++k) {
-      before[k] = V(in.before[k]);
-      after[k] = V(in.after[k]);
-    }
+    Gates dx, dr;
+    load_unit(at, u, dx);
+    Cell::backward(Math(&at.d.maths), saved_of(in), states_before(in), states_after(in), d, dx, dr);
+    for (int k = 0; k < K::S; ++k) ds[k] = d[k].v;
+    store_gates<0, K::G>(dgates, dproduct, H, dx, dr);
+    store_unit(at, dgates, dx);
+  }
+
+  // What was loaded, as the cell takes it.
+  static FASTRNN_DEVICE Pack<V, K::S> states_before(const Inputs& in) {
+    Pack<V, K::S> states;
+    states[0] = V(widen(in.h_before));
+    for (int k = 1; k < K::S; ++k) states[k] = V(in.before[k]);
+    return states;
+  }
+  static FASTRNN_DEVICE Pack<V, K::S> states_after(const Inputs& in) {
+    Pack<V, K::S> states;
+    states[0] = V(widen(in.h_after));
+    for (int k = 1; k < K::S; ++k) states[k] = V(in.after[k]);
+    return states;
+  }
+  static FASTRNN_DEVICE Pack<V, K::V> saved_of(const Inputs& in) {
     Pack<V, K::V> save;
     for (int i = 0; i < K::V; ++i) save[i] = V(widen(in.save[i]));
-    Pack<V, K::G + K::U> dx, dr;
-    for (int k = 0; k < K::U; ++k) dx[K::G + k] = V(unit_parameter<S>(at.d.w_diag, k, H, u));
-    Cell::backward(Math(&at.d.maths), save, before, after, d, dx, dr);
-    for (int k = 0; k < K::S; ++k) ds[k] = d[k].v;
-    for (int g = 0; g < K::G; ++g) {
+    return save;
+  }
+  // The unit's own parameters behind the gates, and its gradients from there.
+  static FASTRNN_DEVICE void load_unit(const At& at, int64_t u, Gates& dx) {
+    for (int k = 0; k < K::U; ++k)
+      dx[K::G + k] = V(unit_parameter<S>(at.d.w_diag, k, at.pass.H, u));
+  }
+  static FASTRNN_DEVICE void store_unit(const At& at, S* dgates, const Gates& dx) {
+    for (int k = 0; k < K::U && at.d.w_diag; ++k)
+      dgates[(kPlanes + k) * at.pass.H] = narrow<S>(dx[K::G + k].v);
+  }
+  // The gradients of some gates to their planes and, of their recurrent parts, to what the library
+  // multiplies next.
+  template <int kBegin, int kEnd> static FASTRNN_DEVICE void store_gates(S* dgates, S* dproduct,
+                                                                         int64_t H, const Gates& dx,
+                                                                         const Gates& dr) {
+    for (int g = kBegin; g < kEnd; ++g) {
       exchange_store(dgates + g * H, narrow<S>(dx[g].v));
       const S r = narrow<S>(K::is_split(g) ? dr[g].v : dx[g].v);
       if (K::is_split(g)) exchange_store(dgates + K::recurrent_plane(g) * H, r);
-      if (dproduct) dproduct[g * H] = r;
+      if (dproduct) dproduct[(g - kBegin) * H] = r;
     }
-    for (int k = 0; k < K::U && at.d.w_diag; ++k)
-      dgates[(kPlanes + k) * H] = narrow<S>(dx[K::G + k].v);
   }
 
  private:

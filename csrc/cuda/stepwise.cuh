@@ -10,13 +10,14 @@
 namespace fastrnn {
 namespace gpu {
 
-// Calls f(direction, b, u, i = b * H + u) for this thread's share of all units.
-template <class P, class F> FASTRNN_DEVICE void for_units(const P& pass, F f) {
-  const int64_t each = pass.scan.B * pass.H, all = pass.directions * each;
+// Calls f(direction, b, u, i = b * width + u) for this thread's share of all rows' values: of the
+// units, or of h.
+template <class P, class F> FASTRNN_DEVICE void for_values(const P& pass, int64_t width, F f) {
+  const int64_t each = pass.scan.B * width, all = pass.directions * each;
   for (int64_t i = int64_t(block()) * threads() + thread(); i < all;
        i += int64_t(blocks()) * threads()) {
     const int64_t j = i % each;
-    f(pass.direction[i / each], j / pass.H, j % pass.H, j);
+    f(pass.direction[i / each], j / width, j % width, j);
   }
 }
 
@@ -26,7 +27,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
   using Unit = ForwardUnit<Cell, Math, S>;
   using A = Acc<S>;
   constexpr int G = Cell::kGates, kStates = Cell::kStates;
-  for_units(pass, [&](const ForwardDirection& d, int64_t b, int64_t u, int64_t i) {
+  for_values(pass, pass.H, [&](const ForwardDirection& d, int64_t b, int64_t u, int64_t i) {
     const typename Unit::At at{pass, d};
     const int64_t length = length_of(pass.scan, b);
     if (s < pass.begin) {
@@ -36,13 +37,13 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
     const int64_t t = at.time(s);
     const typename Unit::Inputs in = Unit::load(at, t, b, u, length);
     Pack<A, G> sums;
-    const S* product = static_cast<const S*>(d.product) + b * G * pass.H + u;
+    const S* product = static_cast<const S*>(d.product[0]) + b * G * pass.H + u;
     for (int g = 0; g < G; ++g) sums[g] = widen(product[g * pass.H]);
     Pack<A, kStates - 1> carry;
     for (int k = 1; k < kStates; ++k) carry[k - 1] = static_cast<const A*>(d.carry[k])[i];
     Unit::finish(at, {s, t, b, u}, in, {at, u}, sums, {carry.v, 1});
     for (int k = 1; k < kStates; ++k) static_cast<A*>(d.carry[k])[i] = carry[k - 1];
-    if (in.runs) static_cast<S*>(d.carry[0])[i] = row_of<const S>(d.h, t, b)[u];
+    if (in.runs) static_cast<S*>(d.factor[0])[i] = row_of<const S>(d.h, t, b)[u];
     if (s + 1 == pass.scan.T) Unit::leave(at, b, u, length, {carry.v, 1});
   });
 }
@@ -53,7 +54,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
   using Unit = BackwardUnit<Cell, Math, S>;
   using A = Acc<S>;
   constexpr int kStates = Cell::kStates;
-  for_units(pass, [&](const BackwardDirection& d, int64_t b, int64_t u, int64_t i) {
+  for_values(pass, pass.H, [&](const BackwardDirection& d, int64_t b, int64_t u, int64_t i) {
     const typename Unit::At at{pass, d};
     const int64_t t = at.time(s), length = length_of(pass.scan, b);
     Pack<A, kStates> ds;
@@ -61,7 +62,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
     for (int k = 0; k < kStates; ++k)
       ds[k] = last ? Unit::load_dstate(at, k, i) : static_cast<const A*>(d.dstate[k])[i];
     if (s + 1 < pass.end)
-      Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product)[i]),
+      Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product[0])[i]),
                     {ds.v, 1});
     if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), {ds.v, 1});
     for (int k = 0; k < kStates; ++k)

@@ -1,6 +1,9 @@
-// The host's side of the stepwise mode (stepwise.cuh): the library's product and one launch for
-// each step. The product is the same call on the same memory at every step, so it is prepared once.
+// The host's side of the stepwise mode (stepwise.cuh, phases.cuh): the library's product and one
+// launch for each step, or two of each. A product is the same call on the same memory at every
+// step, so it is prepared once.
 #include <algorithm>
+#include <memory>
+#include <vector>
 
 #include "../core/problem.h"
 #include "costs.h"
@@ -12,10 +15,10 @@ namespace gpu {
 
 namespace {
 
-// A part for each direction of an array that a scan takes for itself.
-char* part_of(const View& view, int64_t part, int64_t elements) {
-  return view.data + part * elements * view.itemsize;
-}
+// A product of a step: with so many rows of weights, from one on, of so many columns.
+struct StepProduct {
+  int64_t rows, depth, first_row;
+};
 
 template <class P>
 void launch_step(const Site& site, const P& pass, void (*kernel)(P, int64_t), int64_t s) {
@@ -42,79 +45,122 @@ class StepwiseMode : public Mode {
     return plan;
   }
 
-  // Forward: the product R h, and each state that a step hands to the next; h of them first.
-  // Backward: the gradient of R h, and R's product with it.
+  // For each product of a step what it gives, or going back takes, and the vector on its other
+  // side; forward also each state beside h that a step hands to the next.
   std::vector<Request> memory(const Work& w, const Plan&) const override {
-    const int64_t D = w.directions, GH = w.kernels.gates * w.H;
-    std::vector<Request> all = {{{D * w.B, GH}, Elements::kStorage},
-                                {{D * w.B, w.H}, Elements::kStorage}};
+    const int64_t D = w.directions;
+    std::vector<Request> all;
+    for (const StepProduct& p : products_of(w.kernels, w.H, w.P)) {
+      all.push_back({{D * w.B, p.rows}, Elements::kStorage});
+      all.push_back({{D * w.B, p.depth}, Elements::kStorage});
+    }
     for (int k = 1; k < w.kernels.states && !w.backward; ++k)
       all.push_back({{D * w.B, w.H}, Elements::kAccumulator});
     return all;
   }
 
   void run(const Site& site, ForwardPass pass) const override {
-    const int64_t H = pass.H, BH = site.B * H, GH = site.stack.spec.gates * H;
-    Products products;
+    const std::vector<StepProduct> steps = products_of(site);
     for (int d = 0; d < pass.directions; ++d) {
       ForwardDirection& direction = pass.direction[d];
-      direction.product = part_of(site.memory[kProduct], d, site.B * GH);
-      for (int k = 0; k < site.stack.spec.states; ++k)
-        direction.carry[k] = part_of(site.memory[static_cast<size_t>(kState + k)], d, BH);
-      products.push_back({rows(site, kProduct, d, GH), rows(site, kState, d, H), weights(site, d),
-                          false, true, false});
+      for (int i = 0; i < static_cast<int>(steps.size()); ++i) {
+        direction.product[i] = part(site, sums(i), d);
+        direction.factor[i] = part(site, factor(i), d);
+      }
+      for (int k = 1; k < site.stack.spec.states; ++k)
+        direction.carry[k] = part(site, factor(static_cast<int>(steps.size()) - 1) + k, d);
     }
-    const auto product = site.library.prepare(products);
-    const auto kernel = site.stack.kernels->step_forward;
-    launch_step(site, pass, kernel, pass.begin - 1);
-    for (int64_t s = pass.begin; s < pass.end; ++s) {
-      product->run();
-      launch_step(site, pass, kernel, s);
-    }
+    const auto products = prepare(site, steps, false);
+    const auto& kernels = site.stack.kernels->step_forward;
+    launch_step(site, pass, kernels[0], pass.begin - 1);
+    for (int64_t s = pass.begin; s < pass.end; ++s)
+      for (size_t i = 0; i < steps.size(); ++i) {
+        products[i]->run();
+        launch_step(site, pass, kernels[i], s);
+      }
   }
 
   void run(const Site& site, BackwardPass pass) const override {
-    const int64_t H = pass.H, GH = site.stack.spec.gates * H;
-    Products products;
-    for (int d = 0; d < pass.directions; ++d) {
-      BackwardDirection& direction = pass.direction[d];
-      direction.dproduct = part_of(site.memory[kProduct], d, site.B * GH);
-      direction.product = part_of(site.memory[kState], d, site.B * H);
-      products.push_back({rows(site, kState, d, H), rows(site, kProduct, d, GH), weights(site, d),
-                          false, false, false});
-    }
-    const auto product = site.library.prepare(products);
-    const auto kernel = site.stack.kernels->step_backward;
-    for (int64_t s = pass.end - 1; s >= pass.begin; --s) {
-      launch_step(site, pass, kernel, s);
-      product->run();
-    }
-    launch_step(site, pass, kernel, pass.begin - 1);
+    const std::vector<StepProduct> steps = products_of(site);
+    for (int d = 0; d < pass.directions; ++d)
+      for (int i = 0; i < static_cast<int>(steps.size()); ++i) {
+        pass.direction[d].dproduct[i] = part(site, sums(i), d);
+        pass.direction[d].product[i] = part(site, factor(i), d);
+      }
+    const auto products = prepare(site, steps, true);
+    const auto& kernels = site.stack.kernels->step_backward;
+    for (int64_t s = pass.end - 1; s >= pass.begin; --s)
+      for (size_t i = steps.size(); i-- > 0;) {
+        launch_step(site, pass, kernels[i], s);
+        products[i]->run();
+      }
+    launch_step(site, pass, kernels[steps.size() - 1], pass.begin - 1);
   }
 
  private:
-  // Places in memory().
-  static constexpr int kProduct = 0, kState = 1;
+  // Places in memory(): what product i of a step gives, and what it multiplies.
+  static int sums(int i) { return 2 * i; }
+  static int factor(int i) { return 2 * i + 1; }
 
-  static Operand rows(const Site& site, int which, int d, int64_t width) {
-    return {site.first_array + which, d * site.B, site.B, 0, width};
+  static const View& memory_of(const Site& site, int place) {
+    return site.memory[static_cast<size_t>(place)];
+  }
+  // A direction's rows of an array that a scan takes for itself.
+  static char* part(const Site& site, int place, int d) {
+    const View& view = memory_of(site, place);
+    return view.data + d * site.B * view.shape[1] * view.itemsize;
+  }
+  static Operand rows(const Site& site, int place, int d) {
+    const int64_t width = memory_of(site, place).shape[1];
+    return {site.first_array + place, d * site.B, site.B, 0, width};
   }
 
-  static Operand weights(const Site& site, int d) {
+  static std::vector<StepProduct> products_of(const KernelSet& kernels, int64_t H, int64_t P) {
+    const int64_t of_v = kernels.second_gates * H, of_h = kernels.gates * H - of_v;
+    std::vector<StepProduct> all = {{of_h, P, 0}};
+    if (kernels.products() > 1)
+      all.push_back(of_v ? StepProduct{of_v, H, of_h} : StepProduct{P, H, 0});
+    return all;
+  }
+  static std::vector<StepProduct> products_of(const Site& site) {
     const Spec& spec = site.stack.spec;
-    return {site.w_hh[static_cast<size_t>(d)], 0, spec.gates * spec.units, 0, spec.units};
+    return products_of(*site.stack.kernels, spec.units, spec.outputs());
+  }
+
+  // Each product for all directions, or the one that goes back through it.
+  static std::vector<std::unique_ptr<Repeated>> prepare(const Site& site,
+                                                        const std::vector<StepProduct>& steps,
+                                                        bool back) {
+    std::vector<std::unique_ptr<Repeated>> all;
+    for (int i = 0; i < static_cast<int>(steps.size()); ++i) {
+      const StepProduct& step = steps[static_cast<size_t>(i)];
+      Products products;
+      for (int d = 0; d < static_cast<int>(site.stack.spec.directions); ++d) {
+        const Operand weights{site.weights[i][static_cast<size_t>(d)], step.first_row, step.rows, 0,
+                              step.depth};
+        const Operand made = rows(site, sums(i), d), by = rows(site, factor(i), d);
+        products.push_back({back ? by : made, back ? made : by, weights, false, !back, false});
+      }
+      all.push_back(site.library.prepare(products));
+    }
+    return all;
   }
 
   static double microseconds_of(const Work& w) {
-    const double weights = static_cast<double>(w.directions) * static_cast<double>(w.H) *
-                           static_cast<double>(w.H) * w.kernels.gates;
     const double sms = w.device.processors;
     const double rate =
         w.kernels.element_bytes == 2 ? kCosts.library_fused_16 : kCosts.library_fused;
-    const double product =
-        std::max(w.microseconds(weights * static_cast<double>(w.B), rate * sms),
-                 w.microseconds(weights * w.kernels.element_bytes, kCosts.streamed_bytes * sms));
-    return std::max(kCosts.issue * w.directions, 2 * kCosts.launch + product);
+    double issued = 0, run = 0;
+    for (const StepProduct& step : products_of(w.kernels, w.H, w.P)) {
+      const double weights = static_cast<double>(w.directions) * static_cast<double>(step.depth) *
+                             static_cast<double>(step.rows);
+      const double product =
+          std::max(w.microseconds(weights * static_cast<double>(w.B), rate * sms),
+                   w.microseconds(weights * w.kernels.element_bytes, kCosts.streamed_bytes * sms));
+      issued += kCosts.issue * w.directions;
+      run += 2 * kCosts.launch + product;
+    }
+    return std::max(issued, run);
   }
 };
 

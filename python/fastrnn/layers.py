@@ -132,8 +132,7 @@ class GRU(Recurrent):
         Bounds to which h_t is clipped; n stands for ``(-n, n)``.
     reset_after : bool
         False applies the reset gate before the product, as in the published paper; Keras' name.
-        Such a layer's step has two products, one after the other, and there are no kernels for
-        GPUs.
+        Such a layer's step has two products, one after the other.
 
     See `Recurrent` for the other parameters.
 

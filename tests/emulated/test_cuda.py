@@ -24,7 +24,7 @@ import fastrnn
 import on_gpu
 import tiers
 from builds import ROOT
-from cases import CHOSEN, Case, Data, chosen_cases, gpu_cells, kernel_cases, make_data
+from cases import Case, Data, cells, chosen_cases, kernel_cases, make_data, projected_cases
 from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import MODES, Results, modes, put
 from tolerances import assert_gradient, assert_output
@@ -54,8 +54,8 @@ def assert_same(got: Results, wanted: Results, only: set[str] | None = None) -> 
         assert got[name].tobytes() == wanted[name].tobytes(), name
 
 
-CASES = [c for c in (*kernel_cases(DTYPES), *chosen_cases()) if c.cell in gpu_cells()]
-RUNS = [(mode, case) for case in CASES for mode in modes(case.dtype)]
+CASES = [*kernel_cases(DTYPES), *chosen_cases(), *projected_cases(DTYPES)]
+RUNS = [(mode, case) for case in CASES for mode in modes(case)]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,10 @@ def use_plan(emulated: ModuleType, processors: int, shared: int = 227 << 10) -> 
 
 def test_bits_do_not_depend_on_the_plan(emulated: ModuleType) -> None:
     """Any number of SMs, so of units in a block and of rows in a group; and modes agree."""
-    for cell in set(gpu_cells()) - set(CHOSEN):
+    for cell in cells():
         case = Case(cell, 4, 11, 5, 37, D=2, lengths=True)
+        if "grid" not in modes(case):
+            continue
         data = make_data(case)
         plans, results = set(), []
         for processors in (4, 8, 30, 132, 600):
@@ -189,8 +191,10 @@ def test_long_sequences(emulated: ModuleType) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nan_and_infinity_pass_through(emulated: ModuleType, mode: str) -> None:
-    for cell in set(gpu_cells()) - set(CHOSEN):
+    for cell in cells():
         case = Case(cell, 6, 4, 5, 18, D=2)
+        if mode not in modes(case):
+            continue
         data = make_data(case)
         data.x[2, 1, 3], data.x[4, 2, 0], data.x[1, 0, 2] = np.nan, np.inf, -np.inf
         with cuda.mode(mode):
@@ -361,6 +365,13 @@ def test_explain(library: ModuleType, emulated: ModuleType) -> None:
     assert plans["forward"]["mode"] == "grid"
     assert 0 < plans["forward"]["shared_bytes"] <= 227 << 10
     assert plans["forward"]["units"] * plans["forward"]["blocks"] >= 40
+    for options, mode in (
+        ({"peepholes": True, "clip": 3.0}, "grid"),
+        ({"proj_size": 20}, "stepwise"),
+        ({"proj_size": 20, "peepholes": True}, "stepwise"),
+    ):
+        other = fastrnn.explain(fastrnn.LSTM(3, 40, device="cuda", **options), (50, 4, 3))
+        assert {other["forward"]["mode"], other["backward"]["mode"]} == {mode}, options
     with pytest.raises(TypeError, match="modules must be on the CPU, got one on a GPU"):
         fastrnn.training.SGD([layer], lr=0.1)
 
@@ -630,29 +641,31 @@ def test_packed_rows_have_no_kernel(emulated: ModuleType) -> None:
     assert [len(a.shape) for a in tape.arrays] == [4, 6, 6]
 
 
-def test_cells_of_the_cpu_alone_are_refused(emulated: ModuleType) -> None:
-    """By their names, before anything is written or a layer is made."""
-    for cell in (
-        "lstm_peephole",
-        "lstm_coupled",
-        "rnn(softplus)",
-        "gru(clip=0.5)",
-        "lstm(state=-1.0:1.0)",
+def test_what_has_no_kernel_is_refused(emulated: ModuleType) -> None:
+    """By its name, before anything is written or a layer is made."""
+
+    def refuses(cell: str, rule: str) -> Any:
+        return pytest.raises(NotImplementedError, match=rf"^\[{re.escape(cell)}\] {rule}")
+
+    wide = "dtype must be float32 or float64 where functions are chosen, got {}"
+    for cell, P in (
+        ("lstm_peephole", 0),
+        ("gru_reset_before(clip=0.5)", 0),
+        ("lstm(clip=1)", 2),
+        ("lstm(state=-1.0:1.0)", 0),
     ):
         for dtype in _dtypes.NARROW:
-            rule = f"dtype must be float32 or float64 where functions are chosen, got {dtype}"
-            with pytest.raises(NotImplementedError, match=rf"^\[{re.escape(cell)}\] {rule}"):
-                emulated.Stack(cell, dtype, 1, 1, 3, 4, True)
-    with pytest.raises(NotImplementedError, match=r"^\[gru_reset_before\] device must be cpu"):
-        emulated.Stack("gru_reset_before", "float32", 1, 1, 3, 4, True)
-    with pytest.raises(NotImplementedError, match=r"^\[lstm\] proj_size must be 0 on cuda, got 2"):
-        emulated.Stack("lstm", "float32", 1, 1, 3, 4, True, 2)
-    with pytest.raises(NotImplementedError, match=r"^\[gru_reset_before\] device must be cpu"):
-        fastrnn.GRU(3, 4, reset_after=False, device="cuda")
+            with refuses(cell, wide.format(dtype)):
+                emulated.Stack(cell, dtype, 1, 1, 3, 4, True, P)
+    for cell in ("gru", "rnn(softplus)", "lstm_coupled"):
+        with refuses(cell, "proj_size must be 0: this cell has no kernels with a projection"):
+            emulated.Stack(cell, "float32", 1, 1, 3, 4, True, 2)
+    with refuses("lstm(clip=0.5)", wide.format("float16")):
+        fastrnn.LSTM(3, 4, clip=0.5, device="cuda", dtype="float16")
     case = Case("gru_reset_before", 2, 3, 4, 5)
     data = make_data(case)
     out = put(np.full((2, 3, 5), 7, np.float32))
-    with pytest.raises(NotImplementedError, match="device must be cpu for this cell, got cuda"):
+    with cuda.mode("grid"), refuses(case.cell, r"the grid mode .*one product in a step"):
         functional.infer(case.cell, put(data.x), put(data.params), out=out)
     assert (out.get() == 7).all()
 

@@ -35,12 +35,13 @@ class Weights:
         L, D, I and H.
     bias : bool
     projection : int
-        0: there are no kernels with a projection yet.
+        P, or 0 where h is not projected.
 
     Raises
     ------
     NotImplementedError
-        A projection, or a cell whose step has two phases.
+        A cell that has no kernels with a projection, or none in 16 bits: one whose functions are
+        chosen.
     """
 
     def __init__(
