@@ -567,7 +567,7 @@ def test_projections_on_a_gpu_are_in_the_report(monkeypatch: pytest.MonkeyPatch)
     net = nn.Sequential(nn.LSTM(3, 4, proj_size=2))
     assert str(ft.accelerate(net)) == "0: now fastrnn.torch.LSTM"
     assert str(ft.restore(net)) == "0: now torch.nn.LSTM"
-    monkeypatch.setattr(ft._engine, "projects", lambda device: False)
+    monkeypatch.setattr(ft._engine, "projects_quickly", lambda device: False)
     text = "0: now fastrnn.torch.LSTM, but on torch's own kernels: it has projections"
     assert str(ft.accelerate(net)) == text
 

@@ -363,6 +363,28 @@ def test_cells_and_recompute(gpu: Card) -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_projections_are_the_engine_s_where_torch_has_no_such_call(gpu: Card) -> None:
+    """Those of one sequence after another, of which torch makes each alone."""
+    ours, theirs = pair("LSTM", 3, 6, bidirectional=True, proj_size=2)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    for a, b in zip(step(ours, x, None), step(theirs, x, None), strict=True):
+        assert torch.equal(a, b)
+    assert not gpu.streams, "torch's own kernels must have run"
+    resets = torch.zeros(5, 2, dtype=torch.bool)
+    resets[3] = True
+    y, _ = ours(x, resets=resets)
+    parts = [theirs(x[:3])[0], theirs(x[3:])[0]]
+    torch.testing.assert_close(y, torch.cat(parts), rtol=1e-4, atol=1e-5)
+    for a, b in zip(
+        torch.autograd.grad(y.sin().sum(), [x, *ours.parameters()]),
+        torch.autograd.grad(torch.cat(parts).sin().sum(), [x, *theirs.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert gpu.streams, "the driver must have run"
+
+
 def test_states_of_every_step(gpu: Card) -> None:
     ours = ft.LSTM(3, 4)
     x = torch.randn(5, 2, 3)

@@ -182,7 +182,7 @@ def _caveat(module: nn.Module) -> str:
     """What the new class does not change about a module."""
     if not isinstance(module, _layers.LSTM) or not module.proj_size:
         return ""
-    if all(_engine.projects(p.device) for p in module.parameters()):
+    if all(_engine.projects_quickly(p.device) for p in module.parameters()):
         return ""
     return ", but on torch's own kernels: it has projections"
 

@@ -256,7 +256,7 @@ def layer(call: Call, inputs: Inputs, packed: Any = None) -> tuple[Tensor, ...]:
     if packed is not None:
         return _engine.infer(call, inputs, packed)
     compiling = torch.compiler.is_compiling()
-    if lacks_kernel(call, inputs) or (not compiling and needs_composite()):
+    if lacks_kernel(inputs) or (not compiling and needs_composite()):
         return _composite.run(call, inputs)
     if is_direct(inputs):
         return _engine.infer(call, inputs)

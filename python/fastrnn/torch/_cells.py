@@ -43,7 +43,7 @@ class _Cell:
         inputs = Inputs(input, NO_STEP_INPUTS, states, (), parameters)
         call = Call(self._cell, 1, 1, False, 0, False, False, len(states), 0)
         try:
-            direct = not (_narrow.applies(inputs) or _conditions.lacks_kernel(call, inputs))
+            direct = not (_narrow.applies(inputs) or _conditions.lacks_kernel(inputs))
             if direct and _conditions.is_direct(inputs):
                 final = _engine.step(call, input, states, parameters)
             else:

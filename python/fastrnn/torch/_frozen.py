@@ -105,7 +105,7 @@ def freeze(call: Call, parameters: tuple[Tensor, ...]) -> Frozen:
 
 def _reason_against(call: Call, parameters: tuple[Tensor, ...]) -> str:
     """Why there is nothing to pack of these parameters; empty where there is."""
-    if call.projected and not _engine.projects(parameters[0].device):
+    if call.projected and not _engine.projects_quickly(parameters[0].device):
         return "proj_size"
     if any(p.is_meta or p.is_neg() or type(p) not in _conditions.PLAIN for p in parameters):
         return "tensors of another kind"

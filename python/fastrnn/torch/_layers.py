@@ -190,7 +190,7 @@ class LSTM(Recurrent, nn.LSTM):
                 return recorded
         if self.proj_size and not (return_cells or steps is not NO_STEP_INPUTS):
             weight = self._parameters_in_order()[0]
-            if not (_engine.projects(weight.device) or torch.compiler.is_compiling()):
+            if not (_engine.projects_quickly(weight.device) or torch.compiler.is_compiling()):
                 return nn.LSTM.forward(self, input, hx)
         results = self._run(input, hx, steps, repeat_held, return_cells)
         return results if return_cells else results[:2]

@@ -62,8 +62,7 @@ def layer(call: Call, inputs: Inputs, narrows: bool, packed: Any = None) -> tupl
     else:
         dtype = _result_dtype(x.dtype, kind, narrows)
     inner = dtype
-    projected = call.projected and not _engine.projects(x.device)  # so by the composite
-    if projected or not _engine.computes(dtype, x.device):
+    if not _engine.computes(dtype, x.device):
         inner = torch.float32
     converted = Inputs(
         x.to(inner),
