@@ -169,7 +169,10 @@ template <class Cell, class Math, class S> struct BackwardPhases {
       if (runs) {
         typename Unit::Inputs in = {};
         Unit::load_step(at, t, b, u, length, &in);
-        Cell::second_backward(Math(&at.d.maths), Unit::saved_of(in), V(dh), dx);
+        V d(dh);
+        Cell::second_backward(Math(&at.d.maths), Unit::saved_of(in), Unit::states_before(in)[0], d,
+                              dx);
+        dh = d.v;
       }
       S* dproduct = static_cast<S*>(at.d.dproduct[1]) + b * K::kSecondGates * H + u;
       Unit::template store_gates<K::kFirstGates, K::G>(gates_of(at, t, b, u), dproduct, H, dx, dx);
