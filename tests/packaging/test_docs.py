@@ -234,8 +234,10 @@ def test_the_readme_s_example_with_torch_runs(capsys: pytest.CaptureFixture[str]
 
 def test_the_examples_of_the_page_on_numpy_run() -> None:
     names: dict[str, object] = {}
-    first, packed, second = python_blocks(ROOT / "docs" / "numpy.md")
+    first, masked, packed, second = python_blocks(ROOT / "docs" / "numpy.md")
     exec(compile(first, "numpy.md", "exec"), names)
+    exec(compile(masked, "numpy.md", "exec"), names)
+    assert names["tape"].recurrent_masks is names["masks"]
     exec(compile(packed, "numpy.md", "exec"), names)
     assert names["packed_y"].shape == (8, 256)
     names["x"] = np.random.default_rng(0).standard_normal((3, 2, 80), np.float32)

@@ -288,7 +288,7 @@ def test_torch_differentiates_the_reference_alike(cell: str) -> None:
     )
     zeros = [torch.zeros(1, 2, H, dtype=torch.float64)] * 2
     schedule = loop.make_schedule(TORCH, 5, loop.StepInputs(), False)
-    y, _, _ = loop.run_layers(TORCH, [made], [weights], [schedule], leaves["x"], zeros, [])
+    y, _, _ = loop.run_layers(TORCH, [made], [weights], [schedule], leaves["x"], zeros)
     y.backward(torch.from_numpy(dy))
     for name, expected in {"x": dx, **grads}.items():
         np.testing.assert_allclose(leaves[name].grad, expected, rtol=1e-12, atol=1e-12)

@@ -60,6 +60,16 @@ class StepInputs(NamedTuple):
     repeat_held: bool = False  # its output there is that of the last step that ran, and not 0
 
 
+class Masks(NamedTuple):
+    """What is multiplied into what goes from layer to layer, and into what goes round."""
+
+    between: Sequence[Any] = ()  # of each layer but the last (T, B, D*H), or none
+    recurrent: Sequence[Any] = ()  # of each pass (1, B, H) or (G, B, H), of each gate; or none
+
+
+NO_MASKS = Masks()
+
+
 class Schedule(NamedTuple):
     """The steps of a direction, in its order."""
 
@@ -147,8 +157,7 @@ def run_layers(
     schedules: Sequence[Schedule],
     x: Any,
     states: Sequence[Any],
-    masks: Sequence[Any],
-    recurrent_masks: Sequence[Any] = (),
+    masks: Masks = NO_MASKS,
     tape: Tape | None = None,
 ) -> tuple[Any, list[Any], list[Any]]:
     """Run all passes.
@@ -159,8 +168,7 @@ def run_layers(
     weights : of each pass
     x : (T, B, I)
     states : of each state of the cell (L*D, B, H)
-    masks : of each layer but the last (T, B, D*H), or none
-    recurrent_masks : of each pass (1, B, H), or (G, B, H) with one of each gate, or none
+    masks : Masks, optional
     tape : list, optional
         Takes the steps of each pass.
 
@@ -174,14 +182,14 @@ def run_layers(
     others: list[list[Any]] = [[] for _ in states[1:]]
     D = len(schedules)
     for layer in range(len(weights) // D):
-        if layer > 0 and masks:
-            x = x * masks[layer - 1]
+        if layer > 0 and masks.between:
+            x = x * masks.between[layer - 1]
         outputs = []
         for p, (cell, schedule) in enumerate(zip(cells, schedules, strict=True), layer * D):
             steps: list[Step] = []
             keep = None if tape is None else steps
             s = tuple(a[p] for a in states)
-            own = tuple(recurrent_masks[p]) if recurrent_masks else ()
+            own = tuple(masks.recurrent[p]) if masks.recurrent else ()
             after, last = _run_pass(xp, cell, weights[p], schedule.moments, x, s, own, keep)
             if tape is not None:
                 tape.append(steps)

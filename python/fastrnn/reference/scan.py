@@ -152,7 +152,7 @@ def forward(
     tape = Tape(x.shape, batch_first, unbatched, [], sources, masks)
     cells = _of_directions(cell, D)
     y, finals, _ = loop.run_layers(
-        NUMPY, cells, weights, schedules, x, states, masks, recurrent, tape.passes
+        NUMPY, cells, weights, schedules, x, states, loop.Masks(masks, recurrent), tape.passes
     )
     return _as_given(y, tape), _write_state(tuple(finals), unbatched), tape
 

@@ -126,8 +126,10 @@ def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
         [loop.make_schedule(TORCH, T, steps, d == 1) for d in range(call.directions)],
         x,
         states or _zeros(cells[0], weights, x, B),
-        [_time_first(mask, call, batched) for mask in inputs.masks],
-        _by_pass(recurrent_masks, batched),
+        loop.Masks(
+            [_time_first(mask, call, batched) for mask in inputs.masks],
+            _by_pass(recurrent_masks, batched),
+        ),
     )
     if not batched:
         results = [y[:, 0], *(final[:, 0] for final in finals)]
