@@ -41,7 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=tiers.NAMES[0],
         help="how much to test: tests/tiers.py",
     )
-
+    parser.addoption(
+        "--above",
+        choices=tiers.NAMES[:-1],
+        help="leave out what a run of this lower tier has just proved",
+    )
     parser.addoption(
         "--strangers",
         action="store_true",
@@ -50,7 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    tiers.chosen = config.getoption("--tier")
+    tiers.chosen, above = config.getoption("--tier"), config.getoption("--above")
+    if above and tiers.NAMES.index(above) >= tiers.NAMES.index(tiers.chosen):
+        raise pytest.UsageError(f"--above must be below --tier {tiers.chosen}, got {above}")
     config.addinivalue_line("markers", "tier(name): of this tier and those above it alone")
     config.addinivalue_line("markers", "strangers: installs packages; with --strangers alone")
     config.addinivalue_line("markers", "needs_tools(name, ...): left out where one is missing")
@@ -66,17 +72,17 @@ def let_children_be_interrupted() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of a higher tier, or with tools that few machines have, are left out: no skip.
 
-    So are those with the packages of strangers, in every tier, unless they are asked for.
+    So are those with the packages of strangers, in every tier, unless they are asked for, and those
+    that a lower tier has proved, if it is said that it has.
     """
-    with_strangers = config.getoption("--strangers")
+    with_strangers, above = config.getoption("--strangers"), config.getoption("--above")
 
     def runs(item: pytest.Item) -> bool:
         if item.get_closest_marker("strangers") and not with_strangers:
             return False
         tools = [tool for mark in item.iter_markers("needs_tools") for tool in mark.args]
-        return all(map(shutil.which, tools)) and all(
-            tiers.is_chosen(mark.args[0]) for mark in item.iter_markers("tier")
-        )
+        proved = above and tiers.has(above, item) and not tiers.grows(item)
+        return all(map(shutil.which, tools)) and tiers.has(tiers.chosen, item) and not proved
 
     config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
     items[:] = sorted(filter(runs, items), key=lambda item: item.path.name != ALONE)

@@ -10,10 +10,14 @@ value of a parameter by `thin`; the lower tiers deselect it (tests/conftest.py),
 neither as passed nor as skipped. Beside the tiers stand the tests that ask a registry for packages
 (tests/strangers): no tier has them, `--strangers` does. How many seeds, examples or calls there
 are, `choose` says.
+
+Where a run of a lower tier has just passed, on the same sources and the same machine, `--above dev`
+leaves out what it has proved: its tests, but for those that `grow` from tier to tier.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -26,9 +30,20 @@ ci = pytest.mark.tier("ci")
 full = pytest.mark.tier("full")
 
 
-def is_chosen(name: str) -> bool:
-    """Whether a tier's tests run: those of the chosen tier and of the ones below it."""
-    return NAMES.index(name) <= NAMES.index(chosen)
+def has(tier: str, item: pytest.Item) -> bool:
+    """Whether a test is of a tier: it begins there, or in one below."""
+    begins = [mark.args[0] for mark in item.iter_markers("tier")]
+    return all(NAMES.index(name) <= NAMES.index(tier) for name in begins)
+
+
+def grows(item: pytest.Function) -> bool:
+    """Whether a test may do more in a higher tier.
+
+    Its file has a number that the tier chooses, or it takes a build, whose levels the tier chooses
+    (tests/builds.py). What takes a module out of such a build runs at the levels that it names.
+    """
+    takes_a_build = "native_build" in inspect.signature(item.function).parameters
+    return takes_a_build or "tiers.choose(" in item.path.read_text(encoding="utf-8")
 
 
 def choose(**values: Any) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
+
+import pytest
 
 import tiers
 from builds import ROOT
@@ -13,10 +16,15 @@ FILES = ["tests/kernels/test_kernels.py", "tests/kernels/test_bits.py"]
 FILES += ["tests/kernels/test_mutants.py", "tests/kernels/test_native.py"]
 
 
-def collected(tier: str) -> tuple[set[str], int]:
+def collect(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--tier", *options, *FILES]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@functools.cache
+def collected(tier: str, *options: str) -> tuple[set[str], int]:
     """The tests of some files in a tier, and how many more there are."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--tier", tier, *FILES]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = collect(tier, *options)
     assert done.returncode == 0, done.stdout
     deselected = re.search(r"(\d+) deselected", done.stdout)
     tests = {line for line in done.stdout.splitlines() if "::" in line}
@@ -28,3 +36,26 @@ def test_each_tier_holds_the_one_below() -> None:
     assert dev < ci < full
     assert len(dev) + not_dev == len(ci) + not_ci == len(full) + not_full
     assert not_full == 0
+
+
+def test_above_a_tier_is_what_it_has_not_proved() -> None:
+    """With what grows: the C++ tests, of which one has a number and others a build's levels."""
+    (dev, _), (ci, not_ci) = collected("dev"), collected("ci")
+    above, not_above = collected("ci", "--above", "dev")
+    again = {test for test in dev if "test_native.py" in test}
+    assert above == ci - dev | again
+    assert again
+    assert len(above) + not_above == len(ci) + not_ci
+
+
+def test_above_is_below() -> None:
+    done = collect("ci", "--above", "ci")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--above must be below --tier ci, got ci" in done.stderr
+
+
+def test_numbers_of_a_tier_stand_in_the_files_of_their_tests() -> None:
+    """Where `tiers.grows` looks for them."""
+    files = (ROOT / "tests").rglob("*.py")
+    found = {path.name for path in files if "choose(" in path.read_text(encoding="utf-8")}
+    assert {name for name in found if not name.startswith("test_")} == {"tiers.py"}
