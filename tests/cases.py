@@ -164,6 +164,7 @@ def projected_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterato
             Case("lstm", 6, 1, 5, 12, dtype, D=2, L=2, batched=False, resets=True, P=5),
             Case("lstm", 18, 9, 8, 17, dtype, D=2, lengths=True, holds=True, P=3),
             Case("lstm", 14, 3, 5, 12, dtype, D=2, L=2, holds=True, repeat_held=True, P=4),
+            Case("lstm", 6, 3, 4, 5, dtype, D=2, L=2, lengths=True, resets=True, P=9),
             Case("lstm", 0, 3, 4, 6, dtype, D=2, L=2, P=2),
             Case("lstm", 3, 0, 4, 6, dtype, L=2, P=2),
         )

@@ -23,7 +23,7 @@
 // A step of two phases has a second product, of a vector v that the first phase makes. Such a cell
 // has four functions in the place of the two, and says beside the above:
 //
-//   kSecond      a bit mask of the gates that are multiplied by v, and not by h
+//   kSecond      a bit mask of the gates that are multiplied by v, and not by h: the last ones
 //   kFirstSaved  of the saved values, how many come from the first phase: those are first
 //   kProjects    true where v is multiplied by a matrix that is no gate's, to give h' itself, of
 //                any width (projected.h). Then the first phase has all else to do: there are no
@@ -86,7 +86,7 @@ template <class> struct Found {
   using Type = void;
 };
 
-// What a cell says of a second product (cells/gates.h), or what holds where it says nothing.
+// What a cell says of a second product, or what holds where it says nothing.
 template <class Cell, class = void> struct Phases {
   static constexpr int kCount = 1, kFirstSaved = Cell::kSaved;
   static constexpr unsigned kSecond = 0;
