@@ -40,7 +40,7 @@ template <class Cell, class Math, class S> struct ForwardPhases {
     if (at.runs(t, b, length)) step(at, {s, t, b, u}, at.before(t, b, length), {carry.v, 1});
     Unit::store_states(at, {s, t, b, u}, {carry.v, 1});
     for (int k = 1; k < K::S; ++k) static_cast<A*>(at.d.carry[k])[i] = carry[k - 1];
-    if (s + 1 == at.pass.scan.T) Unit::leave_states(at, b, u, {carry.v, 1});
+    if (s + 1 == at.pass.scan.T) leave_states(at, i, {carry.v, 1});
   }
 
   // u: a value of h.
@@ -55,10 +55,20 @@ template <class Cell, class Math, class S> struct ForwardPhases {
       if (!at.pass.recompute) *to = h;
     }
     if (runs) static_cast<S*>(at.d.factor[0])[b * at.h_width() + u] = *to;
-    if (s + 1 == at.pass.scan.T) Unit::leave_h(at, b, u, length);
+    if (s + 1 == at.pass.scan.T) leave_h(at, b, u, length);
   }
 
  private:
+  // The final state of a row: value u of its h, and unit i of the whole batch of the others.
+  static FASTRNN_DEVICE void leave_h(const At& at, int64_t b, int64_t u, int64_t length) {
+    if (at.d.final[0])
+      static_cast<S*>(at.d.final[0])[b * at.h_width() + u] = h_before(at, b, u, at.last(b, length));
+  }
+  static FASTRNN_DEVICE void leave_states(const At& at, int64_t i, Carried<A> carry) {
+    for (int k = 1; k < K::S; ++k)
+      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[i] = carry[k - 1];
+  }
+
   static FASTRNN_DEVICE S h_before(const At& at, int64_t b, int64_t u, int64_t before) {
     const S* h = at.template h_of<S>(before, b);
     return h ? h[u] : narrow<S>(A(0));
@@ -72,10 +82,13 @@ template <class Cell, class Math, class S> struct ForwardPhases {
     const int64_t H = at.pass.H;
     typename Unit::Inputs in = {};
     in.from_zero = from_zero;
-    Unit::template load_gates<kBegin, kEnd>(at, i.t, i.b, i.u, &in);
+    const S* from = row_of<const S>(at.d.x, at.window_time(i.t), i.b) + i.u;
     const S* made = static_cast<const S*>(product) + i.b * (kEnd - kBegin) * H + i.u;
     Pack<A, K::G> sums;
-    for (int g = kBegin; g < kEnd; ++g) sums[g] = widen(made[(g - kBegin) * H]);
+    for (int g = kBegin; g < kEnd; ++g) {
+      in.x[g] = from[g * H];
+      sums[g] = widen(made[(g - kBegin) * H]);
+    }
     Unit::template add_up<kBegin, kEnd>(in, sums, x, r);
   }
 
@@ -175,7 +188,7 @@ template <class Cell, class Math, class S> struct BackwardPhases {
         dh = d.v;
       }
       S* dproduct = static_cast<S*>(at.d.dproduct[1]) + b * K::kSecondGates * H + u;
-      Unit::template store_gates<K::kFirstGates, K::G>(gates_of(at, t, b, u), dproduct, H, dx, dx);
+      store_gates<K::kFirstGates, K::G>(gates_of(at, t, b, u), dproduct, H, dx, dx);
     }
     static_cast<A*>(at.d.dstate[0])[i] = dh;
   }
@@ -193,7 +206,7 @@ template <class Cell, class Math, class S> struct BackwardPhases {
     }
     S* dproduct = static_cast<S*>(at.d.dproduct[0]) + b * K::kFirstGates * H + u;
     S* dgates = gates_of(at, t, b, u);
-    Unit::template store_gates<0, K::kFirstGates>(dgates, dproduct, H, dx, dr);
+    store_gates<0, K::kFirstGates>(dgates, dproduct, H, dx, dr);
     Unit::store_unit(at, dgates, dx);
     if (at.d.v.base) row_of<S>(at.d.v, at.window_time(t), b)[u] = narrow<S>(v.v);
     for (int k = kProjects; k < K::S; ++k) static_cast<A*>(at.d.dstate[k])[i] = ds[k];
@@ -212,6 +225,20 @@ template <class Cell, class Math, class S> struct BackwardPhases {
  private:
   static FASTRNN_DEVICE S* gates_of(const At& at, int64_t t, int64_t b, int64_t u) {
     return row_of<S>(at.d.dgates, at.window_time(t), b) + u;
+  }
+
+  // The gradients of the gates of a product to their planes and to what the library multiplies
+  // next.
+  template <int kBegin, int kEnd>
+  static FASTRNN_DEVICE void store_gates(S* dgates, S* dproduct, int64_t H,
+                                         const typename Unit::Gates& dx,
+                                         const typename Unit::Gates& dr) {
+    for (int g = kBegin; g < kEnd; ++g) {
+      const S x = narrow<S>(dx[g].v), r = K::is_split(g) ? narrow<S>(dr[g].v) : x;
+      dgates[g * H] = x;
+      if (K::is_split(g)) dgates[K::recurrent_plane(g) * H] = r;
+      dproduct[(g - kBegin) * H] = r;
+    }
   }
 
   // The gradient of a state after step s, but for what y adds: as the step after has left it.

@@ -177,14 +177,10 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
     in.from_zero = before == Schedule::kZero;
     const S* h = at.template h_of<S>(before, b);
     in.h = h ? exchange_load(h + u) : narrow<S>(A(0));
-    if (in.runs) load_gates<0, K::G>(at, t, b, u, &in);
-    return in;
-  }
-  // W x of some gates.
-  template <int kBegin, int kEnd>
-  static FASTRNN_DEVICE void load_gates(const At& at, int64_t t, int64_t b, int64_t u, Inputs* in) {
+    if (!in.runs) return in;
     const S* x = row_of<const S>(at.d.x, at.window_time(t), b) + u;
-    for (int g = kBegin; g < kEnd; ++g) in->x[g] = x[g * at.pass.H];
+    for (int g = 0; g < K::G; ++g) in.x[g] = x[g * at.pass.H];
+    return in;
   }
 
   // Adds to the biases of some gates W x and the recurrent sums.
@@ -265,17 +261,13 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
   // The final state of a row, once all its steps are done.
   static FASTRNN_DEVICE void leave(const At& at, int64_t b, int64_t u, int64_t length,
                                    Carried<A> carry) {
-    leave_h(at, b, u, length);
-    leave_states(at, b, u, carry);
-  }
-  static FASTRNN_DEVICE void leave_h(const At& at, int64_t b, int64_t u, int64_t length) {
-    if (!at.d.final[0]) return;
-    const S* h = at.template h_of<S>(at.last(b, length), b);
-    static_cast<S*>(at.d.final[0])[b * at.h_width() + u] = h ? h[u] : narrow<S>(A(0));
-  }
-  static FASTRNN_DEVICE void leave_states(const At& at, int64_t b, int64_t u, Carried<A> carry) {
+    const int64_t i = b * at.pass.H + u;
+    if (at.d.final[0]) {
+      const S* h = at.template h_of<S>(at.last(b, length), b);
+      static_cast<S*>(at.d.final[0])[i] = h ? h[u] : narrow<S>(A(0));
+    }
     for (int k = 1; k < K::S; ++k)
-      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[b * at.pass.H + u] = carry[k - 1];
+      if (at.d.final[k]) static_cast<A*>(at.d.final[k])[i] = carry[k - 1];
   }
 
  private:
@@ -377,7 +369,12 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
     load_unit(at, u, dx);
     Cell::backward(Math(&at.d.maths), saved_of(in), states_before(in), states_after(in), d, dx, dr);
     for (int k = 0; k < K::S; ++k) ds[k] = d[k].v;
-    store_gates<0, K::G>(dgates, dproduct, H, dx, dr);
+    for (int g = 0; g < K::G; ++g) {
+      exchange_store(dgates + g * H, narrow<S>(dx[g].v));
+      const S r = narrow<S>(K::is_split(g) ? dr[g].v : dx[g].v);
+      if (K::is_split(g)) exchange_store(dgates + K::recurrent_plane(g) * H, r);
+      if (dproduct) dproduct[g * H] = r;
+    }
     store_unit(at, dgates, dx);
   }
 
@@ -407,18 +404,6 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
   static FASTRNN_DEVICE void store_unit(const At& at, S* dgates, const Gates& dx) {
     for (int k = 0; k < K::U && at.d.w_diag; ++k)
       dgates[(kPlanes + k) * at.pass.H] = narrow<S>(dx[K::G + k].v);
-  }
-  // The gradients of some gates to their planes and, of their recurrent parts, to what the library
-  // multiplies next.
-  template <int kBegin, int kEnd> static FASTRNN_DEVICE void store_gates(S* dgates, S* dproduct,
-                                                                         int64_t H, const Gates& dx,
-                                                                         const Gates& dr) {
-    for (int g = kBegin; g < kEnd; ++g) {
-      exchange_store(dgates + g * H, narrow<S>(dx[g].v));
-      const S r = narrow<S>(K::is_split(g) ? dr[g].v : dx[g].v);
-      if (K::is_split(g)) exchange_store(dgates + K::recurrent_plane(g) * H, r);
-      if (dproduct) dproduct[(g - kBegin) * H] = r;
-    }
   }
 
  private:
