@@ -15,7 +15,7 @@ import argparse
 import importlib.util
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +97,18 @@ def registers_table(log: str) -> Iterator[str]:
             if use.shared or use.spilled
         ]
         yield f"{name:{width}}" + "".join(f"{cell:>9}" for cell in cells) + "".join(notes)
+
+
+def of_architectures(table: Sequence[str], kept: Collection[str]) -> Iterator[str]:
+    """Lines of a registers' table with the columns of some architectures alone."""
+    head = table[4]
+    columns = list(re.finditer(r" +sm_(\d+)", head))
+    name = slice(0, len(head) - 9 * len(columns))
+    for line in table[:4]:
+        yield line
+    for line in table[4:]:
+        cells = [line[name.stop + 9 * i :][:9] for i, c in enumerate(columns) if c[1] in kept]
+        yield line[name] + "".join(cells) + line[len(head) :]
 
 
 def _nvcc_version() -> str:
