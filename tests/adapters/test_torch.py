@@ -631,8 +631,12 @@ def test_narrow_floats(name: str, dtype: Any) -> None:
 def test_autocast_gives_torchs_dtypes(name: str) -> None:
     theirs, ours = getattr(torch.nn, name)(5, 8), getattr(ft, name)(5, 8)
     x = torch.randn(3, 5) if "Cell" in name else torch.randn(4, 3, 5)
+    given = x
+    if name == "LSTM" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        # Torch's call fails: its oneDNN has that LSTM for processors with AVX-512 alone.
+        theirs, given = theirs.bfloat16(), x.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        a, b = tensors(theirs(x)), tensors(ours(x))
+        a, b = tensors(theirs(given)), tensors(ours(x))
         assert [t.dtype for t in a] == [t.dtype for t in b]
         assert [t.dtype for t in tensors(ours(x.bfloat16()))] == [torch.bfloat16] * len(b)
     scaler = torch.amp.GradScaler("cpu")
