@@ -28,7 +28,10 @@ def test_modes_agree(native_build: Build) -> None:
 
 @tiers.ci
 def test_no_races(native_build: Build) -> None:
-    """Every cell under ThreadSanitizer, whose fibers the emulator's are."""
+    """Every cell under ThreadSanitizer, whose fibers the emulator's are; in ci the usual ones.
+
+    Those whose functions are chosen, or that have two products, add no barrier.
+    """
     schedules = tiers.choose(ci=["--quick"], full=[])
     command = [program(native_build("tsan", targets=("test_races",)), "test_races"), *schedules]
     run(without_address_randomisation(command))
@@ -36,7 +39,10 @@ def test_no_races(native_build: Build) -> None:
 
 @tiers.ci
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
-    """All of test_cuda.py again, on kernels and host code that are instrumented."""
+    """test_cuda.py again, on kernels and host code that are instrumented; in ci its dev tier.
+
+    That has every mode and option in float32, and a sanitizer makes a case ten times as long.
+    """
     build = native_build("asan", targets=("test_emulator", "test_races", "_cuda_emulated"))
     run([program(build, "test_emulator")])
     run([program(build, "test_races")])
@@ -63,7 +69,7 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
         "-p",
         "no:cacheprovider",
         "--tier",
-        "ci",
+        tiers.choose(ci="dev", full="ci"),
         "--deselect",
         "tests/emulated/test_cuda.py::test_long_sequences",
     ]

@@ -38,11 +38,9 @@ SLOW = 3.0
 PRESETS = json.loads((ROOT / "CMakePresets.json").read_text(encoding="utf-8"))["configurePresets"]
 (WHEEL,) = (preset["cacheVariables"] for preset in PRESETS if preset["name"] == "wheel")
 NVCC = shutil.which("nvcc")
-# Architectures of the wheel's CUDA module: in ci the oldest, that of the card whose figures
-# docs/gpu.md has, and the newest, since all of them take nvcc ten minutes of a processor.
-ARCHITECTURES = tiers.choose(
-    dev="", ci="75-real;90-real;120", full=WHEEL["CMAKE_CUDA_ARCHITECTURES"]
-)
+# Architectures of the wheel's CUDA module: in ci that of the card whose figures docs/gpu.md has,
+# and the newest, since all of them take nvcc ten minutes of a processor.
+ARCHITECTURES = tiers.choose(dev="", ci="90-real;120", full=WHEEL["CMAKE_CUDA_ARCHITECTURES"])
 needs_nvcc = pytest.mark.skipif(not NVCC, reason="kernels for a GPU are compiled by nvcc")
 
 LSTM = """
