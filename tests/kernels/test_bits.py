@@ -15,6 +15,7 @@ from cases import (
     CHOSEN,
     CLIPPING,
     Case,
+    Data,
     cells,
     chosen_cases,
     flat_state,
@@ -173,13 +174,7 @@ def test_row_alone_or_in_a_batch(cell: str, H: int, level: str) -> None:
     n = len(flat_state(data.state))
     for b in range(case.B):
         row = slice(b, b + 1)
-        alone = make_data(case)
-        alone.x, alone.dy = alone.x[:, row], alone.dy[:, row]
-        alone.state = _rows(data.state, row)
-        alone.dstate = _rows(data.dstate, row)
-        alone.options["lengths"] = data.options["lengths"][row]
-        alone.options["resets"] = data.options["resets"][:, row]
-        single = everything(case, alone)
+        single = everything(case, _alone(data, row))
         wanted = [a[:, row] for a in together[: 2 + 2 * n]]  # y, states, dx, dstates
         assert_same_bits(single[: 2 + 2 * n], wanted)
 
@@ -219,17 +214,9 @@ def test_masks_belong_to_rows(cell: str, masks: str, level: str) -> None:
     n = len(flat_state(data.state))
     for b in range(case.B):
         row = slice(b, b + 1)
-        alone = make_data(case)
-        alone.x, alone.dy = alone.x[:, row], alone.dy[:, row]
-        alone.state, alone.dstate = _rows(data.state, row), _rows(data.dstate, row)
-        for name, take in (
-            ("lengths", row),
-            ("holds", (slice(None), row)),
-            ("recurrent_masks", (..., row, slice(None))),
-        ):
-            alone.options[name] = data.options[name][take]
+        single = everything(case, _alone(data, row))
         wanted = [a[:, row] for a in together[: 2 + 2 * n]]
-        assert_same_bits(everything(case, alone)[: 2 + 2 * n], wanted)
+        assert_same_bits(single[: 2 + 2 * n], wanted)
 
 
 def test_layouts_of_masks_change_no_bit(level: str) -> None:
@@ -459,6 +446,26 @@ def _rows_apart(a: np.ndarray) -> np.ndarray:
 
 def _rows(state: Any, row: slice) -> Any:
     return tuple(s[:, row] for s in state) if isinstance(state, tuple) else state[:, row]
+
+
+# Where the batch stands in an option of a call.
+_BATCH_AXES = {"lengths": 0, "resets": 1, "holds": 1, "recurrent_masks": -2}
+
+
+def _alone(data: Data, row: slice) -> Data:
+    """The data of one row, (T, B, I) with all states given."""
+    options = dict(data.options)
+    for name, axis in _BATCH_AXES.items():
+        if name in options:
+            options[name] = options[name].take(range(row.start, row.stop), axis)
+    return Data(
+        data.params,
+        data.x[:, row],
+        _rows(data.state, row),
+        data.dy[:, row],
+        _rows(data.dstate, row),
+        options,
+    )
 
 
 def _keep(state: Any, keep: list[bool]) -> Any:
