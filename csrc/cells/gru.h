@@ -18,7 +18,7 @@ struct Gru {
                                             Pack<V, 1>& s, Pack<V, 4>& save) {
     const V r = m.value(Gate(), x[0]), z = m.value(Gate(), x[1]);
     const V x_n = fma(r, r_[2], x[2]), n = m.value(Candidate(), x_n);
-    s[0] = m.state(made(z, n, s[0]));
+    s[0] = m.state(next_h(z, n, s[0]));
     save = {m.kept(x[0], r), m.kept(x[1], z), m.kept(x_n, n), r_[2]};
   }
 
@@ -28,7 +28,7 @@ struct Gru {
                                              Pack<V, 1>& ds, Pack<V, 3>& dx, Pack<V, 3>& dr) {
     const auto r = m.from_kept(Gate(), save[0]), z = m.from_kept(Gate(), save[1]),
                n = m.from_kept(Candidate(), save[2]);
-    const V dh = m.state_gradient(made(z.y, n.y, s_prev[0]), ds[0]);
+    const V dh = m.state_gradient(next_h(z.y, n.y, s_prev[0]), ds[0]);
     const V r_n = save[3], dn = n.gradient(dh * (V(1) - z.y));
     dx[0] = r.gradient(dn * r_n);
     dx[1] = z.gradient(dh * (s_prev[0] - n.y));
@@ -37,8 +37,10 @@ struct Gru {
     ds[0] = dh * z.y;
   }
 
- private:
-  template <class V> static FASTRNN_CELL_FUNCTION V made(V z, V n, V h) { return fma(z, h - n, n); }
+  // h' = (1 - z) * n + z * h
+  template <class V> static FASTRNN_CELL_FUNCTION V next_h(V z, V n, V h) {
+    return fma(z, h - n, n);
+  }
 };
 
 }  // namespace fastrnn

@@ -6,7 +6,7 @@
 //   h' = (1 - z) * n + z * h
 #pragma once
 
-#include "gates.h"
+#include "gru.h"
 
 namespace fastrnn {
 
@@ -28,7 +28,7 @@ struct GruResetBefore {
                                                                        const Pack<V, 3>& x, V& h,
                                                                        Pack<V, 3>& save) {
     const V z = m.from_kept(Gate(), save[1]).y, n = m.value(Candidate(), x[2]);
-    h = m.state(made(z, n, h));
+    h = m.state(Gru::next_h(z, n, h));
     save[2] = m.kept(x[2], n);
   }
 
@@ -37,7 +37,7 @@ struct GruResetBefore {
                                                     V& dh, Pack<V, 3>& dx) {
     const V z = m.from_kept(Gate(), save[1]).y;
     const auto n = m.from_kept(Candidate(), save[2]);
-    dh = m.state_gradient(made(z, n.y, h), dh);
+    dh = m.state_gradient(Gru::next_h(z, n.y, h), dh);
     dx[2] = n.gradient(dh * (V(1) - z));
   }
 
@@ -53,9 +53,6 @@ struct GruResetBefore {
     ds[0] = fma(ds[0], z.y, dv * r.y);
     v = r.y * h;
   }
-
- private:
-  template <class V> static FASTRNN_CELL_FUNCTION V made(V z, V n, V h) { return fma(z, h - n, n); }
 };
 
 }  // namespace fastrnn

@@ -24,7 +24,7 @@ template <bool kPeepholes> struct LstmOf {
                                             Pack<V, 2>& s, Pack<V, 4>& save) {
     const V x_i = peep(m, x, 0, s[1], x[0]), x_f = peep(m, x, 1, s[1], x[1]);
     const V i = m.value(Gate(), x_i), f = m.value(Gate(), x_f), g = m.value(Candidate(), x[2]);
-    const V c = m.state(made(f, s[1], i, g));
+    const V c = m.state(next_c(f, s[1], i, g));
     const V x_o = peep(m, x, 2, c, x[3]), o = m.value(Gate(), x_o);
     s[0] = o * m.value(Output(), c);
     s[1] = c;
@@ -39,7 +39,7 @@ template <bool kPeepholes> struct LstmOf {
                g = m.from_kept(Candidate(), save[2]), o = m.from_kept(Gate(), save[3]),
                out = m.from_input(Output(), s[1]);
     dx[3] = o.gradient(ds[0] * out.y);
-    const V dc = m.state_gradient(made(f.y, s_prev[1], i.y, g.y),
+    const V dc = m.state_gradient(next_c(f.y, s_prev[1], i.y, g.y),
                                   peep(m, dx, 2, dx[3], out.gradient(ds[0] * o.y, ds[1])));
     dx[0] = i.gradient(dc * g.y);
     dx[1] = f.gradient(dc * s_prev[1]);
@@ -60,7 +60,7 @@ template <bool kPeepholes> struct LstmOf {
   }
 
  private:
-  template <class V> static FASTRNN_CELL_FUNCTION V made(V f, V c, V i, V g) {
+  template <class V> static FASTRNN_CELL_FUNCTION V next_c(V f, V c, V i, V g) {
     return fma(f, c, i * g);
   }
   // Adds peephole k of those that follow the gates, times a.

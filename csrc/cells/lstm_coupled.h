@@ -19,7 +19,7 @@ struct CoupledLstm {
                                             Pack<V, 2>& s, Pack<V, 3>& save) {
     const V x_i = m.peephole(x[3], s[1], x[0]);
     const V i = m.value(Gate(), x_i), g = m.value(Candidate(), x[1]);
-    const V c = m.state(made(i, g, s[1]));
+    const V c = m.state(next_c(i, g, s[1]));
     const V x_o = m.peephole(x[4], c, x[2]), o = m.value(Gate(), x_o);
     s[0] = o * m.value(Output(), c);
     s[1] = c;
@@ -33,7 +33,7 @@ struct CoupledLstm {
     const auto i = m.from_kept(Gate(), save[0]), g = m.from_kept(Candidate(), save[1]),
                o = m.from_kept(Gate(), save[2]), out = m.from_input(Output(), s[1]);
     dx[2] = o.gradient(ds[0] * out.y);
-    const V dc = m.state_gradient(made(i.y, g.y, s_prev[1]),
+    const V dc = m.state_gradient(next_c(i.y, g.y, s_prev[1]),
                                   m.peephole(dx[4], dx[2], out.gradient(ds[0] * o.y, ds[1])));
     dx[0] = i.gradient(dc * (g.y - s_prev[1]));
     dx[1] = g.gradient(dc * i.y);
@@ -44,7 +44,9 @@ struct CoupledLstm {
   }
 
  private:
-  template <class V> static FASTRNN_CELL_FUNCTION V made(V i, V g, V c) { return fma(i, g - c, c); }
+  template <class V> static FASTRNN_CELL_FUNCTION V next_c(V i, V g, V c) {
+    return fma(i, g - c, c);
+  }
 };
 
 }  // namespace fastrnn
