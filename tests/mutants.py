@@ -246,7 +246,6 @@ MUTANTS = [
     ("cells/gru_reset_before.h", "ds[0] = fma(ds[0], z.y, dv * r.y);",
      "ds[0] = ds[0] * z.y;", KERNELS),
     ("cells/gru_reset_before.h", "    v = r.y * h;\n  }", "    v = h;\n  }", KERNELS),
-    ("cells/gru.h", "return fma(z, h - n, n);", "return fma(z, n - h, n);", KERNELS),
     ("cells/projected.h", "ds[0] = v;", "ds[0] = v + v;", KERNELS),
     ("cells/lstm.h", ".y * m.value(Output(), s[1]);", ".y * s[1];", KERNELS),
     ("cpu/phases.h", "~Of::kSecond : Of::kSecond;", "~0u : Of::kSecond;", KERNELS),
