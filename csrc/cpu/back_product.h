@@ -11,7 +11,7 @@ namespace FASTRNN_ISA {
 template <class Storage> FASTRNN_INLINE const Storage* matrix_at(const void* packed, int64_t n,
                                                                  int64_t K, int64_t N,
                                                                  int64_t* step) {
-  constexpr int64_t L = Vec<Acc<Storage>>::kLanes, kPanel = kMaxVectors * L;
+  constexpr int64_t L = Vec<Acc<Storage>>::kLanes, kPanel = kPanelVectors * L;
   const int64_t panel = n / kPanel * kPanel;
   *step = blocks_of(min(kPanel, N - panel), L) * L;
   return static_cast<const Storage*>(packed) + panel * K + (n - panel);
@@ -19,7 +19,7 @@ template <class Storage> FASTRNN_INLINE const Storage* matrix_at(const void* pac
 
 template <class Cell, class Storage> struct BackProduct {
   using T = Acc<Storage>;
-  static constexpr int64_t L = Vec<T>::kLanes, kPanel = kMaxVectors * L;
+  static constexpr int64_t L = Vec<T>::kLanes, kPanel = kPanelVectors * L;
   using ChainTiles = Tiles<T, Storage, LhsLayout::kRows, ~0u>;
 
   const void* matrix;
@@ -44,8 +44,8 @@ template <class Cell, class Storage> struct BackProduct {
             versions_of<Cell, phase>(masks.count())};
   }
 
-  // For the units that one tile computes, from u on: those of u's matrix panel, or of two panels
-  // for a single row.
+  // For the units that one tile computes, from u on: those of u's matrix panel, or of several
+  // panels for a single row.
   struct Chain {
     int64_t units;
     int vectors, panels, chains;
@@ -53,24 +53,24 @@ template <class Cell, class Storage> struct BackProduct {
     Chain(const BackProduct& of, int64_t u, int64_t end, bool one_row, TileArgs<T, Storage>* args)
         : panels(1), chains(of.chains) {
       units = min((u / kPanel + 1) * kPanel, end) - u;
-      // Sums that are not cut have eight vectors or more; this part may hold fewer.
-      if (one_row && chains == 1 && u % kPanel == 0 && u + 2 * kPanel <= end) panels = 2;
-      units *= panels;
+      if (u % kPanel == 0)
+        panels = panels_at_once(one_row, kPanelVectors, chains, (end - u) / kPanel);
+      if (panels > 1) units = panels * kPanel;
       vectors = static_cast<int>(blocks_of(units, L));
       args->K = of.planes;
       args->chains = chains;
       args->panel_step = kPanel * args->K;
       args->b = matrix_at<Storage>(of.matrix, u, of.planes, of.columns, &args->b_step);
     }
-    Tile<T, Storage> tile(int R) const {
-      return ChainTiles::get(R, vectors / panels, panels, chains);
+    void tile(int R, TileArgs<T, Storage>* args) const {
+      ChainTiles::run(R, vectors / panels, panels, args);
     }
     // The same where there are masks: of each gate that is masked apart a sum, times its mask, in
     // the order of planes. position_of(r): of the tile's r-th row.
     template <class PositionOf> void masked_tile(const BackProduct& of, int64_t u,
                                                  TileArgs<T, Storage> args, int R,
                                                  PositionOf position_of) const {
-      alignas(64) T sums[kMatrixRows * kPanel];
+      alignas(64) T sums[kMatrixRows * kMostVectors * L];
       for (int i = 0; i < of.versions; ++i) {
         TileArgs<T, Storage> own = args;
         own.K = of.planes / of.versions;
@@ -79,7 +79,7 @@ template <class Cell, class Storage> struct BackProduct {
           own.a[r] += i * own.K;
           if (i > 0) own.out[r] = sums + r * vectors * L;
         }
-        tile(R)(own);
+        tile(R, &own);
         for (int r = 0; r < R; ++r) {
           const int gate = MatrixPacking<Cell, Storage>::gate_of(of.kind, i);
           const Storage* mask = of.masks.at(gate, position_of(r)) + u;

@@ -282,7 +282,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
                                                   Use use) const {
     TileArgs<T, Storage> args;
     args.shared_init = memory.zeros;
-    alignas(64) T acc[kRows * kMaxVectors * L];
+    alignas(64) T acc[kRows * kMostVectors * L];
     for (int64_t u = own.begin; u < own.end;) {
       const Chain chain(product, u, own.end, n == 1, &args);
       for (int64_t done = 0; done < n;) {
@@ -295,7 +295,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
           chain.masked_tile(product, u, args, R,
                             [&](int r) { return work.row_begin + row_of(done + r); });
         else
-          chain.tile(R)(args);
+          chain.tile(R, &args);
         for (int r = 0; r < R; ++r, ++done) use(row_of(done), u, chain.units, args.out[r]);
       }
       u += chain.units;
@@ -367,19 +367,21 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     TileArgs<T, Storage> args;
     args.K = G * H;
     args.shared_init = memory.zeros;
-    alignas(64) T acc[kRows * kMaxVectors * L];
+    alignas(64) T acc[kRows * kMostVectors * L];
     const int64_t end = flat_part(count, work.unit_member + 1);
-    for (int64_t n0 = 0; n0 < I; n0 += kPanel) {
-      const int64_t columns = min(kPanel, I - n0);
-      const int N = static_cast<int>(blocks_of(columns, L));
+    args.panel_step = kPanel * args.K;
+    for (int64_t n0 = 0, columns; n0 < I; n0 += columns) {
+      const int panels = panels_at_once(false, kPanelVectors, 1, (I - n0) / kPanel);
+      columns = min(panels * kPanel, I - n0);
+      const int n = static_cast<int>(blocks_of(columns, L));
       args.b = matrix_at<Storage>(pass.w.w_ih, n0, G * H, I, &args.b_step);
       for (int64_t f = flat_part(count, work.unit_member); f < end;) {
         const int R = next_rows(end - f, kRows);
         for (int r = 0; r < R; ++r) {
           args.a[r] = memory.listed[f + r].dgates;
-          args.out[r] = acc + r * N * L;
+          args.out[r] = acc + r * n * L;
         }
-        ChainTiles::get(R, N)(args);
+        ChainTiles::run(R, n / panels, panels, &args);
         for (int r = 0; r < R; ++r, ++f) put_dx(memory.listed[f], n0, columns, args.out[r]);
       }
     }

@@ -28,7 +28,7 @@ template <class Cell, class Storage> struct BackwardMemory {
   using T = Acc<Storage>;
   static constexpr int L = Vec<T>::kLanes, S = Cell::kStates;
   static constexpr int kPhases = Phases<Cell>::kCount;
-  static constexpr int kPanel = kMaxVectors * L;  // columns of a matrix panel
+  static constexpr int kPanel = kPanelVectors * L;  // columns of a matrix panel
   static constexpr int kRows = kMatrixRows;
   static constexpr int kTogether = 8;  // rows, or blocks of rows, that are packed at a time
   static constexpr int kPackedRows = (kTogether * kRows + L - 1) / L * L;  // their planes
@@ -52,9 +52,9 @@ template <class Cell, class Storage> struct BackwardMemory {
 
   static int64_t packed_b_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * k; }
 
-  // A panel, or whole vectors of a row.
+  // What a tile of several rows starts from, or whole vectors of a row.
   static int64_t zeros_size(int64_t H, int64_t P) {
-    return max(kPanel, blocks_of(max(H, P), L) * L);
+    return max(kMostVectors * L, blocks_of(max(H, P), L) * L);
   }
 
   // Both return the bytes that they take from `base`; where that is null, they only count.

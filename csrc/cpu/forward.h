@@ -27,8 +27,9 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   // A phase's gates in panels and tiles.
   template <int phase> struct Panels : Phase<Cell, phase> {
     using Gates = Phase<Cell, phase>;
-    static constexpr int G = Gates::kGates, U = Packing<Gates, Storage>::U;
-    static constexpr int kRows = rows_for(U * G);
+    using Pack = Packing<Gates, Storage>;
+    static constexpr int G = Gates::kGates, U = Pack::U, kPanels = Pack::kPanels;
+    static constexpr int kVectors = U * G / kPanels, kRows = rows_for(kVectors);
     // Of the vectors of a panel, those whose chain of r starts from a bias of its own.
     static constexpr unsigned split_vectors() {
       if (Gates::kIsProjection) return ~0u;
@@ -308,7 +309,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   }
 
   template <int p> void project(int64_t flat) {
-    constexpr int G = Panels<p>::G, U = Panels<p>::U;
+    constexpr int G = Panels<p>::G, U = Panels<p>::U, kPanels = Panels<p>::kPanels;
     const Own& o = own[p];
     // The part's own units of every row; or all units of some rows, where one part runs the
     // recurrence.
@@ -318,10 +319,10 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     const int64_t from = by_rows ? 0 : o.begin, to = by_rows ? o.blocks : o.end;
     TileArgs<Storage, Storage> args;
     args.K = I;
-    args.panel_step = I * G * U * L;
+    args.panel_step = I * Panels<p>::kVectors * L;
     for (int64_t block = from; block < to;) {
-      const int panels = panels_at<p>(block, to, flat == 1);
-      const int64_t width = min(panels * U, to - block), n = width * G;
+      const int panels = panels_at<p>(to - block, flat == 1, 1);
+      const int64_t width = min(panels / kPanels * U, to - block), n = width * G;
       args.b = static_cast<const Storage*>(pass.w[p].w_ih) + block * G * L * I;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_x) + block * G * L;
@@ -332,15 +333,18 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
           args.a[r] = input[f];
           args.out[r] = out + f * o.row_width;
         }
-        ProjectTiles::get(R, static_cast<int>(n / panels), panels)(args);
+        ProjectTiles::run(R, static_cast<int>(n / panels), panels, &args);
       }
       block += width;
     }
   }
 
-  // How many panels of blocks [block, end) a tile computes at once.
-  template <int p> static int panels_at(int64_t block, int64_t end, bool one_row) {
-    return one_row && block + 2 * Panels<p>::U <= end ? 2 : 1;
+  // How many panels of the next blocks are computed at once.
+  template <int p> static int panels_at(int64_t blocks, bool one_row, int chains) {
+    constexpr int kPanels = Panels<p>::kPanels;
+    const int64_t whole = blocks / Panels<p>::U * kPanels;
+    const int panels = panels_at_once(one_row, Panels<p>::kVectors, chains, whole);
+    return static_cast<int>(max(kPanels, panels));
   }
 
   void stage(int64_t flat, int64_t active) {
@@ -354,20 +358,22 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
 
   // A phase of the step, for the part's own units.
   template <int p> void multiply() {
-    constexpr int G = Panels<p>::G, U = Panels<p>::U, kRows = Panels<p>::kRows;
+    constexpr int G = Panels<p>::G, U = Panels<p>::U, kPanels = Panels<p>::kPanels;
+    constexpr int kRows = Panels<p>::kRows;
+    static_assert(kPanels == 1 || Panels<p>::split_vectors() + 1 < 2, "panels have one mask");
     const Own& o = own[p];
     TileArgs<Storage, Storage> args;
     args.K = p == 0 ? P : H;
     args.chains = o.chains;
-    args.panel_step = args.K * G * U * L;
+    args.panel_step = args.K * Panels<p>::kVectors * L;
     const T* const gates = o.projected + taken * o.row_width;
-    alignas(64) T acc[kRows * U * G * L];
+    alignas(64) T acc[kRows * kMostVectors * L];
     const auto factor = [&](int64_t r) { return p == 0 ? prev.h[r] : v + r * H; };
     const bool is_masked = masked.template serves<p>(), by_gate = masked.template by_gate<p>();
     if (is_masked) masked.template make<p>(active, factor);
     for (int64_t block = o.begin; block < o.end;) {
-      const int panels = panels_at<p>(block, o.end, active == 1 && o.chains == 1 && !by_gate);
-      const int64_t width = min(panels * U, o.end - block), n = width * G;
+      const int panels = panels_at<p>(o.end - block, active == 1 && !by_gate, o.chains);
+      const int64_t width = min(panels / kPanels * U, o.end - block), n = width * G;
       args.b = static_cast<const Storage*>(pass.w[p].w_hh) + block * G * L * args.K;
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_r) + block * G * L;
@@ -380,9 +386,9 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
           args.out[r] = acc + r * n * L;
         }
         if (by_gate)
-          masked.template tile_of_gates<p>(args, done, R, static_cast<int>(n));
+          masked.template tile_of_gates<p>(args, done, R, static_cast<int>(n / panels), panels);
         else
-          Panels<p>::StepTiles::get(R, static_cast<int>(n / panels), panels, o.chains)(args);
+          Panels<p>::StepTiles::run(R, static_cast<int>(n / panels), panels, &args);
         for (int r = 0; r < R; ++r, ++done)
           for (int64_t u = 0; u < width; ++u)
             apply_cell<p>(done, (block + u) * L, left_in_place<p>(done, block + u),

@@ -5,12 +5,13 @@
 // Each element is one FMA chain in order of k (or a fixed number of them, below) whatever the
 // tile's shape, so results do not depend on how rows and units are cut into tiles. Bound: R * N
 // FMAs per k against N vector and R broadcast loads; with 2 FMAs a cycle a tile of 6 x 4 (32
-// registers) or 3 x 4 (16) is bound by arithmetic as long as b comes from L2 or nearer (N vectors
-// per R * N / 2 cycles).
+// registers) or 6 x 2 (16) is bound by arithmetic as long as b comes from L2 or nearer (N vectors
+// per R * N / 2 cycles). 3 x 4 would be too, but wants twice the bandwidth, and a panel of four
+// vectors and 256 k fills an L1 of 32 KiB alone.
 //
 // One row alone has too few chains to fill the FMA units, each of which waits for its last result.
-// So its tile takes two panels at once, and where the whole product is narrower than that, each sum
-// is cut into `chains` pieces of k that are added in order; see chains_for().
+// So its tile takes several panels at once, and where the whole product is narrower than that, each
+// sum is cut into `chains` pieces of k that are added in order; see chains_for().
 #pragma once
 
 #include "../simd/storage.h"
@@ -19,15 +20,20 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 constexpr int kAccumulators = kRegisters / 4 * 3;
-constexpr int kMaxVectors = 4;
+// Vectors of a panel: of one whose width is free, and of the widest, since three gates are one
+// panel.
+constexpr int kPanelVectors = kRegisters / 8;
+constexpr int kMaxVectors = kPanelVectors > 3 ? kPanelVectors : 3;
 constexpr int kMaxRows = 8;
+// Vectors that several rows compute at once, of one panel or more.
+constexpr int kMostVectors = 4;
 
 FASTRNN_INLINE constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 FASTRNN_INLINE constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Rows of the largest tile with n vectors that fits the registers.
 constexpr int rows_for(int n) { return static_cast<int>(min(kAccumulators / n, kMaxRows)); }
-constexpr int kMatrixRows = rows_for(kMaxVectors);
+constexpr int kMatrixRows = rows_for(kPanelVectors);
 
 // How many chains each sum of a product is split into (split-k) when a row of it has so many
 // vectors: two FMA units with a latency of four cycles need eight chains in flight. It depends on
@@ -35,6 +41,14 @@ constexpr int kMatrixRows = rows_for(kMaxVectors);
 constexpr int kBusyChains = 8;
 constexpr int chains_for(int64_t vectors) {
   return vectors >= kBusyChains ? 1 : vectors > 2 ? 2 : 4;
+}
+
+// How many of `remaining` panels of N vectors are computed at once: by one row so many that its
+// chains fill the units; by several one after the other, so that what is done for a tile beside its
+// product is done for kMostVectors.
+FASTRNN_INLINE int panels_at_once(bool one_row, int N, int chains, int64_t remaining) {
+  const int most = one_row ? kBusyChains / (N * chains) : kMostVectors / N;
+  return most >= 4 && remaining >= 4 ? 4 : most >= 2 && remaining >= 2 ? 2 : 1;
 }
 
 // The layout of the left-hand side a: row-major through one pointer a row, or packed as
@@ -48,10 +62,11 @@ template <class A, class B> struct TileArgs {
   const T* init[kMaxRows];  // N vectors each
   T* out[kMaxRows];         // N vectors each
   const T* shared_init;     // N vectors for all rows: the source of the vectors in mask Shared
+  int64_t offset = 0;       // of the panel's vectors in all of these
   const B* b;
   int64_t b_step;  // elements from one k to the next
   int64_t K;
-  int64_t panel_step = 0;  // from a panel to the next, where a tile takes two
+  int64_t panel_step = 0;  // from a panel to the next, where there are several
   int chains = 1;          // pieces of each sum; see above
 };
 
@@ -62,12 +77,14 @@ __attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
   constexpr int L = V::kLanes;
   constexpr int64_t a_step = kLhs == LhsLayout::kRows ? 1 : kMatrixRows;
   V acc[R][N];
-  FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
-      V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + v * L);
-
   const A* a[R];
-  FASTRNN_UNROLL for (int r = 0; r < R; ++r) a[r] =
-      kLhs == LhsLayout::kRows ? args.a[r] : args.a[0] + r;
+  T* out[R];
+  FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
+    a[r] = kLhs == LhsLayout::kRows ? args.a[r] : args.a[0] + r;
+    out[r] = args.out[r] + args.offset;
+    FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
+        V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + args.offset + v * L);
+  }
   const B* b = args.b;
   const int64_t b_step = args.b_step;
   int64_t k = 0;
@@ -93,9 +110,9 @@ __attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
     }
     if (chain > 0)
       FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
-          acc[r][v] = V::load(args.out[r] + v * L) + acc[r][v];
+          acc[r][v] = V::load(out[r] + v * L) + acc[r][v];
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v]
-        .store(args.out[r] + v * L);
+        .store(out[r] + v * L);
     if (chain + 1 == args.chains) return;
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
         acc[r][v] = V(T(0));
@@ -137,11 +154,24 @@ __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
 
 template <class A, class B> using Tile = void (*)(const TileArgs<A, B>&);
 
-// The tile for R rows and N vectors; for one row, of so many panels and chains. Not inline, so that
-// one unit can make what all cells share: see tiles.h.
 template <class A, class B, LhsLayout kLhs, unsigned Shared> struct Tiles {
+  // R rows of several panels of N vectors, side by side in init and out.
+  static FASTRNN_INLINE void run(int R, int N, int panels, TileArgs<A, B>* args) {
+    const Tile<A, B> tile = get(R, N, panels, args->chains);
+    tile(*args);
+    if (R == 1 && kLhs == LhsLayout::kRows) return;
+    for (int p = 1; p < panels; ++p) {
+      args->b += args->panel_step, args->offset += N * Vec<Acc<A>>::kLanes;
+      tile(*args);
+    }
+    args->b -= (panels - 1) * args->panel_step, args->offset = 0;
+  }
+
+  // The tile for R rows and N vectors; for one row, of so many panels and chains. Not inline, so
+  // that one unit can make what all cells share: see products.h.
   static Tile<A, B> get(int R, int N, int panels = 1, int chains = 1);
   template <int N> static Tile<A, B> with_vectors(int R, int panels, int chains);
+  template <int N, int P> static Tile<A, B> of_row(int chains);
 };
 
 template <class A, class B, LhsLayout kLhs, unsigned Shared>
@@ -150,7 +180,7 @@ Tile<A, B> Tiles<A, B, kLhs, Shared>::get(int R, int N, int panels, int chains) 
     case 1: return with_vectors<1>(R, panels, chains);
     case 2: return with_vectors<2>(R, panels, chains);
     case 3: return with_vectors<3>(R, panels, chains);
-    default: return with_vectors<4>(R, panels, chains);
+    default: return with_vectors<kMaxVectors>(R, panels, chains);
   }
 }
 
@@ -166,11 +196,21 @@ Tile<A, B> Tiles<A, B, kLhs, Shared>::with_vectors(int R, int panels, int chains
       tile<A, B, min(7, rows_for(N)), N, kLhs, Shared>,
       tile<A, B, min(8, rows_for(N)), N, kLhs, Shared>,
   };
-  if (kLhs == LhsLayout::kPacked || R > 1) return table[R - 1];
-  if (panels == 2) return row_tile<A, B, N, 2, 1, Shared>;
-  return chains == 4   ? row_tile<A, B, N, 1, 4, Shared>
-         : chains == 2 ? row_tile<A, B, N, 1, 2, Shared>
-                       : row_tile<A, B, N, 1, 1, Shared>;
+  if constexpr (kLhs == LhsLayout::kRows)
+    if (R == 1)
+      return panels == 4   ? of_row<N, 4>(chains)
+             : panels == 2 ? of_row<N, 2>(chains)
+                           : of_row<N, 1>(chains);
+  return table[R - 1];
+}
+
+template <class A, class B, LhsLayout kLhs, unsigned Shared> template <int N, int P>
+Tile<A, B> Tiles<A, B, kLhs, Shared>::of_row(int chains) {
+  constexpr int kMost = kBusyChains / N, kPanels = N == 1 ? 1 : min(P, kMost);
+  constexpr int kChains = kMost / kPanels;
+  return chains == 4   ? row_tile<A, B, N, kPanels, min(4, kChains), Shared>
+         : chains == 2 ? row_tile<A, B, N, kPanels, min(2, kChains), Shared>
+                       : row_tile<A, B, N, kPanels, 1, Shared>;
 }
 
 // Rows of the next tile when `remaining` are to be done and a tile takes at most `max_rows`: as

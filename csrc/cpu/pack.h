@@ -1,8 +1,9 @@
 // Weights as the tiles read them. A unit block is `lanes` units.
 //
-// Gate panels (forward):  panel of U unit blocks, then k, then [block][gate][lane]; K = I or H.
-// Matrix panels (backward, weight gradients): panel of 4 vectors of columns, then k, then
-// [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0.
+// Gate panels (forward): those of U unit blocks, one or kPanels of them; each has for each k its
+// vectors of [block][gate][lane]; K = I or H.
+// Matrix panels (backward, weight gradients): panel of kPanelVectors vectors of columns, then k,
+// then [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0.
 #pragma once
 
 #include "microkernel.h"
@@ -33,9 +34,11 @@ template <class Phase, class S> struct Packing {
   using T = Acc<S>;
   static constexpr int L = Vec<T>::kLanes;
   static constexpr int G = Phase::kGates;
-  // Unit blocks of a gate panel: as many as fill the tile's four vectors.
-  static constexpr int U = G >= kMaxVectors ? 1 : kMaxVectors / G;
-  static_assert(G <= kMaxVectors, "a cell has at most four gates");
+  // Unit blocks that are computed together, as many as fill a panel; and their panels: two where
+  // the gates of one block are too many for one.
+  static constexpr int U = G >= kPanelVectors ? 1 : kPanelVectors / G;
+  static constexpr int kPanels = U * G > kMaxVectors ? 2 : 1;
+  static_assert(U * G / kPanels <= kMaxVectors && U * G % kPanels == 0, "gates fill panels");
 
   static int64_t gates_size(int64_t H, int64_t K) { return blocks_of(H, L) * L * G * K; }
 
@@ -47,14 +50,18 @@ template <class Phase, class S> struct Packing {
     const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, U);
     for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
          ++panel) {
-      const int64_t first = panel * U, width = min(U, blocks - first), step = width * G * L;
+      const int64_t first = panel * U, width = min(U, blocks - first);
+      const int64_t N = width * G / kPanels;
       S* out = static_cast<S*>(out_) + first * G * L * K;
       for (int64_t u = 0; u < width; ++u)
         for (int64_t g = 0; g < G; ++g)
           pack_block(w + (Phase::gate(g) * H + (first + u) * L) * row, row, col,
-                     min(L, H - (first + u) * L), K, out + (u * G + g) * L, step);
+                     min(L, H - (first + u) * L), K, out + vector_at(u * G + g, N, K), N * L);
     }
   }
+
+  // Where a vector is, in panels of N vectors.
+  static int64_t vector_at(int64_t v, int64_t N, int64_t K) { return (v / N * N * K + v % N) * L; }
 
   // A block of `units` rows of w becomes one vector per k.
   static void pack_block(const S* w, int64_t row, int64_t col, int64_t units, int64_t K, S* out,
@@ -155,8 +162,8 @@ template <class Cell, class S> struct MatrixPacking {
     for (int64_t k = part(K, member, members); k < part(K, member + 1, members); ++k) {
       const int gate = gate_of(product, static_cast<int>(k / H));
       const S* from = w + (gate * H + k % H) * matrix->row_stride;
-      for (int64_t n0 = 0; n0 < N; n0 += kMaxVectors * L) {
-        const int64_t width = min(kMaxVectors * L, N - n0), step = blocks_of(width, L) * L;
+      for (int64_t n0 = 0; n0 < N; n0 += kPanelVectors * L) {
+        const int64_t width = min(kPanelVectors * L, N - n0), step = blocks_of(width, L) * L;
         S* out = static_cast<S*>(out_) + n0 * K + k * step;
         if (col == 1)
           for (int64_t n = 0; n < width; ++n) out[n] = from[n0 + n];

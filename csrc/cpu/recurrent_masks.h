@@ -56,14 +56,14 @@ template <class Cell, class Storage> struct MaskedRows {
 
   // A tile of which each gate goes on with a row of its own: one vector after the other. r: the
   // first of its R rows.
-  template <int phase>
-  void tile_of_gates(const TileArgs<Storage, Storage>& args, int64_t r, int R, int vectors) const {
+  template <int phase> void tile_of_gates(const TileArgs<Storage, Storage>& args, int64_t r, int R,
+                                          int N, int panels) const {
     using Gates = Phase<Cell, phase>;
     constexpr int64_t L = Vec<Acc<Storage>>::kLanes;
-    for (int v = 0; v < vectors; ++v) {
+    for (int v = 0; v < N * panels; ++v) {
       const int i = v % Gates::kGates;
       TileArgs<Storage, Storage> own = args;
-      own.b += v * L;
+      own.b += Packing<Gates, Storage>::vector_at(v, N, args.K);
       for (int k = 0; k < R; ++k) {
         own.a[k] = at(Gates::gate(i), r + k);
         own.init[k] = (Gates::is_split(i) ? args.shared_init : args.init[k]) + v * L;

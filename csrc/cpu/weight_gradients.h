@@ -180,13 +180,15 @@ template <class Cell, class Storage> struct WeightGradients {
     TileArgs<T, T> args;
     args.K = k;
     args.a[0] = a;
-    alignas(64) T acc[kRows * kMaxVectors * L];
-    for (int64_t n0 = 0; n0 < N; n0 += kPanel) {
-      const int64_t width_n = min(kPanel, N - n0);
+    alignas(64) T acc[kRows * kMostVectors * L];
+    args.panel_step = kPanel * max_k;
+    for (int64_t n0 = 0, width_n; n0 < N; n0 += width_n) {
+      const int panels = panels_at_once(false, kPanelVectors, 1, (N - n0) / kPanel);
+      width_n = min(panels * kPanel, N - n0);
       const int n = static_cast<int>(blocks_of(width_n, L));
       const bool in_place = is_same<Storage, T> && width_n == n * L;
       args.b = of.columns + n0 * max_k;
-      args.b_step = n * L;
+      args.b_step = n / panels * L;
       for (int r = 0; r < R; ++r) {
         args.out[r] = acc + r * n * L;
         if constexpr (is_same<Storage, T>)
@@ -197,7 +199,7 @@ template <class Cell, class Storage> struct WeightGradients {
           fill_n(args.out[r] + width_n, n * L - width_n, T(0));
         }
       }
-      WeightTiles::get(R, n)(args);
+      WeightTiles::run(R, n / panels, panels, &args);
       if (!in_place)
         for (int r = 0; r < R; ++r) narrow_n(args.out[r], width_n, rows[r] + n0);
     }
