@@ -23,15 +23,19 @@ constexpr int L = V::kLanes;
 
 double tile_gflops(int rows) {
   constexpr int64_t K = 512;
-  constexpr int N = kMaxVectors, kCalls = 500;
-  std::vector<float> a(rows * K, 0.1f), b(K * N * L, 0.1f), init(N * L), out(rows * N * L);
+  constexpr int N = kPanelVectors, kCalls = 500;
+  struct alignas(64) Line {
+    float at[16];
+  };
+  std::vector<float> a(rows * K, 0.1f), init(N * L), out(rows * N * L);
+  std::vector<Line> b(K * N * L / 16);  // as weights are packed; a load across two lines is slow
   TileArgs<float, float> args{};
   for (int r = 0; r < rows; ++r) {
     args.a[r] = a.data() + r * K;
     args.out[r] = out.data() + r * N * L;
   }
   args.shared_init = init.data();
-  args.b = b.data();
+  args.b = b.data()->at;
   args.b_step = N * L;
   args.K = K;
   const Tile<float, float> tile = Tiles<float, float, LhsLayout::kRows, ~0u>::get(rows, N);
