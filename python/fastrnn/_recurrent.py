@@ -141,8 +141,10 @@ class Recurrent(Module):
         if lengths is not None:
             lengths = _arguments.lengths_array(self.cell, lengths)
         # The fields of a Call, which would take time to make.
-        steps = (lengths, resets, holds, None, recurrent_masks)
-        call = (x, state, *steps, None, out, self.batch_first, self.reverse)
+        call = (
+            x, state, lengths, resets, holds, None, recurrent_masks, None, out,
+            self.batch_first, self.reverse,
+        )  # fmt: skip
         if repeat_held is False:
             return entry[1].native.run(call)
         return entry[1].native.run((*call, _arguments.flag(self.cell, "repeat_held", repeat_held)))
