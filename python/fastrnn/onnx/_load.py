@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from .. import _arguments
-from . import _fold, _library, _model, _scopes
+from . import _fold, _library, _model, _runners, _scopes
 from ._choice import Candidate, Choice, Report
 from ._node import Prepared
 from ._scopes import Found
@@ -61,7 +61,7 @@ class Model:
         self._choice = Choice(model, _scopes.Scope(cut, cut.graph), prepared, measure)
         uncut = self._choice.uncut
         self.nodes = tuple(node._replace(reason=node.reason or uncut) for node in nodes)
-        self._runs: dict[Any, Candidate] = {}
+        self._runs: dict[Any, _runners.Runner] = {}
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The outputs by name.
@@ -83,17 +83,20 @@ class Model:
         TypeError
             An input is no array, or has another dtype.
         """
-        return dict(zip(self.outputs, self.run(inputs), strict=True))
+        # A model of one layer takes a hundred microseconds, so little is done here, and at once.
+        try:
+            key = (*inputs, *[(value.shape, value.dtype) for value in inputs.values()])
+            run = self._runs[key]
+        except (KeyError, AttributeError):
+            run = self._first(inputs).run
+        try:
+            return dict(zip(self.outputs, run(inputs), strict=True))
+        except Exception as error:
+            raise _runners.refused(error) from None
 
     def run(self, inputs: Mapping[str, Any]) -> list[np.ndarray]:
         """The outputs in the order of `outputs`; otherwise as a call."""
-        try:
-            run = self._runs[tuple([(value.shape, value.dtype) for value in inputs.values()])]
-        except (KeyError, AttributeError):
-            return self._first(inputs).run(inputs)
-        if inputs.keys() != self._names:
-            self._check_inputs(inputs)
-        return run.run(inputs)
+        return list(self(inputs).values())
 
     def report(self, inputs: Mapping[str, Any]) -> Report:
         """Which nodes run on the engine in calls like this one, and how long all takes."""
@@ -103,13 +106,14 @@ class Model:
     def _first(self, inputs: Mapping[str, Any]) -> Candidate:
         """What runs calls of these shapes, which are looked at the first time."""
         self._check_inputs(inputs)
-        key = tuple([(value.shape, value.dtype) for value in inputs.values()])
-        found = self._runs.get(key)
-        if found is None:  # another thread may look at the same sizes, and finds as much
-            found = self._choice.candidate(inputs)
-            if len(self._runs) >= _KEPT:
-                self._runs.clear()
-            self._runs[key] = found
+        try:
+            found = self._choice.candidate(inputs)  # another thread may look too: it finds as much
+        except Exception as error:
+            raise _runners.refused(error) from None
+        if len(self._runs) >= _KEPT:
+            self._runs.clear()
+        key = (*inputs, *[(value.shape, value.dtype) for value in inputs.values()])
+        self._runs[key] = found.run
         return found
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:

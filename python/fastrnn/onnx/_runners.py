@@ -62,7 +62,16 @@ def runner(model: onnx.ModelProto, piece: bool = True) -> Running:
             "[onnx] operators must be of ONNX Runtime's or of onnx's evaluator, got "
             f"ONNX Runtime: {by_runtime}; onnx: {_line(error)}"
         ) from None
-    return Running(_call(lambda values: evaluator.run(outputs, dict(values))), {})
+
+    def call(values: Mapping[str, Any]) -> Any:
+        try:
+            return evaluator.run(outputs, dict(values))
+        except (MemoryError, NotImplementedError):
+            raise
+        except Exception as error:  # NumPy's, of what the model makes of its inputs
+            raise _refusal(error) from None
+
+    return Running(call, {})
 
 
 def runtime(model: onnx.ModelProto, piece: bool) -> Running | str:
@@ -74,21 +83,20 @@ def runtime(model: onnx.ModelProto, piece: bool) -> Running | str:
     except Exception as error:  # its errors have no class in common
         return _line(error)
     types = {output.name: _element(output.type) for output in made.get_outputs()}
-    return Running(_call(partial(made.run, list(types))), types)
+    return Running(partial(made.run, list(types)), types)
 
 
-def _call(run: Runner) -> Runner:
-    """With errors of any class as a `ValueError`."""
+def refused(error: Exception) -> Exception:
+    """What a call raises where a model has raised this: ONNX Runtime's errors are of any class.
 
-    def call(values: Mapping[str, Any]) -> Any:
-        try:
-            return run(values)
-        except (MemoryError, NotImplementedError):
-            raise
-        except Exception as error:
-            raise ValueError(f"[onnx] inputs must fit the model, got: {_line(error)}") from None
+    (Its calls are not wrapped, since for a small model that is a part of the time.)
+    """
+    ours = isinstance(error, ValueError | TypeError | MemoryError | NotImplementedError)
+    return error if ours else _refusal(error)
 
-    return call
+
+def _refusal(error: Exception) -> ValueError:
+    return ValueError(f"[onnx] inputs must fit the model, got: {_line(error)}")
 
 
 def _element(text: str) -> int:
