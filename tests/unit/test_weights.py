@@ -149,7 +149,7 @@ def document_rows() -> list[str]:
             arrays = ", ".join(
                 f"`{part.name}` ({', '.join(part.groups)}{',' * (len(part.groups) == 1)})"
                 f"{' = b_ih + b_hh' * (part.holds == ('bias',))}"
-                for part in row.parts
+                for part in row.arrays
             )
             names = " ".join(f"`{cell}`" for cell in cells)
             lines.append(f"| {name} | {names} | {' '.join(row.gates)} | {arrays} |")
@@ -254,6 +254,24 @@ def test_single_biases_of_cudnn(cell: str, half: int) -> None:
     assert sorted(without) == ["weight_hh_l0", "weight_ih_l0"]
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_projections_of_cudnn(bidirectional: bool, bias: bool) -> None:
+    """One matrix more, (P, H), after those of the gates; all else has P where it had H columns."""
+    layer = fastrnn.LSTM(
+        I, H, num_layers=2, proj_size=2, bidirectional=bidirectional, bias=bias, seed=3
+    )
+    params = layer.state_dict()
+    matrices, biases = weights.to_cudnn("lstm", params)
+    assert [m.shape for m in matrices[0]] == [(H, I)] * 4 + [(H, 2)] * 4 + [(2, H)]
+    assert matrices[-1][8].tobytes() == params[list(params)[-1]].tobytes()
+    back = weights.from_cudnn("lstm", matrices, biases, bidirectional=bidirectional)
+    assert set(back) == set(params)
+    same_bits({name: back[name] for name in params}, params)
+    matrices[0][8][:] = 0
+    assert params["weight_hr_l0"].any(), "arrays have memory of their own"
+
+
 # ---- stacks --------------------------------------------------------------------------------------
 
 
@@ -329,15 +347,23 @@ def cudnn_gru(x: np.ndarray, W: list[np.ndarray], b: list[np.ndarray]) -> np.nda
 
 
 def cudnn_lstm(x: np.ndarray, W: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
-    """The equations of cudnnRNNMode_t: i, f, c' and o are matrices 0 to 3, and 4 to 7."""
-    h = c = np.zeros((x.shape[1], H))
+    """The equations of cudnnRNNMode_t: i, f, c' and o are matrices 0 to 3, 4 to 7; 8 projects."""
+    h, c = np.zeros((x.shape[1], W[4].shape[1])), np.zeros((x.shape[1], H))
     ys = []
     for xt in x:
         i, f, new, o = (xt @ W[k].T + h @ W[k + 4].T + b[k] + b[k + 4] for k in range(4))
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(new)
         h = sigmoid(o) * np.tanh(c)
+        h = h @ W[8].T if len(W) > 8 else h
         ys.append(h)
     return np.stack(ys)
+
+
+def test_a_projected_layer_computes_what_cudnn_computes() -> None:
+    layer = fastrnn.LSTM(I, H, proj_size=2, dtype="float64", seed=1)
+    x = np.random.default_rng(0).standard_normal((6, 2, I))
+    matrices, biases = weights.to_cudnn("lstm", layer.state_dict())
+    assert np.allclose(cudnn_lstm(x, matrices[0], biases[0]), layer(x)[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -407,6 +433,7 @@ KERAS = [z(I, 4 * H), z(H, 4 * H), z(4 * H)]
 ONNX = {"W": z(1, 4 * H, I), "R": z(1, 4 * H, H), "B": z(1, 8 * H)}
 ONNX_GRU = {"W": z(1, 3 * H, I), "R": z(1, 3 * H, H)}
 OURS = {"weight_ih_l0": z(4 * H, I), "weight_hh_l0": z(4 * H, H)}
+PROJECTED = {"weight_ih_l0": z(4 * H, I), "weight_hh_l0": z(4 * H, 2), "weight_hr_l0": z(2, H)}
 HASTE = dict(zip(("kernel", "recurrent_kernel", "bias"), KERAS, strict=True))
 DIFFERENT = "different functions of h"
 
@@ -474,8 +501,17 @@ REFUSALS: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
      lambda: weights.from_cudnn("rnn_sigmoid", [])),
     ("from_cudnn", ValueError, "pseudo-layers, 2 for each",
      lambda: weights.from_cudnn("lstm", [[]], bidirectional=True)),
-    ("from_cudnn", ValueError, "without a projection, got 9",
+    ("from_cudnn", ValueError, "must be 8 for each pseudo-layer, or one more for a projection, got",
+     lambda: weights.from_cudnn("lstm", [[z(H, I)] * 4 + [z(H, H)] * 4 + [z(2, H)] * 2])),
+    ("from_cudnn", ValueError, "must be 6 for each pseudo-layer, got 7",
+     lambda: weights.from_cudnn("gru", [[z(H, I)] * 3 + [z(H, H)] * 3 + [z(2, H)]])),
+    ("from_cudnn", ValueError, "matrices[2G] must have shape (4, 4), got (2, 4)",
      lambda: weights.from_cudnn("lstm", [[z(H, I)] * 4 + [z(H, H)] * 4 + [z(2, H)]])),
+    ("from_cudnn", ValueError, "matrices[2G] must have shape (P, H), got (4,)",
+     lambda: weights.from_cudnn("lstm", [[z(H, I)] * 4 + [z(H, 2)] * 4 + [z(H)]])),
+    ("from_cudnn", TypeError, "arrays must have one dtype",
+     lambda: weights.from_cudnn(
+         "lstm", [[z(H, I)] * 4 + [z(H, 2)] * 4 + [z(2, H, dtype=np.float64)]])),
     ("from_cudnn", ValueError, "matrices must have one shape",
      lambda: weights.from_cudnn("lstm", [[z(H, I)] * 3 + [z(H, 2)] + [z(H, H)] * 4])),
     ("from_cudnn", ValueError, "matrices[:G] must have shape (1, 5, 4), got (1, 4, 4)",
@@ -494,8 +530,14 @@ REFUSALS: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
      lambda: weights.to_haste("rnn_tanh", OURS)),
     ("to_haste", ValueError, "reverse must be False",
      lambda: weights.to_haste("lstm", OURS, reverse=True)),
-    ("to_keras", ValueError, "got 'weight_hr_l0'",
-     lambda: weights.to_keras("lstm", {**OURS, "weight_hr_l0": z(2, H)})),
+    ("to_keras", ValueError, "without a projection, which this format has not",
+     lambda: weights.to_keras("lstm", PROJECTED)),
+    ("to_onnx", ValueError, "without a projection", lambda: weights.to_onnx("lstm", PROJECTED)),
+    ("to_haste", ValueError, "without a projection", lambda: weights.to_haste("lstm", PROJECTED)),
+    ("to_cudnn", ValueError, "got 'weight_hr_l0'",
+     lambda: weights.to_cudnn("gru", {"weight_hr_l0": z(2, H)})),
+    ("to_cudnn", ValueError, "weight_hr must have shape (4, 4), got (2, 4)",
+     lambda: weights.to_cudnn("lstm", {**OURS, "weight_hr_l0": z(2, H)})),
     ("to_keras", ValueError, "weight_ih must be there", lambda: weights.to_keras("lstm", OURS, 1)),
     ("to_keras", ValueError, "bias_hh must be there",
      lambda: weights.to_keras("lstm", {**OURS, "bias_ih_l0": z(4 * H)})),
@@ -503,7 +545,7 @@ REFUSALS: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
      lambda: weights.to_keras("gru", OURS)),
     ("to_keras", TypeError, "params must be a mapping", lambda: weights.to_keras("lstm", KERAS)),
     ("to_cudnn", TypeError, "params must be a mapping", lambda: weights.to_cudnn("lstm", KERAS)),
-    ("to_cudnn", ValueError, "biases of all or none",
+    ("to_cudnn", ValueError, "biases and projections of all or none",
      lambda: weights.to_cudnn("lstm", {
          "weight_ih_l0": z(16, 3), "weight_hh_l0": z(16, 4),
          "weight_ih_l1": z(16, 4), "weight_hh_l1": z(16, 4),
@@ -552,7 +594,7 @@ def test_stacks_that_do_not_fit_together() -> None:
         weights.from_cudnn("lstm", matrices, biases)
     matrices, biases = weights.to_cudnn("lstm", stack(3))
     assert biases is not None
-    with pytest.raises(ValueError, match=r"^\[from_cudnn\] .*biases of all or none"):
+    with pytest.raises(ValueError, match=r"^\[from_cudnn\] .*projections of all or none"):
         weights.from_cudnn("lstm", matrices, [biases[0], None, biases[2]])
     with pytest.raises(ValueError, match=r"^\[from_cudnn\] layer 1 must have 4 inputs"):
         weights.from_cudnn("lstm", [matrices[0]] * 2, [biases[0]] * 2)

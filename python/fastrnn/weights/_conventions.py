@@ -6,9 +6,9 @@ Gates have this library's letters in every row: i f g o of an LSTM (Keras and ON
 n of a GRU (Keras, ONNX, cuDNN and haste say h for n, cuDNN i for z), h of a simple layer.
 
 A layout names the axes of an array, outermost first: ``D`` directions, ``2`` biases (that of the
-inputs, then that of the recurrence), ``G`` gates, ``H`` units, ``K`` columns of the matrix, which
-are I or H. Letters without a space between them are one axis: ``GH`` has all units of the first
-gate, then all of the second.
+inputs, then that of the recurrence), ``G`` gates, ``H`` units, ``P`` values of a projected h, ``K``
+columns of the matrix, which are I for the inputs, and H, or P, for the recurrence. Letters without
+a space between them are one axis: ``GH`` has all units of the first gate, then all of the second.
 
 Sources
 -------
@@ -53,12 +53,19 @@ class Part:
 class Convention:
     """The order of the gates, and the arrays: weights of the inputs, of the recurrence, biases.
 
-    A gate that is `absent` has rows in the format and none in the cell: written as 0.
+    A gate that is `absent` has rows in the format and none in the cell: written as 0. `projection`
+    is the matrix that may project h, which has no gates.
     """
 
     gates: str
     parts: tuple[Part, ...]
     absent: str = ""
+    projection: Part | None = None
+
+    @property
+    def arrays(self) -> tuple[Part, ...]:
+        """All arrays that the format may have."""
+        return (*self.parts, self.projection) if self.projection else self.parts
 
     @property
     def own_gates(self) -> str:
@@ -70,6 +77,10 @@ def _rows(parts: tuple[Part, ...], **gates: str) -> dict[str, Convention]:
     """One row for each cell, `simple` for all simple ones."""
     rows = {cell: Convention(order, parts) for cell, order in gates.items() if cell != "simple"}
     return dict.fromkeys(SIMPLE, Convention(gates["simple"], parts)) | rows
+
+
+def _projection(name: str) -> Part:
+    return Part(name, "P H", ("weight_hr",))
 
 
 _TORCH = (
@@ -102,18 +113,17 @@ _HASTE_GRU = (
     Part("recurrent_bias", "GH", ("bias_hh",), needed=True),
 )
 
-_cudnn = _rows(_CUDNN, simple="h", lstm="ifgo", gru="rzn")
+_cudnn = _rows(_CUDNN, simple="h", gru="rzn")
 del _cudnn["rnn_sigmoid"]
 
 CONVENTIONS: dict[str, dict[str, Convention]] = {
-    "torch": _rows(
-        _TORCH, simple="h", lstm="ifgo", lstm_coupled="igo", gru="rzn", gru_reset_before="rzn"
-    ),
+    "torch": _rows(_TORCH, simple="h", lstm_coupled="igo", gru="rzn", gru_reset_before="rzn")
+    | {"lstm": Convention("ifgo", _TORCH, projection=_projection("weight_hr"))},
     "keras": _rows(_KERAS, simple="h", lstm="ifgo", gru_reset_before="zrn")
     | {"gru": Convention("zrn", _KERAS_GRU)},
     "onnx": _rows(_ONNX, simple="h", lstm="iofg", gru="zrn", gru_reset_before="zrn")
     | {"lstm_coupled": Convention("iofg", _ONNX, absent="f")},
-    "cudnn": _cudnn,
+    "cudnn": _cudnn | {"lstm": Convention("ifgo", _CUDNN, projection=_projection("matrices[2G]"))},
     "haste": {"lstm": Convention("igfo", _HASTE_LSTM), "gru": Convention("zrn", _HASTE_GRU)},
 }
 

@@ -70,6 +70,8 @@ def read(op: str, convention: Convention, arrays: Mapping[str, Any]) -> Directio
             for kind, gates in zip(part.holds, of_direction, strict=True):
                 direction[kind] = gates[order]
     for direction in directions:
+        if convention.projection and convention.projection.name in given:
+            direction["weight_hr"] = given[convention.projection.name]
         if "bias" in direction:
             # x + -0.0 has the bits of x for every x, -0.0 too, which x + 0.0 has not.
             direction["bias_ih"] = direction.pop("bias")
@@ -77,7 +79,7 @@ def read(op: str, convention: Convention, arrays: Mapping[str, Any]) -> Directio
     return directions
 
 
-def write(convention: Convention, directions: Directions) -> dict[str, np.ndarray]:
+def write(op: str, convention: Convention, directions: Directions) -> dict[str, np.ndarray]:
     """A format's arrays of the directions of a layer, each in memory of its own."""
     own = _own_order(convention)
     order = [own.find(gate) for gate in convention.gates]  # -1: absent, the zeros at the end
@@ -87,6 +89,13 @@ def write(convention: Convention, directions: Directions) -> dict[str, np.ndarra
         if part.needed or "bias_ih" in full[0]:
             stacked = [[_and_zeros(_of(each, kind))[order] for kind in part.holds] for each in full]
             arrays[part.name] = _together(part, np.array(stacked))
+    if "weight_hr" in full[0]:
+        if not convention.projection:
+            raise ValueError(
+                f"[{op}] params must be without a projection, which this format has not, "
+                "got weight_hr"
+            )
+        arrays[convention.projection.name] = full[0]["weight_hr"].copy()
     return arrays
 
 
@@ -167,9 +176,9 @@ def _given(op: str, convention: Convention, arrays: Mapping[str, Any]) -> dict[s
     biases = [part.name for part in convention.parts if not part.needed]
     some = any(name in there for name in biases)
     found: dict[str, np.ndarray] = {}
-    for part in convention.parts:
+    for part in convention.arrays:
         if part.name not in there:
-            if part.needed or some:
+            if part.needed or (some and part.name in biases):
                 raise ValueError(f"[{op}] {part.name} must be there, got none")
             continue
         array = host_array(op, part.name, there[part.name])
@@ -186,8 +195,11 @@ def _given(op: str, convention: Convention, arrays: Mapping[str, Any]) -> dict[s
 
 
 def _sizes(op: str, convention: Convention, given: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """D, G, H and I, by the matrices; every array must have them."""
+    """D, G, H, I and P, by the matrices; every array must have them."""
     inputs, recurrence = convention.parts[:2]
+    own = convention.projection
+    # Without a projection h has a value for each unit.
+    of_units = (own, "H") if own and own.name in given else (recurrence, "K")
 
     def axis(part: Part, letter: str) -> int:
         groups = part.groups
@@ -197,15 +209,16 @@ def _sizes(op: str, convention: Convention, given: Mapping[str, np.ndarray]) -> 
         "D": axis(inputs, "D"),
         "2": 2,
         "G": len(convention.gates),
-        "H": axis(recurrence, "K"),
+        "H": axis(*of_units),
         "I": axis(inputs, "K"),
+        "P": axis(recurrence, "K"),
     }
     if sizes["D"] not in (1, 2) or 0 in sizes.values():
         raise ValueError(
             f"[{op}] sizes must be at least 1, and directions 1 or 2, got {inputs.name} of shape "
             f"{given[inputs.name].shape} and {recurrence.name} of {given[recurrence.name].shape}"
         )
-    for part in convention.parts:
+    for part in convention.arrays:
         if part.name in given:
             shape, needed = given[part.name].shape, _shape(part, _sizes_of(part, sizes))
             if shape != needed:
@@ -215,4 +228,4 @@ def _sizes(op: str, convention: Convention, given: Mapping[str, np.ndarray]) -> 
 
 def _sizes_of(part: Part, sizes: Mapping[str, int]) -> dict[str, int]:
     """With K, the columns of this matrix."""
-    return {**sizes, "K": sizes["I" if part.holds == ("weight_ih",) else "H"]}
+    return {**sizes, "K": sizes["I" if part.holds == ("weight_ih",) else "P"]}

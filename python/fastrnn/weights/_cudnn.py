@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _arguments
 from . import _convert, _named
+from ._conventions import Convention
 from ._convert import Directions
 from ._named import Parameters
 
@@ -27,8 +28,8 @@ def from_cudnn(
         ``lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``.
     matrices : sequence of sequence of array
         ``matrices[pseudoLayer][linLayerID]``, as ``cudnnGetRNNWeightParams`` numbers them: of each
-        gate ``(H, K)`` with the input, then of each gate ``(H, H)`` with the recurrence. Projection
-        is not supported.
+        gate ``(H, K)`` with the input, then of each gate ``(H, H)`` with the recurrence; of an LSTM
+        with a projection ``(H, P)``, and then the projection, ``(P, H)``.
     biases : sequence of sequence of array, optional
         Likewise, ``(H,)``; None for ``CUDNN_RNN_NO_BIAS``. Of the modes with a single bias, the
         other half are None: it is -0.0 then, which changes nothing that it is added to.
@@ -56,14 +57,13 @@ def from_cudnn(
             f"[{op}] matrices and biases must be of as many pseudo-layers, {per_layer} for each "
             f"layer, got {len(outer)} and {len(vectors)}"
         )
-    count = 2 * len(convention.gates)
     found: Parameters = {}
     for at in range(0, len(outer), per_layer):
         directions: Directions = []
         for each, bias in zip(
             outer[at : at + per_layer], vectors[at : at + per_layer], strict=True
         ):
-            arrays = _of_pseudo_layer(op, count, each, bias)
+            arrays = _of_pseudo_layer(op, convention, each, bias)
             directions += _convert.read(op, convention, arrays)
         found |= _named.parameters(op, cell, directions, at // per_layer)
     _named.check_stack(op, found)
@@ -93,28 +93,34 @@ def to_cudnn(
     """
     op = "to_cudnn"
     convention = _convert.row(op, "cudnn", cell)
-    matrices, biases = [], []
+    matrices: list[list[np.ndarray]] = []
+    biases: list[list[np.ndarray]] = []
     for layer in range(_named.layers(op, params)):
         for direction in _named.directions(op, cell, params, layer):
-            inputs, recurrence, *vectors = _convert.write(convention, [direction]).values()
-            matrices.append([*inputs, *recurrence])
-            biases += [list(each) for each in vectors]
+            arrays = _convert.write(op, convention, [direction])
+            if "biases" in arrays:
+                biases.append(list(arrays.pop("biases")))
+            inputs, recurrence, *projection = arrays.values()
+            matrices.append([*inputs, *recurrence, *projection])
     _named.check_stack(op, params)
     return matrices, biases or None
 
 
-def _of_pseudo_layer(op: str, count: int, matrices: Any, biases: Any) -> dict[str, Any]:
+def _of_pseudo_layer(op: str, convention: Convention, matrices: Any, biases: Any) -> dict[str, Any]:
     """The arrays of one pseudo-layer, by the names of the table."""
+    count = 2 * len(convention.gates)
     each = _named.several(op, "matrices", matrices)
-    if len(each) != count:
+    if len(each) != count and not (convention.projection and len(each) == count + 1):
+        more = ", or one more for a projection" if convention.projection else ""
         raise ValueError(
-            f"[{op}] matrices must be {count} for each pseudo-layer, without a projection, "
-            f"got {len(each)}"
+            f"[{op}] matrices must be {count} for each pseudo-layer{more}, got {len(each)}"
         )
     found = {
         "matrices[:G]": _stacked(op, "matrices", each[: count // 2]),
-        "matrices[G:]": _stacked(op, "matrices", each[count // 2 :]),
+        "matrices[G:]": _stacked(op, "matrices", each[count // 2 : count]),
     }
+    if len(each) > count and convention.projection:
+        found[convention.projection.name] = each[count]
     if biases is None:
         return found
     vectors = _named.several(op, "biases", biases)

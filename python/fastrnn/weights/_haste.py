@@ -75,4 +75,4 @@ def to_haste(
     at = int(_arguments.flag(op, "reverse", reverse))
     if at >= len(directions):
         raise ValueError(f"[{op}] reverse must be False, since there is one direction, got True")
-    return _convert.write(convention, [directions[at]])
+    return _convert.write(op, convention, [directions[at]])

@@ -90,4 +90,6 @@ def to_keras(cell: str, params: Mapping[str, Any], layer: int = 0) -> list[np.nd
     op = "to_keras"
     convention = _convert.row(op, "keras", cell)
     directions = _named.directions(op, cell, params, layer)
-    return [array for each in directions for array in _convert.write(convention, [each]).values()]
+    return [
+        array for each in directions for array in _convert.write(op, convention, [each]).values()
+    ]

@@ -19,6 +19,7 @@ Parameters = dict[str, np.ndarray]
 
 _NAME = re.compile(r"(weight|bias)_(ih|hh)_l(0|[1-9][0-9]*)(_reverse)?")
 _PEEPHOLES = re.compile(r"weight_diag_l(0|[1-9][0-9]*)(_reverse)?")
+_PROJECTION = re.compile(r"weight_hr_l(0|[1-9][0-9]*)(_reverse)?")
 
 
 def directions(op: str, cell: str, params: Any, layer: int) -> Directions:
@@ -28,6 +29,7 @@ def directions(op: str, cell: str, params: Any, layer: int) -> Directions:
         own = isinstance(name, str) and (
             _NAME.fullmatch(name)
             or (_convert.base(cell) in PEEPHOLES and _PEEPHOLES.fullmatch(name))
+            or (convention.projection and _PROJECTION.fullmatch(name))
         )
         if not own:
             raise ValueError(
@@ -37,7 +39,7 @@ def directions(op: str, cell: str, params: Any, layer: int) -> Directions:
     found: Directions = []
     for direction in (0, 1):
         suffix = _parameters.suffix(number, direction)
-        names = {kind: kind + suffix for kind in _parameters.kinds(bias=True)}
+        names = {kind: kind + suffix for kind in _parameters.kinds(True, projected=True)}
         arrays = {kind: params[name] for kind, name in names.items() if name in params}
         if arrays or direction == 0:
             found += _convert.read(op, convention, arrays)
@@ -54,7 +56,7 @@ def parameters(
     return {
         kind + _parameters.suffix(number, at): array
         for at, each in enumerate(directions, start=int(reverse))
-        for kind, array in _convert.write(convention, [each]).items()
+        for kind, array in _convert.write(op, convention, [each]).items()
     }
 
 
@@ -77,7 +79,10 @@ def check_stack(op: str, params: Any) -> None:
     names = mapping(op, "params", params)
     count = layers(op, params)
     directions = 2 if any(name.endswith("_reverse") for name in names) else 1
-    kinds = _parameters.kinds(bias=any(name.startswith("bias") for name in names))
+    kinds = _parameters.kinds(
+        bias=any(name.startswith("bias") for name in names),
+        projected=any(name.startswith("weight_hr") for name in names),
+    )
     wanted = [
         kind + _parameters.suffix(layer, direction)
         for layer in range(count)
@@ -88,18 +93,19 @@ def check_stack(op: str, params: Any) -> None:
     if different:
         raise ValueError(
             f"[{op}] parameters must be those of {count} layers, {directions} directions each, "
-            f"biases of all or none, got {reprlib.repr(different)} missing or unknown"
+            "biases and projections of all or none, got "
+            f"{reprlib.repr(different)} missing or unknown"
         )
     arrays = {name: _convert.host_array(op, name, names[name]) for name in wanted}
     dtypes = sorted({array.dtype.name for array in arrays.values()})
     if len(dtypes) > 1:
         raise TypeError(f"[{op}] parameters must have one dtype, got {dtypes}")
-    units = arrays[kinds[1] + _parameters.suffix(0, 0)].shape[-1]
+    outputs = arrays[kinds[1] + _parameters.suffix(0, 0)].shape[-1]
     for layer in range(1, count):
         found = arrays[kinds[0] + _parameters.suffix(layer, 0)].shape
-        if found[-1] != directions * units:
+        if found[-1] != directions * outputs:
             raise ValueError(
-                f"[{op}] layer {layer} must have {directions * units} inputs, as the layer below "
+                f"[{op}] layer {layer} must have {directions * outputs} inputs, as the layer below "
                 f"has outputs, got shape {found}"
             )
 

@@ -104,7 +104,7 @@ def to_onnx(cell: str, params: Mapping[str, Any], layer: int = 0) -> Parameters:
     op = "to_onnx"
     convention = _convert.row(op, "onnx", cell)
     directions = _named.directions(op, cell, params, layer)
-    arrays = _convert.write(convention, directions)
+    arrays = _convert.write(op, convention, directions)
     own = PEEPHOLES.get(_convert.base(cell) or "")
     if own is None:
         return arrays
