@@ -5,10 +5,12 @@
 //
 //   test_races [--remove NAME] [--list] [--quick] [--cell NAME]
 //
+// remove: without a primitive, which must be missed; so the first failure ends the run.
 // quick: in one schedule, and without cells whose functions are chosen or that have two products,
 // since these add no primitive.
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -221,10 +223,12 @@ struct Case {
 };
 
 int failures = 0;
+bool ends_at_first = false;
 
 void fail(const std::string& text) {
   std::printf("FAILED: %s\n", text.c_str());
   ++failures;
+  if (ends_at_first) std::exit(1);
 }
 
 void compare(const std::string& what, const Results& a, const Results& b) {
@@ -278,7 +282,10 @@ int main(int argc, char** argv) {
   bool list = false, quick = false;
   std::string only;
   for (int i = 1; i < argc; ++i) {
-    if (!std::strcmp(argv[i], "--remove") && i + 1 < argc) emulation::remove(argv[++i]);
+    if (!std::strcmp(argv[i], "--remove") && i + 1 < argc) {
+      emulation::remove(argv[++i]);
+      ends_at_first = true;
+    }
     if (!std::strcmp(argv[i], "--cell") && i + 1 < argc) only = argv[++i];
     if (!std::strcmp(argv[i], "--list")) list = true;
     if (!std::strcmp(argv[i], "--quick")) quick = true;

@@ -96,7 +96,8 @@ def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixt
     def caught(name: str) -> tuple[str, bool]:
         command = [races, "--quick", "--cell", "lstm", "--remove", name]
         command = without_address_randomisation(command)
-        return name, subprocess.run(command, capture_output=True).returncode != 0
+        first = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
+        return name, subprocess.run(command, env=first, capture_output=True).returncode != 0
 
     with ThreadPoolExecutor(2) as pool:
         results = dict(pool.map(caught, listed))
