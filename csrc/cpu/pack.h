@@ -42,15 +42,15 @@ template <class Phase, class S> struct Packing {
 
   static int64_t gates_size(int64_t H, int64_t K) { return blocks_of(H, L) * L * G * K; }
 
-  // Members pack panels of their own.
+  // Members pack blocks of their own, those of whole panels.
   static void pack_gates(const StridedMatrix* matrix, int64_t H, int64_t K, int member, int members,
                          void* out_) {
     const S* w = static_cast<const S*>(matrix->data);
     const int64_t row = matrix->row_stride, col = matrix->col_stride;
-    const int64_t blocks = blocks_of(H, L), panels = blocks_of(blocks, U);
-    for (int64_t panel = part(panels, member, members); panel < part(panels, member + 1, members);
-         ++panel) {
-      const int64_t first = panel * U, width = min(U, blocks - first);
+    const int64_t blocks = blocks_of(H, L), groups = blocks_of(blocks, U);
+    for (int64_t group = part(groups, member, members); group < part(groups, member + 1, members);
+         ++group) {
+      const int64_t first = group * U, width = min(U, blocks - first);
       const int64_t N = width * G / kPanels;
       S* out = static_cast<S*>(out_) + first * G * L * K;
       for (int64_t u = 0; u < width; ++u)
