@@ -6,6 +6,7 @@
 #include "explain.h"
 #include "run_cpu.h"
 #include "shapes.h"
+#include "xla.h"
 
 namespace fastrnn {
 
@@ -49,8 +50,10 @@ FASTRNN_MODULE(_cpu, m) {
   translate_errors(m);
   // A child of fork() must know that it is one, whenever the first call comes.
   available_threads();
-  set_poll(signals_raise);
+  // XLA's calls end when they end: whoever waits for them has no place for an exception.
+  set_poll([] { return !xla::in_call() && signals_raise(); });
   bind_weights(m);
+  bind_xla(m);
 
   m.def("result_shapes", &result_shapes, py::arg("cell"), py::arg("layers"), py::arg("directions"),
         py::arg("x"), py::arg("units"), py::arg("outputs"), py::arg("batch_first"),

@@ -1,5 +1,7 @@
 #include "engine.h"
 
+#include "../core/dtype.h"
+#include "../core/error.h"
 #include "executor.h"
 
 namespace fastrnn {
@@ -18,6 +20,23 @@ void run(const Weights& weights, const Problem& p, const Call& call) {
                            batch.rows_of_last_step(), batch.offsets()},
                           memory.lists());
   execute({weights, call, p, batch, threads, prepared}, memory);
+}
+
+void run_with_parameters(Weights& weights, const Problem& p, Call& call) {
+  if (takes_step(weights, p, call)) return step(weights, p, call);
+  weights.pack(call.parameters, call.backward());
+  if (call.backward() && call.recompute) weights.pack(call.parameters, false);
+  call.parameters.clear();
+  run(weights, p, call);
+}
+
+Weights weights_of(const Spec& sizes) {
+  if (sizes.kind != 'f' || (sizes.element_bytes != 4 && sizes.element_bytes != 8))
+    throw Error(
+        Fault::kType, sizes.op,
+        "dtype must be float32 or float64, got " + dtype_name(sizes.kind, sizes.element_bytes));
+  return Weights(sizes.op, sizes.element_bytes, sizes.layers, sizes.directions, sizes.inputs,
+                 sizes.units, sizes.bias, sizes.projection);
 }
 
 Usage usage(const Weights& weights, const Problem& p, Kind kind) {

@@ -63,6 +63,13 @@ void run(const Weights& weights, const Problem& problem, const Call& call);
 bool takes_step(const Weights& weights, const Problem& problem, const Call& call);
 void step(const Weights& weights, const Problem& problem, const Call& call);
 
+// A call with its parameters: the step that takes_step() tells of, or packing and run().
+void run_with_parameters(Weights& weights, const Problem& problem, Call& call);
+
+// Weights of the sizes that parameters have (sizes_of), not packed yet. Throws Error for a dtype
+// that this engine has no kernels for.
+Weights weights_of(const Spec& sizes);
+
 // The plan of a call of this size, all rows of full length, without masks, and the bytes of memory
 // that it takes for itself, beside its arrays.
 struct Usage {

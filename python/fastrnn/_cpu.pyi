@@ -13,6 +13,12 @@ call_fields: tuple[str, ...]
 # The numbers of its kinds.
 call_kinds: dict[str, int]
 
+# The numbers that a call through XLA brings, in order; the bits of its option "given", by Python's
+# field or else the engine's name of a role; the handler, as `jax.ffi.register_ffi_target` takes it.
+xla_options: tuple[str, ...]
+xla_roles: dict[str, int]
+xla_handler: object
+
 _Shape = tuple[int, ...]
 _Array = object
 _State = object  # an array, or a pair of arrays for a cell with two states
@@ -118,6 +124,9 @@ def result_shapes(
     batch_first: bool,
     recompute: int,
 ) -> tuple[_Shape, tuple[_Shape, ...], tuple[_Shape, _Shape, _Shape]]: ...
+def xla_check(
+    cell: str, options: Sequence[int], inputs: Sequence[tuple[Sequence[int], str, int]]
+) -> None: ...
 def cells() -> list[CellFacts]: ...
 def built_levels() -> list[str]: ...
 def usable_levels() -> list[str]: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # torch's names, and that of a unit's own parameters; "_l0", "_l0_reverse", "_l1", ... follow.
@@ -29,3 +29,22 @@ def by_layer_direction(
     """Cut a call's parameters into those of each direction of each layer."""
     count = len(parameters) // (layers * directions)
     return [parameters[at : at + count] for at in range(0, len(parameters), count)]
+
+
+def layers_directions(params: Mapping[str, Any]) -> tuple[int, int]:
+    """L and D, by the names of a call's parameters."""
+    layers = 1
+    while f"weight_ih_l{layers}" in params:
+        layers += 1
+    return layers, 2 if "weight_ih_l0_reverse" in params else 1
+
+
+def in_order(cell: str, names: Sequence[str], params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The parameters with these names, which must be all that there are."""
+    missing = [name for name in names if name not in params]
+    if missing:
+        raise ValueError(f"[{cell}] {missing[0]} is needed, got none")
+    if len(params) != len(names):
+        unknown = next(name for name in params if name not in names)
+        raise ValueError(f"[{cell}] parameters must be of {list(names)}, got {unknown!r}")
+    return tuple(params[name] for name in names)

@@ -58,7 +58,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arguments, _arrays, _dtypes, _engine
+from . import _arguments, _arrays, _dtypes, _engine, _parameters
 from ._cell_names import FunctionLike
 from ._engine import BACKWARD, FORWARD, Call
 
@@ -100,7 +100,7 @@ class Packed:
     def add(self, params: Mapping[str, np.ndarray], *, backward: bool) -> None:
         """Pack the same parameters for the other use too."""
         if not self.ready[backward]:
-            self.native.pack(_in_order(self.cell, self.names, params), backward)
+            self.native.pack(_parameters.in_order(self.cell, self.names, params), backward)
             self.ready[backward] = True
 
 
@@ -422,24 +422,9 @@ def _sizes(
         return value
 
     w_ih, w_hh = matrix("weight_ih_l0"), matrix("weight_hh_l0")
-    layers = 1
-    while f"weight_ih_l{layers}" in params:
-        layers += 1
-    directions = 2 if "weight_ih_l0_reverse" in params else 1
+    layers, directions = _parameters.layers_directions(params)
     inputs, units, projection = w_ih.shape[1], w_hh.shape[1], 0
     if "weight_hr_l0" in params:
         units, projection = matrix("weight_hr_l0").shape[1], units
     bias = "bias_ih_l0" in params
     return _dtypes.name_of(w_ih), layers, directions, inputs, units, bias, projection
-
-
-def _in_order(
-    cell: str, names: Sequence[str], params: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, ...]:
-    missing = [name for name in names if name not in params]
-    if missing:
-        raise ValueError(f"[{cell}] {missing[0]} is needed, got none")
-    if len(params) != len(names):
-        unknown = next(name for name in params if name not in names)
-        raise ValueError(f"[{cell}] parameters must be of {list(names)}, got {unknown!r}")
-    return tuple(params[name] for name in names)

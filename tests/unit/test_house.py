@@ -23,6 +23,8 @@ PYTHON, CPP = (".py", ".pyi"), (".h", ".cpp", ".cuh", ".cu", ".in")
 LONG_SIGNATURES = {
     ("python/fastrnn/functional.py", "forward"),
     ("python/fastrnn/functional.py", "infer"),
+    ("python/fastrnn/jax/_functional.py", "init"),
+    ("python/fastrnn/jax/_functional.py", "recurrent"),
     ("python/fastrnn/reference/scan.py", "forward"),
     ("python/fastrnn/_recurrent.py", "Recurrent.__init__"),
     ("python/fastrnn/layers.py", "GRU.__init__"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .cell import Cell
-from .namespace import Namespace
+from .namespace import Moment, Namespace
 
 
 class Weights(NamedTuple):
@@ -43,14 +43,6 @@ class Weights(NamedTuple):
         return (self.w_diag.reshape(cell.unit_parameters, -1),)
 
 
-class Moment(NamedTuple):
-    """A step of a schedule."""
-
-    t: int
-    rows: Any  # the n rows that run, as the namespace has them; None for all
-    start: Any  # (n, 1): the row starts here, from zero; None where none does
-
-
 class StepInputs(NamedTuple):
     """What a call says of single steps; the same for all layers and directions."""
 
@@ -71,9 +63,9 @@ NO_MASKS = Masks()
 
 
 class Schedule(NamedTuple):
-    """The steps of a direction, in its order."""
+    """The steps of a direction."""
 
-    moments: list[Moment]
+    moments: Any  # in its order, as the namespace has them: of NumPy a list of Moment
     running: Any  # (T, B): whether the row runs at this time; None where all do
     shown: Any  # (T, B): whether the output is h and not 0; None where it always is
 
@@ -98,56 +90,50 @@ def make_schedule(xp: Namespace, T: int, inputs: StepInputs, reverse: bool) -> S
     lengths, resets, holds, repeat_held = inputs
     within = None if lengths is None else xp.running(T, lengths)
     running = within if holds is None else _and(within, ~holds)
-    starts = _starts(T, resets, within, running, reverse)
-    moments: list[Moment] = []
-    shown: dict[int, Any] = {}
-    for t in _times(T, reverse):
-        rows = None if running is None else xp.rows(running[t])
-        start = starts.get(t)
-        moments.append(Moment(t, rows, None if start is None else xp.take(start, rows)[:, None]))
-        if repeat_held and running is not None:  # since the row's first step
-            before = shown.get(t + 1 if reverse else t - 1)
-            shown[t] = running[t] if before is None else running[t] | before
-    if not shown:
-        return Schedule(moments, running, running)
-    return Schedule(moments, running, _and(within, xp.stack([shown[t] for t in range(T)])))
+    starts = None if resets is None else _starts(xp, _and(within, resets), running, reverse)
+    shown = running
+    if repeat_held and running is not None:  # since the row's first step
 
+        def ran(before: Any, now: Any) -> tuple[Any, Any]:
+            return before | now, before | now
 
-def _times(T: int, reverse: bool) -> range:
-    return range(T - 1, -1, -1) if reverse else range(T)
+        none = xp.zeros_like(running[:1])[0] if T else None
+        shown = _and(within, xp.scan_rows(ran, none, running, reverse))
+    return Schedule(xp.moments(T, running, starts, reverse), running, shown)
 
 
 def _and(a: Any, b: Any) -> Any:
     return b if a is None else a & b
 
 
-def _starts(T: int, resets: Any, within: Any, running: Any, reverse: bool) -> dict[int, Any]:
-    """The rows (B,) that start from zero if they run, by time; no entry where none does.
+def _starts(xp: Namespace, resets: Any, running: Any, reverse: bool) -> Any:
+    """Tell which rows start from zero if they run: (T, B).
 
     A reset of a row that is held belongs to the next step that runs. In reverse a piece is entered
     at its end: at the step before the one where the next piece starts.
     """
-    if resets is None:
-        return {}
-    resets = _and(within, resets)
-    moved: dict[int, Any] = {}
-    for t in range(T):
-        before = None if t == 0 or running is None else moved[t - 1] & ~running[t - 1]
-        moved[t] = _or(before, resets[t])
+    if not len(resets):
+        return resets
+    none = xp.zeros_like(resets[:1])
+    if running is not None:
+
+        def move(waiting: Any, now: Any) -> tuple[Any, Any]:
+            reset, runs = now
+            waiting = waiting | reset
+            return waiting & ~runs, waiting
+
+        resets = xp.scan_rows(move, none[0], (resets, running), False)
     if not reverse:
-        return moved
-    starts: dict[int, Any] = {}
-    for t in range(T - 2, -1, -1):
-        own = moved[t + 1] if running is None else moved[t + 1] & running[t + 1]
-        later = starts.get(t + 1)
-        starts[t] = (
-            own if running is None else _or(None if later is None else later & ~running[t + 1], own)
-        )
-    return starts
+        return resets
+    if running is not None:
 
+        def enter(waiting: Any, now: Any) -> tuple[Any, Any]:
+            reset, runs = now
+            waiting = (reset & runs) | (waiting & ~runs)
+            return waiting, waiting
 
-def _or(a: Any, b: Any) -> Any:
-    return b if a is None else a | b
+        resets = xp.scan_rows(enter, none[0], (resets, running), True)
+    return xp.concatenate([resets[1:], none], 0)
 
 
 def run_layers(
@@ -190,17 +176,13 @@ def run_layers(
             keep = None if tape is None else steps
             s = tuple(a[p] for a in states)
             own = tuple(masks.recurrent[p]) if masks.recurrent else ()
-            after, last = _run_pass(xp, cell, weights[p], schedule.moments, x, s, own, keep)
+            last, after = _run_pass(xp, cell, weights[p], schedule.moments, x, s, own, keep)
             if tape is not None:
                 tape.append(steps)
-            wheres = [schedule.shown] + [schedule.running] * len(others)
-            h, *beside = (
-                _over_time(xp, where, [s[k] for s in after], last[k])
-                for k, where in enumerate(wheres)
-            )
-            outputs.append(h)
+            h, *beside = after
+            outputs.append(_where(xp, schedule.shown, h))
             for other, a in zip(others, beside, strict=True):
-                other.append(a)
+                other.append(_where(xp, schedule.running, a))
             for final, a in zip(finals, last, strict=True):
                 final.append(a)
         x = xp.concatenate(outputs, -1)
@@ -211,26 +193,26 @@ def _run_pass(
     xp: Namespace,
     cell: Cell,
     weights: Weights,
-    moments: list[Moment],
+    moments: Any,
     x: Any,
     s: tuple[Any, ...],
     masks: tuple[Any, ...],
     steps: list[Step] | None,
-) -> tuple[list[tuple[Any, ...]], tuple[Any, ...]]:
-    """Give the states (B, H) after each step, in the order of time, and those at the end."""
-    after = [s] * len(moments)
-    projected = xp.project(x, moments, weights.w_ih, weights.b_ih)
-    for moment in moments:
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Give the states (B, H) at the end, and (T, B, H) after each step."""
+
+    def step(s: tuple[Any, ...], moment: Moment, projected: Any) -> tuple[Any, ...]:
         t, rows, start = moment
         s_prev = tuple(from_zero(xp, start, xp.take(a, rows)) for a in s)
         own = tuple(xp.take(mask, rows) for mask in masks)
-        wx = by_gates(projected[t], cell.gates)
+        wx = by_gates(projected, cell.gates)
         s_next, saved, v = _step(xp, cell, weights, wx, s_prev, own)
-        s = tuple(xp.put(a, rows, a_next) for a, a_next in zip(s, s_next, strict=True))
-        after[t] = s
         if steps is not None:
             steps.append(Step(moment, xp.at(x, t, rows), s_prev, saved, v, own))
-    return after, s
+        return tuple(xp.put(a, rows, a_next) for a, a_next in zip(s, s_next, strict=True))
+
+    last, after = xp.scan(step, s, moments, xp.project(x, moments, weights.w_ih, weights.b_ih))
+    return last, after
 
 
 def _step(
@@ -306,7 +288,6 @@ def by_gates(a: Any, gates: int) -> Any:
     return a.reshape(n, gates, width // gates)
 
 
-def _over_time(xp: Namespace, where: Any, after: list[Any], like: Any) -> Any:
-    """Give the states (B, n) after all steps as (T, B, n), and 0 elsewhere."""
-    stacked = xp.stack(after or [like])[: len(after)]
-    return stacked if where is None else xp.where(where[:, :, None], stacked, 0.0)
+def _where(xp: Namespace, where: Any, after: Any) -> Any:
+    """Give (T, B, n), and 0 elsewhere."""
+    return after if where is None else xp.where(where[:, :, None], after, 0.0)

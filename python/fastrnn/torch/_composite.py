@@ -7,20 +7,19 @@ of the reference, `fastrnn.reference.loop`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _parameters
-from ..reference import loop
-from ..reference.cell import Cell, find
+from ..reference.call import Arrays, Options
+from ..reference.call import run as run_call
+from ..reference.namespace import Looping
 from ._call import NARROW, Call, Inputs
 
 
-class _Torch:
+class _Torch(Looping):
     """torch's tensors, whose shapes may not depend on values: rows that do not run are masked."""
 
     tanh = staticmethod(torch.tanh)
@@ -29,6 +28,7 @@ class _Torch:
     expm1 = staticmethod(torch.expm1)
     stack = staticmethod(torch.stack)
     concatenate = staticmethod(torch.concatenate)
+    zeros_like = staticmethod(torch.zeros_like)
     linear = staticmethod(torch.nn.functional.linear)
 
     def clip(self, a: Tensor, low: float, high: float) -> Tensor:
@@ -36,6 +36,9 @@ class _Torch:
 
     def softplus(self, a: Tensor) -> Tensor:
         return torch.logaddexp(a, torch.zeros_like(a))
+
+    def zeros(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return like.new_zeros(shape)
 
     def where(self, condition: Tensor, a: Any, b: Any) -> Tensor:
         return torch.where(condition, a, b)
@@ -109,66 +112,20 @@ def _run_packed(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
 def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     if inputs.steps.batch_sizes is not None:
         return _run_packed(call, inputs)
-    cells = [find(call.cell, d) for d in range(call.directions)]
-    batched = inputs.x.dim() == 3
-    x = _time_first(inputs.x, call, batched)
-    T, B = x.shape[:2]
-    lengths, *flags, _, recurrent_masks = inputs.steps
-    lengths = None if lengths is None else lengths.to(x.device)
-    resets, holds = (None if a is None else _time_first(a, call, batched) for a in flags)
-    steps = loop.StepInputs(lengths, resets, holds, call.repeat_held)
-    weights = _weights(call, cells[0], inputs.parameters)
-    states = inputs.states if batched else tuple(s[:, None] for s in inputs.states)
-    y, finals, others = loop.run_layers(
-        TORCH,
-        cells,
-        weights,
-        [loop.make_schedule(TORCH, T, steps, d == 1) for d in range(call.directions)],
+    x, steps = inputs.x, inputs.steps
+    lengths = steps.lengths
+    arrays = Arrays(
         x,
-        states or _zeros(cells[0], weights, x, B),
-        loop.Masks(
-            [_time_first(mask, call, batched) for mask in inputs.masks],
-            _by_pass(recurrent_masks, batched),
-        ),
+        inputs.parameters,
+        inputs.states,
+        None if lengths is None else lengths.to(x.device),
+        steps.resets,
+        steps.holds,
+        inputs.masks,
+        steps.recurrent_masks,
     )
-    if not batched:
-        results = [y[:, 0], *(final[:, 0] for final in finals)]
-    else:
-        results = [y.transpose(0, 1) if call.batch_first else y, *finals]
-    if call.cells:
-        by_pass = (call.layers, call.directions)
-        results.append(torch.stack(others).unflatten(1, by_pass))
+    sizes = (call.cell, call.layers, call.directions)
+    options = Options(*sizes, call.batch_first, False, call.repeat_held)
+    y, finals, others = run_call(TORCH, options, arrays)
+    results = [y, *finals, *([torch.stack(others)] if call.cells else [])]
     return tuple(a.contiguous() for a in results)
-
-
-def _weights(call: Call, cell: Cell, parameters: Sequence[Tensor]) -> list[loop.Weights]:
-    """Of each pass."""
-    made = []
-    for own in _parameters.by_layer_direction(parameters, call.layers, call.directions):
-        *own, w_hr = own if call.projected else (*own, None)
-        *own, w_diag = own if cell.unit_parameters else (*own, None)
-        w_ih, w_hh, *biases = own
-        b_ih, b_hh = biases or (None, None)
-        made.append(loop.Weights(w_ih, w_hh, b_ih, b_hh, w_diag, w_hr))
-    return made
-
-
-def _zeros(cell: Cell, weights: list[loop.Weights], x: Tensor, B: int) -> list[Tensor]:
-    """The initial states of a call that was given none."""
-    w_hh = weights[0].w_hh
-    widths = [w_hh.shape[1]] + [w_hh.shape[0] // cell.gates] * (cell.states - 1)
-    return [x.new_zeros(len(weights), B, width) for width in widths]
-
-
-def _by_pass(masks: Tensor | None, batched: bool) -> tuple[Tensor, ...]:
-    """The recurrent masks of each pass: (1, B, P), or (G, B, P)."""
-    if masks is None:
-        return ()
-    masks = masks if batched else masks[..., None, :]
-    return (masks if masks.dim() == 4 else masks[:, None]).unbind()
-
-
-def _time_first(a: Tensor, call: Call, batched: bool) -> Tensor:
-    if not batched:
-        return a[:, None]
-    return a.transpose(0, 1) if call.batch_first else a

@@ -1,0 +1,25 @@
+// A frame of XLA's, with which it calls a handler: arrays and request out of it, and answers to
+// XLA.
+#pragma once
+
+#include <string>
+
+#include "abi.h"
+#include "request.h"
+
+namespace fastrnn::xla {
+
+// XLA asks a handler about itself by such a frame before it may be called: true where it did, and
+// was answered.
+bool answers_query(CallFrame* frame);
+
+// Throws fastrnn::Error where the attributes are not those of `Request`.
+Request request_of(const CallFrame& frame);
+
+// device: where the arrays are, as View has it.
+Arrays arrays_of(const CallFrame& frame, int device);
+
+// Runs `body()`. What it throws becomes XLA's own error, with the same text.
+Error* report_errors(const CallFrame& frame, void (*body)(const CallFrame& frame));
+
+}  // namespace fastrnn::xla
