@@ -10,6 +10,7 @@
 
 #include "../core/call.h"
 #include "../xla/cpu.h"
+#include "../xla/frame.h"
 #include "common.h"
 
 namespace fastrnn {
@@ -39,6 +40,7 @@ inline void bind_xla(py::module_& m) {
   m.attr("xla_options") = py::tuple(options);
   m.attr("xla_roles") = roles;
   m.attr("xla_handler") = py::capsule(reinterpret_cast<void*>(&xla::call_cpu));
+  m.def("xla_set_version", &xla::set_version, py::arg("major"), py::arg("minor"));
   m.def("xla_check", &check_promised, py::arg("cell"), py::arg("options"), py::arg("inputs"));
 }
 

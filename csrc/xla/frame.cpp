@@ -1,5 +1,6 @@
 #include "frame.h"
 
+#include <atomic>
 #include <exception>
 #include <new>
 #include <string_view>
@@ -77,15 +78,18 @@ Error* error(const CallFrame& frame, ErrorCode code, const char* message) {
   return frame.api->error_create(&made);
 }
 
+std::atomic<int> version_major{0}, version_minor{1};
+
 }  // namespace
+
+void set_version(int major, int minor) { version_major = major, version_minor = minor; }
 
 bool answers_query(CallFrame* frame) {
   const Extension* extension = frame->extension_start;
   if (!extension || extension->type != kMetadataExtension) return false;
-  // That of the runtime which asks: handlers read what all versions have that fastrnn.jax accepts.
   Metadata* metadata = reinterpret_cast<const MetadataExtension*>(extension)->metadata;
-  metadata->api_version.major_version = frame->api->api_version.major_version;
-  metadata->api_version.minor_version = frame->api->api_version.minor_version;
+  metadata->api_version.major_version = version_major;
+  metadata->api_version.minor_version = version_minor;
   return true;
 }
 

@@ -9,6 +9,10 @@
 
 namespace fastrnn::xla {
 
+// What handlers answer when they are asked for the version that they were made for. Older runtimes
+// do not say their own then.
+void set_version(int major, int minor);
+
 // XLA asks a handler about itself by such a frame before it may be called: true where it did, and
 // was answered.
 bool answers_query(CallFrame* frame);

@@ -9,7 +9,7 @@ mode and of second and higher order, are computed by JAX's own operations with t
 """
 
 try:
-    import jax  # noqa: F401
+    import jax
     import jaxlib.version
 except ImportError as error:
     raise ImportError(
@@ -18,7 +18,7 @@ except ImportError as error:
 
 from . import _jaxlib
 
-_jaxlib.require_supported(jaxlib.version.__version__)
+_jaxlib.require_supported(jaxlib.version.__version__, jax.ffi.include_dir())
 
 from ._functional import gru, init, lstm, recurrent, rnn  # noqa: E402
 from ._handlers import TARGET  # noqa: E402

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from .. import _native
+from . import _jaxlib
 
 # Of custom calls in compiled and exported programs. What the name stands for may gain options, but
 # programs that were exported before must go on to run.
@@ -16,6 +17,7 @@ TARGET = "fastrnn.call"
 
 def platforms() -> list[str]:
     """The platforms that have a handler, which this registers."""
+    _native.engine.xla_set_version(*_jaxlib.interface_version(jax.ffi.include_dir()))
     jax.ffi.register_ffi_target(TARGET, _native.engine.xla_handler, platform="cpu")
     return ["cpu"]
 
