@@ -4,6 +4,7 @@
 
 #include "interpreter.h"
 #include "run_cuda.h"
+#include "xla_cuda.h"
 
 #if defined(FASTRNN_EMULATION)
 #include "emulation_module.h"
@@ -104,6 +105,7 @@ FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.attr("call_fields") = py::tuple(py::cast(field_places().names));
   m.attr("call_kinds") = kinds();
   translate_errors(m);
+  bind_xla(m);
   py::class_<Stack>(m, "Stack", py::module_local())
       .def(py::init(&new_stack), py::arg("cell"), py::arg("dtype"), py::arg("layers"),
            py::arg("directions"), py::arg("inputs"), py::arg("units"), py::arg("bias"),

@@ -33,10 +33,8 @@ inline void check_promised(const std::string& cell, const std::vector<int64_t>& 
 inline void bind_xla(py::module_& m) {
   py::list options;
   for (const char* name : xla::kOptionNames) options.append(name);
-  py::dict roles;  // the bits of the option "given", by Python's field or else the table's name
-  for (const RoleRule& rule : kRoles)
-    roles[rule.field && rule.layout != Layout::kBlock ? rule.field : rule.names[0]] =
-        static_cast<int>(rule.role);
+  py::dict roles;  // the bits of the option "given"
+  for (const RoleRule& rule : kRoles) roles[xla::key_of(rule)] = static_cast<int>(rule.role);
   m.attr("xla_options") = py::tuple(options);
   m.attr("xla_roles") = roles;
   m.attr("xla_handler") = py::capsule(reinterpret_cast<void*>(&xla::call_cpu));

@@ -48,6 +48,12 @@ struct ErrorCreateArgs {
   int32_t code;
 };
 
+struct ErrorDestroyArgs {
+  size_t struct_size;
+  Extension* extension_start;
+  Error* error;
+};
+
 struct StreamGetArgs {
   size_t struct_size;
   Extension* extension_start;
@@ -62,7 +68,7 @@ struct Api {
   const void* internal_api;
   Error* (*error_create)(ErrorCreateArgs*);
   void* error_get_message;
-  void* error_destroy;
+  void (*error_destroy)(ErrorDestroyArgs*);
   void* handler_register;
   Error* (*stream_get)(StreamGetArgs*);
 };

@@ -108,6 +108,15 @@ Arrays arrays_of(const CallFrame& frame, int device) {
   return {views_of(frame.arguments, false, device), views_of(frame.results, true, device)};
 }
 
+void* stream_of(const CallFrame& frame) {
+  StreamGetArgs args{sizeof(StreamGetArgs), nullptr, frame.context, nullptr};
+  Error* failed = frame.api->stream_get(&args);
+  if (!failed) return args.stream;
+  ErrorDestroyArgs destroyed{sizeof(ErrorDestroyArgs), nullptr, failed};
+  frame.api->error_destroy(&destroyed);
+  throw fastrnn::Error(Fault::kRuntime, "jax", "a call on a GPU must have a stream, got none");
+}
+
 Error* report_errors(const CallFrame& frame, void (*body)(const CallFrame& frame)) {
   try {
     body(frame);

@@ -23,7 +23,10 @@ Request request_of(const CallFrame& frame);
 // device: where the arrays are, as View has it.
 Arrays arrays_of(const CallFrame& frame, int device);
 
-// Runs `body()`. What it throws becomes XLA's own error, with the same text.
+// The GPU's stream that a call is to run on. Throws fastrnn::Error where there is none.
+void* stream_of(const CallFrame& frame);
+
+// Runs `body(frame)`. What it throws becomes XLA's own error, with the same text.
 Error* report_errors(const CallFrame& frame, void (*body)(const CallFrame& frame));
 
 }  // namespace fastrnn::xla

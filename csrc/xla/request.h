@@ -39,13 +39,27 @@ struct Request {
   }
 };
 
+// What Python knows a role by: the field of its class Call that has it, or else the table's name.
+inline const char* key_of(const RoleRule& rule) {
+  return rule.field && rule.layout != Layout::kBlock ? rule.field : rule.names[0];
+}
+
+// What one of a call's arrays is: an item of a role.
+struct Slot {
+  const RoleRule* rule;
+  int64_t item;
+};
+// Of so many arrays in these roles, of a cell with so many states. Throws Error where the count is
+// not the one that the request needs.
+std::vector<Slot> slots_of(const Request& request, const RoleList& roles, int64_t states,
+                           size_t arrays);
+
 // A call's arrays in the order of the table of roles: inputs, and results where there are any yet.
 struct Arrays {
   std::vector<View> inputs, results;
 };
 
-// The call, of a cell with so many states. Throws Error where the count of arrays is not the one
-// that the request needs; everything else is for the engine's own checks.
+// The call. Throws what slots_of() does; everything else is for the engine's own checks.
 Call call_of(const Request& request, int64_t states, const Arrays& arrays);
 
 }  // namespace fastrnn::xla

@@ -3,7 +3,7 @@
 Arrays are of any library with DLPack or the CUDA array interface, in a GPU's memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypedDict
 
 from ._engine import Call
@@ -11,6 +11,8 @@ from ._engine import Call
 call_fields: tuple[str, ...]
 # The numbers of its kinds.
 call_kinds: dict[str, int]
+# What XLA calls, as `jax.ffi.register_ffi_target` takes it; it calls a function of Python's.
+xla_handler: object
 
 _Shape = tuple[int, ...]
 _Array = object
@@ -80,3 +82,5 @@ def device(index: int) -> DeviceFacts: ...
 def mode() -> str: ...
 def use_mode(mode: str) -> None: ...
 def raise_errors(device: int, stream: int) -> None: ...
+def xla_set_version(major: int, minor: int) -> None: ...
+def xla_set_function(function: Callable[..., None]) -> None: ...

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import _arrays, _engine, _single_step
+from .. import _arrays, _dtypes, _engine, _single_step
 from . import _native
 
 if TYPE_CHECKING:
@@ -95,8 +95,12 @@ class Weights:
             "backward": self.native.plan(T, B, index, True),
         }
 
-    def run(self, fields: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The results of a call, as `fastrnn._engine.PackedWeights.run` says."""
+    def run(self, fields: tuple[Any, ...], into: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """The results of a call, as `fastrnn._engine.PackedWeights.run` says.
+
+        into: arrays that all results are written to, in the order of the engine's table of roles;
+        where there are none, results are new.
+        """
         call = _without_lists(_engine.Call(*fields))
         parameters = self._parameters()
         library = self._library(call.x)
@@ -104,7 +108,7 @@ class Weights:
         if lengths is not None:
             call = call._replace(lengths=lengths)
         with library.no_grad(call.x):
-            calls = _Calls(self.cell, library, call.x)
+            calls = _Calls(self.cell, library, call.x, into)
             return self.native.run(parameters, call, calls, library.stream(call.x))  # type: ignore[no-any-return]
 
     def step(self, x: Any, state: Any, threads: int = 0) -> tuple[Any, ...]:
@@ -137,11 +141,14 @@ def _without_lists(call: _engine.Call) -> _engine.Call:
 class _Calls:
     """What the engine asks of the library of a call's arrays."""
 
-    def __init__(self, cell: str, library: Library, like: Any) -> None:
+    def __init__(self, cell: str, library: Library, like: Any, into: Sequence[Any] = ()) -> None:
         self.cell, self.library, self.like = cell, library, like
+        self._into = list(into)  # for the first request, which is that of the results
 
     def empty(self, requests: Sequence[tuple[tuple[int, ...], str]]) -> list[Any]:
         """New arrays of these shapes and dtypes."""
+        if self._into:
+            return self._take(requests)
         made = []
         for shape, dtype in requests:
             try:
@@ -151,6 +158,14 @@ class _Calls:
                     f"[{self.cell}] memory for the call must be available, "
                     f"got none for shape {shape}"
                 ) from error
+        return made
+
+    def _take(self, requests: Sequence[tuple[tuple[int, ...], str]]) -> list[Any]:
+        made, self._into = self._into, []
+        found = [(tuple(array.shape), _dtypes.name_of(array)) for array in made]
+        wanted = [(tuple(shape), dtype) for shape, dtype in requests]
+        if found != wanted:
+            raise ValueError(f"[{self.cell}] results must be {wanted}, got {found}")
         return made
 
     def moved(self, lengths: Any) -> Any:

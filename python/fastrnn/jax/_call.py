@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .. import _native
+from .. import _dtypes, _native
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,18 @@ def check(call: Call, numbers: tuple[int, ...], arrays: Any) -> None:
     """Refuse a call as the engine does, where all shapes are numbers; raises its errors."""
     leaves = jax.tree.leaves(arrays)
     if all(isinstance(n, int) for leaf in leaves for n in leaf.shape):
-        promised = [(leaf.shape, _kind(leaf.dtype), leaf.dtype.itemsize) for leaf in leaves]
+        promised = [(leaf.shape, *_element(leaf.dtype)) for leaf in leaves]
         _native.engine.xla_check(call.cell, numbers, promised)
 
 
-def _kind(dtype: np.dtype) -> str:
-    return "B" if dtype.name == "bfloat16" else dtype.kind
+def _element(dtype: np.dtype) -> tuple[str, int]:
+    """Kind and bytes; for what the rules here are of shapes, 16 bits are as good as 32.
+
+    Which platform a call is for, and so which dtypes there are, is known when it is compiled.
+    """
+    if dtype.name in _dtypes.NARROW:
+        dtype = np.dtype(np.float32)
+    return dtype.kind, dtype.itemsize
 
 
 class Results(NamedTuple):
@@ -145,7 +151,14 @@ def results(call: Call, inputs: Inputs) -> Results:
     H = inputs.parameters[-1].shape[1] if call.projected else P
     sizes = (call.layers, call.directions, x.shape, H, P, call.batch_first, call.recompute)
     y, finals, tape = _native.engine.result_shapes(call.cell, *sizes)
-    return Results(like(x, y), *(tuple(like(x, shape) for shape in s) for s in (finals, tape)))
+    storage = x.dtype
+    wide = np.dtype(_dtypes.of_cell_state(storage.name))
+    dtypes = [storage, *[wide] * (len(finals) - 1)]
+    return Results(
+        like(x, y, storage),
+        tuple(map(like, [x] * len(finals), finals, dtypes)),
+        tuple(map(like, [x] * len(tape), tape, (storage, wide, storage))),
+    )
 
 
 @cache
@@ -154,12 +167,12 @@ def states_of(cell: str) -> int:
     return len(_native.engine.result_shapes(cell, 1, 1, (1, 1), 1, 1, False, 0)[1])
 
 
-def like(aval: Any, shape: tuple[Any, ...]) -> Any:
-    """The abstract value of an array of this shape, with all else as another has it.
+def like(aval: Any, shape: tuple[Any, ...], dtype: Any) -> Any:
+    """The abstract value of an array, with all else as another has it.
 
-    That is its dtype, and within `jax.shard_map` the axes over which it varies.
+    That is, within `jax.shard_map`, the axes over which it varies.
     """
     mesh = aval.sharding.mesh
     sharding = NamedSharding(mesh, PartitionSpec(*(None,) * len(shape)))
-    made: Any = aval.update(shape=shape, weak_type=False, sharding=sharding)
+    made: Any = aval.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
     return made

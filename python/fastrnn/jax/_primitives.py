@@ -80,7 +80,7 @@ def _back_abstract(*avals: Any, call: Call, tree: Any, wants: Wants) -> list[Any
     inputs = arrays.inputs
     made = [inputs.x] if wants.dx else []
     parameters = inputs.parameters if wants.parameters else ()
-    return [*made, *results(call, inputs).final, *(like(p, p.shape) for p in parameters)]
+    return [*made, *results(call, inputs).final, *(like(p, p.shape, p.dtype) for p in parameters)]
 
 
 def _push_abstract(*avals: Any, call: Call, tree: Any) -> list[Any]:
@@ -89,14 +89,18 @@ def _push_abstract(*avals: Any, call: Call, tree: Any) -> list[Any]:
     return [y, *final]
 
 
-def _layer_lowering(ctx: Any, *operands: Any, call: Call, tree: Any, keep_tape: bool) -> Any:
-    inputs = tree.unflatten(operands)
-    return _handlers.lower(ctx, operands, call.cell, _numbers(call, keep_tape, inputs))
+def _layer_lowering(
+    platform: str, ctx: Any, *operands: Any, call: Call, tree: Any, keep_tape: bool
+) -> Any:
+    numbers = _numbers(call, keep_tape, tree.unflatten(operands))
+    return _handlers.lower(ctx, operands, call.cell, numbers, platform=platform)
 
 
-def _back_lowering(ctx: Any, *operands: Any, call: Call, tree: Any, wants: Wants) -> Any:
-    arrays = tree.unflatten(operands)
-    return _handlers.lower(ctx, operands, call.cell, _numbers_back(call, arrays, wants))
+def _back_lowering(
+    platform: str, ctx: Any, *operands: Any, call: Call, tree: Any, wants: Wants
+) -> Any:
+    numbers = _numbers_back(call, tree.unflatten(operands), wants)
+    return _handlers.lower(ctx, operands, call.cell, numbers, platform=platform)
 
 
 def _push(*args: Any, call: Call, tree: Any) -> list[Any]:
@@ -234,5 +238,6 @@ _define(push_p, _push_abstract, _push_jvp, functools.partial(_batches.each, _pus
 ad.primitive_transposes[push_p] = _push_transpose
 mlir.register_lowering(push_p, mlir.lower_fun(_push, multiple_results=True))
 for _platform in _handlers.platforms():
-    mlir.register_lowering(layer_p, _layer_lowering, platform=_platform)
-    mlir.register_lowering(back_p, _back_lowering, platform=_platform)
+    for _primitive, _lowering in ((layer_p, _layer_lowering), (back_p, _back_lowering)):
+        _of_platform = functools.partial(_lowering, _platform)
+        mlir.register_lowering(_primitive, _of_platform, platform=_platform)

@@ -39,8 +39,9 @@ class Recurrent(nnx.Module):
     ) -> None:
         self.layer = Layer(_arguments.cell_name(cell), input_size, hidden_size, **options)
         self.deterministic = False
-        self.rngs = rngs.dropout.fork() if self.layer.drops else nnx.data(None)
-        params = self.layer.init(rngs.params())
+        streams: Any = rngs
+        self.rngs: Any = streams.dropout.fork() if self.layer.drops else nnx.data(None)
+        params = self.layer.init(streams.params())
         self.names = tuple(params)
         for name, value in params.items():
             setattr(self, name, nnx.Param(value))
