@@ -21,8 +21,8 @@ Without --peers, --threads and --isa the grid runs three times: with all threads
 then with one thread, and at the AVX2 level, against torch alone (--quick: the first alone).
 With --kind model the shapes are those of models that people use, each with its own cell and modes;
 `document` puts them into a part of their own.
-With --adapter torch or onnx, fastrnn.torch or fastrnn.onnx stands for fastrnn; the latter has the
-modes forward and stream, and no projections.
+With --adapter torch, jax or onnx, fastrnn.torch, fastrnn.jax or fastrnn.onnx stands for fastrnn;
+the last has the modes forward and stream, and no projections.
 
 --against takes the fastrnn of another environment into the same rounds, for instance the version
 before a change: its Python, or a command that starts one ("env PYTHONPATH=FOLDER python"). What

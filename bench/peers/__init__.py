@@ -28,7 +28,7 @@ import numpy as np
 
 PEERS = ("fastrnn", "torch", "torch_compile", "onnxruntime", "openvino", "jax", "tensorflow")
 # fastrnn through another library's face, which can run in fastrnn's place.
-ADAPTERS = {"torch": "fastrnn_torch", "onnx": "fastrnn_onnx"}
+ADAPTERS = {"torch": "fastrnn_torch", "onnx": "fastrnn_onnx", "jax": "fastrnn_jax"}
 # What times of another build of fastrnn are called by.
 AGAINST = "against"
 

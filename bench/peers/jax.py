@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def step(case: Case, state: Any, gx: Any, w: Any, b: Any) -> Any:
     return ((1 - z) * n + z * h,)
 
 
-def run(case: Case, params: Any, x: Any, state: Any) -> Any:
+def scan(case: Case, params: Any, x: Any, state: Any) -> Any:
     """y (T, B, D * H) and the final states, (L * D, B, H) each."""
     import jax.numpy as jnp
     from jax import lax
@@ -81,7 +82,8 @@ def run(case: Case, params: Any, x: Any, state: Any) -> Any:
     return x, tuple(jnp.stack(parts) for parts in zip(*finals, strict=True))
 
 
-def build(case: Case, data: Data) -> dict[str, Way]:
+def build(case: Case, data: Data, run: Callable[..., Any] = scan) -> dict[str, Way]:
+    """The ways of a case; `run` may be another function with its arguments and results."""
     import jax
 
     jax.clear_caches()
@@ -118,4 +120,4 @@ def build(case: Case, data: Data) -> dict[str, Way]:
         return result
 
     calls = {"forward": call_forward, "train": call_train, "stream": call_stream}
-    return {"scan": Way(calls[case.mode], arrays)}
+    return {run.__name__: Way(calls[case.mode], arrays)}

@@ -400,6 +400,7 @@ SHAPES_OF_ADAPTERS = """
     [
         ("torch", "torch", "forward train stream", "under torch"),
         ("onnx", "onnxruntime", "forward stream", "for onnx"),
+        ("jax", "jax", "forward train stream", "under JAX"),
     ],
 )
 def test_adapters_run_in_the_place_of_fastrnn(
