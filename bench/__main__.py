@@ -10,6 +10,7 @@
     python -m bench load [options]         on a busy machine, and among other threads
     python -m bench holds [options]        what it costs that rows are held
     python -m bench phases [options]       what a second product in the step costs
+    python -m bench jax [options]          a call through JAX beside its work, and XLA's threads
     python -m bench programs [NAME ...]    the programs of examples/, whole; fills their README
     python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
@@ -43,6 +44,7 @@ from typing import Any
 from . import (
     cases,
     holds,
+    jax_calls,
     limits,
     load,
     markdown,
@@ -255,6 +257,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
     "scale": (scale.main, None),
     "load": (load.main, None),
     "holds": (holds.main, None),
+    "jax": (jax_calls.main, None),
     "phases": (phases.main, None),
     "programs": (programs.main, None),
 }

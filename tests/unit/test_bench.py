@@ -800,6 +800,23 @@ def test_two_products_against_one(capsys: pytest.CaptureFixture[str], tmp_path: 
     capsys.readouterr()
 
 
+def test_calls_through_jax(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    found = tmp_path / "rows.json"
+    with contextlib.suppress(SystemExit):  # a figure over its bound, on a busy machine
+        suite.main(f"jax --rounds 1 --json {found}".split())
+    rows = report.read(found)
+    assert [row["case"] for row in rows] == [
+        "rnn_tanh_step",
+        "gru_step",
+        "lstm_step",
+        "two layers",
+        "a layer and a product",
+    ]
+    assert all(row["share"] > 0 for row in rows[3:])
+    assert "no work" in capsys.readouterr().out
+
+
 def test_projections_are_of_the_lstm_and_of_torch() -> None:
     shape = {"kind": "sequence", "T": 5, "B": 3, "I": 4, "H": 6, "P": 2}
     chosen = cases.make_cases([shape])
