@@ -216,7 +216,7 @@ def readme_examples() -> list[str]:
 
 
 def test_the_readme_s_example_runs() -> None:
-    example, _ = readme_examples()
+    example, *_ = readme_examples()
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["dx"].shape == names["x"].shape
@@ -224,7 +224,7 @@ def test_the_readme_s_example_runs() -> None:
 
 def test_the_readme_s_example_with_torch_runs(capsys: pytest.CaptureFixture[str]) -> None:
     torch = pytest.importorskip("torch")
-    _, example = readme_examples()
+    example = readme_examples()[1]
     model = torch.nn.Sequential(torch.nn.GRU(3, 4))
     names: dict[str, object] = {"model": model}
     exec(compile(example, "README.md", "exec"), names)
@@ -269,6 +269,21 @@ def test_the_examples_of_the_page_on_onnx_run(
     assert names["outputs"]["y"].shape == (1, 1, 256)
     assert len(names["same"]) == 2
     assert names["Y"].shape == (5, 1, 2, 4)
+
+
+def test_the_examples_on_jax_run() -> None:
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("flax")
+    names: dict[str, Any] = {}
+    exec(compile(readme_examples()[2], "README.md", "exec"), names)
+    assert names["y"].shape == (100, 32, 256)
+    for example in python_blocks(ROOT / "docs" / "jax.md"):
+        exec(compile(example, "jax.md", "exec"), names)
+    assert names["gradients"]["weight_ih_l0"].shape == (1024, 80)
+    program = jax.export.deserialize(names["stored"])
+    arguments = names["params"], names["x"], names["lengths"]
+    assert program.call(*arguments) == names["loss"](*arguments)
+    assert names["y"].shape == (100, 32, 256)
 
 
 # ---- links ---------------------------------------------------------------------------------------

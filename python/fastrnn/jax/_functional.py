@@ -84,7 +84,7 @@ def recurrent(
     inputs = Inputs(
         _array(cell, "x", x),
         _state(cell, state),
-        None if lengths is None else jnp.asarray(_arguments.lengths_array(cell, lengths)),
+        None if lengths is None else _lengths(cell, lengths),
         None if resets is None else _array(cell, "resets", resets),
         None if holds is None else _array(cell, "holds", holds),
         None if recurrent_masks is None else _array(cell, "recurrent_masks", recurrent_masks),
@@ -204,6 +204,13 @@ def _state(cell: str, state: Any) -> tuple[Any, ...]:
     if len(state) != count:
         raise ValueError(f"[{cell}] state must hold {count} arrays, got {len(state)}")
     return tuple(_array(cell, "state", s) for s in state)
+
+
+def _lengths(cell: str, lengths: Any) -> jax.Array:
+    """Lengths as an array; a list of ints is welcome."""
+    if not isinstance(lengths, jax.Array):
+        lengths = _arguments.lengths_array(cell, lengths)
+    return _array(cell, "lengths", lengths)
 
 
 def _arrays(cell: str, name: str, arrays: Any) -> tuple[Any, ...]:
