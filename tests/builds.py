@@ -47,7 +47,7 @@ def kernel_levels(preset: str) -> list[str]:
     levels = {
         ("dev", "tests"): ";".join(DEV_LEVELS),
         ("ci", "tests"): ";".join(LEVELS),
-        ("ci", "asan"): "neon;avx2",
+        ("ci", "asan"): next(level for level in ("avx2", "neon", "scalar") if level in LEVELS),
         ("full", "tsan"): "scalar;avx2;wide",
     }
     found = levels.get((tiers.chosen, preset))
