@@ -11,6 +11,7 @@
     python -m bench holds [options]        what it costs that rows are held
     python -m bench phases [options]       what a second product in the step costs
     python -m bench jax [options]          a call through JAX beside its work, and XLA's threads
+    python -m bench keras [options]        fit of Keras models beside Keras's own layers
     python -m bench programs [NAME ...]    the programs of examples/, whole; fills their README
     python -m bench.micro                  the parts: tile, packing, gates, barrier, overheads
 
@@ -45,6 +46,7 @@ from . import (
     cases,
     holds,
     jax_calls,
+    keras_fit,
     limits,
     load,
     markdown,
@@ -258,6 +260,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
     "load": (load.main, None),
     "holds": (holds.main, None),
     "jax": (jax_calls.main, None),
+    "keras": (keras_fit.main, None),
     "phases": (phases.main, None),
     "programs": (programs.main, None),
 }

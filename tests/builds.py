@@ -41,8 +41,8 @@ def kernel_levels(preset: str) -> list[str]:
     """The option for a tier whose build has other levels than the preset says.
 
     What this processor lacks takes minutes to compile and cannot run. (That it compiles, the
-    installation shows.) Under AddressSanitizer ci has one level whose vectors have tails, and leaves
-    the others, three quarters of what would be compiled, to full; without it they run in ci too.
+    installation shows.) Under AddressSanitizer ci has one level whose vectors have tails, and
+    leaves the others, three quarters of what would be compiled, to full; without it they run in ci.
     """
     levels = {
         ("dev", "tests"): ";".join(DEV_LEVELS),
