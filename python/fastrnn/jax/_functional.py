@@ -84,11 +84,11 @@ def recurrent(
     inputs = Inputs(
         _array(cell, "x", x),
         _state(cell, state),
-        None if lengths is None else _lengths(cell, lengths),
+        _lengths(cell, lengths),
         None if resets is None else _array(cell, "resets", resets),
         None if holds is None else _array(cell, "holds", holds),
         None if recurrent_masks is None else _array(cell, "recurrent_masks", recurrent_masks),
-        _arrays(cell, "dropout_masks", dropout_masks),
+        _masks(cell, dropout_masks, call.layers - 1),
         tuple(_array(cell, *named) for named in zip(names, leaves, strict=True)),
     )
     y, *final = _primitives.layer(call, alike(inputs))
@@ -184,11 +184,26 @@ def _names(cell: str, params: Any) -> list[str]:
         raise TypeError(
             f"[{cell}] params must be a mapping of names to arrays, got {type(params).__name__}"
         )
+    states_of(cell)  # refuses what is no cell, as the engine does
     diag = find(cell).unit_parameters > 0
     kinds = _parameters.kinds("bias_ih_l0" in params, diag, "weight_hr_l0" in params)
     layers, directions = _parameters.layers_directions(params)
     suffixes = [_parameters.suffix(l, d) for l in range(layers) for d in range(directions)]
     return [kind + suffix for suffix in suffixes for kind in kinds]
+
+
+def _lengths(cell: str, lengths: Any) -> Any:
+    """JAX's array of lengths, of 32 bits where it has not enabled 64."""
+    if lengths is None or isinstance(lengths, jax.Array):
+        return lengths
+    values = np.asarray(_arguments.lengths_array(cell, lengths))
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"[{cell}] lengths must be integers, got {values.dtype}")
+    array = jnp.asarray(values)
+    changed = values[values.astype(array.dtype) != values]
+    if changed.size:
+        raise ValueError(f"[{cell}] lengths must be within {array.dtype}, got {changed[0]}")
+    return array
 
 
 def _state(cell: str, state: Any) -> tuple[Any, ...]:
@@ -206,21 +221,19 @@ def _state(cell: str, state: Any) -> tuple[Any, ...]:
     return tuple(_array(cell, "state", s) for s in state)
 
 
-def _lengths(cell: str, lengths: Any) -> jax.Array:
-    """Lengths as an array; a list of ints is welcome."""
-    if not isinstance(lengths, jax.Array):
-        lengths = _arguments.lengths_array(cell, lengths)
-    return _array(cell, "lengths", lengths)
-
-
-def _arrays(cell: str, name: str, arrays: Any) -> tuple[Any, ...]:
-    if arrays is None:
+def _masks(cell: str, masks: Any, count: int) -> tuple[Any, ...]:
+    if masks is None:
         return ()
-    if not isinstance(arrays, (tuple, list)):
+    if not isinstance(masks, (tuple, list)):
         raise TypeError(
-            f"[{cell}] {name} must be a tuple or list of arrays, got {type(arrays).__name__}"
+            f"[{cell}] dropout_masks must be a tuple or list of arrays, got {type(masks).__name__}"
         )
-    return tuple(_array(cell, name, a) for a in arrays)
+    if len(masks) != count:
+        raise ValueError(
+            f"[{cell}] dropout_masks must be one for each layer but the last ({count}), "
+            f"got {len(masks)}"
+        )
+    return tuple(_array(cell, "dropout_masks", mask) for mask in masks)
 
 
 def _array(cell: str, name: str, value: Any) -> jax.Array:
