@@ -28,11 +28,14 @@ class _Rows(NamedTuple):
         How many elements there are.
     batched : bool
         Whether the calls that are mapped have rows themselves.
+    B : int
+        How many each of them has; 1 where it has no batch, as in its tape.
     """
 
     call: Call
     size: int
     batched: bool
+    B: int
 
     @property
     def sequence(self) -> int:
@@ -56,8 +59,7 @@ class _Rows(NamedTuple):
         """The inverse: elements stand at this axis, and rows, where there are some, behind it."""
         if not has_rows:
             return a
-        rows = a.shape[axis] // self.size
-        return a.reshape(*a.shape[:axis], self.size, rows, *a.shape[axis + 1 :])
+        return a.reshape(*a.shape[:axis], self.size, self.B, *a.shape[axis + 1 :])
 
     def join_each(self, arrays: Sequence[Any], mapped: Sequence[Any], axis: int) -> tuple[Any, ...]:
         return tuple(
@@ -98,7 +100,9 @@ _TAPE = (2, 4, 3)
 
 
 def _rows(call: Call, size: int, inputs: Inputs, mapped: Inputs) -> _Rows:
-    return _Rows(call, size, len(inputs.x.shape) - (mapped.x is not None) == 3)
+    shape = [n for axis, n in enumerate(inputs.x.shape) if axis != mapped.x]
+    batched = len(shape) == 3
+    return _Rows(call, size, batched, shape[0 if call.batch_first else 1] if batched else 1)
 
 
 def _size(args: Sequence[Any], dims: Sequence[Any]) -> int:
