@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -119,12 +121,34 @@ def options(
     return tuple(int(values[name]) for name in _native.engine.xla_options)
 
 
-def check(call: Call, numbers: tuple[int, ...], arrays: Any) -> None:
-    """Refuse a call as the engine does, where all shapes are numbers; raises its errors."""
+def check(call: Call, numbers: tuple[int, ...], arrays: Inputs | Backward) -> None:
+    """Refuse a call as the engine does, and raise its errors.
+
+    Sizes that are symbols have values when the call runs, and all else is then checked again. Here
+    a number of its own stands for each, unless they are sizes of parameters or of a tape: these
+    depend on one another.
+    """
     leaves = jax.tree.leaves(arrays)
-    if all(isinstance(n, int) for leaf in leaves for n in leaf.shape):
-        promised = [(leaf.shape, *_element(leaf.dtype)) for leaf in leaves]
+    symbols = _symbols(leaves)
+    if symbols and (isinstance(arrays, Backward) or _symbols(arrays.parameters)):
+        return
+    promised = [
+        (tuple(symbols.get(n, n) for n in leaf.shape), *_element(leaf.dtype)) for leaf in leaves
+    ]
+    try:
         _native.engine.xla_check(call.cell, numbers, promised)
+    except (ValueError, TypeError) as error:
+        shown = {str(number): str(symbol) for symbol, number in symbols.items()}
+        text = re.sub(r"\d+", lambda found: shown.get(found[0], found[0]), str(error))
+        raise type(error)(text) from None
+
+
+def _symbols(arrays: Any) -> dict[Any, int]:
+    """The sizes that are no numbers, each with a number that is no size of these arrays."""
+    sizes = [n for array in arrays for n in array.shape]
+    symbols = dict.fromkeys(n for n in sizes if not isinstance(n, int))
+    free = (n for n in itertools.count(10_007) if n not in sizes)
+    return dict(zip(symbols, free, strict=False))
 
 
 def _element(dtype: np.dtype) -> tuple[str, int]:
