@@ -112,7 +112,7 @@ def _starts(xp: Namespace, resets: Any, running: Any, reverse: bool) -> Any:
     A reset of a row that is held belongs to the next step that runs. In reverse a piece is entered
     at its end: at the step before the one where the next piece starts.
     """
-    if not len(resets):
+    if resets.shape[0] == 0:
         return resets
     none = xp.zeros_like(resets[:1])
     if running is not None:
