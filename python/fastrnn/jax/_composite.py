@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from ..reference import call as reference_call
 from ._call import Call, Inputs, Tangents
+from ._varying import alike, zeros_like
 
 
 class _Moments(NamedTuple):
@@ -82,10 +83,11 @@ class _Jax:
             after = step(s, *now)
             return after, after
 
+        s, projected = alike((s, projected))
         return jax.lax.scan(body, s, (steps.moments, projected), reverse=steps.reverse)
 
     def scan_rows(self, f: Callable[..., Any], s: Any, xs: Any, reverse: bool) -> Any:
-        return jax.lax.scan(f, s, xs, reverse=reverse)[1]
+        return jax.lax.scan(f, *alike((s, xs)), reverse=reverse)[1]
 
 
 JAX = _Jax()
@@ -118,7 +120,7 @@ def push_forward(call: Call, inputs: Inputs, tangents: Tangents) -> tuple[Any, .
     leaves, tree = jax.tree.flatten(primals)
     wanted = jax.tree.leaves(given, is_leaf=lambda leaf: leaf is None)
     filled = [
-        jnp.zeros_like(leaf) if d is None else d for leaf, d in zip(leaves, wanted, strict=True)
+        zeros_like(leaf) if d is None else d for leaf, d in zip(leaves, wanted, strict=True)
     ]
 
     def of(x: Any, state: Any, parameters: Any) -> tuple[Any, ...]:
@@ -137,7 +139,8 @@ def pull_back(call: Call, inputs: Inputs, dy: Any, dstate: tuple[Any, ...]) -> T
     state = inputs.state
     if not state:  # the engine gives gradients of the zeros too
         _, *finals = jax.eval_shape(lambda i: run(call, i), inputs)
-        state = tuple(jnp.zeros(final.shape, final.dtype) for final in finals)
+        zeros = tuple(jnp.zeros(final.shape, final.dtype) for final in finals)
+        state = alike((inputs.x, zeros))[1]
     results, pullback = jax.vjp(of, inputs.x, state, inputs.parameters)
-    given = dstate or tuple(jnp.zeros_like(final) for final in results[1:])
+    given = dstate or tuple(zeros_like(final) for final in results[1:])
     return Tangents(*pullback((dy, *given)))

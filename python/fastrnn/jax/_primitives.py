@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -33,6 +32,7 @@ from ._call import (
     results,
     states_of,
 )
+from ._varying import alike
 
 layer_p = Primitive("fastrnn_layer")
 push_p = Primitive("fastrnn_push")
@@ -168,10 +168,10 @@ def _push_transpose(cts: Sequence[Any], *args: Any, call: Call, tree: Any) -> li
     unknown = ad.is_undefined_primal
     wants = Wants(unknown(tangents.x), any(map(unknown, tangents.parameters)))
     dy, *dstate = cts
-    dy = jnp.zeros_like(saved.y) if type(dy) is ad.Zero else dy
     if all(type(d) is ad.Zero for d in dstate):
         dstate = []
-    gradients = back(call, inputs, saved, dy, tuple(map(ad.instantiate_zeros, dstate)), wants)
+    _, dy, *dstate = alike((saved.y, *map(ad.instantiate_zeros, (dy, *dstate))))
+    gradients = back(call, inputs, saved, dy, tuple(dstate), wants)
     made = [
         gradient
         for tangent, gradient in zip(_each(tangents), _each_of(gradients, tangents), strict=True)
@@ -224,9 +224,15 @@ def _compiled(primitive: Any, **params: Any) -> Any:
     return jax.jit(functools.partial(primitive.bind, **params))
 
 
+def _run(primitive: Any, *args: Any, **params: Any) -> Any:
+    """A call outside any transformation; compiled under `jax.disable_jit` too."""
+    with jax.disable_jit(False):
+        return _compiled(primitive, **params)(*args)
+
+
 def _define(primitive: Any, abstract: Any, jvp: Any, batch: Any) -> None:
     primitive.multiple_results = True
-    primitive.def_impl(lambda *args, **params: _compiled(primitive, **params)(*args))
+    primitive.def_impl(functools.partial(_run, primitive))
     primitive.def_abstract_eval(abstract)
     ad.primitive_jvps[primitive] = jvp
     batching.primitive_batchers[primitive] = batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def alike(arrays: Any) -> Any:
@@ -22,6 +23,11 @@ def alike(arrays: Any) -> Any:
     return tree.unflatten(
         [_vary(leaf, tuple(union - own)) for leaf, own in zip(leaves, axes, strict=True)]
     )
+
+
+def zeros_like(a: Any) -> Any:
+    """Zeros that vary as an array does, which those of JAX 0.6 do not."""
+    return alike((a, jnp.zeros_like(a)))[1]
 
 
 def _axes(leaf: Any) -> frozenset[Any]:
