@@ -12,6 +12,8 @@ Request::Request(std::string name, const int64_t* values, int64_t count) : cell(
   const auto reject = [&](const char* rule, int64_t got) {
     throw Error(Fault::kValue, cell, rule + std::to_string(got));
   };
+  for (int64_t i = kOptions; i < count; ++i)  // of a later fastrnn
+    if (values[i] != 0) reject("options must be those that this fastrnn knows, got ", values[i]);
   if (options[kKind] < 0 || options[kKind] > static_cast<int64_t>(Kind::kBackward))
     reject("kind must be 0, 1 or 2, got ", options[kKind]);
   // Counts of arrays follow from it.
