@@ -29,6 +29,12 @@ def precision(dtype: str) -> AbstractContextManager[Any]:
     return context
 
 
+def compiled(f: Any) -> Any:
+    """jax.jit in less time: what runs but once needs no fast code."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(f, compiler_options=options)
+
+
 def close(a: Any, b: Any, tolerance: float = FLOAT64, what: str = "") -> None:
     """Compare trees of the same structure; each array by its largest value."""
     assert jax.tree.structure(a) == jax.tree.structure(b), what

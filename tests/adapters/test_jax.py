@@ -21,7 +21,7 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
 import fastrnn.jax as fj  # noqa: E402
-from jax_tools import CELLS, close, leaves, plain, precision  # noqa: E402
+from jax_tools import CELLS, close, compiled, leaves, plain, precision  # noqa: E402
 
 OF_CELL = tiers.choose(dev=2, ci=10, full=100)  # configurations of each cell
 OF_SCAN = tiers.choose(dev=2, ci=12, full=100)  # of each cell that the tests themselves have
@@ -79,7 +79,7 @@ def random_cases() -> Iterator[Any]:
 def gradients(f: Any, data: Any) -> tuple[Any, Any]:
     """Results and, for the data's gradients of these, those of x, the parameters and the state."""
     (y, state), back = jax.vjp(f, data.x, data.params, data.state)
-    dstate = jax.tree.map(np.zeros_like, state) if data.state is None else data.dstate
+    dstate = jax.tree.map(jnp.zeros_like, state) if data.state is None else data.dstate
     return (y, state), back((data.dy, dstate))
 
 
@@ -132,8 +132,10 @@ def test_against_scan(case: Case, recompute: int) -> None:
         ours = gradients(
             lambda *args: fj.recurrent(case.cell, *args, recompute=recompute, **data.options), data
         )
-        theirs = gradients(jax.jit(lambda *args: plain(case.cell, *args, **data.options)), data)
-        close(ours, theirs)
+        theirs = compiled(
+            lambda: gradients(lambda *args: plain(case.cell, *args, **data.options), data)
+        )
+        close(ours, theirs())
 
 
 CELLS_OF_ENGINE = [*cells(), *CHOSEN, *CLIPPING]
@@ -156,7 +158,7 @@ def test_forward_mode(cell: str) -> None:
         def call(x: Any, params: Any, state: Any) -> Any:
             return fj.recurrent(cell, x, params, state, **data.options)
 
-        made, pushed = jax.jit(lambda: jax.jvp(call, at, direction))()
+        made, pushed = compiled(lambda: jax.jvp(call, at, direction))()
         again, back = jax.vjp(call, *at)
         close(made, again, 0.0)
         pulled = back((data.dy, data.dstate))
@@ -176,9 +178,9 @@ def test_second_order(cell: str) -> None:
             made = fj.recurrent(cell, *args, **data.options)
             return _dot(made, made)
 
-        gradient = jax.jit(jax.grad(value, (0, 1, 2)))
-        made = jax.jit(lambda: jax.jvp(gradient, at, direction)[1])()
-        close(made, _difference(gradient, at, direction), 1e-6)
+        gradient = jax.grad(value, (0, 1, 2))
+        made = compiled(lambda: jax.jvp(gradient, at, direction)[1])()
+        close(made, _difference(compiled(gradient), at, direction), 1e-6)
 
 
 def _dot(a: Any, b: Any) -> Any:
@@ -194,15 +196,15 @@ def _difference(f: Any, at: Any, direction: Any, step: float = 1e-6) -> Any:
 def test_named_calls() -> None:
     """`lstm`, `gru` and `rnn` are `recurrent` with their cells."""
     with precision("float32"):
-        x = np.ones((3, 2, 4), np.float32)
         for cell, call in [
             ("lstm", fj.lstm),
             ("gru", fj.gru),
             ("rnn_tanh", fj.rnn),
             ("rnn_relu", lambda *args: fj.rnn(*args, nonlinearity="relu")),
         ]:
-            params = fj.init(jax.random.key(1), cell, 4, 5)
-            close(call(x, params), fj.recurrent(cell, x, params), 0.0, cell)
+            data = make_data(Case(cell, 3, 2, 4, 5))
+            given = (data.x, data.params, data.state)
+            close(call(*given), fj.recurrent(cell, *given), 0.0, cell)
 
 
 # ---- arrays --------------------------------------------------------------------------------------
@@ -303,7 +305,7 @@ def test_init(cell: str) -> None:
     options = {"bidirectional": True, "bias": cell != "gru", "proj_size": projected}
     layer = fastrnn.Recurrent(cell, 5, 16, 2, **options)
     with precision("float32"):
-        draw = jax.jit(lambda key: fj.init(key, cell, 5, 16, 2, **options))
+        draw = compiled(lambda key: fj.init(key, cell, 5, 16, 2, **options))
         params = draw(jax.random.key(3))
         shapes = {name: a.shape for name, a in layer.parameters.items()}
         assert {name: a.shape for name, a in params.items()} == shapes

@@ -92,12 +92,12 @@ def make_schedule(xp: Namespace, T: int, inputs: StepInputs, reverse: bool) -> S
     running = within if holds is None else _and(within, ~holds)
     starts = None if resets is None else _starts(xp, _and(within, resets), running, reverse)
     shown = running
-    if repeat_held and running is not None:  # since the row's first step
+    if repeat_held and running is not None and T != 0:  # since the row's first step
 
         def ran(before: Any, now: Any) -> tuple[Any, Any]:
             return before | now, before | now
 
-        none = xp.zeros_like(running[:1])[0] if T else None
+        none = xp.zeros_like(running[:1])[0]
         shown = _and(within, xp.scan_rows(ran, none, running, reverse))
     return Schedule(xp.moments(T, running, starts, reverse), running, shown)
 
