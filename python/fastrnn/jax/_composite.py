@@ -87,7 +87,8 @@ class _Jax:
         return jax.lax.scan(body, s, (steps.moments, projected), reverse=steps.reverse)
 
     def scan_rows(self, f: Callable[..., Any], s: Any, xs: Any, reverse: bool) -> Any:
-        return jax.lax.scan(f, *alike((s, xs)), reverse=reverse)[1]
+        s, xs = alike((s, xs))
+        return jax.lax.scan(f, s, xs, reverse=reverse)[1]
 
 
 JAX = _Jax()
@@ -119,9 +120,7 @@ def push_forward(call: Call, inputs: Inputs, tangents: Tangents) -> tuple[Any, .
     tree: Any
     leaves, tree = jax.tree.flatten(primals)
     wanted = jax.tree.leaves(given, is_leaf=lambda leaf: leaf is None)
-    filled = [
-        zeros_like(leaf) if d is None else d for leaf, d in zip(leaves, wanted, strict=True)
-    ]
+    filled = [zeros_like(leaf) if d is None else d for leaf, d in zip(leaves, wanted, strict=True)]
 
     def of(x: Any, state: Any, parameters: Any) -> tuple[Any, ...]:
         return run(call, inputs._replace(x=x, state=state, parameters=parameters))
