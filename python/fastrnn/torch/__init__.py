@@ -15,8 +15,9 @@ except ImportError as error:
         "[torch] fastrnn.torch needs PyTorch 2.4 or newer: pip install 'fastrnn[torch]'"
     ) from error
 
+from .._swaps import Report
 from . import _flops  # noqa: F401  (registers its formulas)
-from ._accelerate import Report, accelerate, restore
+from ._accelerate import accelerate, restore
 from ._cells import GRUCell, LSTMCell, RNNCell
 from ._layers import GRU, LSTM, RNN
 from ._tracing import recorded_as

@@ -13,18 +13,26 @@ from .. import _dtypes, _native
 
 
 class Sizes(NamedTuple):
-    """Of a cell: gates, states, and values that a step saves for backward."""
+    """Of a cell: states, and values that a step saves for backward."""
 
-    gates: int
     states: int
     saved: int
 
 
+class _Sizes(dict[str, Sizes]):
+    """Sizes by the names of cells; those of names with functions of their own when first asked."""
+
+    def __missing__(self, cell: str) -> Sizes:
+        of_one = (1, 1, 1), 1, 1, False, 0
+        _, states, (_, _, saved) = _native.engine.result_shapes(cell, 1, 1, *of_one)
+        self[cell] = Sizes(len(states), saved[-2])
+        return self[cell]
+
+
 # A dict and no function: torch's compiler warns of cached ones.
-SIZES = {
-    cell["name"]: Sizes(cell["gates"], cell["states"], cell["saved"])
-    for cell in _native.engine.cells()
-}
+SIZES = _Sizes(
+    (cell["name"], Sizes(cell["states"], cell["saved"])) for cell in _native.engine.cells()
+)
 
 
 NARROW = tuple(getattr(torch, name) for name in _dtypes.NARROW)

@@ -61,7 +61,7 @@ def read(op: str, convention: Convention, arrays: Mapping[str, Any]) -> Directio
     given = _given(op, convention, arrays)
     sizes = _sizes(op, convention, given)
     directions: Directions = [{} for _ in range(sizes["D"])]
-    order = [convention.gates.index(gate) for gate in _own_order(convention)]
+    order = gate_order(convention)
     for part in convention.parts:
         if part.name not in given:
             continue
@@ -97,6 +97,11 @@ def write(op: str, convention: Convention, directions: Directions) -> dict[str, 
             )
         arrays[convention.projection.name] = full[0]["weight_hr"].copy()
     return arrays
+
+
+def gate_order(convention: Convention) -> list[int]:
+    """The place in the format of each of this library's gates, in their order."""
+    return [convention.gates.index(gate) for gate in _own_order(convention)]
 
 
 def _own_order(convention: Convention) -> str:
