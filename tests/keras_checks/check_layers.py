@@ -93,8 +93,9 @@ def test_float64(kind: str, reset_after: bool) -> None:
     cell = {"SimpleRNN": "rnn_tanh", "LSTM": "lstm", "GRU": "gru"}[kind]
     if not options.get("reset_after", True):
         cell = "gru_reset_before"
+    weights = [w.astype(x.dtype) for w in layer.get_weights()]
     wanted, _ = fastrnn.functional.infer(
-        cell, x, fastrnn.weights.from_keras(cell, layer.get_weights()),
+        cell, x, fastrnn.weights.from_keras(cell, weights),
         tuple(s[None] for s in states) if kind == "LSTM" else h[None],
         batch_first=True, holds=~mask, repeat_held=True,
     )  # fmt: skip
