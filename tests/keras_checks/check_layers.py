@@ -33,7 +33,9 @@ def c(seed: int) -> configurations.Configuration:
     return configurations.draw(seed)
 
 
-seeds = pytest.mark.parametrize("seed", range(tiers.choose(dev=60, ci=240, full=900)))
+# JAX compiles each.
+COUNT = tiers.choose(dev=60, ci=240, full=900) // (4 if BACKEND == "jax" else 1)
+seeds = pytest.mark.parametrize("seed", range(COUNT))
 
 
 @seeds

@@ -21,6 +21,7 @@ from importlib import import_module
 from types import ModuleType
 
 import keras
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 _MODULES = {"torch": "_torch", "jax": "_jax", "tensorflow": "_tensorflow", "numpy": "_numpy"}
 
@@ -34,6 +35,12 @@ def name() -> str:
 def is_known() -> bool:
     """Whether a module here serves the backend."""
     return name() in _MODULES
+
+
+def asks_for_shapes_alone() -> bool:
+    """Whether Keras runs layers to learn the shapes of results: no call that counts."""
+    symbolic: bool = in_symbolic_scope()
+    return symbolic
 
 
 @cache

@@ -45,13 +45,14 @@ class Recurrence:
         ValueError
             The rank of the inputs, the shape of a mask or a state, or the number of states.
         """
+        keras_s = super().inner_loop  # type: ignore[misc]
+        if _backends.asks_for_shapes_alone():
+            return keras_s(sequences, initial_state, mask, training=training)  # type: ignore[no-any-return]
         cell, reason = _rules.kernel_of(self)
         reason = reason or _rules.why_not_called_so(self, sequences, training)
         if reason:
             _counts.fallback(self, reason)
-            return super().inner_loop(  # type: ignore[misc,no-any-return]
-                sequences, initial_state, mask, training=training
-            )
+            return keras_s(sequences, initial_state, mask, training=training)  # type: ignore[no-any-return]
         states = initial_state if tree.is_nested(initial_state) else [initial_state]
         tensors = _inputs.tensors_of(self, cell, sequences, states, mask, training)
         _counts.fused(cell)
