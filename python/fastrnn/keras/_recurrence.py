@@ -45,14 +45,11 @@ class Recurrence:
         ValueError
             The rank of the inputs, the shape of a mask or a state, or the number of states.
         """
-        keras_s = super().inner_loop  # type: ignore[misc]
-        if _backends.asks_for_shapes_alone():
-            return keras_s(sequences, initial_state, mask, training=training)  # type: ignore[no-any-return]
-        cell, reason = _rules.kernel_of(self)
-        reason = reason or _rules.why_not_called_so(self, sequences, training)
-        if reason:
-            _counts.fallback(self, reason)
-            return keras_s(sequences, initial_state, mask, training=training)  # type: ignore[no-any-return]
+        cell = self._served_by(sequences, training)
+        if not cell:
+            return super().inner_loop(  # type: ignore[misc,no-any-return]
+                sequences, initial_state, mask, training=training
+            )
         states = initial_state if tree.is_nested(initial_state) else [initial_state]
         tensors = _inputs.tensors_of(self, cell, sequences, states, mask, training)
         _counts.fused(cell)
@@ -66,6 +63,16 @@ class Recurrence:
             return last, last, finals
         y = ops.cast(y, dtype)
         return last, self._with_first_outputs(y, states[0], tensors), finals
+
+    def _served_by(self, x: Any, training: Any) -> str:
+        """The cell whose kernel serves a call; none for Keras's own path, which is counted."""
+        if _backends.asks_for_shapes_alone():
+            return ""
+        cell, reason = _rules.kernel_of(self)
+        reason = reason or _rules.why_not_called_so(self, x, training)
+        if reason:
+            _counts.fallback(self, reason)
+        return "" if reason else cell
 
     def _last_output(self, h: Any, holds: Any) -> Any:
         """The output of the last step, made of the final state and so without one of y."""
