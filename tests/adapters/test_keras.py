@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -28,25 +29,31 @@ backends = pytest.mark.parametrize(
 SECONDS = 1500
 
 
-def run(backend: str, folder: Path, *arguments: str | Path, **variables: str) -> None:
-    """Run pytest on a backend; its output is this test's where it fails."""
+def needs(backend: str) -> None:
     for package in ("keras", *([] if backend == "numpy" else [backend])):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    environment = os.environ | {
+
+
+def environment(backend: str, folder: Path) -> dict[str, str]:
+    return os.environ | {
         "KERAS_BACKEND": backend,
         "KERAS_HOME": str(folder),  # where Keras writes its settings
         "JAX_ENABLE_X64": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        **variables,
     }
+
+
+def run(backend: str, folder: Path, *arguments: str | Path, **variables: str) -> None:
+    """Run pytest on a backend; its output is this test's where it fails."""
+    needs(backend)
     pytest_alone = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") is not None:
         pytest_alone += ["-p", "no:xdist"]
     done = subprocess.run(
         [*pytest_alone, *map(str, arguments)],
         cwd=folder,
-        env=environment,
+        env=environment(backend, folder) | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -77,6 +84,46 @@ def run_checks(backend: str, check: str, folder: Path) -> None:
     options = ("python_files=check_*.py", "filterwarnings=")
     given = [value for option in options for value in ("-o", option)]
     run(backend, folder, "--tier", tiers.chosen, "-c", ROOT / "pyproject.toml", *given, path)
+
+
+# ---- the example ---------------------------------------------------------------------------------
+
+
+def first_program(backend: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    needs(backend)
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / "keras_first_program.py", *arguments],
+        env=environment(backend, folder),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(b, marks=pytest.mark.tier(t)) for b, t in (("torch", "ci"), ("jax", "full"),
+                                                             ("tensorflow", "full"))],
+)  # fmt: skip
+def test_the_first_program_learns_the_same_with_either_import(backend: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    found = {}
+    for layers in ("keras", "fastrnn"):
+        done = first_program(backend, tmp_path, "--layers", layers, "--epochs", "2")
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = re.findall(r"(\w+ \w+.*): loss (.*), accuracy (.*), .* of training", done.stdout)
+        found[layers] = {name: (float(loss), float(right)) for name, loss, right in lines}
+    assert found["keras"].keys() == {"rows of 8", "single pixels"}
+    for name, (loss, accuracy) in found["keras"].items():
+        assert found["fastrnn"][name] == pytest.approx((loss, accuracy), abs=5e-3)
+        assert accuracy > 0.6
+
+
+def test_the_first_program_says_where_keras_trains_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    done = first_program("numpy", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("set KERAS_BACKEND to torch, jax or tensorflow\n")
 
 
 # ---- Keras's own tests ---------------------------------------------------------------------------

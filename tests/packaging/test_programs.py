@@ -193,7 +193,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 def test_every_program_is_tested() -> None:
     files = {path.stem for path in offline.EXAMPLES.glob("[!_]*.py")}
-    elsewhere = {"hello", "strangers", "torch_charlm", "torch_tagger"}
+    elsewhere = {"hello", "keras_first_program", "strangers", "torch_charlm", "torch_tagger"}
     assert files == PROGRAMS.keys() | elsewhere
 
 
