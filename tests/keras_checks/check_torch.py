@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -65,6 +66,23 @@ def test_autocast_of_torch() -> None:
     assert fused() == before + 1
     assert y.dtype == torch.float32  # what the layer's policy says
     assert torch.allclose(y, ours(x), atol=2e-2)
+
+
+def test_a_trace_and_a_file_of_onnx_hold_torch_s_operators(tmp_path: Path) -> None:
+    theirs, ours = (keras.Sequential([keras.Input((5, 3)), layer]) for layer in pair())
+    x = random(2, 5, 3)
+    wanted = theirs(x).detach().numpy()
+    with pytest.warns(fastrnn.keras.FallbackWarning, match="torch records the call for a file"):
+        trace = torch.jit.trace(ours, x, check_trace=False)
+    assert "fastrnn" not in str(trace.inlined_graph)
+    assert trace(x).detach().numpy() == pytest.approx(wanted, abs=1e-5)
+
+    runtime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "model.onnx"
+    ours.export(path, format="onnx", verbose=False)
+    session = runtime.InferenceSession(path)
+    (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert y == pytest.approx(wanted, abs=1e-5)
 
 
 @tiers.ci

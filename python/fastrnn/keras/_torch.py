@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..torch import _autograd, _engine, _narrow
+from ..torch import _autograd, _engine, _narrow, _tracing
 from ..torch._call import Call as TorchCall
 from ..torch._call import Inputs, step_inputs
 from ._call import Call, Tensors
@@ -22,6 +22,8 @@ def why_not(x: Any, recurrent_masks: bool) -> str:
         return f"tensors are on {x.device}: {missing}"
     if recurrent_masks and _engine.name_for(x.device) != "cpu":
         return f"recurrent_dropout has no kernel on {x.device.type}"
+    if _tracing.holds_torchs():
+        return "torch records the call for a file that is to run without fastrnn"
     return ""
 
 

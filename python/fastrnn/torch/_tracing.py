@@ -93,6 +93,13 @@ def may_be_recorded() -> bool:
     return _is_tracing() or _symbolic_trace._is_fx_tracing_flag
 
 
+def holds_torchs() -> bool:
+    """Whether a call, and what is recorded of it, is to hold torch's operators."""
+    if _asked is not None:
+        return _asked == "torch"
+    return not _is_in_dynamo() and (_is_tracing() or exports_to_onnx())
+
+
 def elsewhere(module: Any, input: Any, hx: Any, options: dict[str, Any]) -> Any:
     """The results of a call that is not the engine's to run; None where it is.
 
@@ -111,7 +118,7 @@ def elsewhere(module: Any, input: Any, hx: Any, options: dict[str, Any]) -> Any:
         if proxy is not None:
             return _leaf(module, proxy, (input, hx), given)
     onnx = exports_to_onnx()
-    if not (_asked == "torch" if _asked else onnx or _is_tracing()):
+    if not holds_torchs():
         return None
     if onnx and _asked is None and isinstance(input, torch.Tensor) and _onnx.has(module):
         lengths = given.pop("lengths", None)
