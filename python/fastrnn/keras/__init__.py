@@ -11,7 +11,7 @@ try:
     import keras  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "[keras] fastrnn.keras needs Keras 3: pip install 'fastrnn[keras]'"
+        "[keras] fastrnn.keras needs Keras 3.9 or newer: pip install 'fastrnn[keras]'"
     ) from error
 
 from .._swaps import Report

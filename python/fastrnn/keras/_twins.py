@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
 
 from . import _layers
 
@@ -67,11 +68,15 @@ def _make_twin(cls: type) -> type:
     names = ("__module__", "__qualname__", "__doc__")
     namespace = {name: getattr(cls, name) for name in names} | {"_replaces": cls}
     try:
-        return types.new_class(
+        twin = types.new_class(
             cls.__name__, (cls, TWINS[base]), exec_body=lambda made: made.update(namespace)
         )
     except Exception as error:  # of a metaclass or of __init_subclass__
         raise Unfit(f"no subclass can be made of {cls.__name__}: {error}") from error
+    registered = keras.saving.get_registered_name(cls)
+    if registered != cls.__name__:  # what is saved names the original
+        GLOBAL_CUSTOM_NAMES[twin] = registered
+    return twin
 
 
 def _calls_super(function: Any, name: str) -> bool:
