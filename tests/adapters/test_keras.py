@@ -27,6 +27,7 @@ backends = pytest.mark.parametrize(
     "backend", [pytest.param(name, marks=pytest.mark.tier(tier)) for name, tier in TIERS.items()]
 )
 SECONDS = 1500
+SEEDS = tiers.choose(dev=60, ci=240, full=900)  # of random configurations; JAX compiles each
 
 
 def needs(backend: str) -> None:
@@ -83,7 +84,9 @@ def run_checks(backend: str, check: str, folder: Path) -> None:
     # What Keras and its backends warn of is theirs; our warnings are asserted by name.
     options = ("python_files=check_*.py", "filterwarnings=")
     given = [value for option in options for value in ("-o", option)]
-    run(backend, folder, "--tier", tiers.chosen, "-c", ROOT / "pyproject.toml", *given, path)
+    arguments = ["--tier", tiers.chosen, "-c", ROOT / "pyproject.toml", *given, path]
+    seeds = SEEDS // 4 if backend == "jax" else SEEDS
+    run(backend, folder, *arguments, FASTRNN_SEEDS=str(seeds))
 
 
 # ---- the example ---------------------------------------------------------------------------------

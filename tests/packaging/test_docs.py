@@ -286,6 +286,21 @@ def test_the_examples_on_jax_run() -> None:
     assert names["y"].shape == (100, 32, 256)
 
 
+def test_the_examples_of_the_page_on_keras_run(tmp_path: Path) -> None:
+    """In a process of their own, which chooses the backend."""
+    pytest.importorskip("keras")
+    pytest.importorskip("torch")
+    code = "\n".join(python_blocks(ROOT / "docs" / "keras.md"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "gru: now fastrnn.keras.GRU\nno calls\n"
+
+
 # ---- links ---------------------------------------------------------------------------------------
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"]
