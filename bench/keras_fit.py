@@ -128,10 +128,10 @@ def compare(calls: dict[str, Callable[[int], None]], rounds: int) -> dict[str, f
 
 def serve(options: argparse.Namespace) -> None:
     """Print a line of JSON for each case of a backend."""
-    import fastrnn.keras
     import keras
 
     import fastrnn
+    import fastrnn.keras
 
     (backend,) = options.backend
     fastrnn.set_num_threads(options.threads)
