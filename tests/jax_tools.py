@@ -43,14 +43,17 @@ def close(a: Any, b: Any, tolerance: float = FLOAT64, what: str = "") -> None:
         assert error <= tolerance, f"{what}: error {error:.2e} over {tolerance:.0e}"
 
 
-def child(text: str, *args: str, **environment: str) -> None:
-    """Run a program in a process of its own, whose output is the test's failure."""
-    paths = [str(ROOT / "python"), str(ROOT / "tests"), str(ROOT)]
+def environment(**own: str) -> dict[str, str]:
+    """Of a process that is to have the package, the tests and JAX on the CPU."""
     given = os.environ.get("PYTHONPATH", "")
-    inherited = [path for path in given.split(os.pathsep) if path]
-    path = os.pathsep.join([*inherited, *(p for p in paths if p not in inherited)])
-    own = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", **environment}
-    run([sys.executable, "-c", text, *args], env=own, timeout=300)
+    paths = [*given.split(os.pathsep), *map(str, (ROOT / "python", ROOT / "tests", ROOT))]
+    path = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    return {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", **own}
+
+
+def child(text: str, *args: str) -> None:
+    """Run a program in a process of its own, whose output is the test's failure."""
+    run([sys.executable, "-c", text, *args], env=environment(), timeout=300)
 
 
 # ---- layers by jax.lax.scan ----------------------------------------------------------------------
