@@ -7,6 +7,7 @@ its own, the calls are made one after the other.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -114,10 +115,18 @@ def _is_mapped(tree: Any) -> bool:
     return any(axis is not None for axis in tree)
 
 
+def _check_one(primitive: Any, args: Any, dims: Any, **params: Any) -> None:
+    """Refuse the call of one element, whose shapes the caller knows, and not those of all rows."""
+    shapes = [[n for k, n in enumerate(a.shape) if k != d] for a, d in zip(args, dims, strict=True)]
+    one = [jax.ShapeDtypeStruct(n, a.dtype) for n, a in zip(shapes, args, strict=True)]
+    jax.eval_shape(functools.partial(primitive.bind, **params), *one)
+
+
 def layer(
     primitive: Any, args: Any, dims: Any, *, call: Call, tree: Any, keep_tape: bool
 ) -> Batched:
     inputs, mapped = tree.unflatten(args), tree.unflatten(dims)
+    _check_one(primitive, args, dims, call=call, tree=tree, keep_tape=keep_tape)
     if _is_mapped(mapped.parameters):
         return each_in_turn(primitive, args, dims, call=call, tree=tree, keep_tape=keep_tape)
     rows = _rows(call, _size(args, dims), inputs, mapped)

@@ -158,6 +158,8 @@ def init(
     ------
     ValueError, TypeError
         An unknown cell, a size or a dtype that layers cannot have.
+    NotImplementedError
+        A projection, of a cell that has none.
     """
     cell = _arguments.cell_name(cell)
     shapes = _native.engine.Weights(
