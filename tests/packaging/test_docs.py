@@ -275,7 +275,7 @@ def test_the_examples_on_jax_run() -> None:
     jax = pytest.importorskip("jax")
     pytest.importorskip("flax")
     names: dict[str, Any] = {}
-    exec(compile(readme_examples()[2], "README.md", "exec"), names)
+    exec(compile(readme_examples()[3], "README.md", "exec"), names)
     assert names["y"].shape == (100, 32, 256)
     for example in python_blocks(ROOT / "docs" / "jax.md"):
         exec(compile(example, "jax.md", "exec"), names)
@@ -290,7 +290,7 @@ def test_the_examples_of_the_page_on_keras_run(tmp_path: Path) -> None:
     """In a process of their own, which chooses the backend."""
     pytest.importorskip("keras")
     pytest.importorskip("torch")
-    code = "\n".join(python_blocks(ROOT / "docs" / "keras.md"))
+    code = "\n".join([readme_examples()[2], *python_blocks(ROOT / "docs" / "keras.md")])
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path)},
