@@ -227,7 +227,7 @@ def test_options_of_other_versions() -> None:
     """An older program has fewer options, a later one may have more: what is new is 0 by itself."""
     close(*call_of_a_program(INFER), 0.0)
     close(*call_of_a_program([*INFER, 0, 0]), 0.0)
-    with pytest.raises(Exception, match=r"\[gru\] options must be those .*, got 3 for .* number 9"):
+    with pytest.raises(Exception, match=r"\[gru\] options must be those .*, got 3"):
         call_of_a_program([*INFER, 0, 3])
 
 

@@ -45,6 +45,11 @@ FIELD(ErrorCreateArgs, message, XLA_FFI_Error_Create_Args, message);
 FIELD(ErrorCreateArgs, code, XLA_FFI_Error_Create_Args, errc);
 GIVEN(ErrorCreateArgs, XLA_FFI_Error_Create_Args);
 
+FIELD(ErrorDestroyArgs, struct_size, XLA_FFI_Error_Destroy_Args, struct_size);
+FIELD(ErrorDestroyArgs, extension_start, XLA_FFI_Error_Destroy_Args, extension_start);
+FIELD(ErrorDestroyArgs, error, XLA_FFI_Error_Destroy_Args, error);
+GIVEN(ErrorDestroyArgs, XLA_FFI_Error_Destroy_Args);
+
 FIELD(StreamGetArgs, struct_size, XLA_FFI_Stream_Get_Args, struct_size);
 FIELD(StreamGetArgs, extension_start, XLA_FFI_Stream_Get_Args, extension_start);
 FIELD(StreamGetArgs, context, XLA_FFI_Stream_Get_Args, ctx);

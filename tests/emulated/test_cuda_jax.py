@@ -140,6 +140,8 @@ def test_16_bits_are_a_gpus_alone(
     narrow = {name: p.astype(dtype) for name, p in params.items()}
     with pytest.raises(TypeError, match=rf"must be float32 or float64 on cpu, got {dtype}"):
         fastrnn.jax.lstm(x.astype(dtype), narrow)
+    with pytest.raises(TypeError, match=rf"must be {dtype} alike, got float32"):
+        fastrnn.jax.lstm(x, narrow)
     monkeypatch.setitem(_dtypes.OF_ENGINE, "cpu", _dtypes.OF_ENGINE["cuda"])
     y, (h, c) = fastrnn.jax.lstm(x.astype(dtype), narrow)
     assert [y.dtype.name, h.dtype.name, c.dtype.name] == [dtype, dtype, "float32"]

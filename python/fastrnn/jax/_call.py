@@ -132,8 +132,10 @@ def check(call: Call, numbers: tuple[int, ...], arrays: Inputs | Backward) -> No
     symbols = _symbols(leaves)
     if symbols and (isinstance(arrays, Backward) or _symbols(arrays.parameters)):
         return
+    narrow = _narrow_dtype(call.cell, arrays if isinstance(arrays, Inputs) else arrays.inputs)
     promised = [
-        (tuple(symbols.get(n, n) for n in leaf.shape), *_element(leaf.dtype)) for leaf in leaves
+        (tuple(symbols.get(n, n) for n in leaf.shape), *_element(leaf.dtype, narrow))
+        for leaf in leaves
     ]
     try:
         _native.engine.xla_check(call.cell, numbers, promised)
@@ -151,14 +153,29 @@ def _symbols(arrays: Any) -> dict[Any, int]:
     return dict(zip(symbols, free, strict=False))
 
 
-def _element(dtype: np.dtype) -> tuple[str, int]:
-    """Kind and bytes; for what the rules here are of shapes, 16 bits are as good as 32.
+def _narrow_dtype(cell: str, inputs: Inputs) -> np.dtype | None:
+    """The dtype of a call in 16 bits, of which all is but the cell state.
 
-    Which platform a call is for, and so which dtypes there are, is known when it is compiled.
+    Which platform a call is for, and so whether it has such kernels, is known when it is compiled.
+    The rules of shapes are here those of float32.
     """
-    if dtype.name in _dtypes.NARROW:
+    dtype: np.dtype = inputs.parameters[0].dtype
+    if dtype.name not in _dtypes.NARROW:
+        return None
+    storage = inputs.x, inputs.state[:1], inputs.recurrent_masks, inputs.masks, inputs.parameters
+    for array in jax.tree.leaves(storage):
+        if array.dtype != dtype:
+            raise TypeError(
+                f"[{cell}] x, h, masks and parameters must be {dtype} alike, got {array.dtype}"
+            )
+    return dtype
+
+
+def _element(dtype: np.dtype, narrow: np.dtype | None) -> tuple[str, int]:
+    """Kind and bytes, as the engine's rules have them."""
+    if narrow is not None and dtype == narrow:  # to NumPy None is float64
         dtype = np.dtype(np.float32)
-    return dtype.kind, dtype.itemsize
+    return "B" if dtype.name == "bfloat16" else dtype.kind, dtype.itemsize
 
 
 class Results(NamedTuple):
