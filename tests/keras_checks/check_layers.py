@@ -178,6 +178,15 @@ def test_what_has_no_kernel_runs_as_keras_does(reason: str) -> None:
     assert np.array_equal(keras.ops.convert_to_numpy(first), wanted)
 
 
+def test_a_backend_without_an_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = fastrnn.keras.GRU(4)
+    monkeypatch.setattr(fastrnn.keras._backends, "name", lambda: "openvino")
+    match = "the backend openvino has no adapter"
+    with pytest.warns(fastrnn.keras.FallbackWarning, match=match):
+        assert layer(np.ones((2, 3, 4), "float32")).shape == (2, 4)
+    assert fastrnn.keras.accelerate(keras.layers.GRU(4)).kept == {"": match}
+
+
 def test_masks_of_a_cell_that_was_changed() -> None:
     """Keras draws masks as the cell was made, and multiplies as it is now."""
     x = np.ones((2, 3, 4), "float32")

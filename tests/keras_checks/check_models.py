@@ -211,6 +211,7 @@ def test_configurations_are_keras_s(kind: str) -> None:
                "kernel_constraint": "max_norm", "bias_initializer": "ones"}  # fmt: skip
     theirs, ours = (getattr(m, kind)(**options) for m in (L, fastrnn.keras))
     assert ours.get_config() == theirs.get_config()
+    assert keras.saving.get_registered_name(type(ours)) == f"fastrnn>{kind}"  # in files
     again = type(ours).from_config(theirs.get_config())
     assert type(again) is getattr(fastrnn.keras, kind)
     for layer in (theirs, ours):
@@ -300,6 +301,15 @@ class Own(L.GRU):
         return sequences[:, -1], sequences, initial_state
 
 
+class Twice(keras.Model):
+    """A model that has one layer under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = L.LSTM(3, name="one")
+        self.inner = keras.Sequential([self.first])
+
+
 class OnOurs(fastrnn.keras.LSTM):
     """A subclass of a layer that is ours already."""
 
@@ -323,6 +333,8 @@ def test_subclasses(x: np.ndarray) -> None:
     assert type(copy(model.layers[0])) is Halved  # as a process without fastrnn has it
     assert fastrnn.keras.restore(model).changed == {"a": "Halved on keras.layers.LSTM"}
     assert type(model.layers[0]) is Halved
+    assert fastrnn.keras.accelerate(Twice()).changed == {"one": "fastrnn.keras.LSTM"}
+    assert not fastrnn.keras.accelerate(Twice()).kept
     report = fastrnn.keras.restore(OnOurs(3))
     assert report.kept == {"": "OnOurs is a subclass of fastrnn.keras.LSTM"}
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import fastrnn.keras
 from configurations import fused
+from fastrnn import functional
 
 L = keras.layers
 
@@ -75,6 +76,27 @@ def test_gradients_of_second_order_are_refused(training: bool, in_graph: bool) -
     match = r"\[keras\] gradients must be of first order"
     with pytest.raises(NotImplementedError, match=match):
         tf.function(run)() if in_graph else run()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_forward_runs_once_more_where_there_is_no_tape(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    for name in ("infer", "forward", "backward"):
+        own = getattr(functional, name)
+
+        def run(*args: Any, own: Any = own, name: str = name, **named: Any) -> Any:
+            ran.append(name)
+            return own(*args, **named)
+
+        monkeypatch.setattr(functional, name, run)
+    x = random(2, 5, 3)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = pair()[1](x, training=training)
+    tape.gradient(y, x)
+    assert ran == (["forward", "backward"] if training else ["infer", "forward", "backward"])
 
 
 def test_what_xla_compiles_runs_on_keras_s_path() -> None:

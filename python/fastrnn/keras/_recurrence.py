@@ -56,13 +56,10 @@ class Recurrence:
         y, finals = _backends.module().run(
             Call(cell, not self.zero_output_for_mask, bool(training)), tensors
         )
-        dtype = self.cell.compute_dtype
-        finals = [ops.cast(state, dtype) for state in finals]
         last = self._last_output(finals[0], tensors.holds)
         if not self.return_sequences:
-            return last, last, finals
-        y = ops.cast(y, dtype)
-        return last, self._with_first_outputs(y, states[0], tensors), finals
+            return last, last, list(finals)
+        return last, self._with_first_outputs(y, tensors), list(finals)
 
     def _served_by(self, x: Any, training: Any) -> str:
         """The cell whose kernel serves a call; none for Keras's own path, which is counted."""
@@ -85,7 +82,7 @@ class Recurrence:
             return h
         return backend.where(ops.all(holds, axis=1, keepdims=True), ops.zeros_like(h), h)
 
-    def _with_first_outputs(self, y: Any, h: Any, tensors: Tensors) -> Any:
+    def _with_first_outputs(self, y: Any, tensors: Tensors) -> Any:
         """y, where Keras repeats the initial state before the first step that runs.
 
         The engine has zeros there, which are the state of most calls.
@@ -96,4 +93,4 @@ class Recurrence:
         if not backend.STARTS_FROM_STATE:
             return y
         ran = ops.cumsum(ops.cast(ops.logical_not(tensors.holds), "int32"), axis=1)
-        return backend.where(ran[..., None] == 0, h[:, None], y)
+        return backend.where(ran[..., None] == 0, tensors.states[0][:, None], y)
