@@ -6,7 +6,8 @@ Such a module has
   and its `_call.Tensors`;
 * ``why_not(x, recurrent_masks)``: why no kernel serves a call with these inputs, or with masks in
   the recurrence; empty where one does;
-* ``computes(dtype, x)``: whether kernels compute in a dtype, or in float32 in its place;
+* ``computes(cell, dtype, x)``: whether a cell's kernels compute in a dtype, or in float32 in its
+  place;
 * ``keeps(state)``: the state where nobody writes into it while backward needs it, of a stateful
   layer, which writes its states in place;
 * ``where(condition, a, b)``, which Keras's own rounds float64 in;

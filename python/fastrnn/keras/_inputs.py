@@ -22,7 +22,7 @@ def tensors_of(
     _check_states(states, [(x.shape[0], size) for size in sizes])
     holds = _holds(mask, x)
     dtype = own.compute_dtype
-    if not _backends.module().computes(dtype, x):
+    if not _backends.module().computes(cell, dtype, x):
         dtype = "float32"
 
     def cast(value: Any) -> Any:

@@ -18,7 +18,7 @@ def why_not(x: Any, recurrent_masks: bool) -> str:
     return ""
 
 
-def computes(dtype: str, x: Any) -> bool:
+def computes(cell: str, dtype: str, x: Any) -> bool:
     """See `_backends`."""
     return dtype in _dtypes.OF_ENGINE["cpu"]
 

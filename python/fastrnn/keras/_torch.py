@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from ..torch import _autograd, _engine, _narrow, _tracing
+from ..torch._call import NARROW, Inputs, step_inputs
 from ..torch._call import Call as TorchCall
-from ..torch._call import Inputs, step_inputs
 from ._call import Call, Tensors
 
 STARTS_FROM_STATE = False
@@ -27,9 +27,10 @@ def why_not(x: Any, recurrent_masks: bool) -> str:
     return ""
 
 
-def computes(dtype: str, x: Any) -> bool:
-    """See `_backends`."""
-    return _engine.computes(getattr(torch, dtype), x.device)
+def computes(cell: str, dtype: str, x: Any) -> bool:
+    """See `_backends`. On a GPU cells with functions of one's own have no kernels of 16 bits."""
+    own = getattr(torch, dtype)
+    return _engine.computes(own, x.device) and not (own in NARROW and "(" in cell)
 
 
 def keeps(state: Any) -> Any:
