@@ -87,13 +87,14 @@ def third_order(f: Layer) -> Callable[..., Any]:
 
 
 def linearized(f: Layer) -> Callable[..., Any]:
-    """The linear map at a point, its transpose, and both of them mapped."""
+    """The linear map at a point, its transpose, that one's, and many values of the transpose."""
 
     def call(*args: Any) -> Any:
         made, linear = jax.linearize(f, *args)
         transpose = jax.linear_transpose(linear, *args)
+        twice = jax.linear_transpose(transpose, made)
         several = stacked(made)
-        return linear(*along(*args)), transpose(made), jax.vmap(transpose)(several)
+        return linear(*along(*args)), transpose(made), twice(args), jax.vmap(transpose)(several)
 
     return call
 
@@ -112,6 +113,24 @@ def pulled_back(f: Layer) -> Callable[..., Any]:
             jax.vmap(of_last, in_axes=1)(stacked(last, 1)),
             jax.vmap(of_y, in_axes=2, out_axes=1)(stacked(made[0], 2)),
         )
+
+    return call
+
+
+def transposed_twice(f: Layer) -> Callable[..., Any]:
+    """From the gradient of one result alone, and of some arguments, without an initial state."""
+
+    def call(x: Any, params: Any, state: Any) -> Any:
+        def of_state(w: Any, x: Any = x) -> Any:
+            return f(x, {**params, "weight_ih_l0": w}, None)[1]
+
+        w = params["weight_ih_l0"]
+        made, back = jax.vjp(of_state, w)
+        of_y = jax.vjp(lambda x: f(x, params, None)[0], x)[1]
+        y = f(x, params, None)[0]
+        jacobian = jax.jacfwd(lambda dy: jax.vjp(of_state, w, x)[1](made)[1] * dy.sum())(y)
+        twice = jax.linear_transpose(back, made)(back(made))
+        return twice, jax.linear_transpose(of_y, y)((x,)), jacobian
 
     return call
 
@@ -204,6 +223,7 @@ FIRST_ORDER: dict[str, Maker] = {
     "vjp": pulled_back,
     "jvp": lambda f: lambda *a: jax.jvp(f, a, along(*a)),
     "linearize": linearized,
+    "transposed twice": transposed_twice,
     "jacobians": jacobians,
     "vmap": vmap_of_everything,
     "vmap of x": lambda f: of_stack(f, 0, 1, 1),

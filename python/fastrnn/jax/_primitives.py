@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -216,6 +217,27 @@ def _back_jvp(
     return made, _jvp_of(composite, primals, without)
 
 
+def _back_transpose(
+    cts: Sequence[Any], *args: Any, call: Call, tree: Any, wants: Wants
+) -> list[Any]:
+    """Of the map from the gradients of the results, which is linear: ``push`` again."""
+    inputs, saved, _, dstate = tree.unflatten(args)
+    given = [None if type(ct) is ad.Zero else ct for ct in cts]
+    dx = given.pop(0) if wants.dx else None
+    states = states_of(call.cell)
+    parameters = tuple(given[states:]) or (None,) * len(inputs.parameters)
+    if not inputs.state:  # gradients of the zeros are made too
+        finals = results(call, jax.tree.map(jax.typeof, inputs)).final
+        zeros = [jnp.zeros(final.shape, final.dtype) for final in finals]
+        inputs = inputs._replace(state=alike((inputs.x, *zeros))[1:])
+    tangents = Tangents(dx, tuple(given[:states]), parameters)
+    leaves, tree = jax.tree.flatten((inputs, saved, tangents))
+    pushed = push_p.bind(*leaves, call=call, tree=tree)
+    known = len(args) - 1 - len(dstate)
+    linear = zip(args[known:], pushed, strict=False)
+    return [None] * known + [d if ad.is_undefined_primal(a) else None for a, d in linear]
+
+
 # ---- registrations ------------------------------------------------------------------------------
 
 
@@ -242,6 +264,7 @@ _define(layer_p, _layer_abstract, _layer_jvp, functools.partial(_batches.layer, 
 _define(back_p, _back_abstract, _back_jvp, functools.partial(_batches.back, back_p))
 _define(push_p, _push_abstract, _push_jvp, functools.partial(_batches.each, _push))
 ad.primitive_transposes[push_p] = _push_transpose
+ad.primitive_transposes[back_p] = _back_transpose
 mlir.register_lowering(push_p, mlir.lower_fun(_push, multiple_results=True))
 for _platform in _handlers.platforms():
     for _primitive, _lowering in ((layer_p, _layer_lowering), (back_p, _back_lowering)):
