@@ -233,6 +233,7 @@ FIRST_ORDER: dict[str, Maker] = {
     "nested vmap": lambda f: of_stack(of_stack(of_stack(f, 0, 1), 2), 1, 1),
     "vmap of grad": lambda f: of_stack(grad(f), 0, 1),
     "vmap of grad of the state": lambda f: of_stack(jax.grad(loss(f)), 2),
+    "vmap over parameters of grad of x": lambda f: of_stack(jax.grad(loss(f)), 1, 1, 1),
     "vmap of grad of parameters": lambda f: of_stack(grad(f), 1),
     "grad of vmap": lambda f: grad(of_stack(f, 0, 2, 1)),
     "grad of vmap of parameters": lambda f: grad(of_stack(f, 1)),
@@ -308,6 +309,7 @@ DEV_FIRST = (
     "jacobians",
     "vmap",
     "vmap of parameters",
+    "vmap over parameters of grad of x",
     "vmap of grad of parameters",
     "vmap of grad of vmap",
     "grad of checkpoint in scan",
@@ -471,6 +473,13 @@ def test_elements_are_rows() -> None:
     text = compiled_text(of_stack(ours, 0), *args)
     (line,) = [line for line in text.splitlines() if "fastrnn.call" in line]
     assert "f64[3,6,2]" in line, "3 steps of 3 * 2 rows"
+
+
+def test_what_is_wanted() -> None:
+    """Backward makes the gradients that are asked for, and no others."""
+    ours, _, args = pair(CASES["plain"])
+    for argument, wanted in enumerate(["dx=True, parameters=False", "dx=False, parameters=True"]):
+        assert f"Wants({wanted})" in str(jax.make_jaxpr(jax.grad(loss(ours), argument))(*args))
 
 
 def test_what_is_kept() -> None:
