@@ -319,6 +319,7 @@ def test_init(cell: str) -> None:
         assert all((a != b).any() for a, b in zip(leaves(params), leaves(other), strict=True))
 
 
+@tiers.ci
 def test_init_alone_and_of_an_ensemble() -> None:
     with precision("float64"):
         keys = jax.random.split(jax.random.key(1), 3)

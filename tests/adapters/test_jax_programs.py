@@ -264,7 +264,7 @@ import fastrnn.jax as fj
 from cases import Case, make_data
 
 rng, refused = np.random.default_rng(int(sys.argv[1])), 0
-calls = 120
+calls = int(sys.argv[2])
 for _ in range(calls):
     data = make_data(Case("lstm", 4, 3, 2, 5, "float64", L=2, D=2, lengths=True, dropout=True))
     arrays = [data.x, *data.state, data.options["lengths"], *data.options["dropout_masks"]]
@@ -301,7 +301,7 @@ assert refused > calls / 2, refused
 
 def test_fuzzed_programs() -> None:
     """No call ends the process, whatever its options, arrays and results are."""
-    child(FUZZ, "0")
+    child(FUZZ, "0", str(tiers.choose(dev=50, ci=200, full=2000)))
 
 
 def test_two_devices() -> None:

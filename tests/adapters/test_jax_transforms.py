@@ -475,6 +475,17 @@ def test_elements_are_rows() -> None:
     assert "f64[3,6,2]" in line, "3 steps of 3 * 2 rows"
 
 
+@pytest.mark.parametrize("result", [0, 1, 2])
+def test_gradients_of_one_result(result: int) -> None:
+    """Of y, hn or cn alone, where the others have none."""
+    ours, theirs, args = pair(CASES["plain"])
+
+    def gradient(f: Layer) -> Any:
+        return jax.grad(lambda *a: jnp.sum(leaves(f(*a))[result] ** 2), ARGUMENTS)(*args)
+
+    close(compiled(lambda: gradient(ours))(), compiled(lambda: gradient(theirs))())
+
+
 def test_what_is_wanted() -> None:
     """Backward makes the gradients that are asked for, and no others."""
     ours, _, args = pair(CASES["plain"])

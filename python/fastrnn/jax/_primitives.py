@@ -208,13 +208,8 @@ def _back_jvp(
 ) -> tuple[list[Any], list[Any]]:
     made = back_p.bind(*primals, call=call, tree=tree, wants=wants)
     composite = functools.partial(_back_composite, call=call, tree=tree, wants=wants)
-    # The tape and y are functions of the inputs, and the composite takes them as such.
-    saved = set(tree.unflatten(range(len(primals))).saved)
-    without = [
-        ad.Zero(jax.typeof(primals[k]).to_tangent_aval()) if k in saved else d
-        for k, d in enumerate(tangents)
-    ]
-    return made, _jvp_of(composite, primals, without)
+    # It makes a tape of its own: what is saved is a function of the inputs, and adds nothing.
+    return made, _jvp_of(composite, primals, tangents)
 
 
 def _back_transpose(
