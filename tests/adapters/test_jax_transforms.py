@@ -289,17 +289,18 @@ def check(make: Maker, case: Case, tolerance: float) -> None:
     close(compiled(make(ours))(*args), compiled(make(theirs))(*args), tolerance)
 
 
-EACH = tiers.choose(dev=1, ci=2, full=len(CASES))  # cases of each transformation, in turn
-FIRST, HIGHER = (
-    [
-        (name, list(CASES)[(k + case) % len(CASES)])
+def in_turn(table: dict[str, Maker], each: int) -> list[tuple[str, str]]:
+    """Some cases for each transformation."""
+    cases = list(CASES)
+    return [
+        (name, cases[(k + case) % len(cases)])
         for k, name in enumerate(table)
-        for case in range(EACH)
+        for case in range(each)
     ]
-    for table in (FIRST_ORDER, HIGHER_ORDER)
-)
 
 
+FIRST = in_turn(FIRST_ORDER, tiers.choose(dev=1, ci=2, full=len(CASES)))
+HIGHER = in_turn(HIGHER_ORDER, tiers.choose(dev=1, ci=1, full=len(CASES)))
 # One of each kind of rule: the dev tier's.
 DEV_FIRST = (
     "value and grad",
