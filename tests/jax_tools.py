@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 
+import fastrnn
 from builds import ROOT, run
 from tolerances import FLOAT64, relative
 
@@ -43,10 +45,13 @@ def close(a: Any, b: Any, tolerance: float = FLOAT64, what: str = "") -> None:
         assert error <= tolerance, f"{what}: error {error:.2e} over {tolerance:.0e}"
 
 
+PACKAGE = Path(fastrnn.__file__).parents[1]  # where it was installed
+
+
 def environment(**own: str) -> dict[str, str]:
     """Of a process that is to have the package, the tests and JAX on the CPU."""
     given = os.environ.get("PYTHONPATH", "")
-    paths = [*given.split(os.pathsep), *map(str, (ROOT / "python", ROOT / "tests", ROOT))]
+    paths = [*given.split(os.pathsep), *map(str, (PACKAGE, ROOT / "tests", ROOT))]
     path = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     return {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", **own}
 
