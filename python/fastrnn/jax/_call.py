@@ -13,46 +13,25 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from .. import _dtypes, _native
+from ..reference.call import Arrays, Options
+
+Inputs = Arrays
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(Options):
     """Everything about a call but its arrays: a static parameter of the primitives.
 
     Attributes
     ----------
-    cell : str
-        A canonical name.
-    layers, directions : int
-        L and D.
-    batch_first, reverse, repeat_held : bool
     recompute : int
         See `fastrnn.functional.forward`.
     projected : bool
         Whether the parameters of each pass end with a projection of h, ``weight_hr``.
     """
 
-    cell: str
-    layers: int
-    directions: int
-    batch_first: bool
-    reverse: bool
-    repeat_held: bool
     recompute: int
     projected: bool
-
-
-class Inputs(NamedTuple):
-    """The arrays of a call, in the order of the engine's table of roles; None where not given."""
-
-    x: Any
-    state: tuple[Any, ...]  # none, or one for each state
-    lengths: Any
-    resets: Any
-    holds: Any
-    recurrent_masks: Any
-    masks: tuple[Any, ...]  # none, or one for each layer but the last
-    parameters: tuple[Any, ...]
 
 
 class Saved(NamedTuple):
@@ -132,7 +111,7 @@ def check(call: Call, numbers: tuple[int, ...], arrays: Inputs | Backward) -> No
     symbols = _symbols(leaves)
     if symbols and (isinstance(arrays, Backward) or _symbols(arrays.parameters)):
         return
-    narrow = _narrow_dtype(call.cell, arrays if isinstance(arrays, Inputs) else arrays.inputs)
+    narrow = _narrow_dtype(call.cell, arrays.inputs if isinstance(arrays, Backward) else arrays)
     promised = [
         (tuple(symbols.get(n, n) for n in leaf.shape), *_element(leaf.dtype, narrow))
         for leaf in leaves

@@ -96,20 +96,17 @@ JAX = _Jax()
 
 def run(call: Call, inputs: Inputs) -> tuple[Any, ...]:
     """Run the layers: y and the final states, with the engine's shapes and dtypes."""
-    arrays = reference_call.Arrays(
-        inputs.x,
-        inputs.parameters,
-        inputs.state,
-        inputs.lengths,
-        inputs.resets,
-        inputs.holds,
-        inputs.masks,
-        inputs.recurrent_masks,
-    )
-    sizes = (call.cell, call.layers, call.directions)
-    options = reference_call.Options(*sizes, call.batch_first, call.reverse, call.repeat_held)
-    y, finals, _ = reference_call.run(JAX, options, arrays)
+    y, finals, _ = reference_call.run(JAX, call, inputs)
     return (y, *finals)
+
+
+def _of(call: Call, inputs: Inputs) -> Callable[..., tuple[Any, ...]]:
+    """`run` as a function of what has tangents."""
+
+    def of(x: Any, state: Any, parameters: Any) -> tuple[Any, ...]:
+        return run(call, inputs._replace(x=x, state=state, parameters=parameters))
+
+    return of
 
 
 def push_forward(call: Call, inputs: Inputs, tangents: Tangents) -> tuple[Any, ...]:
@@ -121,25 +118,17 @@ def push_forward(call: Call, inputs: Inputs, tangents: Tangents) -> tuple[Any, .
     leaves, tree = jax.tree.flatten(primals)
     wanted = jax.tree.leaves(given, is_leaf=lambda leaf: leaf is None)
     filled = [zeros_like(leaf) if d is None else d for leaf, d in zip(leaves, wanted, strict=True)]
-
-    def of(x: Any, state: Any, parameters: Any) -> tuple[Any, ...]:
-        return run(call, inputs._replace(x=x, state=state, parameters=parameters))
-
-    made: tuple[Any, ...] = jax.jvp(of, primals, tree.unflatten(filled))[1]
+    made: tuple[Any, ...] = jax.jvp(_of(call, inputs), primals, tree.unflatten(filled))[1]
     return made
 
 
 def pull_back(call: Call, inputs: Inputs, dy: Any, dstate: tuple[Any, ...]) -> Tangents:
     """The gradients of x, the initial state, given or not, and the parameters."""
-
-    def of(x: Any, state: Any, parameters: Any) -> tuple[Any, ...]:
-        return run(call, inputs._replace(x=x, state=state, parameters=parameters))
-
     state = inputs.state
     if not state:  # the engine gives gradients of the zeros too
         _, *finals = jax.eval_shape(lambda i: run(call, i), inputs)
         zeros = tuple(jnp.zeros(final.shape, final.dtype) for final in finals)
         state = alike((inputs.x, zeros))[1]
-    results, pullback = jax.vjp(of, inputs.x, state, inputs.parameters)
+    results, pullback = jax.vjp(_of(call, inputs), inputs.x, state, inputs.parameters)
     given = dstate or tuple(zeros_like(final) for final in results[1:])
     return Tangents(*pullback((dy, *given)))

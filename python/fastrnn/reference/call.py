@@ -7,6 +7,7 @@ The arrays are of any library that has a `Namespace`, and shapes are those of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .. import _parameters
@@ -15,8 +16,18 @@ from .cell import Cell, find
 from .namespace import Namespace
 
 
-class Options(NamedTuple):
-    """What a call says beside its arrays."""
+@dataclass(frozen=True)
+class Options:
+    """What a call says beside its arrays.
+
+    Attributes
+    ----------
+    cell : str
+        A canonical name.
+    layers, directions : int
+        L and D.
+    batch_first, reverse, repeat_held : bool
+    """
 
     cell: str
     layers: int
@@ -27,16 +38,16 @@ class Options(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """The arrays of a call; None or none where they were not given."""
+    """The arrays of a call, in the order of the engine's table of roles; None where not given."""
 
     x: Any
-    parameters: Sequence[Any]
-    state: Sequence[Any] = ()
-    lengths: Any = None
-    resets: Any = None
-    holds: Any = None
-    masks: Sequence[Any] = ()
-    recurrent_masks: Any = None
+    state: tuple[Any, ...]  # none, or one for each state
+    lengths: Any
+    resets: Any
+    holds: Any
+    recurrent_masks: Any
+    masks: tuple[Any, ...]  # none, or one for each layer but the last
+    parameters: tuple[Any, ...]
 
 
 def run(xp: Namespace, options: Options, arrays: Arrays) -> tuple[Any, list[Any], list[Any]]:

@@ -112,18 +112,10 @@ def _run_packed(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
 def _run(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     if inputs.steps.batch_sizes is not None:
         return _run_packed(call, inputs)
-    x, steps = inputs.x, inputs.steps
-    lengths = steps.lengths
-    arrays = Arrays(
-        x,
-        inputs.parameters,
-        inputs.states,
-        None if lengths is None else lengths.to(x.device),
-        steps.resets,
-        steps.holds,
-        inputs.masks,
-        steps.recurrent_masks,
-    )
+    x, (lengths, resets, holds, _, recurrent_masks), *rest = inputs
+    lengths = None if lengths is None else lengths.to(x.device)
+    states, masks, parameters = rest
+    arrays = Arrays(x, states, lengths, resets, holds, recurrent_masks, masks, parameters)
     sizes = (call.cell, call.layers, call.directions)
     options = Options(*sizes, call.batch_first, False, call.repeat_held)
     y, finals, others = run_call(TORCH, options, arrays)
