@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
-from .._swaps import Report
+from .._swaps import Report, Unfit
 from . import _rules
 from ._recurrence import Recurrence
-from ._twins import ORIGINALS, TWINS, Unfit, base_of, to_kerass, to_ours
+from ._twins import ORIGINALS, TWINS, base_of, to_kerass, to_ours
 
 # Models for which XLA was switched off, and what they had said of it.
 _compiled: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()

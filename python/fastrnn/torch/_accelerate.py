@@ -8,16 +8,14 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .._swaps import Report
+from .._swaps import Report, Unfit, subclass
 from . import _engine, _layers
 from ._twins import (
     ORIGINALS,
     OURS,
     TWINS,
-    Unfit,
     base_of,
     names_of_ours,
-    subclass,
     to_ours,
     to_torchs,
 )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import types
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
+from .._swaps import Twins, Unfit, calls_super, names_of_twin, subclass
 from . import _cells, _layers
 
 TWINS: dict[type, type] = {
@@ -21,10 +19,10 @@ TWINS: dict[type, type] = {
     nn.LSTMCell: _cells.LSTMCell,
     nn.GRUCell: _cells.GRUCell,
 }
-ORIGINALS = {twin: original for original, twin in TWINS.items()}
+_twins = Twins("fastrnn.torch", TWINS, lambda cls: _make_twin(cls))
+ORIGINALS = _twins.originals
 OURS = tuple(ORIGINALS)
-# Twins of other people's subclasses, as long as they have instances.
-_made: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
+base_of, to_ours, to_torchs = _twins.base_of, _twins.to_ours, _twins.to_original
 
 # What torch's forward calls or reads, and the engine does not.
 _READ_BY_TORCH = (
@@ -43,36 +41,6 @@ _READ_BY_TORCH = (
 _SHARED = {"forward", "freeze", "unfreeze", "extra_repr", "_apply", "_load_from_state_dict"}
 
 
-class Unfit(TypeError):
-    """Why a module cannot be swapped."""
-
-
-def base_of(cls: type) -> type:
-    return next(base for base in TWINS if issubclass(cls, base))
-
-
-def to_ours(cls: type) -> type:
-    """The twin of a class: a subclass of it in whose order torch's forward comes after ours."""
-    if cls in TWINS:
-        return TWINS[cls]
-    known = _made.get(cls)
-    twin = known() if known is not None else None
-    if twin is None:
-        twin = _make_twin(cls)
-        _made[cls] = weakref.ref(twin)
-    return twin
-
-
-def to_torchs(cls: type) -> type:
-    if cls in ORIGINALS:
-        return ORIGINALS[cls]
-    if "_replaces" not in vars(cls):
-        base = next(base for base in cls.__mro__ if base in ORIGINALS)
-        raise Unfit(f"{cls.__name__} is a subclass of fastrnn.torch.{base.__name__}")
-    original: type = cls._replaces  # type: ignore[attr-defined]
-    return original
-
-
 def _make_twin(cls: type) -> type:
     base = base_of(cls)
     own = cls.__mro__[: cls.__mro__.index(base)]
@@ -80,27 +48,14 @@ def _make_twin(cls: type) -> type:
         reason = _what_it_would_lose(source, base)
         if reason:
             raise Unfit(f"{source.__name__} {reason}")
-    namespace = {
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        "__doc__": cls.__doc__,
-        "_replaces": cls,
-        "__reduce_ex__": _reduce_as_the_original,
-    }
+    namespace = names_of_twin(cls) | {"__reduce_ex__": _reduce_as_the_original}
     return subclass(cls.__name__, (cls, TWINS[base]), namespace)
-
-
-def subclass(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
-    try:
-        return types.new_class(name, bases, exec_body=lambda names: names.update(namespace))
-    except Exception as error:  # of a metaclass or of __init_subclass__
-        raise Unfit(f"no subclass can be made of {bases[0].__name__}: {error}") from error
 
 
 def _what_it_would_lose(source: type, base: type) -> str | None:
     """What about a class above torch's would not do on the engine what it does now."""
     names = vars(source)
-    if "forward" in names and not _calls_super(names["forward"]):
+    if "forward" in names and not calls_super(names["forward"], "forward"):
         return "has a forward that does not call super().forward"
     if issubclass(base, nn.RNNBase):
         for name in _READ_BY_TORCH:
@@ -108,20 +63,6 @@ def _what_it_would_lose(source: type, base: type) -> str | None:
                 return f"overrides {name}, which the engine does not call"
     used = sorted(names_of_ours(base) & names.keys())
     return f"has an attribute {used[0]}, a name that fastrnn uses" if used else None
-
-
-def _calls_super(function: Any) -> bool:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return code is not None and any(
-        {"super", "forward"} <= set(each.co_names) for each in _codes(code)
-    )
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
 
 
 @functools.cache
