@@ -66,8 +66,10 @@ void step(const Weights& weights, const Problem& problem, const Call& call);
 // A call with its parameters: the step that takes_step() tells of, or packing and run().
 void run_with_parameters(Weights& weights, const Problem& problem, Call& call);
 
-// Weights of the sizes that parameters have (sizes_of), not packed yet. Throws Error for a dtype
-// that this engine has no kernels for.
+// Of a dtype by its name. Throws Error for one that this engine has no kernels for.
+int bytes_of_element(const std::string& cell, const std::string& dtype);
+
+// Weights of the sizes that parameters have (sizes_of), not packed yet.
 Weights weights_of(const Spec& sizes);
 
 // The plan of a call of this size, all rows of full length, without masks, and the bytes of memory

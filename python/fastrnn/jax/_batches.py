@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._call import Backward, Call, Inputs, Saved, Wants, states_of
+from .._sizes import SIZES
+from ._call import Backward, Call, Inputs, Saved, Wants
 
 Batched = tuple[list[Any], list[Any]]  # results, and where each of them is mapped
 
@@ -89,7 +90,7 @@ class _Rows(NamedTuple):
 
     def results(self, made: Sequence[Any]) -> Batched:
         """Of y, the final states and the tape."""
-        count = 1 + states_of(self.call.cell)
+        count = 1 + SIZES[self.call.cell].states
         axes = [self.sequence, *(1,) * (count - 1), *_TAPE][: len(made)]
         rows = [self.batched] * count + [True] * len(_TAPE)
         split = [self.split(*each) for each in zip(made, axes, rows, strict=False)]
@@ -147,7 +148,7 @@ def back(primitive: Any, args: Any, dims: Any, *, call: Call, tree: Any, wants: 
     )
     leaves, tree = jax.tree.flatten(joined)
     made = primitive.bind(*leaves, call=call, tree=tree, wants=wants)
-    axes = [rows.sequence] * wants.dx + [1] * states_of(call.cell)
+    axes = [rows.sequence] * wants.dx + [1] * SIZES[call.cell].states
     split = [rows.split(a, axis, rows.batched) for a, axis in zip(made, axes, strict=True)]
     return split, axes
 

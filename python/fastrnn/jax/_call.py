@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -179,12 +178,6 @@ def results(call: Call, inputs: Inputs) -> Results:
         tuple(map(like, [x] * len(finals), finals, dtypes)),
         tuple(map(like, [x] * len(tape), tape, (storage, wide, storage))),
     )
-
-
-@cache
-def states_of(cell: str) -> int:
-    """How many states a cell has."""
-    return len(_native.engine.result_shapes(cell, 1, 1, (1, 1), 1, 1, False, 0)[1])
 
 
 def like(aval: Any, shape: tuple[Any, ...], dtype: Any) -> Any:

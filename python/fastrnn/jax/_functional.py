@@ -11,9 +11,10 @@ import numpy as np
 
 from .. import _arguments, _native, _parameters
 from .._cell_names import FunctionLike
+from .._sizes import SIZES
 from ..reference.cell import find
 from . import _primitives
-from ._call import Call, Inputs, states_of
+from ._call import Call, Inputs
 from ._varying import alike
 
 State = Any  # an array, or a pair of arrays for a cell with two states
@@ -186,7 +187,7 @@ def _names(cell: str, params: Any) -> list[str]:
         raise TypeError(
             f"[{cell}] params must be a mapping of names to arrays, got {type(params).__name__}"
         )
-    states_of(cell)  # refuses what is no cell, as the engine does
+    SIZES[cell]  # refuses what is no cell, as the engine does
     diag = find(cell).unit_parameters > 0
     kinds = _parameters.kinds("bias_ih_l0" in params, diag, "weight_hr_l0" in params)
     layers, directions = _parameters.layers_directions(params)
@@ -211,7 +212,7 @@ def _lengths(cell: str, lengths: Any) -> Any:
 def _state(cell: str, state: Any) -> tuple[Any, ...]:
     if state is None:
         return ()
-    count = states_of(cell)
+    count = SIZES[cell].states
     if count == 1:
         return (_array(cell, "state", state),)
     if not isinstance(state, (tuple, list)):

@@ -19,6 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .._engine import BACKWARD, FORWARD, INFER
+from .._sizes import SIZES
 from . import _batches, _composite, _handlers
 from ._call import (
     Backward,
@@ -31,7 +32,6 @@ from ._call import (
     like,
     options,
     results,
-    states_of,
 )
 from ._varying import alike
 
@@ -53,7 +53,7 @@ def back(
     leaves, tree = jax.tree.flatten(Backward(inputs, saved, dy, dstate))
     gradients = back_p.bind(*leaves, call=call, tree=tree, wants=wants)
     dx = gradients.pop(0) if wants.dx else None
-    states = states_of(call.cell)
+    states = SIZES[call.cell].states
     return Tangents(dx, tuple(gradients[:states]), tuple(gradients[states:]))
 
 
@@ -116,7 +116,7 @@ def _layer_jvp(
     primals: Sequence[Any], tangents: Sequence[Any], *, call: Call, tree: Any, keep_tape: bool
 ) -> tuple[list[Any], list[Any]]:
     made = layer_p.bind(*primals, call=call, tree=tree, keep_tape=True)
-    count = 1 + states_of(call.cell)
+    count = 1 + SIZES[call.cell].states
     inputs = tree.unflatten(primals)
     given = tree.unflatten([None if type(d) is ad.Zero else d for d in tangents])
     _refuse_masks(call, given)
@@ -219,7 +219,7 @@ def _back_transpose(
     inputs, saved, _, dstate = tree.unflatten(args)
     given = [None if type(ct) is ad.Zero else ct for ct in cts]
     dx = given.pop(0) if wants.dx else None
-    states = states_of(call.cell)
+    states = SIZES[call.cell].states
     parameters = tuple(given[states:]) or (None,) * len(inputs.parameters)
     if not inputs.state:  # gradients of the zeros are made too
         finals = results(call, jax.tree.map(jax.typeof, inputs)).final

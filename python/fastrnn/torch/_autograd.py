@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
+from .._sizes import SIZES
 from . import _composite, _engine, _ops
 from ._batches import apply, call_each, one_at_a_time
-from ._call import SIZES, Call, Inputs, cell_state_dtype, state_widths
+from ._call import Call, Inputs, cell_state_dtype, state_widths
 from ._conditions import (
     is_direct,
     is_plain,

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from .._parameters import by_layer_direction
-from ._call import SIZES
+from .._sizes import SIZES
 from ._ops import split_backward
 
 

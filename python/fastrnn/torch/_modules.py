@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ._call import SIZES
+from .._sizes import SIZES
 
 
 def parameters_of(module: nn.Module, names: Sequence[str]) -> tuple[Tensor, ...]:
