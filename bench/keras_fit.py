@@ -166,7 +166,7 @@ def rows_of(backend: str, options: argparse.Namespace) -> list[report.Row]:
     command += ["--threads", str(options.threads)]
     quiet = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        command, env={**os.environ, **quiet}, stdout=subprocess.PIPE, text=True, check=False
+        command, cwd=ROOT, env={**os.environ, **quiet}, stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
         raise SystemExit(f"[bench] {backend}: its process ended with {done.returncode}")

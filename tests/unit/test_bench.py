@@ -20,7 +20,19 @@ import pytest
 import fastrnn
 import tiers
 from bench import __main__ as suite
-from bench import cases, limits, markdown, memory, plots, ragged, report, runner, scale, worker
+from bench import (
+    cases,
+    keras_fit,
+    limits,
+    markdown,
+    memory,
+    plots,
+    ragged,
+    report,
+    runner,
+    scale,
+    worker,
+)
 from bench import load as busy
 from bench.cases import Case
 from bench.micro import __main__ as micro
@@ -815,6 +827,29 @@ def test_calls_through_jax(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     ]
     assert all(row["share"] > 0 for row in rows[3:])
     assert "no work" in capsys.readouterr().out
+
+
+def test_fit_of_keras(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of the backend; the page gets a row of each case."""
+    pytest.importorskip("keras")
+    found, page = tmp_path / "rows.json", tmp_path / "page.md"
+    page.write_text("before\n\n<!-- table -->\n\n<!-- end -->\n", encoding="utf-8")
+    monkeypatch.setattr(keras_fit, "PAGE", page)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    suite.main(f"keras --backend numpy --cell rnn --rounds 1 --document --json {found}".split())
+    rows = report.read(found)
+    assert [(row["backend"], row["cell"], row["mask"]) for row in rows] == [
+        ("numpy", "rnn", "none"),
+        ("numpy", "rnn", "left"),
+    ]
+    assert all(row["ms"]["keras"] > row["ms"]["fastrnn"] > 0 for row in rows)
+    assert page.read_text(encoding="utf-8").count("| numpy | SimpleRNN |") == 2
+    monkeypatch.setattr(keras_fit, "CELLS", {"rnn": "SimpleRNN", "none": "none"})
+    with pytest.raises(SystemExit, match="process ended with"):
+        suite.main(["keras", "--backend", "numpy", "--cell", "none", "--rounds", "1"])
+    capsys.readouterr()
 
 
 def test_projections_are_of_the_lstm_and_of_torch() -> None:
