@@ -20,6 +20,7 @@ namespace {
 // Atomic one by one, not together: a call that reads an old one with a new one gets a team that is
 // a little smaller or larger than it should be.
 std::atomic<int64_t> until{0}, pause{0};
+std::atomic<int64_t> worked{0};  // by full teams since the end of the last pause
 std::atomic<int> max_members{1};
 
 }  // namespace
@@ -33,7 +34,13 @@ int allowed(int members) {
   return retry_at() == 0 ? members : std::min(members, max_members.load(std::memory_order_relaxed));
 }
 
-void record_late(int members, int late) {
+void record_work(int64_t start) {
+  const int64_t end = until.load(std::memory_order_relaxed), now = now_ns();
+  if (end != 0 && now > end)
+    worked.fetch_add(now - std::max(start, end), std::memory_order_relaxed);
+}
+
+void record_late(int members, int late, int64_t start) {
   const int64_t now = now_ns(), end = until.load(std::memory_order_relaxed);
   const int left = std::max(1, members - late);
   if (now < end) {  // of the same pause
@@ -41,9 +48,10 @@ void record_late(int members, int late) {
                       std::memory_order_relaxed);
     return;
   }
-  const int64_t last = pause.load(std::memory_order_relaxed);
-  const bool went_well = now - end > 4 * last;
-  const int64_t next = went_well ? kMinPause : std::min(4 * last, kMaxPause);
+  record_work(start);
+  const bool worthwhile = worked.exchange(0, std::memory_order_relaxed) > kWorthwhile;
+  const int64_t last = worthwhile ? 0 : pause.load(std::memory_order_relaxed);
+  const int64_t next = std::clamp(4 * last, kMinPause, kMaxPause);
   max_members.store(left, std::memory_order_relaxed);
   pause.store(next, std::memory_order_relaxed);
   until.store(now + next, std::memory_order_relaxed);
@@ -51,7 +59,7 @@ void record_late(int members, int late) {
 
 bool seen() { return pause.load(std::memory_order_relaxed) != 0; }
 
-void reset() { until = 0, pause = 0, max_members = 1; }
+void reset() { until = 0, pause = 0, worked = 0, max_members = 1; }
 
 }  // namespace load
 }  // namespace fastrnn

@@ -106,7 +106,9 @@ class TeamRun {
   void mark_missing(int from) {
     for (int k = from; k < job_.parts; ++k) parts_[k].owner = Owner::kMissed;
   }
-  void check() const {
+  // For the caller, when all members have left.
+  void finish() const {
+    load::record_work(start_);
     if (interrupted_) throw Interrupted();
   }
 
@@ -163,15 +165,16 @@ void TeamRun::work(int me) {
   }
 }
 
-// A member that arrives late shows that the machine is busy, whether or not anything is left to do.
+// A member that comes when all is done has kept the caller waiting, since a team ends together. One
+// that comes earlier, however late, has cost nothing: others did its tasks, and it helps with the
+// rest.
 void TeamRun::arrive(int me) {
   at(TaskPoint::kArrived, me, me);
   if (me == 0) return;
   Part& own = parts_[me];
   pthread_getcpuclockid(pthread_self(), &own.clock);
-  const bool late = now_ns() - start_ > kAwayFor;
-  if (late) load::record_late(job_.parts, 1);
-  own.owner.store(late ? Owner::kAway : Owner::kHere, std::memory_order_release);
+  own.owner.store(Owner::kHere, std::memory_order_release);
+  if (ended() && now_ns() - start_ > kAwayFor) load::record_late(job_.parts, 1, start_);
 }
 
 // Waits until the next task of this member's part can be done.
@@ -266,7 +269,7 @@ void TeamRun::mark_late(int member, int me) {
   int none = 0;
   if (member == 0 ? in_lockstep_.compare_exchange_strong(none, me)
                   : parts_[member].owner.compare_exchange_strong(here, Owner::kAway))
-    load::record_late(job_.parts, 1);
+    load::record_late(job_.parts, 1, start_);
 }
 
 void TeamRun::dismiss_partner() {
@@ -398,7 +401,7 @@ void run_job(const Job& job) {
                                                 : nullptr);
   TeamRun run(job, many ? many.get() : few);
   run_team(run, job.parts);
-  run.check();
+  run.finish();
 }
 
 }  // namespace fastrnn

@@ -128,6 +128,37 @@ void stop_everywhere(int parts, int group) {
   load::reset();
 }
 
+// The pause that a late member makes, where the full team began at `start`: does it last so long?
+void expect_pause(int64_t start, int64_t pause) {
+  const int64_t before = now_ns();
+  load::record_late(2, 1, start);
+  const int64_t after = now_ns(), end = load::retry_at();
+  EXPECT(end - after <= pause && pause <= end - before, "a pause of %lld ns instead of %lld",
+         static_cast<long long>(end - after), static_cast<long long>(pause));
+  while (load::retry_at() != 0) sleep_ns(1'000'000);
+}
+
+// Pauses grow while full teams achieve little, and what a program does between its calls is no
+// achievement of theirs.
+void pauses_follow_work() {
+  load::reset();
+  expect_pause(now_ns(), load::kMinPause);
+  expect_pause(now_ns(), 4 * load::kMinPause);
+  sleep_ns(2 * load::kWorthwhile);
+  expect_pause(now_ns(), 16 * load::kMinPause);
+  for (int call = 0; call < 3; ++call) {
+    const int64_t start = now_ns();
+    sleep_ns(load::kWorthwhile / 2);
+    load::record_work(start);
+  }
+  expect_pause(now_ns(), load::kMinPause);
+  const int64_t start = now_ns();  // of a long call that is still running
+  sleep_ns(2 * load::kWorthwhile);
+  expect_pause(start, load::kMinPause);
+  expect_pause(start, 4 * load::kMinPause);
+  load::reset();
+}
+
 // Members of a large team compute under the caller's floating point state.
 void share_float_state() {
   struct Seen {
@@ -268,6 +299,7 @@ int main() {
   pretend_processors(8);
   share_float_state();
   interrupt();
+  pauses_follow_work();
   stop_everywhere(2, 2);
   stop_everywhere(4, 2);
   for (const char* cell : {"lstm", "gru", "rnn_tanh"}) {
