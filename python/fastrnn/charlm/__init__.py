@@ -19,8 +19,9 @@ from typing import Any
 
 from fastrnn.training import Adam, clip_grad_norm_
 
+from .._user_error import UserError
 from . import _checkpoint
-from ._data import Streams, UserError, Vocabulary, load_text
+from ._data import Streams, Vocabulary, load_text
 from ._model import Config, Model, State
 from ._plot import plot, require_plot
 from ._train import Stopped, interrupts, train

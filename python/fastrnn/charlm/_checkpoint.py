@@ -23,7 +23,8 @@ import numpy as np
 import fastrnn
 
 from .. import _files
-from ._data import Array, UserError, Vocabulary
+from .._user_error import UserError
+from ._data import Array, Vocabulary
 from ._model import Config, State
 
 if TYPE_CHECKING:

@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._user_error import UserError
+
 Array = npt.NDArray[Any]
-
-
-class UserError(Exception):
-    """What the caller can put right; the message is for them, `code` is the exit status."""
-
-    def __init__(self, message: str, code: int = 2) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def load_text(path: str | os.PathLike[str] | None) -> str:

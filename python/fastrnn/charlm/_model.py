@@ -11,7 +11,8 @@ import numpy as np
 import fastrnn
 from fastrnn.training import LinearCrossEntropy
 
-from ._data import Array, Streams, UserError, Vocabulary
+from .._user_error import UserError
+from ._data import Array, Streams, Vocabulary
 
 State = Any  # what a layer takes and gives: (L, B, H), or a pair of these for the LSTM
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._data import UserError
+from .._user_error import UserError
 from ._train import NATS_PER_BIT
 
 if TYPE_CHECKING:

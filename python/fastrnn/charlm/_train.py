@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._data import Streams, UserError
+from .._user_error import UserError
+from ._data import Streams
 
 if TYPE_CHECKING:
     from . import Run
