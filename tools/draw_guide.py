@@ -194,6 +194,7 @@ def _peepholes(p: Picture, coupled: bool) -> None:
     if not coupled:
         p.wire((100, CELL_STATE_Y), (100, GATE_Y), (142, GATE_Y), style="option to")
         p.text(122, GATE_Y + 18, "p_f")
+        p.dot(100, 145)
         p.wire((100, 145), (206, 145), (206, GATE_Y), (212, GATE_Y), style="option to")
         p.text(130, 139, "p_i")
     else:
@@ -238,9 +239,9 @@ def draw_gru() -> Picture:
     _product(p, 95, 580, "rows of W_{ih} x_t + b_{ih} and of W_{hh} h_{t-1} + b_{hh}")
     _gate(p, 140, "r", "σ")
     p.wire((140, GATE_Y - 18), (140, 150), (217, 150))
-    for x, label in ((230, "W_{hn} h_{t-1} + b_{hn}"), (345, "W_{in} x_t + b_{in}")):
+    for x, to, label in ((230, 48, "W_{hn} h_{t-1} + b_{hn}"), (345, 40, "W_{in} x_t + b_{in}")):
         p.wire((x, PRODUCT_Y - 18), (x, 163))
-        p.text(x + 58, 240, label, "small")
+        p.text(x + to, 240, label, "small")
     p.dot(230, 150, "×")
     p.wire((242, 150), (332, 150))
     _new_gate(p, 345, 660)
@@ -262,7 +263,7 @@ def draw_gru_reset_before() -> Picture:
     p.box(250, 150, "W_{hn} v_t + b_{hn}", 112, "product")
     p.wire((306, 150), (332, 150))
     p.wire((345, PRODUCT_Y - 18), (345, 163))
-    p.text(403, 240, "W_{in} x_t + b_{in}", "small")
+    p.text(385, 240, "W_{in} x_t + b_{in}", "small")
     _new_gate(p, 345, 660)
     _mix(p, 520)
     return p
