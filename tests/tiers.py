@@ -8,8 +8,9 @@
 A test knows no tier. What belongs to a higher one is marked: a whole test by `@ci` or `@full`, a
 value of a parameter by `thin`; the lower tiers deselect it (tests/conftest.py), so it counts
 neither as passed nor as skipped. Beside the tiers stand the tests that ask a registry for packages
-(tests/strangers): no tier has them, `--strangers` does. How many seeds, examples or calls there
-are, `choose` says.
+(tests/strangers): no tier has them, `--strangers` does; but for one of `full`, whose linter comes
+from npm (tests/packaging/test_project.py). How many seeds, examples or calls there are, `choose`
+says.
 
 Where a run of a lower tier has just passed, on the same sources and the same machine, `--above dev`
 leaves out what it has proved: its tests, but for those that `grow` from tier to tier.

@@ -303,7 +303,7 @@ def test_the_examples_of_the_page_on_keras_run(tmp_path: Path) -> None:
 
 # ---- links ---------------------------------------------------------------------------------------
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "examples" / "README.md"]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS += sorted((ROOT / "docs" / "guide").glob("*.md"))
 

@@ -169,14 +169,16 @@ def test_sdist_holds_what_a_build_and_the_tests_need(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     wanted = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"}
-    for folder in ("csrc", "python", "tests", "bench", "tools", "examples", "docs", "cmake"):
+    wanted |= {"CITATION.cff", "Dockerfile", ".dockerignore", ".gitignore", "CONTRIBUTING.md"}
+    folders = ["csrc", "python", "tests", "bench", "tools", "examples", "docs", "cmake"]
+    for folder in (*folders, "conda", ".ci", ".github"):
         wanted |= {
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / folder).rglob("*")
             if path.is_file() and path.suffix not in {".so", ".pyc", ".npz"}
         }
     assert not wanted - names
-    assert not [name for name in names if name.startswith((".ci", ".git/", ".venv", "build/"))]
+    assert not [name for name in names if name.startswith((".git/", ".venv", "build/"))]
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
