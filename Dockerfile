@@ -1,11 +1,11 @@
 # fastrnn in a container: a stage builds the wheel and repairs it (docs/wheels.md), the last one has
 # Python, NumPy and the wheel. A stage beside them runs the README's tests.
 #
-#     docker build -t fastrnn .                                      the image; fails where the
-#     docker run --rm fastrnn info                                   installed wheel fails its check
-#     docker build --target tests -t fastrnn-tests .                 the tests
+#     docker build -t fastrnn .                          fails where the installed wheel is wrong
+#     docker run --rm fastrnn info
+#     docker build --target tests -t fastrnn-tests .     the tests
 #
-# It is linted by hadolint, not built, by the tests (tests/packaging/test_project.py).
+# The tests have hadolint read it and do not build it (tests/packaging/test_project.py).
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim-bookworm AS build
