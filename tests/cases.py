@@ -1,6 +1,7 @@
-"""The one list of cases that kernel tests run, and how to make their data.
+"""The one list of cases that kernel tests run.
 
-A case's name is that of `bench/case.py`, with what it uses beside: `L2 nobias bf h0 len`.
+A case and how its data are drawn are those of ``python -m fastrnn check``. A case's name is that of
+`bench/case.py`, with what it uses beside: `L2 nobias bf h0 len`.
 """
 
 from __future__ import annotations
@@ -10,30 +11,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 import bench.case
-import fastrnn
 from fastrnn import _dtypes, _native
-from fastrnn._dtypes import numpy_dtype
-from fastrnn.reference.cell import find
+from fastrnn._check import _data
+from fastrnn._check._data import Data, flat_state, make_data, parameter_shapes
+
+__all__ = [
+    "CHOSEN",
+    "CLIPPING",
+    "Case",
+    "Data",
+    "cells",
+    "chosen_cases",
+    "flat_state",
+    "kernel_cases",
+    "make_data",
+    "masked_cases",
+    "parameter_shapes",
+    "projected_cases",
+]
 
 
 @dataclass(frozen=True)
-class Case(bench.case.Case):
-    """A case with every option that a call may have."""
-
-    bias: bool = True
-    batch_first: bool = False
-    reverse: bool = False
-    batched: bool = True
-    state: bool = True
-    lengths: bool = False
-    resets: bool = False
-    holds: bool = False
-    repeat_held: bool = False
-    dropout: bool = False
-    recurrent: str = ""  # recurrent masks: "shared" by the gates, or one for each of the "gates"
+class Case(_data.Case, bench.case.Case):
+    """A case with every option that a call may have, and its name."""
 
     def words(self) -> dict[str, object]:
         return {
@@ -205,91 +206,3 @@ def masked_cases(dtypes: tuple[str, ...] = ("float32", "float64")) -> Iterator[C
             case("lstm", 5, 13, 17, 31, D=2, P=20),
             case("lstm", 10, 9, 8, 17, L=2, lengths=True, resets=True, P=21),
         )
-
-
-@dataclass
-class Data:
-    """Arrays of a case, in its dtype, and the keyword arguments of a call."""
-
-    params: dict[str, np.ndarray]
-    x: np.ndarray
-    state: Any
-    dy: np.ndarray
-    dstate: Any
-    options: dict[str, Any]
-
-
-def parameter_shapes(case: Case) -> dict[str, tuple[int, ...]]:
-    layer = fastrnn.Recurrent(
-        case.cell,
-        case.I,
-        case.H,
-        case.L,
-        bias=case.bias,
-        bidirectional=case.D == 2,
-        proj_size=case.P,
-    )
-    return {name: a.shape for name, a in layer.parameters.items()}
-
-
-def make_data(case: Case, seed: int = 0) -> Data:
-    rng, dtype = np.random.default_rng(seed), numpy_dtype(case.dtype)
-
-    def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape).astype(dtype)
-
-    bound = case.H**-0.5
-    params = {
-        name: rng.uniform(-bound, bound, shape).astype(dtype)
-        for name, shape in parameter_shapes(case).items()
-    }
-
-    def sequence(width: int) -> np.ndarray:
-        if not case.batched:
-            return normal(case.T, width)
-        return normal(*((case.B, case.T) if case.batch_first else (case.T, case.B)), width)
-
-    rows = (case.L * case.D, case.B) if case.batched else (case.L * case.D,)
-    states = find(case.cell).states
-
-    def state_arrays() -> Any:
-        widths = [case.outputs] + [case.H] * (states - 1)
-        arrays = tuple(normal(*rows, width) for width in widths)
-        return arrays[0] if states == 1 else arrays
-
-    options: dict[str, Any] = {"batch_first": case.batch_first, "reverse": case.reverse}
-    if case.lengths:
-        options["lengths"] = rng.integers(0, case.T + 1, case.B)
-        options["lengths"][: case.B // 3] = case.T
-        rng.shuffle(options["lengths"])
-    if case.resets:
-        options["resets"] = rng.random(sequence(1).shape[:-1]) < 0.3
-    if case.holds:
-        held = rng.random(sequence(1).shape[:-1]) < 0.4
-        if case.batched and case.B > 2:  # a row that never runs, and one that always does
-            held[(0,) if case.batch_first else (slice(None), 0)] = True
-            held[(1,) if case.batch_first else (slice(None), 1)] = False
-        options |= {"holds": held, "repeat_held": case.repeat_held}
-    if case.dropout:
-        options["dropout_masks"] = [
-            ((rng.random(sequence(case.D * case.outputs).shape) < 0.7) / 0.7).astype(dtype)
-            for _ in range(case.L - 1)
-        ]
-    if case.recurrent:
-        gates = (find(case.cell).gates,) if case.recurrent == "gates" else ()
-        shape = (rows[0], *gates, *rows[1:], case.outputs)
-        options["recurrent_masks"] = ((rng.random(shape) < 0.6) / 0.6).astype(dtype)
-    return Data(
-        params=params,
-        x=sequence(case.I),
-        state=state_arrays() if case.state else None,
-        dy=sequence(case.D * case.outputs),
-        dstate=state_arrays() if case.state else None,
-        options=options,
-    )
-
-
-def flat_state(state: Any) -> tuple[np.ndarray, ...]:
-    if state is None:
-        return ()
-    return state if isinstance(state, tuple) else (state,)

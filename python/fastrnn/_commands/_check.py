@@ -1,0 +1,204 @@
+"""``python -m fastrnn check``: is this build right?"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import fastrnn
+from fastrnn import _check, _dtypes
+from fastrnn._user_error import UserError
+
+from ._options import at_least
+
+if TYPE_CHECKING:
+    from ._options import Commands
+
+_SHOWN = 3  # failures of one line of the table
+
+
+def add(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="compare every kernel of this build with the reference",
+        description="Compare every kernel of this build, at every instruction level that this "
+        "processor runs and on each CUDA device, with fastrnn.reference, plain NumPy in float64. "
+        "Exit status 0 where all agree, 1 where some do not.",
+        argument_default=argparse.SUPPRESS,
+    )
+    check.add_argument("--level", metavar="NAME", help="one instruction level of the CPU (all)")
+    check.add_argument(
+        "--cell", metavar="NAME", help="one cell, or all with the functions of a base (all)"
+    )
+    check.add_argument("--device", metavar="NAME", help="cpu, cuda, or one as cuda:0 (all)")
+    check.add_argument(
+        "--seed", type=int, metavar="N", default=0, help="seed of the numbers (%(default)s)"
+    )
+    check.set_defaults(run=_run)
+
+
+class _Progress:
+    """tqdm's bar, or without tqdm a plain line every second."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._said = total, 0, time.monotonic()
+        self._bar = None
+        try:
+            tqdm = importlib.import_module("tqdm").tqdm
+        except ImportError:
+            return
+        self._bar = tqdm(total=total, unit="case", leave=False, dynamic_ncols=True)
+
+    def update(self) -> None:
+        """One more case is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(1)
+        elif time.monotonic() - self._said >= 1:
+            self._said = time.monotonic()
+            print(f"case {self._done}/{self._total}", file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            self._bar.write(line)
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Line:
+    """A line of the table: one cell at one place."""
+
+    def __init__(self, place: _check.Place, subject: _check.Subject) -> None:
+        self.place, self.subject = place, subject
+        self.cases = 0
+        self.worst = dict.fromkeys(_dtypes.WIDE, 0.0)
+        self.failures: list[_check.Failure] = []
+
+    def add(self, dtype: str, outcome: _check.Outcome) -> None:
+        """Count one case."""
+        self.cases += 1
+        self.worst[dtype] = max(self.worst[dtype], outcome.share)
+        self.failures += outcome.failures
+
+    @property
+    def cells(self) -> list[str]:
+        """What stands in the columns."""
+        shares = [f"{share:.2g}" for share in self.worst.values()]
+        end = "FAILED" if self.failures else "ok"
+        return [self.place.name, self.subject.label, str(self.cases), *shares, end]
+
+
+class _Table:
+    """Lines whose columns are as wide as the names of all places and cells."""
+
+    def __init__(self, lines: list[_Line]) -> None:
+        self._place = max(len("place"), *(len(line.place.name) for line in lines))
+        self._cell = max(len("cell"), *(len(line.subject.label) for line in lines))
+
+    def row(self, place: str, cell: str, cases: str, *others: str) -> str:
+        """One line of text."""
+        *shares, end = others
+        columns = [f"{place:{self._place}}", f"{cell:{self._cell}}", f"{cases:>5}"]
+        return "  ".join([*columns, *(f"{share:>8}" for share in shares), end]).rstrip()
+
+
+def _run(given: dict[str, Any]) -> None:
+    at_least(given, 0, "seed")
+    places, subjects = _places(given), _subjects(given)
+    lines = {(p, s): _Line(p, s) for s in subjects for p in places}
+    table = _Table(list(lines.values()))
+    cases = {s: list(_check.cases_of(s)) for s in subjects}
+    progress = _Progress(sum(p.serves(case) for p, s in lines for case in cases[s]))
+    start = time.monotonic()
+    try:
+        progress.say(_heading(given))
+        progress.say(table.row("place", "cell", "cases", *_dtypes.WIDE, ""))
+        for subject in subjects:
+            own = [lines[place, subject] for place in places]
+            for case in cases[subject]:
+                for line in own:
+                    if line.place.serves(case):
+                        line.add(case.dtype, _check.check(line.place, case, given["seed"]))
+                        progress.update()
+            for line in own:
+                progress.say(table.row(*line.cells))
+    finally:
+        progress.close()
+    _conclude(list(lines.values()), time.monotonic() - start)
+
+
+def _heading(given: dict[str, Any]) -> str:
+    build = fastrnn.build_info()
+    text = (
+        f"fastrnn {build['version']}, threads {build['threads']}; errors as a share of what is "
+        "allowed"
+    )
+    no_gpus = _check.why_no_gpus()
+    if no_gpus and not {"device", "level"} & set(given):
+        text += f"\nno GPU is checked: {no_gpus}"
+    return text
+
+
+def _conclude(lines: list[_Line], seconds: float) -> None:
+    total = sum(line.cases for line in lines)
+    wrong = [line for line in lines if line.failures]
+    for line in wrong:
+        where = f"{line.place.name}, {line.subject.cell}"
+        where += " projected" if line.subject.projected else ""
+        for failure in line.failures[:_SHOWN]:
+            print(f"{where}, {failure}")
+        if len(line.failures) > _SHOWN:
+            print(f"{where}: {len(line.failures) - _SHOWN} more")
+    if wrong:
+        names = ", ".join(f"{line.subject.label} at {line.place.name}" for line in wrong)
+        raise UserError(f"this build is wrong: {names}", code=1)
+    threads = fastrnn.get_num_threads()
+    bits = f", with the same bits for 1 and {threads} threads" if threads > 1 else ""
+    print(f"All {total} cases agree with the reference{bits} ({seconds:.0f} s).")
+
+
+def _subjects(given: dict[str, Any]) -> list[_check.Subject]:
+    if "cell" not in given:
+        return _check.subjects()
+    try:
+        return _check.find_subjects(given["cell"])
+    except ValueError as error:
+        raise UserError(str(error).replace("[check] cell", "--cell")) from None
+
+
+def _places(given: dict[str, Any]) -> Sequence[_check.Place]:
+    device, levels, gpus = given.get("device"), _check.levels(), _check.gpus()
+    if "level" in given:
+        if device not in (None, "cpu"):
+            raise UserError(f"--level must stand beside no --device but cpu, got {device}")
+        return [_level(given["level"], levels)]
+    if device is None:
+        return [*levels, *gpus]
+    found: dict[str, Sequence[_check.Place]] = {"cpu": levels}
+    if gpus:
+        found |= {"cuda": gpus, **{gpu.name: [gpu] for gpu in gpus}}
+    if device not in found:
+        reason = "" if gpus else f" (no GPU can be checked: {_check.why_no_gpus()})"
+        raise UserError(f"--device must be {' or '.join(found)}{reason}, got {device}")
+    return found[device]
+
+
+def _level(name: str, levels: Sequence[_check.Level]) -> _check.Level:
+    for level in levels:
+        if level.name == name:
+            return level
+    names = ", ".join(level.name for level in levels)
+    raise UserError(
+        f"--level must be one that is built and that this processor has ({names}), got {name}"
+    )
