@@ -9,8 +9,9 @@ import numpy as np
 
 import fake_gpu
 from builds import ROOT
-from cases import Case, Data, flat_state
+from cases import Case, Data
 from fastrnn import functional, reference
+from fastrnn._check import _data
 from fastrnn.reference.cell import find
 
 Results = dict[str, np.ndarray]
@@ -54,16 +55,10 @@ def put_state(state: Any) -> Any:
     return (put(h), *(put(s.astype(wide)) for s in others))
 
 
-def named(y: Any, state: Any, dx: Any, dstate: Any, grads: dict[str, Any]) -> Results:
+def named(*results: Any) -> Results:
     """The results of a training step by name, on the host."""
-    all_results = {"y": y, "dx": dx, **{f"d{name}": grad for name, grad in grads.items()}}
-    for prefix, arrays in (("", state), ("d", dstate)):
-        end = "n" if not prefix else "0"
-        for name, array in zip("hc", flat_state(arrays), strict=False):
-            all_results[f"{prefix}{name}{end}"] = array
-    return {
-        name: a.get() if isinstance(a, fake_gpu.Array) else a for name, a in all_results.items()
-    }
+    every = _data.named(*results)
+    return {name: a.get() if isinstance(a, fake_gpu.Array) else a for name, a in every.items()}
 
 
 def run(case: Case, data: Data, recompute: int = 0) -> Results:

@@ -6,10 +6,12 @@ GPUs where they run, ``_compare.py`` runs a case and measures; ``_data.py`` draw
 """
 
 from ._compare import Failure, Outcome, check
+from ._data import Case
 from ._places import Level, Place, gpus, levels, why_no_gpus
 from ._subjects import Subject, cases_of, find_subjects, subjects
 
 __all__ = [
+    "Case",
     "Failure",
     "Level",
     "Outcome",

@@ -73,7 +73,7 @@ def parameter_shapes(case: Case) -> dict[str, tuple[int, ...]]:
     return {name: a.shape for name, a in layer.parameters.items()}
 
 
-def make_data(case: Case, seed: int = 0) -> Data:
+def make_data(case: Case, seed: int | tuple[int, ...] = 0) -> Data:
     """Draw the arrays of a case."""
     rng, dtype = np.random.default_rng(seed), numpy_dtype(case.dtype)
 

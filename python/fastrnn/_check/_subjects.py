@@ -121,7 +121,7 @@ def cases_of(subject: Subject) -> Iterator[Case]:
         case(7, 5, 6, 19, D=2, recurrent="gates"),
         # Large enough for a team, among whose members are rows or units.
         case(3, 40, 12, 65, lengths=True),
-        case(3, 2, 40, 210),
+        case(3, 2, 40, 320),
     )
     for dtype in _dtypes.WIDE:
         yield from (replace(case, dtype=dtype) for case in cases)

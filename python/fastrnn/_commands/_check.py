@@ -85,10 +85,11 @@ class _Line:
         self.worst = dict.fromkeys(_dtypes.WIDE, 0.0)
         self.failures: list[_check.Failure] = []
 
-    def add(self, dtype: str, outcome: _check.Outcome) -> None:
-        """Count one case."""
+    def check(self, case: _check.Case, seed: int) -> None:
+        """Run one case, and count it. That a cell is wrong is proved once."""
+        outcome = _check.check(self.place, case, seed, redraw=not self.failures)
         self.cases += 1
-        self.worst[dtype] = max(self.worst[dtype], outcome.share)
+        self.worst[case.dtype] = max(self.worst[case.dtype], outcome.share)
         self.failures += outcome.failures
 
     @property
@@ -129,7 +130,7 @@ def _run(given: dict[str, Any]) -> None:
             for case in cases[subject]:
                 for line in own:
                     if line.place.serves(case):
-                        line.add(case.dtype, _check.check(line.place, case, given["seed"]))
+                        line.check(case, given["seed"])
                         progress.update()
             for line in own:
                 progress.say(table.row(*line.cells))
