@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import fake_gpu
+import fastrnn
 from fastrnn import __main__ as cli
 from fastrnn import _arrays, _check, functional
 from fastrnn._check import _subjects
@@ -36,24 +37,24 @@ def lines(out: str) -> list[list[str]]:
 
 def test_a_gpu_is_checked(gpu: None, capsys: pytest.CaptureFixture[str]) -> None:
     for options in (["--device", "cuda"], ["--device", "cuda:0"], []):
+        fastrnn.set_num_threads(2)
         assert cli.main(["check", "--cell", CELL, *options]) == 0
         out = capsys.readouterr().out
         ((place, cell, _, *shares, end),) = lines(out)
         assert (place, cell, end) == ("cuda:0", CELL, "ok")
         assert all(0 < float(share) < 1 for share in shares)
         assert "no GPU is checked" not in out
+        assert ("with the same bits" in out) == (not options)
 
 
 def test_a_wrong_kernel_of_one_mode_is_found(
     gpu: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fastrnn import cuda
-
     run = functional.run_backward
 
     def wrong(*given: Any) -> Any:
         dx, dinitial, grads = run(*given)
-        if cuda._native.engine.mode() == "stepwise":
+        if fastrnn.cuda._native.engine.mode() == "stepwise":
             dx = dx * 1.01
         return dx, dinitial, grads
 

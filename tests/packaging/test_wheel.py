@@ -304,6 +304,11 @@ def test_clean_environment(clean: Path) -> None:
     run([str(clean), "-I", tool.__file__, "smoke"])
 
 
+@tiers.ci
+def test_the_installed_wheel_checks_itself(clean: Path, tmp_path: Path) -> None:
+    run([str(clean), "-I", "-m", "fastrnn", "check"], cwd=tmp_path)
+
+
 @pytest.mark.parametrize("first", ["torch", "fastrnn"])
 @tiers.ci
 def test_one_runtime_beside_torch(clean: Path, first: str) -> None:

@@ -118,7 +118,7 @@ def test_names_of_cells() -> None:
     assert labels("gru") == ["gru", "gru(...)"]
     assert labels("rnn_relu") == ["rnn_relu"]
     assert {"rnn_tanh", "rnn_relu", "rnn(...)"} <= set(labels("rnn"))
-    assert labels("lstm") == ["lstm", "lstm, projected", "lstm(...)", "lstm(...), projected"]
+    assert labels("lstm") == ["lstm", "lstm projected", "lstm(...)", "lstm(...) projected"]
     assert labels("gru(clip=3)") == ["gru(...)"]
     assert _check.find_subjects("gru(clip=3)")[0].cell == "gru(clip=3.0)"
 

@@ -713,7 +713,9 @@ def test_the_parser_refuses_with_status_2(arguments, capsys):
     assert "usage: python -m fastrnn" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["train", "-h"], ["sample", "-h"], ["info", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["-h"], ["train", "-h"], ["sample", "-h"], ["info", "-h"], ["check", "-h"]]
+)
 def test_help_names_every_default(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,10 +34,14 @@ class Subject:
     projected: bool = False
 
     @property
+    def name(self) -> str:
+        """All that it is."""
+        return self.cell + (" projected" if self.projected else "")
+
+    @property
     def label(self) -> str:
         """A short name for tables."""
-        base, bracket, _ = self.cell.partition("(")
-        return base + ("(...)" if bracket else "") + (", projected" if self.projected else "")
+        return re.sub(r"\(.*\)", "(...)", self.name)
 
 
 def subjects() -> list[Subject]:
@@ -121,7 +126,7 @@ def cases_of(subject: Subject) -> Iterator[Case]:
         case(7, 5, 6, 19, D=2, recurrent="gates"),
         # Large enough for a team, among whose members are rows or units.
         case(3, 40, 12, 65, lengths=True),
-        case(3, 2, 40, 320),
+        case(2, 2, 24, 256),
     )
     for dtype in _dtypes.WIDE:
         yield from (replace(case, dtype=dtype) for case in cases)

@@ -32,7 +32,9 @@ def add(commands: Commands) -> None:
     )
     check.add_argument("--level", metavar="NAME", help="one instruction level of the CPU (all)")
     check.add_argument(
-        "--cell", metavar="NAME", help="one cell, or all with the functions of a base (all)"
+        "--cell",
+        metavar="NAME",
+        help="a cell, all cells of a base, or a name that fastrnn.cell_name makes (all)",
     )
     check.add_argument("--device", metavar="NAME", help="cpu, cuda, or one as cuda:0 (all)")
     check.add_argument(
@@ -155,8 +157,7 @@ def _conclude(lines: list[_Line], seconds: float) -> None:
     total = sum(line.cases for line in lines)
     wrong = [line for line in lines if line.failures]
     for line in wrong:
-        where = f"{line.place.name}, {line.subject.cell}"
-        where += " projected" if line.subject.projected else ""
+        where = f"{line.place.name}, {line.subject.name}"
         for failure in line.failures[:_SHOWN]:
             print(f"{where}, {failure}")
         if len(line.failures) > _SHOWN:
@@ -165,7 +166,8 @@ def _conclude(lines: list[_Line], seconds: float) -> None:
         names = ", ".join(f"{line.subject.label} at {line.place.name}" for line in wrong)
         raise UserError(f"this build is wrong: {names}", code=1)
     threads = fastrnn.get_num_threads()
-    bits = f", with the same bits for 1 and {threads} threads" if threads > 1 else ""
+    by_teams = threads > 1 and any(line.place.same_bits for line in lines)
+    bits = f", with the same bits for 1 and {threads} threads" if by_teams else ""
     print(f"All {total} cases agree with the reference{bits} ({seconds:.0f} s).")
 
 
