@@ -1,0 +1,65 @@
+"""A stand-in for CuPy, so that a document's code for a GPU runs on the emulated device.
+
+Arrays are those of `fake_gpu`. A function of the module is NumPy's of the same name, as CuPy's are:
+arrays of the GPU go in and come out, and one of the host is refused, as there. What a document
+needs and NumPy has under no such name stands below. It shows that a program's calls, names and
+shapes are right and what its numbers are; not that CuPy has a function, nor anything of a card.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fake_gpu
+from builds import load_engine
+from fake_gpu import Array, asarray
+
+
+class ndarray:  # noqa: N801
+    """What CuPy's arrays are; those of `fake_gpu` are none, and bring their own namespace."""
+
+
+def asnumpy(array: Array) -> np.ndarray:
+    """The values, on the host."""
+    return array.get()
+
+
+def __getattr__(name: str) -> Any:
+    found = getattr(np, name)  # raises as the module would
+    if isinstance(found, type) or not callable(found):
+        return found
+    return _on_the_gpu(found)
+
+
+def _on_the_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        values = [fake_gpu._values(each) for each in arguments]
+        result = function(*values, **{k: fake_gpu._values(v) for k, v in options.items()})
+        return Array(np.asarray(result))
+
+    return call
+
+
+def install(module: Path) -> None:
+    """Let ``import cupy`` find this module, and fastrnn the emulated device, for the process.
+
+    Parameters
+    ----------
+    module : Path
+        The compiled ``_cuda_emulated`` of a build for tests.
+    """
+    import fastrnn.cuda
+    from fastrnn import _arrays
+
+    sys.modules["cupy"] = sys.modules[__name__]
+    fastrnn.cuda._native.engine = load_engine(module.parent, "_cuda_emulated")
+    fastrnn.cuda._native.engine.use_device(16, 227 << 10, True)
+    _arrays.cupy_library = lambda op: _arrays._library(fake_gpu)
+
+
+__all__ = ["asarray", "asnumpy", "install", "ndarray"]
