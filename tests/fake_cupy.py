@@ -20,7 +20,7 @@ from builds import load_engine
 from fake_gpu import Array, asarray
 
 
-class ndarray:  # noqa: N801
+class ndarray:
     """What CuPy's arrays are; those of `fake_gpu` are none, and bring their own namespace."""
 
 

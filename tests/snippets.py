@@ -175,9 +175,7 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("--emulated", type=Path, help="the compiled module of the emulated device")
     options = parser.parse_args()
-    sys.path.pop(0)  # the folder of tests, which readers do not have
     if options.emulated:
-        sys.path.append(str(Path(__file__).parent))
         import fake_cupy
 
         fake_cupy.install(options.emulated)

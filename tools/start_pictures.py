@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+import snippets
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "start" / "numpy.md"
 FOLDER = ROOT / "docs" / "images" / "start"
-
-sys.path.insert(0, str(ROOT / "tests"))
-import snippets
 
 
 def names_of_the_page() -> dict[str, Any]:

@@ -9,9 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import tiers
@@ -205,107 +203,10 @@ def test_adding_a_mode(tmp_path: Path, native_build: Callable[..., Path]) -> Non
         assert "FAILED: rowwise lstm" in done.stdout, f"without '{barrier}'"
 
 
-def python_blocks(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8")
-    found: list[str] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return found
-
-
-def readme_examples() -> list[str]:
-    return python_blocks(ROOT / "README.md")
-
-
-def test_the_readme_s_example_runs() -> None:
-    example, *_ = readme_examples()
-    names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert names["dx"].shape == names["x"].shape
-
-
-def test_the_readme_s_example_with_torch_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    torch = pytest.importorskip("torch")
-    example = readme_examples()[1]
-    model = torch.nn.Sequential(torch.nn.GRU(3, 4))
-    names: dict[str, object] = {"model": model}
-    exec(compile(example, "README.md", "exec"), names)
-    assert "0: now fastrnn.torch.GRU" in capsys.readouterr().out
-    assert names["layer"](torch.zeros(2, 1, 80))[0].shape == (2, 1, 512)
-
-
-def test_the_examples_of_the_page_on_numpy_run() -> None:
-    names: dict[str, object] = {}
-    first, masked, packed, second = python_blocks(ROOT / "docs" / "numpy.md")
-    exec(compile(first, "numpy.md", "exec"), names)
-    exec(compile(masked, "numpy.md", "exec"), names)
-    assert names["tape"].recurrent_masks is names["masks"]
-    exec(compile(packed, "numpy.md", "exec"), names)
-    assert names["packed_y"].shape == (8, 256)
-    names["x"] = np.random.default_rng(0).standard_normal((3, 2, 80), np.float32)
-    exec(compile(second, "numpy.md", "exec"), names)
-    again = names["layer"].forward(names["x"])[0]
-    assert again.tobytes() == names["y"].tobytes()
-    assert names["layer"].forward(names["x"])[0].tobytes() != again.tobytes()
-
-
-def test_the_example_of_the_page_on_weights_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    (example,) = python_blocks(ROOT / "docs" / "weights.md")
-    exec(compile(example, "weights.md", "exec"), names)
-    for name, value in names["layer"].parameters.items():
-        assert names["same"].parameters[name].tobytes() == value.tobytes()
-
-
-def test_the_examples_of_the_page_on_onnx_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnx")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for example in python_blocks(ROOT / "docs" / "onnx.md"):
-        exec(compile(example, "onnx.md", "exec"), names)
-    assert names["outputs"]["y"].shape == (1, 1, 256)
-    assert len(names["same"]) == 2
-    assert names["Y"].shape == (5, 1, 2, 4)
-
-
-def test_the_examples_on_jax_run() -> None:
-    jax = pytest.importorskip("jax")
-    pytest.importorskip("flax")
-    names: dict[str, Any] = {}
-    exec(compile(readme_examples()[3], "README.md", "exec"), names)
-    assert names["y"].shape == (100, 32, 256)
-    for example in python_blocks(ROOT / "docs" / "jax.md"):
-        exec(compile(example, "jax.md", "exec"), names)
-    assert names["gradients"]["weight_ih_l0"].shape == (1024, 80)
-    program = jax.export.deserialize(names["stored"])
-    arguments = names["params"], names["x"], names["lengths"]
-    assert program.call(*arguments) == names["loss"](*arguments)
-    assert names["y"].shape == (100, 32, 256)
-
-
-def test_the_examples_of_the_page_on_keras_run(tmp_path: Path) -> None:
-    """In a process of their own, which chooses the backend."""
-    pytest.importorskip("keras")
-    pytest.importorskip("torch")
-    code = "\n".join([readme_examples()[2], *python_blocks(ROOT / "docs" / "keras.md")])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "gru: now fastrnn.keras.GRU\nno calls\n"
-
-
 # ---- links ---------------------------------------------------------------------------------------
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "examples" / "README.md"]
-DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
-DOCUMENTS += sorted((ROOT / "docs" / "guide").glob("*.md"))
+DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
 
 
 def prose(path: Path) -> str:
