@@ -24,7 +24,7 @@ class ndarray:
     """What CuPy's arrays are; those of `fake_gpu` are none, and bring their own namespace."""
 
 
-def asnumpy(array: Array) -> np.ndarray:
+def asnumpy(array: Any) -> np.ndarray:
     """The values, on the host."""
     return array.get()
 
@@ -57,6 +57,7 @@ def install(module: Path) -> None:
     from fastrnn import _arrays
 
     sys.modules["cupy"] = sys.modules[__name__]
+    Array.__float__ = lambda array: float(array.get())  # as CuPy's, which waits for the value
     fastrnn.cuda._native.engine = load_engine(module.parent, "_cuda_emulated")
     fastrnn.cuda._native.engine.use_device(16, 227 << 10, True)
     _arrays.cupy_library = lambda op: _arrays._library(fake_gpu)

@@ -59,10 +59,6 @@ class Array:
         waits.append("get")
         return self._values.copy()
 
-    def __float__(self) -> float:
-        waits.append("float")
-        return float(self._values)
-
     def __getitem__(self, key: Any) -> Array:
         return self._like(self._values[key])
 
