@@ -35,31 +35,30 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from fastrnn._bench import limits, report, rows, runner
+from fastrnn._bench.cases import MODES, Case
+from fastrnn._bench.peers import AGAINST
 
 from . import (
-    cases,
+    compare,
     holds,
     jax_calls,
     keras_fit,
-    limits,
     load,
     markdown,
     memory,
     phases,
     plots,
     programs,
-    report,
-    runner,
     scale,
 )
 from .options import add_grid, chosen_cases, make_parser
-from .peers import ADAPTERS, AGAINST, PEERS
+from .peers import ADAPTERS, PEERS
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,12 @@ class Setting:
 
 def parser() -> argparse.ArgumentParser:
     made = make_parser("bench", __doc__)
-    add_grid(made, cases.MODES)
+    add_grid(made, MODES)
     made.add_argument("--quick", action="store_true", help="a few shapes, under 5 minutes")
     made.add_argument("--peers", nargs="*", choices=PEERS, help="beside fastrnn")
     made.add_argument("--adapter", choices=ADAPTERS, help="fastrnn through another library's face")
     made.add_argument("--against", metavar="PYTHON", help="another environment's fastrnn")
-    made.add_argument("--rounds", type=int, default=15, help="at most (15); 5 at least")
+    made.add_argument("--rounds", type=int, default=15, help="at most (15); 5 in a hurry")
     made.add_argument("--minutes", type=float, help="aim at so many for the whole run (38; 4.5)")
     made.add_argument("--plot", metavar="FOLDER", help="run the sweeps too, and write plots")
     return made
@@ -119,35 +118,40 @@ def run(options: argparse.Namespace, command: str) -> list[report.Row]:
     print(f"fastrnn {info['version']}, {info['compiler']}; {machine['processor']}")
     report.warn_if_busy(machine)
     plan = [(setting, parts(chosen, setting, first=k == 0)) for k, setting in enumerate(settings)]
-    rows: list[report.Row] = []
+    found: list[report.Row] = []
     bar = tqdm(total=sum(len(c) for _, p in plan for _, c in p), leave=False, file=sys.stderr)
+
+    def say(text: str) -> None:
+        bar.write(text, file=sys.stdout)
+
     for setting, with_peers in plan:
-        measured = probe(setting.threads, bar)
+        bar.set_description("the machine's limits")
+        measured = limits.probe(setting.threads)
+        say(limits.line(measured))
         for peers, todo in with_peers:
             with runner.workers(peers, setting.threads, setting.isa, ours, against) as all_workers:
-                team = those_present(all_workers, bar)
-                common = {
-                    "threads": setting.threads,
-                    "level": team[0].level,
-                    "limits": measured,
-                    "machine": machine,
-                    "command": command,
-                    "versions": {worker.name: worker.hello["version"] for worker in team},
-                }
-                bar.write(heading(common), file=sys.stdout)
+                team = rows.present(all_workers, say)
+                shared = rows.common(team, measured, machine, command)
+                columns = columns_of(shared["versions"])
+                say("\n" + "\n".join(rows.heading(team, shared)))
+                say(report.header(columns))
                 for case in todo:
                     bar.set_description(case.id)
                     seconds = runner.share_of_time(deadline, bar.total - bar.n)
-                    times = runner.measure(team, case, seconds, options.rounds)
-                    rows.append({**report.identity(case), **times, **common})
-                    if measured:
-                        add_share(rows[-1], limits.bound(case, measured))
-                    show(rows[-1], bar)
+                    found.append(rows.measure(team, case, seconds, options.rounds, shared))
+                    say(report.line(found[-1], columns))
+                    for line in rows.left_out(team, found[-1]):
+                        say(line)
                     if options.json:
-                        report.append(options.json, rows[-1])
+                        report.append(options.json, found[-1])
                     bar.update()
     bar.close()
-    return rows
+    return found
+
+
+def columns_of(peers: Container[str]) -> list[str]:
+    """Of the table: another build where there is one, torch, and whichever peer is best."""
+    return [*([AGAINST] if AGAINST in peers else []), "torch", "best"]
 
 
 def check_against(python: Sequence[str], ours: str) -> None:
@@ -163,39 +167,9 @@ def check_against(python: Sequence[str], ours: str) -> None:
             raise SystemExit(f"[bench] {AGAINST}: its fastrnn is this environment's: {found}")
 
 
-def those_present(workers: Sequence[runner.Worker], bar: Any) -> list[runner.Worker]:
-    """The workers whose peers can run here; says which cannot."""
-    for worker in workers:
-        if worker.absent:
-            bar.write(f"{worker.peer}: left out: {worker.absent}", file=sys.stdout)
-    if workers[0].absent:
-        raise SystemExit(1)  # fastrnn itself
-    return [worker for worker in workers if not worker.absent]
-
-
-def add_share(row: report.Row, bound: float) -> None:
-    row["bound_ms"] = bound * 1e3
-    row["share"] = row["bound_ms"] / row["ms"][runner.OURS]["median"]
-
-
-def show(row: report.Row, bar: Any) -> None:
-    """Print a row, and why peers are not in it; what holds for a whole mode the heading says."""
-    bar.write(report.line(row), file=sys.stdout)
-    for peer, reason in row["without"].items():
-        if reason not in NOTES.get(peer, ""):
-            bar.write(f"    {peer}: left out: {reason}", file=sys.stdout)
-
-
-NOTES = {
-    "onnxruntime": "forward in float32 alone",
-    "openvino": "forward in float32 alone",
-    "torch_compile": "torch.compile breaks the graph at the layer",
-}
-
-
 def parts(
-    chosen: Sequence[cases.Case], setting: Setting, first: bool
-) -> list[tuple[tuple[str, ...], list[cases.Case]]]:
+    chosen: Sequence[Case], setting: Setting, first: bool
+) -> list[tuple[tuple[str, ...], list[Case]]]:
     """The cases of a setting by the peers they run against: cells and sweeps against torch alone.
 
     Sweeps run in the first setting.
@@ -206,35 +180,8 @@ def parts(
     return [part for part in ((setting.peers, grid), (against_torch, others)) if part[1]]
 
 
-def heading(common: Mapping[str, Any]) -> str:
-    versions: Mapping[str, str] = common["versions"]
-    names = ", ".join(f"{peer} {text}" for peer, text in versions.items())
-    notes = "".join(f"\n{peer}: {note}" for peer, note in NOTES.items() if peer in versions)
-    setting = f"{common['threads']} threads, level {common['level']}"
-    return f"\n{setting}: {names}{notes}\n{report.header(versions)}"
-
-
-def probe(threads: int, bar: Any) -> limits.Limits | None:
-    """The machine's limits; without a compiler none, and a line that says so."""
-    bar.set_description("the machine's limits")
-    try:
-        measured = limits.probe(threads)
-    except (OSError, subprocess.CalledProcessError) as error:
-        bar.write(f"no limits: the probe cannot be compiled or run: {error}", file=sys.stdout)
-        return None
-    one, all_ = measured["fma_gflops"]
-    reads = ", ".join(f"{k} {a:.0f}/{b:.0f}" for k, (a, b) in measured["bandwidth"].items())
-    steps = ", ".join(f"{cell} {ns:.0f}" for cell, ns in measured["step_ns"].items())
-    bar.write(
-        f"limits, 1/{threads} threads: FMA {one:.0f}/{all_:.0f} GF/s; reads GB/s: {reads}; "
-        f"chain of a step ns: {steps}; exchange {measured['exchange_ns']:.0f} ns",
-        file=sys.stdout,
-    )
-    return measured
-
-
-def compare(arguments: Sequence[str]) -> None:
-    print(*report.compare(*map(report.read, arguments)), sep="\n")
+def compare_two(arguments: Sequence[str]) -> None:
+    print(*compare.lines(*map(report.read, arguments)), sep="\n")
 
 
 def table(arguments: Sequence[str]) -> None:
@@ -251,7 +198,7 @@ def plot(arguments: Sequence[str]) -> None:
 
 # What does it, and how many arguments it takes (None: options).
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
-    "compare": (compare, 2),
+    "compare": (compare_two, 2),
     "table": (table, 1),
     "document": (document, 1),
     "plot": (plot, 2),
@@ -280,10 +227,10 @@ def dispatch(arguments: list[str]) -> None:
             command(arguments[1:])
             return
     options = parser().parse_args(arguments)
-    rows = run(options, shlex.join(["python", "-m", "bench", *arguments]))
-    print("", *report.totals(rows), sep="\n")
-    if options.plot and rows:
-        print(*plots.plot(rows, options.plot), sep="\n")
+    found = run(options, shlex.join(["python", "-m", "bench", *arguments]))
+    print("", *report.totals(found), sep="\n")
+    if options.plot and found:
+        print(*plots.plot(found, options.plot), sep="\n")
 
 
 if __name__ == "__main__":

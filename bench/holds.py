@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from fastrnn._bench import report
+from fastrnn._bench.cases import Case
+
 from . import options as suite_options
-from . import report
-from .cases import Case
 from .side_by_side import call_of, compare, use_engine
 
 SHAPES = ("100,32,256,256", "250,8,96,96", "400,1,128,128", "60,64,64,64")

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from fastrnn._bench import report
+
 from . import options as suite_options
-from . import report
 from .side_by_side import compare, use_engine
 
 CELLS = ("rnn_tanh", "gru", "lstm")

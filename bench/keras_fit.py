@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from fastrnn._bench import report
+
 from . import options as suite_options
-from . import report
 from .markdown import ROOT, filled, markdown, three_digits
 
 BACKENDS = ("torch", "jax", "tensorflow", "numpy")

@@ -34,10 +34,11 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._bench import report, runner
+from fastrnn._bench.cases import MODES, Case, expected, make_data
+from fastrnn._bench.worker import WARM_CALLS, time_calls
+
 from . import options as suite_options
-from . import report, runner
-from .cases import MODES, Case, expected, make_data
-from .worker import WARM_CALLS, time_calls
 
 SHAPES = ("400,1,128,128", "250,2,96,96", "100,1,512,512", "100,4,256,256", "60,32,200,200")
 THREADS = (1, 2, 8)
@@ -83,7 +84,7 @@ def neighbours(count: int, busy: float, idle: float) -> Iterator[None]:
 
 def beside_a_pool(module: Any, case: Case, seconds: float) -> dict[str, Any]:
     """Times of fastrnn's calls, and of ONNX Runtime's, between calls of another of its sessions."""
-    from .peers import load
+    from fastrnn._bench.peers import load
 
     others = load("onnxruntime")
     if absent := others.available():

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import report
-from .report import Row, cell_name, geometric_mean, grid, groups, ratios
+from fastrnn._bench import report
+from fastrnn._bench.report import Row, cell_name, geometric_mean, grid, groups, ratios
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {"against": "the other build", "best": "fastest peer", "torch": "torch"}

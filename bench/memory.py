@@ -32,11 +32,12 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._bench import report, runner
+from fastrnn._bench.cases import Case, make_data
+from fastrnn._bench.peers import Unsupported
+from fastrnn._bench.worker import pilot
+
 from . import options as suite_options
-from . import report, runner
-from .cases import Case, make_data
-from .peers import Unsupported
-from .worker import pilot
 
 OTHER = "torch"
 # Small, and yet with work for every thread.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from . import cases
+from fastrnn._bench.cases import Case
+
+from . import shapes
 
 CELLS = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}
 
@@ -27,15 +29,15 @@ def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
     made.add_argument(
         "--shapes",
         nargs="+",
-        default=[str(cases.SHAPES)],
+        default=[str(shapes.SHAPES)],
         metavar="FILE",
         help="files like bench/shapes.toml; or shapes T,B,I,H",
     )
     made.add_argument(
         "--kind",
         nargs="+",
-        choices=cases.PURPOSES,
-        default=list(cases.PURPOSES[:1]),
+        choices=shapes.PURPOSES,
+        default=list(shapes.PURPOSES[:1]),
         help="shapes of the grid, or of models that people use (grid)",
     )
     if len(modes) > 1:
@@ -49,7 +51,7 @@ def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
 
 def chosen_cases(
     options: argparse.Namespace, quick: bool = False, sweeps: bool = False
-) -> list[cases.Case]:
+) -> list[Case]:
     """The cases of the options.
 
     Raises
@@ -57,8 +59,8 @@ def chosen_cases(
     SystemExit
         There are none: a shape says which modes it is for.
     """
-    chosen = cases.make_cases(
-        [shape for path in options.shapes for shape in cases.read_shapes(path)],
+    chosen = shapes.make_cases(
+        [shape for path in options.shapes for shape in shapes.read_shapes(path)],
         [CELLS[cell] for cell in options.cell],
         options.mode,
         options.dtype,

@@ -18,9 +18,10 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
+from fastrnn._bench import report
+from fastrnn._bench.cases import Case
+
 from . import options as suite_options
-from . import report
-from .cases import Case
 from .side_by_side import call_of, compare, use_engine
 
 SHAPES = ("100,32,256,256", "50,64,512,512", "100,1,128,128")

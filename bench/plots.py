@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .cases import CELLS, MODES
-from .report import Row, cell_name, geometric_mean, grid, ratios
+from fastrnn._bench.cases import CELLS, MODES
+from fastrnn._bench.report import Row, cell_name, geometric_mean, grid, ratios
 
 
 def plot(rows: Sequence[Row], folder: str | Path) -> list[Path]:

@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import report
+from fastrnn._bench import report
+
 from .markdown import ROOT, markdown
 from .markdown import filled as filled_part
 

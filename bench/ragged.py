@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from . import case as base
-from . import memory, report, runner
+from fastrnn._bench import case as base
+from fastrnn._bench import report, runner
+from fastrnn._bench.worker import pilot
+
+from . import memory
 from .peers import ADAPTERS
-from .worker import pilot
 
 # The largest error of fastrnn against torch, relative to each array's largest value.
 TOLERANCE = 1e-3

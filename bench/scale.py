@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._bench import report, runner
+from fastrnn._bench.cases import MODES, Case, expected
+
 from . import options as suite_options
-from . import report, runner
-from .cases import MODES, Case, expected
 
 ALONE = "one thread"
 LEAST_ROWS = 16  # below, a batch need not fill two threads
@@ -169,6 +170,6 @@ def in_groups(sweeps: Sequence[Case]) -> list[list[Case]]:
 def main(arguments: Sequence[str]) -> None:
     parser = suite_options.make_parser("bench scale", __doc__)
     suite_options.add_grid(parser, MODES[:2])
-    parser.add_argument("--rounds", type=int, default=15, help="at most (15); 5 at least")
+    parser.add_argument("--rounds", type=int, default=15, help="at most (15); 5 in a hurry")
     parser.add_argument("--minutes", type=float, default=12, help="aim at so many (12)")
     print("", *totals(run(parser.parse_args(arguments))), sep="\n")

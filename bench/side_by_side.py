@@ -11,9 +11,8 @@ import numpy as np
 
 import fastrnn
 from fastrnn import _native
-
-from .cases import Case
-from .worker import pilot, record
+from fastrnn._bench.cases import Case
+from fastrnn._bench.worker import pilot, record
 
 
 def use_engine(options: argparse.Namespace) -> None:

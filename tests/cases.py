@@ -1,20 +1,16 @@
 """The one list of cases that kernel tests run.
 
-A case and how its data are drawn are those of ``python -m fastrnn check``. A case's name is that of
-`bench/case.py`, with what it uses beside: `L2 nobias bf h0 len`.
+A case and how its data are drawn are those of ``python -m fastrnn check``.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import bench.case
 from fastrnn import _dtypes, _native
-from fastrnn._check import _data
-from fastrnn._check._data import Data, flat_state, make_data, parameter_shapes
+from fastrnn._check._data import Case, Data, flat_state, make_data, parameter_shapes
 
 __all__ = [
     "CHOSEN",
@@ -30,26 +26,6 @@ __all__ = [
     "parameter_shapes",
     "projected_cases",
 ]
-
-
-@dataclass(frozen=True)
-class Case(_data.Case, bench.case.Case):
-    """A case with every option that a call may have, and its name."""
-
-    def words(self) -> dict[str, object]:
-        return {
-            "nobias": not self.bias,
-            "bf": self.batch_first,
-            "rev": self.reverse,
-            "unbatched": not self.batched,
-            "h0": self.state,
-            "len": self.lengths,
-            "res": self.resets,
-            "holds": self.holds,
-            "repeat": self.repeat_held,
-            "drop": self.dropout,
-            f"mask{self.recurrent}": self.recurrent,
-        }
 
 
 def cells() -> list[str]:

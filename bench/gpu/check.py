@@ -28,8 +28,8 @@ import fastrnn
 import fastrnn.cuda
 import fastrnn.torch
 from fastrnn import functional, reference
+from fastrnn._bench.report import Row, append
 
-from ..report import Row, append
 from . import work
 from .small import all_cells, mapped, small_data, step_of
 from .timing import (

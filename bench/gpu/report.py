@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..report import Row, geometric_mean, groups, read
+from fastrnn._bench.report import Row, geometric_mean, groups, read
+
 from .work import read_rows
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}

@@ -20,10 +20,10 @@ import torch
 import fastrnn
 import fastrnn.cuda
 import fastrnn.torch
+from fastrnn._bench import case as base
+from fastrnn._bench.report import Row, append
 from fastrnn.cuda import _driver
 
-from .. import case as base
-from ..report import Row, append
 from . import work
 from .work import Task
 

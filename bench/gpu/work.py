@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..report import Row, append, read
+from fastrnn._bench.report import Row, append, read
 
 LOST = 75  # exit status of a worker whose device does not go on
 PATIENCE = 150.0  # seconds without a new row, after which a worker hangs

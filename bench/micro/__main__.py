@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 
 import fastrnn
+from fastrnn._bench import report
+from fastrnn._bench.worker import time_calls
 
-from .. import limits, report
 from ..options import make_parser
-from ..worker import time_calls
+from .native import HERE, SOURCES, compile_program, level, run_program
 
-HERE = Path(__file__).resolve().parent
-SOURCES = HERE.parent.parent / "csrc"
 # Microseconds of a step of RTNeural of 2025 (C++ templates over Eigen, AVX-512) on one core of a
 # Zen 4, I = H: cell -> H.
 RTNEURAL_US = {
@@ -48,8 +47,8 @@ def native(threads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         names = ("load", "processors", "team", "thread_count")
         team = [str(SOURCES / "cpu" / f"{name}.cpp") for name in names]
-        program = limits.compile_program(HERE / "micro.cpp", folder, *team, "-fopenmp")
-        return limits.run_program(program, threads)
+        program = compile_program(HERE / "micro.cpp", folder, *team, "-fopenmp")
+        return run_program(program, threads)
 
 
 def steps_ns() -> dict[str, Any]:
@@ -65,12 +64,12 @@ def steps_ns() -> dict[str, Any]:
             path, definitions = units[number]
             own = Path(folder) / str(number)  # kernel.cpp is there once for each cell
             own.mkdir()
-            return str(limits.compile_program(path, str(own), *options, *definitions, "-c"))
+            return str(compile_program(path, str(own), *options, *definitions, "-c"))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compile_unit, range(len(units))))
-        program = limits.compile_program(HERE / "stream.cpp", folder, *options, *objects)
-        return limits.run_program(program)
+        program = compile_program(HERE / "stream.cpp", folder, *options, *objects)
+        return run_program(program)
 
 
 def kernel_units(folder: Path) -> list[tuple[Path, list[str]]]:
@@ -89,7 +88,7 @@ def kernel_units(folder: Path) -> list[tuple[Path, list[str]]]:
             }
             definitions = [f"-DFASTRNN_UNIT_{name}={value}" for name, value in defined.items()]
             units.append((SOURCES / "cpu" / "kernel.cpp", definitions))
-            names += f"FASTRNN_KERNEL({limits.level()}, {cell}, float)\n"
+            names += f"FASTRNN_KERNEL({level()}, {cell}, float)\n"
     (folder / "kernel_list.inc").write_text(names, encoding="utf-8")
     return units
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import fastrnn
+from fastrnn._bench.cases import Case, Data
+from fastrnn._bench.peers import Unsupported, Way
 
-from ..cases import Case, Data
-from . import Unsupported, Way
 from . import jax as plain
 
 PROJECTS = True

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 import fastrnn
+from fastrnn._bench.cases import Case, Data
+from fastrnn._bench.peers import Unsupported, Way, missing
+from fastrnn._bench.peers.onnx_model import feeds, make_model, named
 
-from ..cases import Case, Data
-from . import Unsupported, Way, missing
-from .onnx_model import feeds, make_model, named
+NOTE = "forward in float32 alone"
 
 
 def available() -> str | None:
@@ -30,7 +31,7 @@ def setup(threads: int) -> None:
 
 def build(case: Case, data: Data) -> dict[str, Way]:
     if case.mode not in ("forward", "stream") or case.dtype != "float32":
-        raise Unsupported("forward in float32 alone")
+        raise Unsupported(NOTE)
     model = make_model(case, data.params, case.lengths)
     given = {"x": data.x, **feeds(case, data.state)}
     if case.lengths:

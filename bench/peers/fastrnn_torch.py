@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fastrnn
-
-from ..cases import Case, Data
-from . import Unsupported, Way
-from . import torch as plain
+from fastrnn._bench.cases import Case, Data
+from fastrnn._bench.peers import Unsupported, Way
+from fastrnn._bench.peers import torch as plain
 
 PROJECTS = True
 available = plain.available

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import Case, Data, state_names
-from . import Way, missing
+from fastrnn._bench.cases import Case, Data, state_names
+from fastrnn._bench.peers import Way, missing
 
 
 def available() -> str | None:

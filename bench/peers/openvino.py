@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import Case, Data
-from . import Unsupported, Way, missing
-from .onnx_model import feeds, make_model, named
+from fastrnn._bench.cases import Case, Data
+from fastrnn._bench.peers import Unsupported, Way, missing
+from fastrnn._bench.peers.onnx_model import feeds, make_model, named
+
+NOTE = "forward in float32 alone"
 
 _threads = 1
 
@@ -30,7 +32,7 @@ def setup(threads: int) -> None:
 
 def build(case: Case, data: Data) -> dict[str, Way]:
     if case.mode == "train" or case.dtype != "float32":
-        raise Unsupported("forward in float32 alone")
+        raise Unsupported(NOTE)
     ways = {"lengths": make_way(case, data, True)} if case.lengths else {}
     ways["padded" if case.lengths else "infer"] = make_way(case, data, False)
     return ways

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import Case, Data, state_names
-from . import Way, missing
+from fastrnn._bench.cases import Case, Data, state_names
+from fastrnn._bench.peers import Way, missing
 
 # torch's gates i f g o and r z n in Keras's order i f c o and z r h.
 ORDER = {"rnn_tanh": [0], "lstm": [0, 1, 2, 3], "gru": [1, 0, 2]}

@@ -6,10 +6,11 @@ without it; forced through them it unrolls time and compiles for minutes. A step
 
 from __future__ import annotations
 
-from ..cases import Case, Data
-from . import Unsupported, Way, missing
-from . import torch as eager
+from fastrnn._bench.cases import Case, Data
+from fastrnn._bench.peers import Unsupported, Way, missing
+from fastrnn._bench.peers import torch as eager
 
+NOTE = "torch.compile breaks the graph at the layer"
 setup = eager.setup
 version = eager.version
 
@@ -20,7 +21,7 @@ def available() -> str | None:
 
 def build(case: Case, data: Data) -> dict[str, Way]:
     if case.mode != "stream":
-        raise Unsupported("torch.compile breaks the graph at the layer")
+        raise Unsupported(NOTE)
     import torch
 
     torch._dynamo.reset()

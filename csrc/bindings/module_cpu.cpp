@@ -4,6 +4,7 @@
 
 #include "../cpu/memory.h"
 #include "explain.h"
+#include "limits.h"
 #include "run_cpu.h"
 #include "shapes.h"
 #include "xla.h"
@@ -75,6 +76,7 @@ FASTRNN_MODULE(_cpu, m) {
   m.def("release_memory", &release_memory);
   m.def("caches", &caches_dict);
   m.def("compiler", &compiler);
+  m.def("limits", &limits_dict, py::arg("threads"), py::arg("l1"), py::arg("l2"), py::arg("l3"));
 }
 
 }  // namespace fastrnn

@@ -45,6 +45,12 @@ class CacheFacts(TypedDict):
     l2: int
     l3: int
 
+class LimitFacts(TypedDict):
+    fma_gflops: list[float]
+    bandwidth: dict[str, list[float]]
+    step_ns: dict[str, float]
+    exchange_ns: float
+
 class PlanFacts(TypedDict):
     regime: str
     threads: int
@@ -143,3 +149,4 @@ def pretend_processors(n: int) -> None: ...
 def release_memory() -> int: ...
 def caches() -> CacheFacts: ...
 def compiler() -> str: ...
+def limits(threads: int, l1: int, l2: int, l3: int) -> LimitFacts: ...

@@ -20,24 +20,13 @@ import pytest
 import fastrnn
 import tiers
 from bench import __main__ as suite
-from bench import (
-    cases,
-    keras_fit,
-    limits,
-    markdown,
-    memory,
-    plots,
-    ragged,
-    report,
-    runner,
-    scale,
-    worker,
-)
+from bench import compare, keras_fit, markdown, memory, plots, ragged, scale, shapes
 from bench import load as busy
-from bench.cases import Case
 from bench.micro import __main__ as micro
-from bench.peers import Way, load
 from builds import ROOT
+from fastrnn._bench import cases, limits, report, runner, worker
+from fastrnn._bench.cases import Case
+from fastrnn._bench.peers import Way, load
 
 BENCHMARKS = "docs/benchmarks.md"
 LIMITS = {
@@ -56,11 +45,11 @@ LIMITS = {
 
 
 def grid(**options: Any) -> list[Case]:
-    return cases.make_cases(cases.read_shapes(), sweeps=True, **options)
+    return shapes.make_cases(shapes.read_shapes(), sweeps=True, **options)
 
 
 def model_cases(**options: Any) -> list[Case]:
-    return cases.make_cases(cases.read_shapes(), purposes=["model"], **options)
+    return shapes.make_cases(shapes.read_shapes(), purposes=["model"], **options)
 
 
 def test_every_case_has_a_name_of_its_own() -> None:
@@ -115,7 +104,7 @@ def test_rows_of_large_models_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_shape_can_be_given_as_text() -> None:
-    (case,) = cases.make_cases(cases.read_shapes("5,3,7,11"), ["gru"], ["forward"])
+    (case,) = shapes.make_cases(shapes.read_shapes("5,3,7,11"), ["gru"], ["forward"])
     assert (case.T, case.B, case.I, case.H) == (5, 3, 7, 11)
 
 
@@ -238,7 +227,7 @@ def test_json_lines_come_back_and_compare(tmp_path: Path) -> None:
         for each in rows:
             report.append(tmp_path / name, each)
         assert report.read(tmp_path / name) == rows
-    lines = report.compare(report.read(tmp_path / "a"), report.read(tmp_path / "b"))
+    lines = compare.lines(report.read(tmp_path / "a"), report.read(tmp_path / "b"))
     assert lines[1].split()[-4:] == ["4.00", "2.00", "2.00", "2.00"]
     assert lines[2].startswith("geometric mean")
     assert lines[3].startswith("only in A: lstm_f32_T10")
@@ -247,7 +236,7 @@ def test_json_lines_come_back_and_compare(tmp_path: Path) -> None:
 
 def test_table_and_totals() -> None:
     rows = [row(1.0, 2.0), row(1.0, 8.0, case="other", share=0.25), row(1.0, 99.0, sweep="T")]
-    assert "0.50  torch, padded" in report.line(rows[0])
+    assert "0.50  torch, padded" in report.line(rows[0], ["torch", "best"])
     (text,) = report.totals(rows)
     assert "2 cases: against torch 4.00 (least 2.00)" in text
     assert "share of the limit 0.25 .. 0.50" in text
@@ -435,10 +424,11 @@ def test_adapters_run_in_the_place_of_fastrnn(
 
 @pytest.fixture
 def other_python(tmp_path: Path) -> str:
-    """A command that starts a Python whose fastrnn is another one, of the version "before"."""
+    """A command that starts a Python whose fastrnn is another one, of the version "before", which
+    was without a suite."""
     package = Path(fastrnn.__file__).parent
     other = tmp_path / "other" / "fastrnn"
-    shutil.copytree(package, other, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(package, other, ignore=shutil.ignore_patterns("__pycache__", "_bench"))
     with (other / "__init__.py").open("a", encoding="utf-8") as file:
         file.write('\n__version__ = "before"\n')
     return shlex.join(["env", f"PYTHONPATH={other.parent}", sys.executable])
@@ -526,7 +516,8 @@ def test_the_other_build_is_no_rival_and_has_a_mean_of_its_own() -> None:
     rows[1]["ratios"] = {name: {"median": 2.0} for name in ("against", "torch")}
     (text,) = report.totals(rows)
     assert "2 cases: against the other build 1.00 (least 0.50); against torch 2.00" in text
-    titles, line = report.header(times), report.line(rows[0])
+    columns = suite.columns_of(times)
+    titles, line = report.header(columns), report.line(rows[0], columns)
     assert line.split()[2:5] == ["2000.00", "1000.00", "0.50"]
     assert titles.index("against ms") < line.index("0.50") < titles.index("torch ms")
 
@@ -854,7 +845,7 @@ def test_fit_of_keras(
 
 def test_projections_are_of_the_lstm_and_of_torch() -> None:
     shape = {"kind": "sequence", "T": 5, "B": 3, "I": 4, "H": 6, "P": 2}
-    chosen = cases.make_cases([shape])
+    chosen = shapes.make_cases([shape])
     assert [case.id for case in chosen] == [
         "lstm_f32_T5_B3_I4_H6_D1-P2 forward",
         "lstm_f32_T5_B3_I4_H6_D1-P2 train",

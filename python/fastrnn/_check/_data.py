@@ -6,29 +6,21 @@ The tests draw theirs here too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import fastrnn
+from fastrnn._bench.case import Case as NamedCase
 from fastrnn._dtypes import numpy_dtype
 from fastrnn.reference.cell import find
 
 
 @dataclass(frozen=True)
-class Case:
-    """A call with every option that one may have."""
+class Case(NamedCase):
+    """A call with every option that one may have; its name says what it uses: `L2-nobias-bf-len`."""
 
-    cell: str
-    T: int
-    B: int
-    I: int
-    H: int
-    dtype: str = "float32"
-    D: int = 1
-    L: int = 1
-    P: int = field(default=0, kw_only=True)  # of a projection
     bias: bool = True
     batch_first: bool = False
     reverse: bool = False
@@ -41,10 +33,20 @@ class Case:
     dropout: bool = False
     recurrent: str = ""  # recurrent masks: "shared" by the gates, or one for each of the "gates"
 
-    @property
-    def outputs(self) -> int:
-        """Values of h, which a direction gives."""
-        return self.P or self.H
+    def words(self) -> dict[str, object]:
+        return {
+            "nobias": not self.bias,
+            "bf": self.batch_first,
+            "rev": self.reverse,
+            "unbatched": not self.batched,
+            "h0": self.state,
+            "len": self.lengths,
+            "res": self.resets,
+            "holds": self.holds,
+            "repeat": self.repeat_held,
+            "drop": self.dropout,
+            f"mask{self.recurrent}": self.recurrent,
+        }
 
 
 @dataclass

@@ -54,7 +54,7 @@ def cell_way(case: Case, data: Data) -> Way:
 
 def layer_way(case: Case, data: Data) -> Way:
     # Releases of fastrnn that `--against` measures may be without the option.
-    options = {"recompute": case.recompute} if case.recompute else {}
+    options: dict[str, Any] = {"recompute": case.recompute} if case.recompute else {}
     if case.P:
         options["proj_size"] = case.P
     layer = fastrnn.Recurrent(

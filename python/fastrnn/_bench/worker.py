@@ -34,19 +34,22 @@ def load(peer: str, threads: int, pinned: bool) -> ModuleType:
 
 
 def serve(module: Any, threads: int, pipe: Connection) -> None:
-    """Say hello, then answer what `bench.runner.Worker` asks."""
+    """Say hello, then answer what `runner.Worker` asks, for as long as it is there."""
     absent = module.available()
     if absent:
         pipe.send({"absent": absent})
         return
     module.setup(threads)
-    hello = {"version": module.version()}
-    if "fastrnn" in sys.modules:
-        hello["fastrnn"] = os.path.realpath(str(sys.modules["fastrnn"].__file__))
+    hello = {"version": module.version(), "note": getattr(module, "NOTE", "")}
+    if file := getattr(sys.modules["fastrnn"], "__file__", None):  # None: see `start`
+        hello["fastrnn"] = os.path.realpath(file)
     pipe.send(hello)
     call, calls = None, 1
     while True:
-        what, *arguments = pipe.recv()
+        try:
+            what, *arguments = pipe.recv()
+        except EOFError:  # the runner was killed
+            return
         if what == "stop":
             return
         if what == "case":
@@ -149,7 +152,7 @@ def time_calls(call: Callable[[], Any], calls: int) -> float:
 
 def record(call: Callable[[], Any], seconds: float, least: int = 2 * WARM_CALLS) -> list[float]:
     """Seconds of each call, for so long; at least so many."""
-    times = []
+    times: list[float] = []
     start = before = time.perf_counter()
     while before - start < seconds or len(times) < least:
         call()

@@ -19,18 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from . import peers as all_peers
 from .cases import Case, expected
-from .peers import ADAPTERS, AGAINST
+from .peers import AGAINST, OURS, is_ours
 
-START = Path(__file__).resolve().with_name("start.py")
+HERE = Path(__file__).resolve().parent
 BLOCK_SECONDS = 0.05
 LEAST_ROUNDS = 5
-OURS = "fastrnn"
-
-
-def is_ours(peer: str) -> bool:
-    """Whether it is fastrnn, alone or under an adapter."""
-    return peer == OURS or peer in ADAPTERS.values()
+LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS")
 
 
 class Worker:
@@ -64,10 +60,11 @@ class Worker:
         self.name = name or peer
         self._pipe, far = multiprocessing.Pipe()
         arguments = [str(far.fileno()), peer, str(threads), "pinned" if pinned else "free"]
+        arguments += packages(peer, bool(python))
         with far:
             try:
                 self._process = subprocess.Popen(
-                    [*(python or [sys.executable]), str(START), *arguments],
+                    [*(python or [sys.executable]), str(HERE / "start.py"), *arguments],
                     env=environment(threads, isa if is_ours(peer) else None, bool(python)),
                     pass_fds=[far.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -86,6 +83,11 @@ class Worker:
     def level(self) -> str:
         """The instruction set that fastrnn uses there."""
         return str(self.hello["version"]).split()[-1]
+
+    @property
+    def note(self) -> str:
+        """What the peer has of the modes, or an empty text."""
+        return str(self.hello.get("note", ""))
 
     def case(self, case: Case, reference: dict[str, np.ndarray]) -> dict[str, Any]:
         """Build and prove a case; the answer names the way, or why there is none."""
@@ -112,8 +114,10 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
         with self._pipe:
+            if failed:
+                self._process.kill()
             try:
                 self._pipe.send(("stop",))
                 self._process.wait(20)
@@ -139,9 +143,24 @@ def environment(threads: int, isa: str | None, elsewhere: bool) -> dict[str, str
     """The variables of a worker; one of another environment finds nothing by this one's paths."""
     without = ("PYTHONPATH", "PYTHONHOME") if elsewhere else ()
     settings = {name: value for name, value in os.environ.items() if name not in without}
-    for library in ("OMP", "OPENBLAS", "MKL"):
+    for library in LIBRARIES:
         settings[f"{library}_NUM_THREADS"] = str(threads)
     return {**settings, "FASTRNN_ISA": isa} if isa else settings
+
+
+def packages(peer: str, elsewhere: bool) -> list[str]:
+    """What a worker brings from here, as `start.py` takes it: the suite, and places of peers.
+
+    Where the worker is of this environment, fastrnn too; beside other libraries its name alone.
+    """
+    ours = [] if elsewhere else [f"fastrnn={HERE.parent}"]
+    found = [*(ours if is_ours(peer) else ["fastrnn="]), f"{__package__}={HERE}"]
+    for place in all_peers.PLACES:
+        outermost = place.partition(".")[0]
+        if outermost != "fastrnn":
+            folder = Path(str(sys.modules[outermost].__file__)).resolve().parent
+            found.append(f"{outermost}={folder}")
+    return found
 
 
 @contextmanager
@@ -172,7 +191,7 @@ def share_of_time(deadline: float, left: int) -> float:
 
 
 def measure(team: Sequence[Worker], case: Case, seconds: float, rounds: int) -> dict[str, Any]:
-    """Prove and time one case; `seconds` bound the timing, within 5 and `rounds` rounds.
+    """Prove and time one case; `seconds` bound the timing, but for the first 5 of the `rounds`.
 
     Returns
     -------
@@ -202,12 +221,13 @@ def prepare(worker: Worker, case: Case, reference: dict[str, np.ndarray]) -> dic
 
 
 def alternate(team: Sequence[Worker], seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a call of each worker, round by round; at least `LEAST_ROUNDS` of them."""
+    """Seconds of a call of each worker, round by round: `rounds`, or fewer where that takes longer
+    than so many seconds, but not under `LEAST_ROUNDS` for it."""
     times: dict[str, list[float]] = {worker.name: [] for worker in team}
     for worker in team:  # warms up
         worker.block()
     start = time.perf_counter()
-    for done in range(max(rounds, LEAST_ROUNDS)):
+    for done in range(rounds):
         if done >= LEAST_ROUNDS and time.perf_counter() - start > seconds:
             break
         for worker in team:

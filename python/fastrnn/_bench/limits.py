@@ -12,82 +12,53 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 import statistics
-import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastrnn import _native
+
 from .cases import Case
 
-HERE = Path(__file__).resolve().parent
 LEVELS = ("l1", "l2", "l3", "memory")
 Limits = dict[str, Any]
-RUNS = 3  # of the probe
+RUNS = 3  # of the measurement
 
 
 def cache_sizes() -> list[int]:
-    """Bytes of the data caches L1, L2 and L3 as one core sees them."""
+    """Bytes of the data caches L1, L2 and L3 as one core sees them; usual ones where none tells."""
     sizes = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
     for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        kind = (folder / "type").read_text().strip()
+        try:
+            kind, text, level = (
+                (folder / name).read_text().strip() for name in ("type", "size", "level")
+            )
+        except OSError:  # as some containers and emulators have it
+            continue
         if kind != "Instruction":
-            text = (folder / "size").read_text().strip()
-            scale = {"K": 1 << 10, "M": 1 << 20}.get(text[-1], 1)
-            level = int((folder / "level").read_text())
-            sizes[level] = int(text.rstrip("KM")) * scale
+            scale = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
+            sizes[int(level)] = int(text.rstrip("KM")) * scale
     return [sizes[level] for level in (1, 2, 3)]
 
 
-def level() -> str:
-    """The highest level of this machine, which C++ programs are for."""
-    import fastrnn
-
-    highest: str = fastrnn.build_info()["levels_supported"][-1]
-    return highest
-
-
-def compile_program(source: Path, folder: str, *options: str) -> Path:
-    """Compile a C++ file against csrc for this very machine; seconds.
-
-    Raises
-    ------
-    OSError, subprocess.CalledProcessError
-        There is no C++ compiler, or it fails.
-    """
-    program = Path(folder) / source.stem
-    command = [
-        *shlex.split(os.environ.get("CXX", "g++")),
-        *("-O3", "-std=c++17", "-march=native", "-ffp-contract=off", "-fno-math-errno"),
-        *("-fno-trapping-math", "-pthread", "-I", str(HERE.parent / "csrc"), "-I", str(HERE)),
-        f"-DFASTRNN_UNIT_LEVEL={level()}",
-        *(str(source), *options, "-o", str(program)),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return program
-
-
-def run_program(program: Path, *arguments: int) -> dict[str, Any]:
-    """The JSON that a program prints."""
-    # What it is compiled for is what it runs.
-    environment = {name: v for name, v in os.environ.items() if name != "FASTRNN_ISA"}
-    command = [str(program), *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    printed: dict[str, Any] = json.loads(done.stdout)
-    return printed
-
-
 def probe(threads: int) -> Limits:
-    """Measure this machine; raises what `compile_program` raises."""
+    """Measure this machine, at the highest level of the build that it can run; some seconds."""
     sizes = cache_sizes()
-    with tempfile.TemporaryDirectory() as folder:
-        program = compile_program(HERE / "probe.cpp", folder)
-        limits = best([run_program(program, threads, *sizes) for _ in range(RUNS)])
+    limits = best([dict(_native.engine.limits(threads, *sizes)) for _ in range(RUNS)])
     return {**limits, "threads": threads, "caches": dict(zip(LEVELS, sizes, strict=False))}
+
+
+def line(limits: Limits) -> str:
+    """What was measured, in a line."""
+    one, all_ = limits["fma_gflops"]
+    reads = ", ".join(f"{k} {a:.0f}/{b:.0f}" for k, (a, b) in limits["bandwidth"].items())
+    steps = ", ".join(f"{cell} {ns:.0f}" for cell, ns in limits["step_ns"].items())
+    return (
+        f"limits, 1/{limits['threads']} threads: FMA {one:.0f}/{all_:.0f} GF/s; "
+        f"reads GB/s: {reads}; chain of a step ns: {steps}; "
+        f"exchange {limits['exchange_ns']:.0f} ns"
+    )
 
 
 def best(runs: Sequence[Limits]) -> Limits:

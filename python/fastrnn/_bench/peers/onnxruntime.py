@@ -11,6 +11,8 @@ from ..cases import Case, Data
 from . import Unsupported, Way, missing
 from .onnx_model import feeds, make_model, named
 
+NOTE = "forward in float32 alone"
+
 _threads = 1
 
 
@@ -31,7 +33,7 @@ def setup(threads: int) -> None:
 
 def build(case: Case, data: Data) -> dict[str, Way]:
     if case.mode == "train" or case.dtype != "float32":
-        raise Unsupported("forward in float32 alone")
+        raise Unsupported(NOTE)
     ways = {}
     for ragged in [True, False] if case.lengths else [False]:
         for bound in (False, True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..cases import Case
@@ -47,7 +49,7 @@ def make_model(case: Case, params: dict[str, np.ndarray], lengths: bool) -> byte
                 for s in suffixes
             ]
         )
-        options = {"linear_before_reset": 1} if case.cell == "gru" else {}
+        options: dict[str, Any] = {"linear_before_reset": 1} if case.cell == "gru" else {}
         nodes.append(
             helper.make_node(
                 OPERATOR[case.cell],

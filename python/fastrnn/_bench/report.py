@@ -1,4 +1,4 @@
-"""What a run leaves: a table in the terminal, JSON lines, comparisons of two runs."""
+"""What a run leaves: a table in the terminal, its summary, JSON lines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from .cases import Case
-from .peers import AGAINST
+from .peers import AGAINST, OURS
 
 Row = dict[str, Any]
+WIDTH = 54  # of a case's name
 
 
 def machine() -> dict[str, Any]:
@@ -73,32 +74,35 @@ def key(row: Row) -> tuple[str, int, str]:
 # ---- the table -----------------------------------------------------------------------------------
 
 
-def header(peers: Iterable[str]) -> str:
-    """The titles of `line`, where these take part."""
+def header(columns: Sequence[str], width: int = WIDTH) -> str:
+    """The titles of `line`."""
     ratio = f"{'ratio (10 .. 90 %)':>21}"
-    other = f"{'against ms':>10} {ratio} " if AGAINST in peers else ""
-    return (
-        f"{'case':54} {'fastrnn ms':>10} {other}{'torch ms':>10} {ratio} "
-        f"{'best ms':>10} {ratio} {'of limit':>8}  best peer"
-    )
+    others = "".join(f" {f'{name} ms':>10} {ratio}" for name in columns)
+    best = "  best peer" if "best" in columns else ""
+    return f"{'case':{width}} {'fastrnn ms':>10}{others} {'of limit':>8}{best}"
 
 
-def line(row: Row) -> str:
-    """One row of the table. A ratio is a peer's time over fastrnn's."""
+def line(row: Row, columns: Sequence[str], width: int = WIDTH) -> str:
+    """One row of the table. A ratio is a peer's time over fastrnn's.
 
-    def peer(name: str | None) -> str:
-        if name not in row["ratios"]:
-            return f"{'':10} {'':21}"
-        r = row["ratios"][name]
+    A column is a peer's, or with the name "best" that of the row's best peer.
+    """
+
+    def column(title: str) -> str:
+        peer = row["best"] if title == "best" else title
+        space = max(10, len(f"{title} ms"))
+        if peer not in row["ratios"]:
+            return f" {'':{space}} {'':21}"
+        r = row["ratios"][peer]
         spread = f"{r['median']:6.2f} ({r['low']:5.2f} .. {r['high']:5.2f})"
-        return f"{milliseconds(row['ms'][name]['median'])} {spread:>21}"
+        return f" {milliseconds(row['ms'][peer]['median']):>{space}} {spread:>21}"
 
-    best = row["best"]
     share = f"{row['share']:8.2f}" if row.get("share") else f"{'':8}"
+    best = row["best"] if "best" in columns else None
     way = f"  {best}, {row['ways'][best]}" if best else ""
-    ours = milliseconds(row["ms"]["fastrnn"]["median"])
-    other = f"{peer(AGAINST)} " if AGAINST in row["versions"] else ""
-    return f"{row['case']:54} {ours} {other}{peer('torch')} {peer(best)} {share}{way}".rstrip()
+    ours = milliseconds(row["ms"][OURS]["median"])
+    others = "".join(map(column, columns))
+    return f"{row['case']:{width}} {ours}{others} {share}{way}".rstrip()
 
 
 def milliseconds(value: float) -> str:
@@ -166,39 +170,4 @@ def totals(rows: Sequence[Row]) -> list[str]:
         if shares:
             text += f" share of the limit {min(shares):.2f} .. {max(shares):.2f};"
         lines.append(text.rstrip(";:"))
-    return lines
-
-
-# ---- two runs ------------------------------------------------------------------------------------
-
-
-def compare(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
-    """Lines that say how much faster run b is than run a, case by case.
-
-    The second figure is the change of the ratio to torch, which a machine that became slower as a
-    whole does not move; it stands only where both runs had torch. The last row of a case counts.
-    """
-    before, after = {key(row): row for row in a}, {key(row): row for row in b}
-    lines = [f"{'case':62} {'A ms':>10} {'B ms':>10} {'A / B':>7} {'by torch':>8}"]
-    changes, by_torch = [], []
-    for k in before:
-        if k not in after:
-            continue
-        old, new = before[k], after[k]
-        ms = [row["ms"]["fastrnn"]["median"] for row in (old, new)]
-        changes.append(ms[0] / ms[1])
-        text = f"{k[0]} t{k[1]} {k[2]}"
-        text = f"{text:62} {milliseconds(ms[0])} {milliseconds(ms[1])} {changes[-1]:7.2f}"
-        if "torch" in old["ratios"] and "torch" in new["ratios"]:
-            ratios = [row["ratios"]["torch"]["median"] for row in (old, new)]
-            by_torch.append(ratios[1] / ratios[0])
-            text += f" {by_torch[-1]:8.2f}"
-        lines.append(text)
-    if changes:
-        text = f"{'geometric mean':62} {'':10} {'':10} {geometric_mean(changes):7.2f}"
-        lines.append(text + (f" {geometric_mean(by_torch):8.2f}" if by_torch else ""))
-    for name, one, other in (("A", before, after), ("B", after, before)):
-        only = [k[0] for k in one if k not in other]
-        if only:
-            lines.append(f"only in {name}: {', '.join(only)}")
     return lines

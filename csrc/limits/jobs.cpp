@@ -1,0 +1,87 @@
+// What is timed at one level. CMake compiles this file once for each, with FASTRNN_UNIT_LEVEL as
+// cpu/kernel.cpp has it; like that file it includes neither the C++ library nor Python.
+#include "../cells/gru.h"
+#include "../cells/lstm.h"
+#include "../cells/rnn.h"
+#include "../simd/math.h"
+#include "limits.h"
+
+// Makes the compiler believe that a vector is read and changed here.
+#if defined(__x86_64__)
+#define KEEP(v) asm volatile("" : "+x"((v).raw))
+#elif defined(__aarch64__)
+#define KEEP(v) asm volatile("" : "+w"((v).raw))
+#else
+#define KEEP(v) asm volatile("" : : "r"(&(v).raw) : "memory")
+#endif
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+namespace {
+
+using V = Vec<float>;
+constexpr int kChains = 10;  // 2 units x 4 cycles, and some room
+
+void multiply(int64_t rounds) {
+  V acc[kChains], a(1.0f), b(0.5f);
+  for (auto& v : acc) v = V(1.0f);
+  KEEP(a);
+  KEEP(b);
+  for (int64_t i = 0; i < rounds; ++i)
+#pragma GCC unroll 10
+    for (int c = 0; c < kChains; ++c) acc[c] = fma(acc[c], b, a);
+  V sum = acc[0];
+  for (int c = 1; c < kChains; ++c) sum = sum + acc[c];
+  KEEP(sum);
+}
+
+// Loads and nothing else, none waiting for another.
+void read(const Line* from, int64_t lines, int64_t repeats) {
+  constexpr int kLines = 8, L = V::kLanes;
+  for (int64_t repeat = 0; repeat < repeats; ++repeat)
+    for (int64_t i = 0; i + kLines <= lines; i += kLines)
+#pragma GCC unroll 32
+      for (int c = 0; c < kLines * kLineFloats / L; ++c) {
+        const Line& line = from[i + c * L / kLineFloats];
+        V v = V::load(line.values + c * L % kLineFloats);
+        KEEP(v);
+      }
+}
+
+template <class Cell> void steps(int64_t count) {
+  const Exact m{};
+  alignas(64) float h[V::kLanes] = {};
+  Pack<V, Cell::kStates> s;
+  for (int k = 0; k < Cell::kStates; ++k) s[k] = V(0.1f);
+  V w(0.1f);
+  KEEP(w);
+  for (int64_t t = 0; t < count; ++t) {
+    s[0].store(h);
+    asm volatile("" : : "r"(h) : "memory");
+    const V broadcast(h[0]);
+    Pack<V, Cell::kGates> x, r;
+    Pack<V, Cell::kSaved> save;
+    for (int g = 0; g < Cell::kGates; ++g) {
+      x[g] = r[g] = fma(broadcast, w, w);
+      KEEP(x[g]);
+    }
+    Cell::forward(m, x, r, s, save);
+  }
+  KEEP(s[0]);
+}
+
+}  // namespace
+
+extern const LimitJobs limit_jobs;
+const LimitJobs limit_jobs = {
+    FASTRNN_TEXT(FASTRNN_UNIT_LEVEL),
+    2.0 * kChains * V::kLanes,
+    multiply,
+    read,
+    steps<Rnn<Tanh>>,
+    steps<Lstm>,
+    steps<Gru>,
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
