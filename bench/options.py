@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from fastrnn._bench.cases import Case
+from fastrnn._bench.cases import CELL_NAMES, Case
 
 from . import shapes
-
-CELLS = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}
 
 
 def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
@@ -25,7 +23,7 @@ def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
 
 def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
     """Options that choose cases, and how fastrnn runs them."""
-    made.add_argument("--cell", nargs="+", choices=CELLS, default=list(CELLS))
+    made.add_argument("--cell", nargs="+", choices=CELL_NAMES, default=list(CELL_NAMES))
     made.add_argument(
         "--shapes",
         nargs="+",
@@ -61,7 +59,7 @@ def chosen_cases(
     """
     chosen = shapes.make_cases(
         [shape for path in options.shapes for shape in shapes.read_shapes(path)],
-        [CELLS[cell] for cell in options.cell],
+        [CELL_NAMES[cell] for cell in options.cell],
         options.mode,
         options.dtype,
         quick,

@@ -13,6 +13,7 @@ import numpy as np
 from . import case as base
 
 CELLS = ("rnn_tanh", "lstm", "gru")
+CELL_NAMES = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}  # as options have them
 GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}
 MODES = ("forward", "train", "stream", "cell")
 # Calls that are compared with the reference: a stream's state goes from call to call.

@@ -19,7 +19,7 @@ from fastrnn.reference.cell import find
 
 @dataclass(frozen=True)
 class Case(NamedCase):
-    """A call with every option that one may have; its name says what it uses: `L2-nobias-bf-len`."""
+    """A call with every option that one may have; `L2-nobias-bf-len` in its name says which."""
 
     bias: bool = True
     batch_first: bool = False

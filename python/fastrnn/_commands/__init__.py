@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import _check, _info, _onnx, _sample, _train
+from . import _bench, _check, _info, _onnx, _sample, _train
 
-ALL = (_train, _sample, _onnx, _check, _info)
+ALL = (_train, _sample, _onnx, _check, _bench, _info)
