@@ -89,12 +89,14 @@ def test_no_symbol_escapes_its_level(native_build: Build) -> None:
     build = native_build("tests")
     kernels = re.findall(r"^FASTRNN_KERNEL\((\w+), (\w+), (\w+)\)$", kernel_list(build), re.M)
     assert len(kernels) >= 10
-    units = {f"{level}_{cell}_{element}": "kernel" for level, cell, element in kernels}
-    units |= {f"{level}_products_{element}": "products" for level, _, element in kernels}
+    units = {f"kernel_{level}_{cell}_{element}": "cpu/kernel" for level, cell, element in kernels}
+    for level, _, element in kernels:
+        units[f"kernel_{level}_products_{element}"] = "cpu/products"
+        units[f"limits_{level}"] = "limits/jobs"
     escaped = []
     for name, source in units.items():
-        level = name.split("_")[0]
-        unit = build / f"CMakeFiles/fastrnn_kernel_{name}.dir/csrc/cpu/{source}.cpp.o"
+        level = name.split("_")[1]
+        unit = build / f"CMakeFiles/fastrnn_{name}.dir/csrc/{source}.cpp.o"
         listing = subprocess.run(
             ["nm", "--defined-only", unit], check=True, stdout=subprocess.PIPE, text=True
         ).stdout

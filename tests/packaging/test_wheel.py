@@ -204,6 +204,27 @@ def test_repaired_wheel(repaired: Path) -> None:
     )
 
 
+@tiers.ci
+def test_the_benchmark_of_the_wheel(clean: Path, tmp_path: Path) -> None:
+    """In an empty folder, with NumPy alone; it says what brings the others."""
+    options = ["--shape", "5,2,3,4", "--rounds", "1", "--threads", "1", "--json", "run.json"]
+    done = subprocess.run(
+        [clean, "-I", "-m", "fastrnn", "bench", *options],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for packages in ("torch", "onnx onnxruntime"):
+        assert f"left out: not installed: pip install {packages}\n" in done.stdout
+    rows = [json.loads(line) for line in (tmp_path / "run.json").read_text("utf-8").splitlines()]
+    assert [(row["cell"], row["mode"]) for row in rows] == [
+        (cell, mode) for cell in ("rnn_tanh", "lstm", "gru") for mode in ("forward", "train")
+    ]
+    assert all(row["share"] > 0 for row in rows)
+
+
 def compiled_architectures() -> set[str]:
     return {each.removesuffix("-real") for each in ARCHITECTURES.split(";")}
 
