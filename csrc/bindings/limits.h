@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include "../limits/limits.h"
+#include "interpreter.h"
 
 namespace fastrnn {
 
@@ -19,7 +20,7 @@ inline py::list list_of(const Rates& rates) {
 inline py::dict limits_dict(int threads, int64_t l1, int64_t l2, int64_t l3) {
   MachineLimits found;
   {
-    const py::gil_scoped_release others_go_on;
+    const OthersGoOn others;
     found = measure_limits(threads, {l1, l2, l3});
   }
   py::dict bandwidth, step_ns, all;

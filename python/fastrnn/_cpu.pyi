@@ -45,6 +45,7 @@ class CacheFacts(TypedDict):
     l2: int
     l3: int
 
+# Of the pairs, the first is of one core and the second of all threads.
 class LimitFacts(TypedDict):
     fma_gflops: list[float]
     bandwidth: dict[str, list[float]]

@@ -201,6 +201,9 @@ def test_libraries_take_turns() -> None:
     times = runner.alternate([Timed("a"), Timed("b")], 0, 5)  # type: ignore[list-item]
     assert events == ["a", "b"] * 6  # the first time to warm up
     assert times == {"a": [1.0] * 5, "b": [1.0] * 5}
+    for seconds, rounds, done in ((0, 9, 5), (0, 2, 2), (60, 9, 9)):
+        alone = runner.alternate([Timed("a")], seconds, rounds)  # type: ignore[list-item]
+        assert len(alone["a"]) == done
 
 
 def test_blocks_end_when_the_threads_of_a_library_are_at_rest() -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ._options import Commands
 
 PEERS = ("torch", "onnxruntime")
-ROUNDS = 15
+# At most, and fewer where they take longer than so many seconds, unless their number is given.
+ROUNDS, SECONDS = 15, 10.0
 # T, B, I, H of what is common: a batch of sequences, and one row whose steps come one by one.
 SHAPE, STREAM = (100, 32, 256, 256), (1, 1, 128, 128)
 MOST_ELEMENTS = 2**40  # of x and y, or of the weights: beyond what a machine holds
@@ -59,7 +60,12 @@ def add(commands: Commands) -> None:
     bench.add_argument(
         "--peers", nargs="*", choices=PEERS, help="the other libraries (those that are installed)"
     )
-    bench.add_argument("--rounds", type=int, metavar="N", help=f"turns of each ({ROUNDS})")
+    bench.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"turns of each ({ROUNDS}, or what {SECONDS:g} s allow)",
+    )
     bench.add_argument("--json", metavar="FILE", help="append a line of JSON for each case")
     bench.set_defaults(run=_bench)
 
@@ -174,6 +180,7 @@ def _measure(
     measured = limits.probe(fastrnn.get_num_threads())
     progress.say(limits.line(measured))
     peers = given.get("peers", PEERS)
+    rounds, seconds = given.get("rounds", ROUNDS), math.inf if "rounds" in given else SECONDS
     found = []
     with runner.workers(peers, measured["threads"], None) as workers:
         team = rows.present(workers, progress.say)
@@ -184,7 +191,7 @@ def _measure(
             progress.say(line)
         for case in cases:
             progress.begin(case.id)
-            row = rows.measure(team, case, math.inf, given.get("rounds", ROUNDS), shared)
+            row = rows.measure(team, case, seconds, rounds, shared)
             for line in (report.line(row, columns, width), *rows.left_out(team, row)):
                 progress.say(line)
             if "json" in given:
