@@ -8,6 +8,7 @@ but the suite: no engine is loaded beside another library.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import signal
 import sys
@@ -48,7 +49,8 @@ def main() -> None:
     except ImportError as error:
         pipe.send({"absent": f"{sys.executable}: {error}"})
     else:
-        worker.serve(module, int(threads), pipe)
+        with contextlib.suppress(EOFError, ConnectionError):  # the runner was killed
+            worker.serve(module, int(threads), pipe)
 
 
 if __name__ == "__main__":

@@ -46,10 +46,7 @@ def serve(module: Any, threads: int, pipe: Connection) -> None:
     pipe.send(hello)
     call, calls = None, 1
     while True:
-        try:
-            what, *arguments = pipe.recv()
-        except EOFError:  # the runner was killed
-            return
+        what, *arguments = pipe.recv()
         if what == "stop":
             return
         if what == "case":
