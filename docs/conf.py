@@ -69,6 +69,8 @@ add_module_names = False
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastrnn {release}"
 html_static_path = ["_static"]
+# Without it the theme writes an error to the console of who comes for the first time.
+html_context = {"default_mode": "auto"}
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False

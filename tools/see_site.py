@@ -173,12 +173,18 @@ def unreachable(pages: dict[str, Page]) -> list[str]:
     return sorted(set(pages) - seen)
 
 
+HEAD = b"zlib.\n"  # what the lines of an inventory follow, compressed
+
+
+def inventory_text(site: Path) -> str:
+    """The lines of a site's inventory, one for each name."""
+    _, _, lines = (site / "objects.inv").read_bytes().partition(HEAD)
+    return zlib.decompress(lines).decode()
+
+
 def inventory(site: Path) -> set[str]:
-    """The names of Python that the site's inventory has."""
-    data = (site / "objects.inv").read_bytes()
-    head = b"zlib.\n"
-    text = zlib.decompress(data[data.index(head) + len(head) :]).decode()
-    lines = (line.split() for line in text.splitlines())
+    """The names of Python that a site's inventory has."""
+    lines = (line.split() for line in inventory_text(site).splitlines())
     return {name for name, kind, *_ in lines if kind.startswith("py:")}
 
 

@@ -15,10 +15,15 @@ from sphinx.writers.html5 import HTML5Translator
 logger = logging.getLogger(__name__)
 
 
+# Environments of lines that are aligned at &, of which the converter knows one; that has no numbers
+# of its own lines, and the site numbers whole formulas.
+ALIGNED = re.compile(r"\\(begin|end)\{(?:aligned|align|eqnarray|flalign)\*?\}")
+UNKNOWN = re.compile(r">(\\[A-Za-z]+|&(?:amp;)?|[{}])<")
+
+
 def convert(node: nodes.Element, display: str) -> str:
     """A node's formula as MathML; what the converter does not know is warned of."""
-    text = node.astext()
-    # Lines of one formula need a frame; MyST gives its own where a page has begun one.
+    text = ALIGNED.sub(r"\\\1{split}", node.astext())
     if display == "block" and r"\\" in text and r"\begin{" not in text:
         text = rf"\begin{{split}}{text}\end{{split}}"
     try:
@@ -26,7 +31,7 @@ def convert(node: nodes.Element, display: str) -> str:
     except Exception as error:  # of a class for each kind of mistake
         logger.warning("formula %r: %r", text, error, location=node)
         return ""
-    unknown = re.search(r">(\\[A-Za-z]+)<", found)
+    unknown = UNKNOWN.search(found)
     if unknown:
         logger.warning("formula %r: %s is unknown", text, unknown[1], location=node)
     return found

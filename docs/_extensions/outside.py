@@ -25,8 +25,8 @@ PAGES = {
 # others.
 PARTS = re.compile(
     r"(?P<code>^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)$|(?<!\[)`+[^`\n]+`+)"
-    r"|(?P<image>!?)\[(?P<text>[^][]*)\]\((?P<target>[^()\s]+)\)"
-    r"|\]\((?P<end>[^()\s]+)\)",
+    r"|(?P<image>!?)\[(?P<text>[^][]*)\]\(\s*(?P<target>[^()\s]+)\s*\)"
+    r"|\]\(\s*(?P<end>[^()\s]+)\s*\)",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -15,6 +15,8 @@ __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 class LSTM(Recurrent):
     """LSTM layers, those of ``torch.nn.LSTM``: gates i f g o, state ``(h, c)``.
 
+    The parameters that all layers have are those of `Recurrent`.
+
     Parameters
     ----------
     activations : sequence, optional
@@ -30,8 +32,6 @@ class LSTM(Recurrent):
     input_forget : bool
         Whether the forget gate is coupled to the input gate: f_t = 1 - i_t, without parameters of
         its own.
-
-    See `Recurrent` for the other parameters.
 
     Notes
     -----
@@ -121,6 +121,8 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """GRU layers: gates r z n, the reset gate applied after the product, as in ``torch.nn.GRU``.
 
+    The parameters that all layers have are those of `Recurrent`.
+
     Parameters
     ----------
     activations : sequence, optional
@@ -133,8 +135,6 @@ class GRU(Recurrent):
     reset_after : bool
         False applies the reset gate before the product, as in the published paper; Keras' name.
         Such a layer's step has two products, one after the other.
-
-    See `Recurrent` for the other parameters.
 
     Notes
     -----
@@ -207,6 +207,8 @@ class GRU(Recurrent):
 class RNN(Recurrent):
     """Simple layers, those of ``torch.nn.RNN``.
 
+    The parameters that all layers have are those of `Recurrent`.
+
     Parameters
     ----------
     nonlinearity : str or tuple
@@ -216,8 +218,6 @@ class RNN(Recurrent):
         Bounds what goes into it to ``[-clip, clip]``.
     state_range : (float, float) or float, optional
         Bounds to which h_t is clipped; n stands for ``(-n, n)``.
-
-    See `Recurrent` for the other parameters.
 
     Notes
     -----
