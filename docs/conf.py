@@ -39,6 +39,8 @@ extensions = [
 ]
 exclude_patterns = ["_extensions", "_static", "_templates"]
 templates_path = ["_templates"]
+# Blocks that name no language are commands, equations and drawings.
+highlight_language = "none"
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
 # ---- Markdown ------------------------------------------------------------------------------------
@@ -87,5 +89,7 @@ html_theme_options = {
 }
 # Pages without others below them need no list of these.
 html_sidebars = {name: [] for name in ("index", "gallery", "benchmarks", "search", "genindex")}
+# What a program prints is not for copying, and neither are prompts.
+copybutton_selector = "div.highlight:not(.highlight-text > div) pre"
 copybutton_exclude = ".linenos, .gp, .go"
 pygments_style = "default"

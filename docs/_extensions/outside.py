@@ -14,7 +14,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-# The pages that stand for documents outside this folder.
+# The pages that stand for documents outside this folder; but for the first they include them.
 PAGES = {
     "README.md": "index.md",
     "examples/README.md": "gallery.md",
@@ -40,6 +40,11 @@ def led(target: str, folder: Path, page: Path, root: Path) -> str:
     outside = file.relative_to(root).as_posix() if file.is_relative_to(root) else ""
     if outside in PAGES and (root / "docs" / PAGES[outside]).exists():
         file = root / "docs" / PAGES[outside]
+        if outside == "README.md":  # whose headings the first page has not
+            hash_ = anchor = ""
+    elif file.suffix == ".md" and file.is_file() and not file.is_relative_to(root / "docs"):
+        # To MyST it would be a page that is not there.
+        return "path:" + Path(os.path.relpath(file, page.parent)).as_posix()
     return Path(os.path.relpath(file, page.parent)).as_posix() + hash_ + anchor
 
 

@@ -35,12 +35,17 @@ def site(once: Callable[..., Path]) -> Path:
         pytest.importorskip(module)
 
     def make(folder: Path) -> Path:
-        for part in ("docs", "examples"):
-            ignored = shutil.ignore_patterns("__pycache__", "generated")
-            shutil.copytree(ROOT / part, folder / "source" / part, ignore=ignored)
-        for document in ROOT.glob("*.md"):
-            shutil.copy(document, folder / "source")
-        see_site.build(folder / "site", folder / "source" / "docs")
+        source = folder / "source"
+        source.mkdir()
+        ignored = shutil.ignore_patterns("__pycache__", "generated")
+        for path in ROOT.glob("[!.]*"):
+            if path.name in ("docs", "examples"):
+                shutil.copytree(path, source / path.name, ignore=ignored)
+            elif path.suffix == ".md":
+                shutil.copy(path, source)
+            elif path.name != "build":  # what links lead to
+                (source / path.name).symlink_to(path)
+        see_site.build(folder / "site", source / "docs")
         return folder / "site"
 
     return once(make, "site")
@@ -164,17 +169,19 @@ def test_links_out_of_the_folder(tmp_path: Path) -> None:
         "examples/README.md": "# Programs\n\n## One\n\n[one](one.py), [up](../README.md), "
         "![a picture](../docs/images/a.svg), [below](#one), `[code](one.py)`\n",
         "examples/one.py": "print(1)\n",
+        "SECURITY.md": "# No page has this\n",
         "docs/images/a.svg": '<svg xmlns="http://www.w3.org/2000/svg"/>\n',
         "docs/index.md": "# Home\n",
         "docs/gallery.md": "```{include} ../examples/README.md\n```\n",
         "docs/guide/index.md": "# Guide\n\n[one](../../examples/README.md#one), [programs](\n"
-        "../../examples/README.md), [folder](../../examples), [home](../../README.md)\n\n"
+        "../../examples/README.md), [folder](../../examples), [more](../../SECURITY.md), [home]("
+        "../../README.md)\n\n"
         "```text\n[code](../../README.md)\n```\n",
         "docs/start/other.md": "# Other\n\n[nowhere](../none.md)\n",
     }
     warnings, site = small_site(tmp_path, pages)
     assert warnings.count("WARNING") == 1
-    assert "../none.md" in warnings or "none.md" in warnings
+    assert "other.md:3: WARNING: 'myst' cross-reference target not found" in warnings
     gallery = (site / "gallery.html").read_text(encoding="utf-8")
     assert 'href="index.html"' in gallery
     assert "/one.py" in gallery
@@ -184,6 +191,7 @@ def test_links_out_of_the_folder(tmp_path: Path) -> None:
     assert 'href="../gallery.html#one"' in guide
     assert 'href="../index.html"' in guide
     assert "examples/" in guide
+    assert "/SECURITY.md" in guide
     assert "[code](../../README.md)" in guide
 
 
