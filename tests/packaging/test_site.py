@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -28,11 +29,17 @@ html_math_renderer = "mathml"
 """
 
 
+def skip_without(*modules: str) -> None:
+    """Other processes import them: here Keras would choose its backend for every test."""
+    absent = [module for module in modules if not importlib.util.find_spec(module)]
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}")
+
+
 @pytest.fixture(scope="session")
 def site(once: Callable[..., Path]) -> Path:
     """The site, built once for all workers, from a copy: a build writes beside its sources."""
-    for module in see_site.PACKAGES:
-        pytest.importorskip(module)
+    skip_without(*see_site.PACKAGES)
 
     def make(folder: Path) -> Path:
         source = folder / "source"
@@ -126,8 +133,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small_site(folder: Path, pages: dict[str, str]) -> tuple[str, Path]:
     """What a build of these pages warns of, and its folder."""
-    for module in ("sphinx", "myst_parser", "latex2mathml"):
-        pytest.importorskip(module)
+    skip_without("sphinx", "myst_parser", "latex2mathml")
     for name, text in {"docs/conf.py": CONF, **pages}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
@@ -216,7 +222,7 @@ def test_the_order_of_pages(tmp_path: Path) -> None:
 @tiers.full
 @pytest.mark.needs_tools("chromium")
 def test_every_page_in_a_browser(site: Path, tmp_path: Path) -> None:
-    pytest.importorskip("playwright")
+    skip_without("playwright", "tqdm")
     assert see_site.see(site, tmp_path) == []
     pictures = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert {"desktop/index.png", "phone/api/generated/fastrnn.LSTM.png"} <= pictures
@@ -225,7 +231,7 @@ def test_every_page_in_a_browser(site: Path, tmp_path: Path) -> None:
 @tiers.full
 @pytest.mark.needs_tools("chromium")
 def test_what_a_browser_finds_wrong(tmp_path: Path) -> None:
-    pytest.importorskip("playwright")
+    skip_without("playwright", "tqdm")
     (tmp_path / "search.html").write_text(
         '<h1>Search</h1><div id="search-results"><p class="search-summary">Done</p></div>', "utf-8"
     )
