@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from fastrnn.__main__ import _parser as parser
 
-WIDTH = 88  # of a usage
+WIDTH = 72  # of a usage, which a page shows without scrolling
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
