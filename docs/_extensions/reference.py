@@ -77,6 +77,15 @@ class Class(PyClasslike):
         return found
 
 
+def remove_old_pages(app: Sphinx) -> None:
+    """Remove the pages of names that are no more, which an earlier build wrote."""
+    names = {name for name, _ in public_names()}
+    for path in (app.srcdir / "api" / "generated").glob("*.rst"):
+        if path.stem not in names:
+            path.unlink()
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive_to_domain("py", "class", Class, override=True)
+    app.connect("builder-inited", remove_old_pages, priority=400)  # before autosummary's
     return {"parallel_read_safe": True, "parallel_write_safe": True}
