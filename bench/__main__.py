@@ -3,7 +3,7 @@
     python -m bench [options]              run the grid of bench/shapes.toml, or --quick
     python -m bench compare A.json B.json  how much faster run B is than run A
     python -m bench table A.json           the tables of a run in Markdown
-    python -m bench document A.json        writes them to docs/benchmarks.md, the first to README.md
+    python -m bench document A.json        writes them to docs/benchmarks.md
     python -m bench plot A.json FOLDER     the pictures of a run
     python -m bench memory [options]       peaks of memory of training steps, beside torch's
     python -m bench scale [options]        what threads gain, and how cost grows with T and B

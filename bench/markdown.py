@@ -1,4 +1,4 @@
-"""The tables of a run in Markdown, as `docs/benchmarks.md` and the README have them."""
+"""The tables of a run in Markdown, as `docs/benchmarks.md` has them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ TITLES = {"against": "the other build", "best": "fastest peer", "torch": "torch"
 
 
 def write(rows: Sequence[Row], root: Path = ROOT) -> None:
-    """Put the tables that there are rows for into their documents; the README has the summary."""
-    benchmarks, readme = root / "docs" / "benchmarks.md", root / "README.md"
-    parts = []
+    """Put the tables that there are rows for into `docs/benchmarks.md`."""
+    path = root / "docs" / "benchmarks.md"
+    text = path.read_text("utf-8")
     if grid(rows):
-        parts += [(benchmarks, "table", tables(rows)), (readme, "table", summary(rows))]
+        text = filled(text, "table", tables(rows))
     if report.models(rows):
-        parts.append((benchmarks, "models", models(rows)))
-    texts: dict[Path, str] = {}
-    for path, part, lines in parts:
-        texts[path] = filled(texts.get(path) or path.read_text("utf-8"), part, lines)
-    for path, text in texts.items():
-        path.write_text(text, "utf-8")
+        text = filled(text, "models", models(rows))
+    path.write_text(text, "utf-8")
 
 
 def filled(text: str, part: str, lines: Sequence[str]) -> str:
@@ -39,14 +35,6 @@ def filled(text: str, part: str, lines: Sequence[str]) -> str:
     if count != 1:
         raise ValueError(f"[bench] document must have one part {start.strip()}, got {count}")
     return text
-
-
-def summary(rows: Sequence[Row]) -> list[str]:
-    """The machine and the table of means of the run's first setting."""
-    rows = grid(rows)
-    settings = groups(rows, "threads", "level")
-    first = next(iter(settings))
-    return [machine_line(rows), "", *setting_lines(first, settings[first])]
 
 
 def models(rows: Sequence[Row]) -> list[str]:

@@ -22,6 +22,7 @@ import yaml
 
 import tiers
 from builds import ROOT, run
+from fastrnn import _commands
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +30,7 @@ else:
     import tomli as tomllib
 
 FILES = ["CITATION.cff", "Dockerfile", ".dockerignore", ".gitignore", "README.md", "pyproject.toml"]
-FILES += ["CMakeLists.txt", "CMakePresets.json", "docs/wheels.md"]
+FILES += ["CMakeLists.txt", "CMakePresets.json", "docs/wheels.md", "CONTRIBUTING.md", "SECURITY.md"]
 FOLDERS = [".ci", ".github", "conda"]
 
 Found = Iterator[str]
@@ -260,6 +261,19 @@ def of_the_forms(root: Path) -> Found:
                 yield f"{path.name} does not ask for {command}"
 
 
+def of_what_is_named(root: Path) -> Found:
+    """Extras and commands of the package, wherever a file names one."""
+    extras = metadata(root)["project"]["optional-dependencies"]
+    commands = {module.__name__.rpartition("._")[2] for module in _commands.ALL}
+    named = [path for folder in (".github", "conda") for path in (root / folder).rglob("*.*ml")]
+    for path in (*named, root / "Dockerfile", root / "CONTRIBUTING.md", root / "SECURITY.md"):
+        text = path.read_text(encoding="utf-8")
+        for extra in set(re.findall(r'"\.\[(\w+)\]"', text)) - set(extras):
+            yield f"{path.name} names the extra {extra}"
+        for command in set(re.findall(r"python -m fastrnn (\w+)", text)) - commands:
+            yield f"{path.name} names the command {command}"
+
+
 COMPARISONS: list[Callable[[Path], Found]] = [
     of_the_citation,
     of_the_recipe,
@@ -268,6 +282,7 @@ COMPARISONS: list[Callable[[Path], Found]] = [
     of_the_workflow_of_tests,
     of_the_workflow_of_wheels,
     of_the_forms,
+    of_what_is_named,
 ]
 
 
@@ -315,6 +330,8 @@ BROKEN = [
     (FORM, "python -m fastrnn check", "check", "does not ask for python -m fastrnn check"),
     (FORM, "required: true", "required: false", "may be sent empty"),
     (FORM, "id: check", "id: info", "has an id twice"),
+    (FORM, "fastrnn info", "fastrnn facts", "slow-call.yml names the command facts"),
+    (".github/workflows/docs.yml", ".[docs]", ".[site]", "docs.yml names the extra site"),
     (FORM, "labels: [performance]\n", "", "has no {'labels'}"),
 ]
 

@@ -267,56 +267,43 @@ def test_markdown() -> None:
     assert markdown.case_name(long) == "LSTM train T=9 B=8 I=7 H=6 D=2 lengths 2..9"
 
 
-def test_the_tables_of_a_run_go_into_the_documents(tmp_path: Path) -> None:
-    """Into their part, and nothing else of a document changes; the README has the first table."""
-    documents = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", BENCHMARKS)}
-    for name, text in documents.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text, "utf-8")
+def copy_of_the_page(folder: Path) -> Path:
+    """`docs/benchmarks.md` below another root."""
+    page = folder / BENCHMARKS
+    page.parent.mkdir()
+    page.write_text((ROOT / BENCHMARKS).read_text("utf-8"), "utf-8")
+    return page
+
+
+def test_the_tables_of_a_run_go_into_the_page(tmp_path: Path) -> None:
+    """Into their part, and nothing else of the page changes."""
+    page = copy_of_the_page(tmp_path)
+    before, _, after = table_parts(page.read_text("utf-8"))
     rows = [row(1.0, 8.0), row(3.0, 1.5, threads=1)]
     for _ in range(2):  # the second time over what the first has written
         markdown.write(rows, tmp_path)
-        new = {name: (tmp_path / name).read_text("utf-8") for name in documents}
-        for name, lines in (
-            ("README.md", markdown.summary(rows)),
-            (BENCHMARKS, markdown.tables(rows)),
-        ):
-            before, _, after = table_parts(documents[name])
-            assert table_parts(new[name]) == (before, lines, after)
-    assert "| LSTM train | 1 | 8.00 (8.00) | 0.50 .. 0.50 |" in new["README.md"]
-    assert "Every case" not in new["README.md"]
-    (tmp_path / "README.md").write_text("# No part\n")
+        assert table_parts(page.read_text("utf-8")) == (before, markdown.tables(rows), after)
+    assert "| LSTM train | 1 | 8.00 (8.00) | 0.50 .. 0.50 |" in page.read_text("utf-8")
+    page.write_text("# No part\n")
     with pytest.raises(ValueError, match=r"must have one part <!-- table -->, got 0"):
         markdown.write(rows[:1], tmp_path)
-    assert (tmp_path / BENCHMARKS).read_text("utf-8") == new[BENCHMARKS], "all or nothing"
+    assert page.read_text("utf-8") == "# No part\n"
 
 
 def test_the_tables_of_models_go_into_their_own_part(tmp_path: Path) -> None:
-    texts = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", BENCHMARKS)}
-    for name, text in texts.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text, "utf-8")
+    page = copy_of_the_page(tmp_path)
+    before = table_parts(page.read_text("utf-8"))[1]
     shape = Case("lstm", 10, 2, 3, 4, mode="train", L=2, model="nam").fields()
     rows = [row(1.0, 8.0), row(2.0, 3.0, shape=shape, case="model")]
     for chosen in (rows[1:], rows):
         markdown.write(chosen, tmp_path)
-        new = {name: (tmp_path / name).read_text("utf-8") for name in texts}
-        assert (
-            "\n| nam: LSTM train T=10 B=2 I=3 H=4 L=2 | 2.00 | 3.00 | 0.50 |\n" in new[BENCHMARKS]
-        )
-        assert "nam:" not in new["README.md"]
-        assert (new["README.md"] == texts["README.md"]) == (chosen is not rows)
-    assert table_parts(new[BENCHMARKS])[1] == markdown.tables(rows[:1])
+        new = page.read_text("utf-8")
+        assert "\n| nam: LSTM train T=10 B=2 I=3 H=4 L=2 | 2.00 | 3.00 | 0.50 |\n" in new
+        assert (table_parts(new)[1] == before) == (chosen is not rows)
+    assert table_parts(new)[1] == markdown.tables(rows[:1])
     assert report.totals(rows)[1].startswith(
         "models train, 2 threads, avx2, 1 cases: against torch"
     )
-
-
-def test_the_table_of_the_readme_is_the_first_of_the_benchmarks() -> None:
-    _, summary, _ = table_parts((ROOT / "README.md").read_text("utf-8"))
-    _, tables, _ = table_parts((ROOT / BENCHMARKS).read_text("utf-8"))
-    assert summary == tables[: len(summary)]
-    assert len([line for line in summary if line.startswith("| ")]) == 2 + 9
 
 
 def table_parts(text: str) -> tuple[str, list[str], str]:
