@@ -18,6 +18,7 @@ leaves out what it has proved: its tests, but for those that `grow` from tier to
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -64,3 +65,13 @@ def thin(values: Iterable[Any], dev: Collection[Any]) -> list[Any]:
 
 def _param(value: Any) -> Any:
     return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=ci)
+
+
+def skip_without(*modules: str) -> None:
+    """Skip a test whose processes import what is not installed.
+
+    The process of the tests itself imports none of it: Keras would choose its backend for all.
+    """
+    absent = [module for module in modules if not importlib.util.find_spec(module)]
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}")

@@ -27,6 +27,7 @@ MODULES = (
     "fastrnn.jax.nn.flax",
     "fastrnn.jax.nn.equinox",
     "fastrnn.onnx",
+    "fastrnn.charlm",
 )
 
 

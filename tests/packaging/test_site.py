@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import ast
 import re
 import shutil
 import subprocess
@@ -29,17 +29,10 @@ html_math_renderer = "mathml"
 """
 
 
-def skip_without(*modules: str) -> None:
-    """Other processes import them: here Keras would choose its backend for every test."""
-    absent = [module for module in modules if not importlib.util.find_spec(module)]
-    if absent:
-        pytest.skip(f"not installed: {', '.join(absent)}")
-
-
 @pytest.fixture(scope="session")
 def site(once: Callable[..., Path]) -> Path:
     """The site, built once for all workers, from a copy: a build writes beside its sources."""
-    skip_without(*see_site.PACKAGES)
+    tiers.skip_without(*see_site.PACKAGES)
 
     def make(folder: Path) -> Path:
         source = folder / "source"
@@ -61,6 +54,34 @@ def site(once: Callable[..., Path]) -> Path:
 @tiers.ci
 def test_site_has_every_name_and_no_broken_link(site: Path) -> None:
     assert see_site.check(site) == []
+
+
+def exported(file: Path) -> set[str]:
+    """The names of a module's `__all__`, without importing it."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+@tiers.ci
+def test_every_public_module_is_in_the_reference() -> None:
+    """Or all of its names are another's, as those of `fastrnn.layers` are `fastrnn`'s."""
+    tiers.skip_without("sphinx")
+    sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
+    from reference import MODULES
+
+    names = {}
+    for file in sorted((ROOT / "python" / "fastrnn").rglob("*.py")):
+        parts = file.relative_to(ROOT / "python").with_suffix("").parts
+        module = ".".join(parts).removesuffix(".__init__")
+        if not any(part.startswith("_") for part in module.split(".")):
+            names[module] = exported(file)
+    assert set(MODULES) <= set(names)
+    listed = set().union(*(names[module] for module in MODULES))
+    inner = {"fastrnn.reference.cell"}  # the cells that `fastrnn.reference` runs
+    missing = {module for module in set(names) - set(MODULES) if names[module] - listed}
+    assert missing == inner
 
 
 @tiers.ci
@@ -133,7 +154,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small_site(folder: Path, pages: dict[str, str]) -> tuple[str, Path]:
     """What a build of these pages warns of, and its folder."""
-    skip_without("sphinx", "myst_parser", "latex2mathml")
+    tiers.skip_without("sphinx", "myst_parser", "latex2mathml")
     for name, text in {"docs/conf.py": CONF, **pages}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
@@ -222,7 +243,7 @@ def test_the_order_of_pages(tmp_path: Path) -> None:
 @tiers.full
 @pytest.mark.needs_tools("chromium")
 def test_every_page_in_a_browser(site: Path, tmp_path: Path) -> None:
-    skip_without("playwright", "tqdm")
+    tiers.skip_without("playwright", "tqdm")
     assert see_site.see(site, tmp_path) == []
     pictures = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert {"desktop/index.png", "phone/api/generated/fastrnn.LSTM.png"} <= pictures
@@ -231,7 +252,7 @@ def test_every_page_in_a_browser(site: Path, tmp_path: Path) -> None:
 @tiers.full
 @pytest.mark.needs_tools("chromium")
 def test_what_a_browser_finds_wrong(tmp_path: Path) -> None:
-    skip_without("playwright", "tqdm")
+    tiers.skip_without("playwright", "tqdm")
     (tmp_path / "search.html").write_text(
         '<h1>Search</h1><div id="search-results"><p class="search-summary">Done</p></div>', "utf-8"
     )

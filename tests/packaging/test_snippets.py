@@ -57,8 +57,7 @@ def complaint(page: Path, folder: Path, *options: str) -> str:
 
 @pytest.mark.parametrize("page", list(pages_with_blocks()))
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    for package in sorted(NEEDS[page]):
-        pytest.importorskip(package)
+    tiers.skip_without(*sorted(NEEDS[page]))
     wrong = complaint(page, tmp_path)
     assert not wrong
 

@@ -814,7 +814,7 @@ def test_fit_of_keras(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a process of the backend; the page gets a row of each case."""
-    pytest.importorskip("keras")
+    tiers.skip_without("keras")
     found, page = tmp_path / "rows.json", tmp_path / "page.md"
     page.write_text("before\n\n<!-- table -->\n\n<!-- end -->\n", encoding="utf-8")
     monkeypatch.setattr(keras_fit, "PAGE", page)
