@@ -6,33 +6,49 @@
 #include "../simd/math.h"
 #include "limits.h"
 
-// Makes the compiler believe that a vector is read and changed here.
-#if defined(__x86_64__)
-#define KEEP(v) asm volatile("" : "+x"((v).raw))
-#elif defined(__aarch64__)
-#define KEEP(v) asm volatile("" : "+w"((v).raw))
-#else
-#define KEEP(v) asm volatile("" : : "r"(&(v).raw) : "memory")
-#endif
-
 namespace fastrnn {
 namespace FASTRNN_ISA {
 namespace {
 
 using V = Vec<float>;
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX__)
+constexpr int kRegisterBytes = 32;
+#else
+constexpr int kRegisterBytes = 16;
+#endif
+
+// Makes the compiler believe that a vector is read and changed here: in its register, or where the
+// level has wider vectors than the processor (`wide`) in memory.
+template <class Vector> FASTRNN_INLINE void keep(Vector& v) {
+  if constexpr (kVectorBytes > kRegisterBytes) {
+    asm volatile("" : "+m"(v.raw));
+  } else {
+#if defined(__x86_64__)
+    asm volatile("" : "+x"(v.raw));
+#elif defined(__aarch64__)
+    asm volatile("" : "+w"(v.raw));
+#else
+    asm volatile("" : "+m"(v.raw));
+#endif
+  }
+}
+
 constexpr int kChains = 10;  // 2 units x 4 cycles, and some room
 
 void multiply(int64_t rounds) {
   V acc[kChains], a(1.0f), b(0.5f);
   for (auto& v : acc) v = V(1.0f);
-  KEEP(a);
-  KEEP(b);
+  keep(a);
+  keep(b);
   for (int64_t i = 0; i < rounds; ++i)
 #pragma GCC unroll 10
     for (int c = 0; c < kChains; ++c) acc[c] = fma(acc[c], b, a);
   V sum = acc[0];
   for (int c = 1; c < kChains; ++c) sum = sum + acc[c];
-  KEEP(sum);
+  keep(sum);
 }
 
 // Loads and nothing else, none waiting for another.
@@ -44,7 +60,7 @@ void read(const Line* from, int64_t lines, int64_t repeats) {
       for (int c = 0; c < kLines * kLineFloats / L; ++c) {
         const Line& line = from[i + c * L / kLineFloats];
         V v = V::load(line.values + c * L % kLineFloats);
-        KEEP(v);
+        keep(v);
       }
 }
 
@@ -54,7 +70,7 @@ template <class Cell> void steps(int64_t count) {
   Pack<V, Cell::kStates> s;
   for (int k = 0; k < Cell::kStates; ++k) s[k] = V(0.1f);
   V w(0.1f);
-  KEEP(w);
+  keep(w);
   for (int64_t t = 0; t < count; ++t) {
     s[0].store(h);
     asm volatile("" : : "r"(h) : "memory");
@@ -63,11 +79,11 @@ template <class Cell> void steps(int64_t count) {
     Pack<V, Cell::kSaved> save;
     for (int g = 0; g < Cell::kGates; ++g) {
       x[g] = r[g] = fma(broadcast, w, w);
-      KEEP(x[g]);
+      keep(x[g]);
     }
     Cell::forward(m, x, r, s, save);
   }
-  KEEP(s[0]);
+  keep(s[0]);
 }
 
 }  // namespace
