@@ -128,35 +128,44 @@ void stop_everywhere(int parts, int group) {
   load::reset();
 }
 
-// The pause that a late member makes, where the full team began at `start`: does it last so long?
-void expect_pause(int64_t start, int64_t pause) {
+// Does a late member of a full team that began at `start` make a pause of so long? Waits for its
+// end.
+bool makes_pause(int64_t start, int64_t pause) {
   const int64_t before = now_ns();
   load::record_late(2, 1, start);
-  const int64_t after = now_ns(), end = load::retry_at();
-  EXPECT(end - after <= pause && pause <= end - before, "a pause of %lld ns instead of %lld",
-         static_cast<long long>(end - after), static_cast<long long>(pause));
+  const int64_t end = load::retry_at(), after = now_ns();
   while (load::retry_at() != 0) sleep_ns(1'000'000);
+  return end - after <= pause && pause <= end - before;
 }
 
 // Pauses grow while full teams achieve little, and what a program does between its calls is no
 // achievement of theirs.
-void pauses_follow_work() {
+bool pauses_follow_work() {
   load::reset();
-  expect_pause(now_ns(), load::kMinPause);
-  expect_pause(now_ns(), 4 * load::kMinPause);
+  bool right = makes_pause(now_ns(), load::kMinPause);
+  right &= makes_pause(now_ns(), 4 * load::kMinPause);
   sleep_ns(2 * load::kWorthwhile);
-  expect_pause(now_ns(), 16 * load::kMinPause);
+  right &= makes_pause(now_ns(), 16 * load::kMinPause);
   for (int call = 0; call < 3; ++call) {
     const int64_t start = now_ns();
     sleep_ns(load::kWorthwhile / 2);
     load::record_work(start);
   }
-  expect_pause(now_ns(), load::kMinPause);
+  right &= makes_pause(now_ns(), load::kMinPause);
   const int64_t start = now_ns();  // of a long call that is still running
   sleep_ns(2 * load::kWorthwhile);
-  expect_pause(start, load::kMinPause);
-  expect_pause(start, 4 * load::kMinPause);
+  right &= makes_pause(start, load::kMinPause);
+  right &= makes_pause(start, 4 * load::kMinPause);
   load::reset();
+  return right;
+}
+
+// A machine that takes the thread away between two lines makes any of these times longer.
+void pauses() {
+  int tries = 20;
+  while (!pauses_follow_work() && --tries > 0) {
+  }
+  EXPECT(tries > 0, "pauses do not follow what teams did");
 }
 
 // Members of a large team compute under the caller's floating point state.
@@ -299,7 +308,7 @@ int main() {
   pretend_processors(8);
   share_float_state();
   interrupt();
-  pauses_follow_work();
+  pauses();
   stop_everywhere(2, 2);
   stop_everywhere(4, 2);
   for (const char* cell : {"lstm", "gru", "rnn_tanh"}) {
