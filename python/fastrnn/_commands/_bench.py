@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
 import shlex
 import sys
@@ -16,6 +15,7 @@ from fastrnn._bench.cases import CELL_NAMES, MODES, Case
 from fastrnn._user_error import UserError
 
 from ._options import at_least, use_threads, writable
+from ._progress import Progress
 
 if TYPE_CHECKING:
     from ._options import Commands
@@ -109,17 +109,8 @@ def _command(given: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-class _Progress:
-    """tqdm's bar, or without tqdm a plain line for each case."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._bar = None
-        try:
-            tqdm = importlib.import_module("tqdm").tqdm
-        except ImportError:
-            return
-        self._bar = tqdm(total=total, unit="case", leave=False, dynamic_ncols=True)
+class _Progress(Progress):
+    """Without tqdm a plain line for each case."""
 
     def begin(self, name: str) -> None:
         """What goes on now."""
@@ -133,18 +124,6 @@ class _Progress:
         self._done += 1
         if self._bar is not None:
             self._bar.update()
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        if self._bar is None:
-            print(line, flush=True)
-        else:
-            self._bar.write(line, file=sys.stdout)
-            sys.stdout.flush()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _bench(given: dict[str, Any]) -> None:

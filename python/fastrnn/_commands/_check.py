@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from fastrnn import _check, _dtypes
 from fastrnn._user_error import UserError
 
 from ._options import at_least
+from ._progress import Progress
 
 if TYPE_CHECKING:
     from ._options import Commands
@@ -43,17 +43,12 @@ def add(commands: Commands) -> None:
     check.set_defaults(run=_run)
 
 
-class _Progress:
-    """tqdm's bar, or without tqdm a plain line every second."""
+class _Progress(Progress):
+    """Without tqdm a plain line every second."""
 
     def __init__(self, total: int) -> None:
-        self._total, self._done, self._said = total, 0, time.monotonic()
-        self._bar = None
-        try:
-            tqdm = importlib.import_module("tqdm").tqdm
-        except ImportError:
-            return
-        self._bar = tqdm(total=total, unit="case", leave=False, dynamic_ncols=True)
+        super().__init__(total)
+        self._said = time.monotonic()
 
     def update(self) -> None:
         """One more case is done."""
@@ -63,19 +58,6 @@ class _Progress:
         elif time.monotonic() - self._said >= 1:
             self._said = time.monotonic()
             print(f"case {self._done}/{self._total}", file=sys.stderr, flush=True)
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        if self._bar is None:
-            print(line, flush=True)
-        else:
-            self._bar.write(line)
-            sys.stdout.flush()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 class _Line:
