@@ -3,8 +3,8 @@
 // nothing else of CUDA, so that the same text runs on threads of a GPU under nvcc and, in tests, on
 // fibers of the emulator (tests/cuda_emulation) under any C++17 compiler.
 //
-// Each primitive that orders memory takes a name. nvcc drops it; the emulator names it in its
-// messages, and a test can take that one primitive away to see that it is missed.
+// Each primitive that orders memory or waits takes a name. nvcc drops it; the emulator names it in
+// its messages, and a test can take one that orders memory away to see that it is missed.
 #pragma once
 
 #include <stdint.h>
@@ -19,6 +19,10 @@ namespace gpu {
 template <class S> struct alignas(4 * sizeof(S)) Quad {
   S v[4];
 };
+
+// A float whose 13 lowest bits tensor cores ignore; the other types that they multiply are Half and
+// Bfloat16. It is named as a type alone.
+struct Tf32 {};
 
 }  // namespace gpu
 }  // namespace fastrnn

@@ -16,6 +16,14 @@
 namespace fastrnn {
 namespace gpu {
 
+// The compute capability that is compiled for, times 100. The host's pass has none, and no code of
+// the device.
+#if defined(__CUDA_ARCH__)
+constexpr int kCapability = __CUDA_ARCH__;
+#else
+constexpr int kCapability = 0;
+#endif
+
 FASTRNN_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 FASTRNN_DEVICE int threads() { return static_cast<int>(blockDim.x); }
 FASTRNN_DEVICE int block() { return static_cast<int>(blockIdx.x); }
@@ -31,6 +39,81 @@ FASTRNN_DEVICE void sync_block(const char*) { __syncthreads(); }
 // The value of the lane whose number differs in the bits of mask; all 32 lanes take part.
 FASTRNN_DEVICE float shuffle_xor(float x, int mask, const char*) {
   return __shfl_xor_sync(0xffffffffu, x, mask);
+}
+
+// Where shared memory is asked for by a number.
+FASTRNN_DEVICE unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+
+// Reads matrices of 8 rows of 16 bytes from shared memory; all 32 lanes take part. Lane l gives row
+// l % 8 of matrix l / 8, aligned to 16 bytes; of two matrices lanes 0 to 15 alone count. Of matrix
+// i each lane receives the 4 bytes from 4 * (lane % 4) on of row lane / 4.
+FASTRNN_DEVICE void load_matrices(uint32_t (&to)[4], const void* row, const char*) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+FASTRNN_DEVICE void load_matrices(uint32_t (&to)[2], const void* row, const char*) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+               : "=r"(to[0]), "=r"(to[1])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// Whether multiply_add exists for elements of this type where this is compiled for.
+template <class Tag> constexpr bool kHasTensorCores =
+    std::is_same<Tag, Half>::value ? kCapability >= 750 : kCapability >= 800;
+
+// d += a b by tensor cores; all 32 lanes take part. The fragments are those of mma.m16n8k16 of 16
+// bits, and of m16n8k8 of Tf32. What has no such tensor cores compiles, and traps.
+#define FASTRNN_MULTIPLY_ADD(form)                                                \
+  asm volatile("mma.sync.aligned." form                                           \
+               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                   \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+FASTRNN_DEVICE void multiply_add_half_of_k(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a0), "r"(a1), "r"(b));
+}
+FASTRNN_DEVICE void multiply_add(Half, float (&d)[4], const uint32_t (&a)[4],
+                                 const uint32_t (&b)[2], const char*) {
+  if constexpr (kCapability >= 800) {
+    FASTRNN_MULTIPLY_ADD("m16n8k16.row.col.f32.f16.f16.f32");
+  } else {
+    multiply_add_half_of_k(d, a[0], a[1], b[0]);
+    multiply_add_half_of_k(d, a[2], a[3], b[1]);
+  }
+}
+FASTRNN_DEVICE void multiply_add(Bfloat16, float (&d)[4], const uint32_t (&a)[4],
+                                 const uint32_t (&b)[2], const char*) {
+  if constexpr (kHasTensorCores<Bfloat16>)
+    FASTRNN_MULTIPLY_ADD("m16n8k16.row.col.f32.bf16.bf16.f32");
+  else
+    __trap();
+}
+FASTRNN_DEVICE void multiply_add(Tf32, float (&d)[4], const uint32_t (&a)[4],
+                                 const uint32_t (&b)[2], const char*) {
+  if constexpr (kHasTensorCores<Tf32>)
+    FASTRNN_MULTIPLY_ADD("m16n8k8.row.col.f32.tf32.tf32.f32");
+  else
+    __trap();
+}
+#undef FASTRNN_MULTIPLY_ADD
+
+// To the nearest that Tf32 has, ties away from zero; the value itself where there is no Tf32.
+FASTRNN_DEVICE float round_to_tf32(float x) {
+  if constexpr (kHasTensorCores<Tf32>) {
+    uint32_t bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return __uint_as_float(bits);
+  } else {
+    return x;
+  }
 }
 
 // Releases what this thread has written or observed, then counts.

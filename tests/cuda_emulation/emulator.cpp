@@ -54,7 +54,8 @@ struct Unwatched {
     AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
     AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
   }
-  ~Unwatched() {
+  ~Unwatched() { end(); }
+  static void end() {
     AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
     AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
   }
@@ -116,14 +117,15 @@ struct Context {
 };
 #endif
 
-// Where threads wait for each other: a block at a barrier, a warp at a shuffle. The two sides of
-// `slots` serve rounds in turns, so that a quick thread does not overwrite what others still read.
+// Where threads wait for each other: a block at a barrier, a warp where its lanes work together.
+// The two sides of `messages` serve rounds in turns, so that a quick thread does not overwrite what
+// others still read.
 struct Barrier {
   int arrived = 0;
   unsigned round = 0;
   const char* name = nullptr;
   std::vector<int> waiting;
-  float slots[2][kLanes];
+  alignas(8) char messages[2][kLanes * kMessageBytes];
   char sides[2];  // addresses for ThreadSanitizer
 };
 
@@ -133,6 +135,7 @@ struct Fiber {
   Barrier *block_barrier, *warp_barrier;
   int block_size, warp_size;
   const char* at = nullptr;  // where it waits
+  bool suspended = false;    // in the emulator, unwatched
   void* tsan = nullptr;
   void* fake_stack = nullptr;
   char* stack = nullptr;
@@ -176,6 +179,7 @@ Stacks stacks;
 
 struct Launch {
   const std::function<void()>* kernel;
+  uintptr_t shared_bytes;
   std::vector<Fiber> fibers;
   std::vector<int> ready, paused;
   size_t next = 0;  // in `ready`, where it is served in order
@@ -203,8 +207,9 @@ void switch_to_scheduler(bool for_good) {
   __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.fake_stack, launch_->scheduler_stack,
                                  launch_->scheduler_stack_bytes);
 #endif
-  (void)for_good;
+  fiber.suspended = !for_good;
   fiber.context.go_to(launch_->scheduler);
+  fiber.suspended = false;
 #if defined(FASTRNN_ASAN)
   __sanitizer_finish_switch_fiber(fiber.fake_stack, nullptr, nullptr);
 #endif
@@ -225,6 +230,11 @@ void run(int index) {
 #endif
 }
 
+// The launch ends with the first error, when the fiber goes back to the scheduler.
+void note(const std::string& error) {
+  if (launch_->error.empty()) launch_->error = error;
+}
+
 void fiber_main() {
 #if defined(FASTRNN_ASAN)
   __sanitizer_finish_switch_fiber(nullptr, &launch_->scheduler_stack,
@@ -235,9 +245,9 @@ void fiber_main() {
     const Unwatched unwatched;
     Fiber& fiber = self();
     for (Barrier* barrier : {fiber.block_barrier, fiber.warp_barrier})
-      if (barrier->arrived > 0 && launch_->error.empty())
-        launch_->error = std::string("a thread has ended while others of its block wait at '") +
-                         barrier->name + "'";
+      if (barrier->arrived > 0)
+        note(std::string("a thread has ended while others of its block wait at '") + barrier->name +
+             "'");
     --fiber.block_size;
     fiber.at = "the end";
     --launch_->live;
@@ -249,9 +259,8 @@ void fiber_main() {
 // Waits until `size` threads have come to the barrier.
 void wait_at(Barrier& barrier, int size, const char* name) {
   Launch& launch = *launch_;
-  if (barrier.arrived > 0 && std::strcmp(barrier.name, name) != 0 && launch.error.empty())
-    launch.error =
-        std::string("threads of one block wait at '") + barrier.name + "' and at '" + name + "'";
+  if (barrier.arrived > 0 && std::strcmp(barrier.name, name) != 0)
+    note(std::string("threads of one block wait at '") + barrier.name + "' and at '" + name + "'");
   barrier.name = name;
   launch.moved = true;
   if (++barrier.arrived < size) {
@@ -337,6 +346,7 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   Launch launch;
   launch.kernel = &kernel;
+  launch.shared_bytes = static_cast<uintptr_t>(shared_bytes);
   launch.random.seed(settings.seed);
   const size_t count = static_cast<size_t>(blocks) * static_cast<size_t>(threads);
   launch.fibers.resize(count);
@@ -376,6 +386,7 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   for (Fiber& fiber : launch.fibers) {
     // The host may read what the kernel wrote: launches are in order.
     __tsan_switch_to_fiber(fiber.tsan, 1);
+    if (fiber.suspended) Unwatched::end();  // the launch has failed
     __tsan_release(&launch);
     __tsan_switch_to_fiber(launch.scheduler_tsan, 1);
     __tsan_destroy_fiber(fiber.tsan);
@@ -403,15 +414,25 @@ void sync_block(const char* name) {
 #endif
 }
 
-float shuffle_xor(float x, int mask, const char* name) {
+const void* exchange(const void* message, size_t bytes, const char* name) {
   const Unwatched unwatched;
   Fiber& fiber = self();
   Barrier& barrier = *fiber.warp_barrier;
-  const int lane = fiber.thread.thread % kLanes;
-  float* slots = barrier.slots[barrier.round % 2];
-  slots[lane] = x;
+  char* messages = barrier.messages[barrier.round % 2];
+  std::memcpy(messages + static_cast<size_t>(fiber.thread.thread % kLanes) * bytes, message, bytes);
   wait_at(barrier, fiber.warp_size, name);
-  return slots[lane ^ mask];
+  return messages;
+}
+
+void check_row(const void* row, const char* name) {
+  constexpr uintptr_t kRowBytes = 16;
+  const Unwatched unwatched;
+  const auto begin = reinterpret_cast<uintptr_t>(self().thread.shared);
+  const auto at = reinterpret_cast<uintptr_t>(row);
+  const bool inside = at >= begin && at + kRowBytes <= begin + launch_->shared_bytes;
+  if (inside && at % kRowBytes == 0) return;
+  note(std::string("rows must be 16 aligned bytes of shared memory, got others at '") + name + "'");
+  switch_to_scheduler(false);  // which leaves no string behind on this stack
 }
 
 void arrive(unsigned* counter, const char* name) {
@@ -445,8 +466,8 @@ void pause() {
 
 void trap() {
   const Unwatched unwatched;
-  if (launch_->error.empty()) launch_->error = "a thread has trapped";
   launch_->trapped = true;
+  note("a thread has trapped");
   switch_to_scheduler(false);
 }
 

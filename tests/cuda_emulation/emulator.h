@@ -3,10 +3,12 @@
 // where they wait for ever, wait at different barriers, or, under ThreadSanitizer, read what nobody
 // has made visible. For tests.
 //
-// Fibers change only where threads of a GPU wait for each other: at barriers, shuffles, and in
-// spins. Which of those that can go on goes on next is the schedule's choice.
+// Fibers change only where threads of a GPU wait for each other: at barriers, where the lanes of a
+// warp work together, and in spins. Which of those that can go on goes on next is the schedule's
+// choice.
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include <functional>
@@ -22,7 +24,8 @@ void use_schedule(Schedule schedule, uint64_t seed);
 
 // Takes the primitive of this name away from the launches that follow; "" brings it back.
 void remove(const std::string& primitive);
-// The names of all of them that were executed so far; shuffles order no memory.
+// The names of all of them that were executed so far; what the lanes of a warp do together orders
+// no memory.
 std::vector<std::string> executed();
 
 // Of the arrivals that follow, the one after so many is not counted, as if its block never came.
@@ -45,7 +48,16 @@ struct ThreadContext {
 };
 const ThreadContext& this_thread();
 void sync_block(const char* name);
-float shuffle_xor(float x, int mask, const char* name);
+// Tells the other lanes of the warp something: all lanes come here, and receive what each has told,
+// by lane, to be read before the lane comes here again. Orders no memory.
+constexpr size_t kMessageBytes = 24;
+const void* exchange(const void* message, size_t bytes, const char* name);
+template <class M> const M* exchange(const M& message, const char* name) {
+  static_assert(sizeof(M) <= kMessageBytes, "a message is that of tensor cores at most");
+  return static_cast<const M*>(exchange(&message, sizeof message, name));
+}
+// Whether a row that a lane gives to load_matrices is one; if not, the launch ends with an error.
+void check_row(const void* row, const char* name);
 void arrive(unsigned* counter, const char* name);
 unsigned load_acquire(const unsigned* counter, const char* name);
 void pause();

@@ -23,7 +23,7 @@ FASTRNN_DEVICE char* shared_memory() { return emulation::this_thread().shared; }
 
 FASTRNN_DEVICE void sync_block(const char* name) { emulation::sync_block(name); }
 FASTRNN_DEVICE float shuffle_xor(float x, int mask, const char* name) {
-  return emulation::shuffle_xor(x, mask, name);
+  return emulation::exchange(x, name)[(thread() % kLanes) ^ mask];
 }
 FASTRNN_DEVICE void arrive(unsigned* counter, const char* name) {
   emulation::arrive(counter, name);
@@ -100,6 +100,63 @@ FASTRNN_DEVICE Half half_from_float(float x) {
   const float magic = float_of(exponent + (13u << 23));
   const float rounded = (size + magic) - magic;
   return {uint16_t(sign | bits_of(rounded * 0x1p-112f) >> 13)};
+}
+
+// Each lane reads its own words of the rows that the others name.
+template <int kMatrices>
+FASTRNN_DEVICE void load_matrices(uint32_t (&to)[kMatrices], const void* row, const char* name) {
+  static_assert(kMatrices == 2 || kMatrices == 4, "what ldmatrix has of these");
+  const int lane = thread() % kLanes;
+  if (lane < 8 * kMatrices) emulation::check_row(row, name);
+  const void* const* rows = emulation::exchange(row, name);
+  for (int i = 0; i < kMatrices; ++i)
+    std::memcpy(&to[i], static_cast<const char*>(rows[8 * i + lane / 4]) + 4 * (lane % 4), 4);
+}
+
+template <class Tag> constexpr bool kHasTensorCores = true;
+
+// The elements of a word of a fragment.
+constexpr int elements_of_word(Tf32) { return 1; }
+template <class Tag> constexpr int elements_of_word(Tag) { return 2; }
+FASTRNN_DEVICE float element(Tf32, uint32_t word, int) { return float_of(word & ~0x1fffu); }
+FASTRNN_DEVICE float element(Half, uint32_t word, int i) {
+  return half_to_float({uint16_t(word >> 16 * i)});
+}
+FASTRNN_DEVICE float element(Bfloat16, uint32_t word, int i) {
+  return bfloat16_to_float({uint16_t(word >> 16 * i)});
+}
+
+// What a lane has of the operands. A word holds neighbours in k; the four lanes of a group follow
+// each other in k, and the words of a lane take rows first, then the second half of k.
+struct Fragments {
+  uint32_t a[4], b[2];
+};
+template <class Tag> struct Operands {
+  static constexpr int kInWord = elements_of_word(Tag{}), kSize = 8 * kInWord;
+  const Fragments* of;
+  FASTRNN_DEVICE float a(int row, int k) const {
+    return element(Tag{}, of[lane(row, k)].a[row / 8 + 2 * (k / (4 * kInWord))], k % kInWord);
+  }
+  FASTRNN_DEVICE float b(int k, int column) const {
+    return element(Tag{}, of[lane(column, k)].b[k / (4 * kInWord)], k % kInWord);
+  }
+  FASTRNN_DEVICE static int lane(int group, int k) { return group % 8 * 4 + k / kInWord % 4; }
+};
+
+// Each sum is one chain in order of k. (A GPU's tensor cores have an order of their own.)
+template <class Tag> FASTRNN_DEVICE void multiply_add(Tag, float (&d)[4], const uint32_t (&a)[4],
+                                                      const uint32_t (&b)[2], const char* name) {
+  const Operands<Tag> all{
+      emulation::exchange(Fragments{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, name)};
+  const int lane = thread() % kLanes;
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    for (int k = 0; k < all.kSize; ++k) d[i] = fused(all.a(row, k), all.b(k, column), d[i]);
+  }
+}
+
+FASTRNN_DEVICE float round_to_tf32(float x) {
+  return std::isnan(x) ? x : float_of((bits_of(x) + 0x1000) & ~0x1fffu);
 }
 
 }  // namespace gpu

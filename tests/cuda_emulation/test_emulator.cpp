@@ -1,4 +1,7 @@
 // That the emulator finds what it is there to find: kernels with one mistake each.
+#include <atomic>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <stdexcept>
@@ -8,28 +11,66 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+#include "cuda/gpu.h"
 #include "emulator.h"
+
+// ThreadSanitizer counts races here, each place once, and leaves it to this program to fail.
+static int races = 0;
+#if defined(FASTRNN_TSAN)
+extern "C" {
+__attribute__((visibility("default"))) void __tsan_on_report(void*) { ++races; }
+__attribute__((visibility("default"))) const char* __tsan_default_options() {
+  return "exitcode=0:suppress_equal_addresses=0";
+}
+}
+#endif
 
 namespace {
 
 using namespace fastrnn::emulation;
+namespace gpu = fastrnn::gpu;
 
 int failures = 0;
+std::atomic<int> wrong{0};  // values that a kernel has found so
+
+void check(bool right) { wrong += !right; }
+
+constexpr int kSharedBytes = 1024;
+
+// What is found wrong in a kernel's run.
+template <class K> std::string report(Schedule schedule, K kernel) {
+  use_schedule(schedule, 7);
+  wrong = 0;
+  races = 0;
+  try {
+    launch(kernel, 3, 64, kSharedBytes);
+  } catch (const std::runtime_error& e) {
+    return e.what();
+  }
+  if (races) return "a race";
+  return wrong ? std::to_string(wrong) + " values are wrong" : "";
+}
+
+void expect_report(const char* what, const std::string& wanted, const std::string& got) {
+  if (got.rfind(wanted, 0) == 0 && got.empty() == wanted.empty()) return;
+  std::printf("FAILED: %s: wanted '%s', got '%s'\n", what, wanted.c_str(), got.c_str());
+  ++failures;
+}
 
 // Runs a kernel in every schedule; the report must begin with `wanted`, "" being none.
 template <class K> void expect(const char* what, const std::string& wanted, K kernel) {
-  for (const Schedule schedule : {Schedule::kForward, Schedule::kReverse, Schedule::kRandom}) {
-    use_schedule(schedule, 7);
-    std::string got;
-    try {
-      launch(kernel, 3, 64, 1024);
-    } catch (const std::runtime_error& e) {
-      got = e.what();
-    }
-    if (got.rfind(wanted, 0) == 0 && got.empty() == wanted.empty()) continue;
-    std::printf("FAILED: %s: wanted '%s', got '%s'\n", what, wanted.c_str(), got.c_str());
-    ++failures;
-  }
+  for (const Schedule schedule : {Schedule::kForward, Schedule::kReverse, Schedule::kRandom})
+    expect_report(what, wanted, report(schedule, kernel));
+}
+
+// That ThreadSanitizer, where it runs, finds a race without this primitive, and none with it.
+template <class K> void expect_race_without(const char* primitive, K kernel) {
+  expect(primitive, "", kernel);
+#if defined(FASTRNN_TSAN)
+  fastrnn::emulation::remove(primitive);
+  expect_report(primitive, "a race", report(Schedule::kRandom, kernel));
+  fastrnn::emulation::remove("");
+#endif
 }
 
 // What AddressSanitizer knows of a launch's frames must go with the launch: the next one with more
@@ -53,11 +94,136 @@ void expect_clean_stacks() {
 #endif
 }
 
+// Reads matrices whose bytes are their places.
+template <int kMatrices> void read_matrices(const char* barrier) {
+  char* shared = gpu::shared_memory();
+  for (int i = gpu::thread(); i < kSharedBytes; i += gpu::threads()) shared[i] = char(i % 251);
+  gpu::sync_block(barrier);
+  const int lane = gpu::thread() % 32;
+  // In an order of rows that is not theirs in memory; lanes that do not count point nowhere.
+  const int row_bytes = 16, count = 8 * kMatrices;
+  const auto place = [&](int row) { return row_bytes * ((row * 5 + 3) % count); };
+  uint32_t got[kMatrices];
+  gpu::load_matrices(got, lane < count ? shared + place(lane) : nullptr, "matrices");
+  for (int i = 0; i < kMatrices; ++i)
+    for (int byte = 0; byte < 4; ++byte) {
+      const int at = place(8 * i + lane / 4) + 4 * (lane % 4) + byte;
+      check((got[i] >> 8 * byte & 0xff) == uint32_t(at % 251));
+    }
+}
+
+void test_matrices() {
+  expect_race_without("four written", [] { read_matrices<4>("four written"); });
+  expect_race_without("two written", [] { read_matrices<2>("two written"); });
+  const auto from = [](int bytes) {
+    uint32_t got[4];
+    gpu::load_matrices(got, gpu::shared_memory() + bytes, "here");
+  };
+  const std::string rule = "rows must be 16 aligned bytes of shared memory, got others at 'here'";
+  expect("a row that is not aligned", rule, [&] { from(8); });
+  expect("a row outside of shared memory", rule, [&] { from(kSharedBytes - 8); });
+  expect("lanes of a warp at two places", "threads of one block wait at", [] {
+    uint32_t got[4];
+    gpu::load_matrices(got, gpu::shared_memory(), gpu::thread() < 16 ? "here" : "there");
+  });
+  expect("a lane that reads no matrix", "no thread can go on; they wait at: here, there", [] {
+    uint32_t got[4];
+    if (gpu::thread() == 5) sync_block("there");
+    gpu::load_matrices(got, gpu::shared_memory(), "here");
+    sync_block("there");
+  });
+}
+
+// How each type is stored, and the value that a word of a fragment then has.
+uint32_t store(gpu::Half, float x) { return gpu::half_from_float(x).bits; }
+uint32_t store(gpu::Bfloat16, float x) { return gpu::bfloat16_from_float(x).bits; }
+// With bits that tensor cores ignore.
+uint32_t store(gpu::Tf32, float x) { return gpu::bits_of(gpu::round_to_tf32(x)) | 0x1555; }
+
+// The fragments as the PTX ISA numbers their elements: of a lane's i-th of A, its row and k; of B,
+// k and its column.
+struct Place {
+  int line, k;
+};
+Place place_in_a(gpu::Tf32, int lane, int i) {
+  return {lane / 4 + i % 2 * 8, lane % 4 + i / 2 * 4};
+}
+Place place_in_b(gpu::Tf32, int lane, int i) { return {lane / 4, lane % 4 + i * 4}; }
+template <class Tag> Place place_in_a(Tag, int lane, int i) {
+  const bool lower = i % 4 >= 2, second = i >= 4;
+  return {lane / 4 + (lower ? 8 : 0), lane % 4 * 2 + i % 2 + (second ? 8 : 0)};
+}
+template <class Tag> Place place_in_b(Tag, int lane, int i) {
+  return {lane / 4, lane % 4 * 2 + i % 2 + (i >= 2 ? 8 : 0)};
+}
+
+// Matrices of 16 rows, of A, and 8 columns, of B, whose values have no more bits than any type
+// here, so that a plain product of them is that of what is stored; C's are such that sums round.
+struct Matrices {
+  float a[16][16], b[16][8], c[16][8];
+  explicit Matrices(int seed) {
+    uint32_t state = uint32_t(seed);
+    const auto next = [&] {
+      state = state * 1664525u + 1013904223u;
+      return int(state >> 24) - 128;
+    };
+    for (auto& row : a)
+      for (float& x : row) x = float(next()) / 64;
+    for (auto& row : b)
+      for (float& x : row) x = float(next()) / 4096;
+    for (auto& row : c)
+      for (float& x : row) x = float(next()) / 3;
+  }
+};
+
+template <class Tag> void multiply_matrices(int K) {
+  const Matrices m(gpu::thread() / 32 + 2 * gpu::block() + 1);
+  const int lane = gpu::thread() % 32, in_word = K / 8, bits = 32 / in_word;
+  uint32_t a[4] = {}, b[2] = {};
+  for (int i = 0; i < 4 * in_word; ++i) {
+    const Place at = place_in_a(Tag{}, lane, i);
+    a[i / in_word] |= store(Tag{}, m.a[at.line][at.k]) << i % in_word * bits;
+  }
+  for (int i = 0; i < 2 * in_word; ++i) {
+    const Place at = place_in_b(Tag{}, lane, i);
+    b[i / in_word] |= store(Tag{}, m.b[at.k][at.line]) << i % in_word * bits;
+  }
+  float d[4], wanted[4];
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + i % 2;
+    d[i] = wanted[i] = m.c[row][column];
+    for (int k = 0; k < K; ++k) wanted[i] = std::fma(m.a[row][k], m.b[k][column], wanted[i]);
+  }
+  gpu::multiply_add(Tag{}, d, a, b, "product");
+  for (int i = 0; i < 4; ++i) check(d[i] == wanted[i]);
+}
+
+void test_tensor_cores() {
+  expect("a product in float16", "", [] { multiply_matrices<gpu::Half>(16); });
+  expect("a product in bfloat16", "", [] { multiply_matrices<gpu::Bfloat16>(16); });
+  expect("a product in TF32", "", [] { multiply_matrices<gpu::Tf32>(8); });
+  expect("rounding to TF32", "", [] {
+    const float last = 0x1p-10f;
+    check(gpu::round_to_tf32(1 + last) == 1 + last);
+    check(gpu::round_to_tf32(1 + last / 2) == 1 + last);
+    check(gpu::round_to_tf32(-1 - last / 2) == -1 - last);
+    check(gpu::round_to_tf32(1 + last * 1.499f) == 1 + last);
+    check(gpu::round_to_tf32(1 + last * 0.499f) == 1);
+    check(std::isinf(gpu::round_to_tf32(INFINITY)) && std::isnan(gpu::round_to_tf32(NAN)));
+  });
+  expect("a lane without a product", "no thread can go on; they wait at: here, there", [] {
+    float d[4] = {};
+    const uint32_t a[4] = {}, b[2] = {};
+    if (gpu::thread() == 5) sync_block("there");
+    gpu::multiply_add(gpu::Half{}, d, a, b, "here");
+    sync_block("there");
+  });
+}
+
 }  // namespace
 
 int main() {
   unsigned counter = 0;
-  int late = 0;
   expect("barriers", "", [&] {
     sync_block("one");
     sync_block("two");
@@ -91,17 +257,15 @@ int main() {
   expect("shared memory that nobody wrote", "", [&] {
     float value;
     std::memcpy(&value, this_thread().shared, sizeof value);
-    if (value == value) ++late;
+    check(value != value);
   });
   expect("shuffles", "", [&] {
     const int lane = this_thread().thread % 32;
     for (int mask = 16; mask > 0; mask /= 2)
-      if (shuffle_xor(float(lane), mask, "shuffle") != float(lane ^ mask)) ++late;
+      check(gpu::shuffle_xor(float(lane - mask), mask, "shuffle") == float((lane ^ mask) - mask));
   });
+  test_matrices();
+  test_tensor_cores();
   expect_clean_stacks();
-  if (late) {
-    std::printf("FAILED: %d values of shared memory or of shuffles are wrong\n", late);
-    ++failures;
-  }
   return failures ? 1 : 0;
 }

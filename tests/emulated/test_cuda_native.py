@@ -27,6 +27,12 @@ def test_modes_agree(native_build: Build) -> None:
 
 
 @tiers.ci
+def test_the_emulator_finds_races(native_build: Build) -> None:
+    build = native_build("tsan", targets=("test_emulator",))
+    run(without_address_randomisation([program(build, "test_emulator")]))
+
+
+@tiers.ci
 def test_no_races(native_build: Build) -> None:
     """Every cell under ThreadSanitizer, whose fibers the emulator's are; in ci the usual ones.
 
