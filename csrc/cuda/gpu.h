@@ -24,6 +24,16 @@ template <class S> struct alignas(4 * sizeof(S)) Quad {
 // Bfloat16. It is named as a type alone.
 struct Tf32 {};
 
+// A value of 32 bits and what says which one it is, read and written as one: a reader in another
+// block polls until the tag is the one it waits for, and needs no counter. Orders no other memory.
+struct alignas(8) Flagged {
+  uint32_t bits, tag;
+};
+// Two that are read at once; each is whole, but one may be newer than the other.
+struct alignas(16) FlaggedPair {
+  Flagged v[2];
+};
+
 }  // namespace gpu
 }  // namespace fastrnn
 

@@ -151,6 +151,30 @@ template <class S> FASTRNN_DEVICE Quad<S> exchange_load(const Quad<S>* p) {
 }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 
+// To global memory, where other blocks poll for it.
+FASTRNN_DEVICE void store_flagged(Flagged* to, Flagged value, const char*) {
+  const uint64_t word = uint64_t{value.tag} << 32 | value.bits;
+  asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(word) : "memory");
+}
+FASTRNN_DEVICE Flagged flagged_of(uint64_t word) {
+  return {static_cast<uint32_t>(word), static_cast<uint32_t>(word >> 32)};
+}
+// One poll.
+FASTRNN_DEVICE Flagged load_flagged(const Flagged* p, const char*) {
+  uint64_t word;
+  asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(word) : "l"(p) : "memory");
+  return flagged_of(word);
+}
+// The memory model takes a vector for as many loads of its elements.
+FASTRNN_DEVICE FlaggedPair load_flagged(const FlaggedPair* p, const char*) {
+  uint64_t first, second;
+  asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];"
+               : "=l"(first), "=l"(second)
+               : "l"(p)
+               : "memory");
+  return {flagged_of(first), flagged_of(second)};
+}
+
 // Records the first error that a thread finds, its code last, for the host to read at any time.
 FASTRNN_DEVICE void record_error(DeviceError* to, int code, int64_t row, int64_t value) {
   if (atomicCAS(&to->code, 0, -1) != 0) return;

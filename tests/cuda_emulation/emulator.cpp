@@ -283,6 +283,12 @@ bool removed(const char* name) {
   return settings.removed == name;
 }
 
+// Of what others wait for: whether this is not the one that a test loses.
+bool is_not_lost() {
+  launch_->moved = true;
+  return settings.arrivals_until_lost < 0 || settings.arrivals_until_lost-- > 0;
+}
+
 int take_next(Launch& launch) {
   std::vector<int>& ready = launch.ready;
   int index;
@@ -435,6 +441,18 @@ void check_row(const void* row, const char* name) {
   switch_to_scheduler(false);  // which leaves no string behind on this stack
 }
 
+bool takes_place(const char* name) {
+  const Unwatched unwatched;
+  const bool is_there = !removed(name);
+  return is_not_lost() && is_there;
+}
+
+bool looks_in_order(const char* name) {
+  const Unwatched unwatched;
+  self().at = name;
+  return !removed(name);
+}
+
 void arrive(unsigned* counter, const char* name) {
   const Unwatched unwatched;
   const bool ordered = !removed(name);
@@ -442,15 +460,11 @@ void arrive(unsigned* counter, const char* name) {
   if (ordered) __tsan_release(counter);
 #endif
   (void)ordered;
-  launch_->moved = true;
-  if (settings.arrivals_until_lost >= 0 && settings.arrivals_until_lost-- == 0) return;
-  ++*counter;
+  if (is_not_lost()) ++*counter;
 }
 
 unsigned load_acquire(const unsigned* counter, const char* name) {
-  const Unwatched unwatched;
-  self().at = name;
-  const bool ordered = !removed(name);
+  const bool ordered = looks_in_order(name);
 #if defined(FASTRNN_TSAN)
   if (ordered) __tsan_acquire(const_cast<unsigned*>(counter));
 #endif

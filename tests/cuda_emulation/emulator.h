@@ -28,7 +28,8 @@ void remove(const std::string& primitive);
 // no memory.
 std::vector<std::string> executed();
 
-// Of the arrivals that follow, the one after so many is not counted, as if its block never came.
+// Of the arrivals and flagged stores that follow, the one after so many does not take place, as if
+// its block never came.
 void lose_arrival(int after);
 
 // A thread has ended the launch.
@@ -58,6 +59,10 @@ template <class M> const M* exchange(const M& message, const char* name) {
 }
 // Whether a row that a lane gives to load_matrices is one; if not, the launch ends with an error.
 void check_row(const void* row, const char* name);
+// Whether a store that others poll for is one, or a test has taken it away.
+bool takes_place(const char* name);
+// Whether a load that polls is ordered, or a test has taken that away.
+bool looks_in_order(const char* name);
 void arrive(unsigned* counter, const char* name);
 unsigned load_acquire(const unsigned* counter, const char* name);
 void pause();

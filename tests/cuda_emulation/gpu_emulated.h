@@ -39,6 +39,21 @@ constexpr unsigned kMaxPolls = 64;
 template <class S> FASTRNN_DEVICE S exchange_load(const S* p) { return *p; }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 
+// Atomic for ThreadSanitizer, and no more: they order nothing, as on a GPU. A test that takes a
+// store away drops it, one that takes a load away makes it a plain one.
+FASTRNN_DEVICE void store_flagged(Flagged* to, Flagged value, const char* name) {
+  if (emulation::takes_place(name)) __atomic_store(to, &value, __ATOMIC_RELAXED);
+}
+FASTRNN_DEVICE Flagged load_flagged(const Flagged* p, const char* name) {
+  if (!emulation::looks_in_order(name)) return *p;
+  Flagged value;
+  __atomic_load(p, &value, __ATOMIC_RELAXED);
+  return value;
+}
+FASTRNN_DEVICE FlaggedPair load_flagged(const FlaggedPair* p, const char* name) {
+  return {load_flagged(&p->v[0], name), load_flagged(&p->v[1], name)};
+}
+
 // Fibers do not run at the same time, so no loop is needed. (ThreadSanitizer sees atomics.)
 FASTRNN_DEVICE void record_error(DeviceError* to, int code, int64_t row, int64_t value) {
   int nothing = 0;

@@ -96,7 +96,8 @@ def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixt
     # All that the kernels' text names, but for shuffles, which order no memory.
     sources = [*sorted((ROOT / "csrc" / "cuda").glob("*.cuh")), ROOT / "csrc" / "cuda" / "gpu.h"]
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
-    named = re.findall(r'(?:sync_block|arrive|load_acquire)\([^"()]*"([^"]+)"\)', text)
+    ordering = "sync_block|arrive|load_acquire|store_flagged|load_flagged"
+    named = re.findall(rf'(?:{ordering})\([^"()]*"([^"]+)"\)', text)
     assert sorted(named) == sorted(listed)
 
     def caught(name: str) -> tuple[str, bool]:
