@@ -34,6 +34,10 @@ struct alignas(16) FlaggedPair {
   Flagged v[2];
 };
 
+// A place in shared memory where threads of a cluster count down: when so many have arrived as it
+// was made for, a phase is complete and the next begins. Phases have parity 0 and 1 by turns.
+using Arrivals = uint64_t;
+
 }  // namespace gpu
 }  // namespace fastrnn
 

@@ -151,6 +151,104 @@ template <class S> FASTRNN_DEVICE Quad<S> exchange_load(const Quad<S>* p) {
 }
 template <class S> FASTRNN_DEVICE void exchange_store(S* p, S value) { *p = value; }
 
+// ---- clusters -----------------------------------------------------------------------------------
+//
+// Blocks that follow each other and see each other's shared memory. All of this compiles where
+// there are none, and traps.
+
+constexpr bool kHasClusters = kCapability >= 900;
+
+FASTRNN_DEVICE int cluster_blocks() {
+  int count = 0;
+  if constexpr (kHasClusters)
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(count));
+  else
+    __trap();
+  return count;
+}
+FASTRNN_DEVICE int cluster_rank() {
+  int rank = 0;
+  if constexpr (kHasClusters)
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  else
+    __trap();
+  return rank;
+}
+
+// All threads of the cluster; orders what they have done to memory. Before it no block may reach
+// into another, which may not have begun, and after its last one no block may, for the other may
+// have ended.
+FASTRNN_DEVICE void sync_cluster(const char*) {
+  if constexpr (kHasClusters)
+    asm volatile(
+        "barrier.cluster.arrive.release.aligned;\n\t"
+        "barrier.cluster.wait.acquire.aligned;" ::
+            : "memory");
+  else
+    __trap();
+}
+
+// The same place in the shared memory of the cluster's block `rank`.
+FASTRNN_DEVICE unsigned remote_address(const void* own, int rank) {
+  unsigned address = 0;
+  if constexpr (kHasClusters)
+    asm("mapa.shared::cluster.u32 %0, %1, %2;"
+        : "=r"(address)
+        : "r"(shared_address(own)), "r"(rank));
+  return address;
+}
+template <class T> FASTRNN_DEVICE void store_remote(T* own, T value, int rank) {
+  const unsigned to = remote_address(own, rank);
+  if constexpr (!kHasClusters)
+    __trap();
+  else if constexpr (sizeof(T) == sizeof(uint16_t))
+    asm volatile("st.shared::cluster.b16 [%0], %1;" ::"r"(to), "h"(value.bits) : "memory");
+  else
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(to), "f"(value) : "memory");
+}
+
+// By one thread; those of other blocks may arrive after the next sync_cluster.
+FASTRNN_DEVICE void init_arrivals(Arrivals* own, int count) {
+  if constexpr (kHasClusters)
+    asm volatile(
+        "mbarrier.init.shared::cta.b64 [%0], %1;\n\t"
+        "fence.mbarrier_init.release.cluster;" ::"r"(shared_address(own)),
+        "r"(count)
+        : "memory");
+  else
+    __trap();
+}
+// Releases what this thread has written or observed, then counts at the cluster's block `rank`.
+FASTRNN_DEVICE void arrive_at(Arrivals* own, int rank, const char*) {
+  if constexpr (kHasClusters)
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(
+                     remote_address(own, rank))
+                 : "memory");
+  else
+    __trap();
+}
+// Whether the phase of this parity is complete, and not the one that is under way; if so, acquires
+// what its arrivals have released. One poll, which does not wait: try_wait would, for a time that
+// nobody states, and so for any number of times kMaxPolls.
+FASTRNN_DEVICE bool have_arrived(Arrivals* own, unsigned parity, const char*) {
+  unsigned complete = 0;
+  if constexpr (kHasClusters)
+    asm volatile(
+        "{\n\t"
+        ".reg .pred complete;\n\t"
+        "mbarrier.test_wait.parity.acquire.cluster.shared::cta.b64 complete, [%1], %2;\n\t"
+        "selp.u32 %0, 1, 0, complete;\n\t"
+        "}"
+        : "=r"(complete)
+        : "r"(shared_address(own)), "r"(parity)
+        : "memory");
+  else
+    __trap();
+  return complete != 0;
+}
+
+// ---- what blocks exchange through global memory -------------------------------------------------
+
 // To global memory, where other blocks poll for it.
 FASTRNN_DEVICE void store_flagged(Flagged* to, Flagged value, const char*) {
   const uint64_t word = uint64_t{value.tag} << 32 | value.bits;

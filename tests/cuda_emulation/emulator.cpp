@@ -117,11 +117,12 @@ struct Context {
 };
 #endif
 
-// Where threads wait for each other: a block at a barrier, a warp where its lanes work together.
-// The two sides of `messages` serve rounds in turns, so that a quick thread does not overwrite what
-// others still read.
+// Where threads wait for each other: a block or cluster at a barrier, a warp where its lanes work
+// together. The two sides of `messages` serve rounds in turns, so that a quick thread does not
+// overwrite what others still read.
 struct Barrier {
-  int arrived = 0;
+  const char* group = nullptr;  // whose it is, for messages
+  int size = 0, arrived = 0;
   unsigned round = 0;
   const char* name = nullptr;
   std::vector<int> waiting;
@@ -129,11 +130,31 @@ struct Barrier {
   char sides[2];  // addresses for ThreadSanitizer
 };
 
+// Those of all groups of a kind.
+class Barriers {
+ public:
+  Barriers(const char* group, int count, int size) : all_(static_cast<size_t>(count)) {
+    for (Barrier& each : all_) {
+      each.group = group;
+      each.size = size;
+    }
+  }
+  Barrier* at(int index) { return &all_[static_cast<size_t>(index)]; }
+
+ private:
+  std::vector<Barrier> all_;
+};
+
+struct BlockState {
+  std::unique_ptr<char[]> shared;
+  bool begun = false;
+  int live = 0;  // threads
+};
+
 struct Fiber {
   Context context;
   ThreadContext thread;
-  Barrier *block_barrier, *warp_barrier;
-  int block_size, warp_size;
+  Barrier *warp, *block, *cluster;
   const char* at = nullptr;  // where it waits
   bool suspended = false;    // in the emulator, unwatched
   void* tsan = nullptr;
@@ -189,6 +210,7 @@ struct Launch {
   void* scheduler_fake_stack = nullptr;
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
+  std::vector<BlockState> blocks;
   int current = -1, live = 0;
   bool moved = false;  // has anything but spinning happened since `paused` was emptied?
   std::string error;
@@ -235,35 +257,47 @@ void note(const std::string& error) {
   if (launch_->error.empty()) launch_->error = error;
 }
 
+// Ends the launch here and now: what is on this stack is never freed.
+void fail(const char* error) {
+  note(error);
+  switch_to_scheduler(false);
+}
+
+BlockState& block_of(const Fiber& fiber) {
+  return launch_->blocks[static_cast<size_t>(fiber.thread.block)];
+}
+
 void fiber_main() {
 #if defined(FASTRNN_ASAN)
   __sanitizer_finish_switch_fiber(nullptr, &launch_->scheduler_stack,
                                   &launch_->scheduler_stack_bytes);
 #endif
+  block_of(self()).begun = true;
   (*launch_->kernel)();
   {
     const Unwatched unwatched;
     Fiber& fiber = self();
-    for (Barrier* barrier : {fiber.block_barrier, fiber.warp_barrier})
+    for (const Barrier* barrier : {fiber.warp, fiber.block, fiber.cluster})
       if (barrier->arrived > 0)
-        note(std::string("a thread has ended while others of its block wait at '") + barrier->name +
-             "'");
-    --fiber.block_size;
+        note(std::string("a thread has ended while others of its ") + barrier->group +
+             " wait at '" + barrier->name + "'");
     fiber.at = "the end";
+    --block_of(fiber).live;
     --launch_->live;
     launch_->moved = true;
   }
   switch_to_scheduler(true);
 }
 
-// Waits until `size` threads have come to the barrier.
-void wait_at(Barrier& barrier, int size, const char* name) {
+// Waits until all threads have come to the barrier.
+void wait_at(Barrier& barrier, const char* name) {
   Launch& launch = *launch_;
   if (barrier.arrived > 0 && std::strcmp(barrier.name, name) != 0)
-    note(std::string("threads of one block wait at '") + barrier.name + "' and at '" + name + "'");
+    note(std::string("threads of one ") + barrier.group + " wait at '" + barrier.name +
+         "' and at '" + name + "'");
   barrier.name = name;
   launch.moved = true;
-  if (++barrier.arrived < size) {
+  if (++barrier.arrived < barrier.size) {
     self().at = name;
     barrier.waiting.push_back(launch.current);
     switch_to_scheduler(false);
@@ -287,6 +321,20 @@ bool removed(const char* name) {
 bool is_not_lost() {
   launch_->moved = true;
   return settings.arrivals_until_lost < 0 || settings.arrivals_until_lost-- > 0;
+}
+
+// All threads of a block or cluster.
+void sync(Barrier& barrier, const char* name) {
+  const Unwatched unwatched;
+  if (removed(name)) return;
+#if defined(FASTRNN_TSAN)
+  char* side = &barrier.sides[barrier.round % 2];
+  __tsan_release(side);
+#endif
+  wait_at(barrier, name);
+#if defined(FASTRNN_TSAN)
+  __tsan_acquire(side);
+#endif
 }
 
 int take_next(Launch& launch) {
@@ -348,8 +396,12 @@ void lose_arrival(int after) { settings.arrivals_until_lost = after; }
 
 std::vector<std::string> executed() { return {settings.executed.begin(), settings.executed.end()}; }
 
-void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes) {
+void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes,
+            int cluster_blocks) {
   const std::lock_guard<std::mutex> lock(one_at_a_time);
+  if (blocks % cluster_blocks != 0)
+    throw std::runtime_error("blocks must make whole clusters of " +
+                             std::to_string(cluster_blocks) + ", got " + std::to_string(blocks));
   Launch launch;
   launch.kernel = &kernel;
   launch.shared_bytes = static_cast<uintptr_t>(shared_bytes);
@@ -359,21 +411,25 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
   launch.live = static_cast<int>(count);
   char* stack = stacks.reserve(count);
   const int warps = (threads + kLanes - 1) / kLanes;
-  std::vector<Barrier> block_barriers(static_cast<size_t>(blocks));
-  std::vector<Barrier> warp_barriers(static_cast<size_t>(blocks) * static_cast<size_t>(warps));
-  std::vector<std::unique_ptr<char[]>> shared;
-  for (int b = 0; b < blocks; ++b) {
-    shared.emplace_back(new char[static_cast<size_t>(shared_bytes)]);
-    std::memset(shared.back().get(), 0xff, static_cast<size_t>(shared_bytes));  // NaN in any type
+  Barriers warp_barriers("block", blocks * warps, kLanes);
+  const int lanes_of_last = threads - (warps - 1) * kLanes;
+  for (int b = 0; b < blocks; ++b) warp_barriers.at((b + 1) * warps - 1)->size = lanes_of_last;
+  Barriers block_barriers("block", blocks, threads);
+  Barriers cluster_barriers("cluster", blocks / cluster_blocks, cluster_blocks * threads);
+  launch.blocks.resize(static_cast<size_t>(blocks));
+  for (BlockState& block : launch.blocks) {
+    block.live = threads;
+    block.shared.reset(new char[static_cast<size_t>(shared_bytes)]);
+    std::memset(block.shared.get(), 0xff, static_cast<size_t>(shared_bytes));  // NaN in any type
   }
   for (size_t i = 0; i < count; ++i) {
     Fiber& fiber = launch.fibers[i];
     const int b = static_cast<int>(i) / threads, t = static_cast<int>(i) % threads;
-    fiber.thread = {t, threads, b, blocks, shared[static_cast<size_t>(b)].get()};
-    fiber.block_barrier = &block_barriers[static_cast<size_t>(b)];
-    fiber.warp_barrier = &warp_barriers[static_cast<size_t>(b * warps + t / kLanes)];
-    fiber.block_size = threads;
-    fiber.warp_size = std::min(kLanes, threads - t / kLanes * kLanes);
+    char* shared = launch.blocks[static_cast<size_t>(b)].shared.get();
+    fiber.thread = {t, threads, b, blocks, cluster_blocks, shared};
+    fiber.warp = warp_barriers.at(b * warps + t / kLanes);
+    fiber.block = block_barriers.at(b);
+    fiber.cluster = cluster_barriers.at(b / cluster_blocks);
     fiber.stack = stack + i * kStackBytes;
     fiber.context.prepare(fiber.stack, kStackBytes, fiber_main);
 #if defined(FASTRNN_TSAN)
@@ -405,28 +461,30 @@ void launch(const std::function<void()>& kernel, int blocks, int threads, int64_
 
 const ThreadContext& this_thread() { return self().thread; }
 
-void sync_block(const char* name) {
+void sync_block(const char* name) { sync(*self().block, name); }
+void sync_cluster(const char* name) { sync(*self().cluster, name); }
+
+void* in_cluster(void* own, int rank) {
   const Unwatched unwatched;
-  if (removed(name)) return;
-  Fiber& fiber = self();
-  Barrier& barrier = *fiber.block_barrier;
-#if defined(FASTRNN_TSAN)
-  char* side = &barrier.sides[barrier.round % 2];
-  __tsan_release(side);
-#endif
-  wait_at(barrier, fiber.block_size, name);
-#if defined(FASTRNN_TSAN)
-  __tsan_acquire(side);
-#endif
+  const ThreadContext& thread = self().thread;
+  const auto at = reinterpret_cast<uintptr_t>(own) - reinterpret_cast<uintptr_t>(thread.shared);
+  if (at >= launch_->shared_bytes || rank < 0 || rank >= thread.cluster_blocks)
+    fail("a place must be in the cluster's shared memory, got another");
+  const int first = thread.block / thread.cluster_blocks * thread.cluster_blocks;
+  const BlockState& there = launch_->blocks[static_cast<size_t>(first + rank)];
+  if (!there.begun || there.live == 0)
+    fail(
+        "a block must have begun and not ended when another reaches into it, got one that has not");
+  return there.shared.get() + at;
 }
 
 const void* exchange(const void* message, size_t bytes, const char* name) {
   const Unwatched unwatched;
   Fiber& fiber = self();
-  Barrier& barrier = *fiber.warp_barrier;
+  Barrier& barrier = *fiber.warp;
   char* messages = barrier.messages[barrier.round % 2];
   std::memcpy(messages + static_cast<size_t>(fiber.thread.thread % kLanes) * bytes, message, bytes);
-  wait_at(barrier, fiber.warp_size, name);
+  wait_at(barrier, name);
   return messages;
 }
 
@@ -453,22 +511,27 @@ bool looks_in_order(const char* name) {
   return !removed(name);
 }
 
-void arrive(unsigned* counter, const char* name) {
+bool arrives([[maybe_unused]] void* word, const char* name) {
   const Unwatched unwatched;
-  const bool ordered = !removed(name);
+  [[maybe_unused]] const bool ordered = !removed(name);
 #if defined(FASTRNN_TSAN)
-  if (ordered) __tsan_release(counter);
+  if (ordered) __tsan_release(word);
 #endif
-  (void)ordered;
-  if (is_not_lost()) ++*counter;
+  return is_not_lost();
+}
+
+void acquire([[maybe_unused]] const void* word) {
+#if defined(FASTRNN_TSAN)
+  __tsan_acquire(const_cast<void*>(word));
+#endif
+}
+
+void arrive(unsigned* counter, const char* name) {
+  if (arrives(counter, name)) ++*counter;
 }
 
 unsigned load_acquire(const unsigned* counter, const char* name) {
-  const bool ordered = looks_in_order(name);
-#if defined(FASTRNN_TSAN)
-  if (ordered) __tsan_acquire(const_cast<unsigned*>(counter));
-#endif
-  (void)ordered;
+  if (looks_in_order(name)) acquire(counter);
   return *counter;
 }
 
@@ -481,8 +544,7 @@ void pause() {
 void trap() {
   const Unwatched unwatched;
   launch_->trapped = true;
-  note("a thread has trapped");
-  switch_to_scheduler(false);
+  fail("a thread has trapped");
 }
 
 }  // namespace emulation

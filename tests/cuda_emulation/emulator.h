@@ -38,17 +38,23 @@ struct Trapped : std::runtime_error {
 };
 
 // Runs `kernel` on each thread; throws std::runtime_error where the launch cannot end or threads of
-// a block part ways, Trapped where a thread ends it. Shared memory starts as NaNs.
-void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes);
+// a block part ways, Trapped where a thread ends it. Shared memory starts as NaNs. Blocks that
+// follow each other are clusters of so many.
+void launch(const std::function<void()>& kernel, int blocks, int threads, int64_t shared_bytes,
+            int cluster_blocks = 1);
 
 // ---- what gpu_emulated.h calls, on a fiber ------------------------------------------------------
 
 struct ThreadContext {
-  int thread, threads, block, blocks;
+  int thread, threads, block, blocks, cluster_blocks;
   char* shared;
 };
 const ThreadContext& this_thread();
 void sync_block(const char* name);
+void sync_cluster(const char* name);
+// The same place in the shared memory of a block of the cluster, which must have begun and not
+// ended; if not, the launch ends with an error.
+void* in_cluster(void* own, int rank);
 // Tells the other lanes of the warp something: all lanes come here, and receive what each has told,
 // by lane, to be read before the lane comes here again. Orders no memory.
 constexpr size_t kMessageBytes = 24;
@@ -63,6 +69,9 @@ void check_row(const void* row, const char* name);
 bool takes_place(const char* name);
 // Whether a load that polls is ordered, or a test has taken that away.
 bool looks_in_order(const char* name);
+// Whether an arrival at this word takes place; releases unless a test has taken that away.
+bool arrives(void* word, const char* name);
+void acquire(const void* word);
 void arrive(unsigned* counter, const char* name);
 unsigned load_acquire(const unsigned* counter, const char* name);
 void pause();

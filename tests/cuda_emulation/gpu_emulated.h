@@ -31,6 +31,44 @@ FASTRNN_DEVICE void arrive(unsigned* counter, const char* name) {
 FASTRNN_DEVICE unsigned load_acquire(const unsigned* counter, const char* name) {
   return emulation::load_acquire(counter, name);
 }
+constexpr bool kHasClusters = true;
+FASTRNN_DEVICE int cluster_blocks() { return emulation::this_thread().cluster_blocks; }
+FASTRNN_DEVICE int cluster_rank() { return block() % cluster_blocks(); }
+FASTRNN_DEVICE void sync_cluster(const char* name) { emulation::sync_cluster(name); }
+template <class T> FASTRNN_DEVICE void store_remote(T* own, T value, int rank) {
+  *static_cast<T*>(emulation::in_cluster(own, rank)) = value;
+}
+
+// What Arrivals hold: the number of phases that are complete, how many arrivals a phase takes, and
+// how many the one under way still lacks.
+struct PhaseState {
+  uint32_t complete;
+  uint16_t count, missing;
+};
+FASTRNN_DEVICE PhaseState phase_state(uint64_t word) {
+  return {uint32_t(word >> 32), uint16_t(word >> 16), uint16_t(word)};
+}
+FASTRNN_DEVICE uint64_t arrivals_of(PhaseState s) {
+  return uint64_t(s.complete) << 32 | uint32_t(s.count) << 16 | s.missing;
+}
+FASTRNN_DEVICE void init_arrivals(Arrivals* own, int count) {
+  *own = arrivals_of({0, uint16_t(count), uint16_t(count)});
+}
+// Atomic for ThreadSanitizer, so that arrivals race with init_arrivals alone.
+FASTRNN_DEVICE void arrive_at(Arrivals* own, int rank, const char* name) {
+  auto* there = static_cast<Arrivals*>(emulation::in_cluster(own, rank));
+  if (!emulation::arrives(there, name)) return;
+  PhaseState state = phase_state(__atomic_load_n(there, __ATOMIC_RELAXED));
+  if (--state.missing == 0) state = {state.complete + 1, state.count, state.count};
+  __atomic_store_n(there, arrivals_of(state), __ATOMIC_RELAXED);
+}
+FASTRNN_DEVICE bool have_arrived(Arrivals* own, unsigned parity, const char* name) {
+  const bool ordered = emulation::looks_in_order(name);
+  const bool complete = phase_state(__atomic_load_n(own, __ATOMIC_RELAXED)).complete % 2 != parity;
+  if (complete && ordered) emulation::acquire(own);
+  return complete;
+}
+
 FASTRNN_DEVICE void pause() { emulation::pause(); }
 // Between two polls every other thread goes as far as it can. Fewer polls than make the emulator
 // say that no thread can go on.

@@ -36,7 +36,7 @@ std::atomic<int> wrong{0};  // values that a kernel has found so
 
 void check(bool right) { wrong += !right; }
 
-constexpr int kBlocks = 3, kThreads = 64, kSharedBytes = 1024;
+constexpr int kBlocks = 4, kThreads = 64, kSharedBytes = 1024, kClusterBlocks = 2;
 
 // Global memory, zeros at the start of each run.
 struct Memory {
@@ -50,12 +50,14 @@ template <class K> std::string report(Schedule schedule, K kernel) {
   wrong = 0;
   races = 0;
   memory = {};
+  std::string error;
   try {
-    launch(kernel, kBlocks, kThreads, kSharedBytes);
+    launch(kernel, kBlocks, kThreads, kSharedBytes, kClusterBlocks);
   } catch (const std::runtime_error& e) {
-    return e.what();
+    error = e.what();
   }
   if (races) return "a race";
+  if (!error.empty()) return error;
   return wrong ? std::to_string(wrong) + " values are wrong" : "";
 }
 
@@ -291,6 +293,105 @@ void test_flagged_words() {
   });
 }
 
+struct OfBlock {
+  gpu::Arrivals arrivals;
+  float floats[2][2 * kClusterBlocks];
+  gpu::Half halves[2][2 * kClusterBlocks];
+};
+OfBlock& of_block() { return *reinterpret_cast<OfBlock*>(gpu::shared_memory()); }
+
+void test_clusters() {
+  expect("ranks", "", [] {
+    check(gpu::cluster_blocks() == kClusterBlocks);
+    check(gpu::cluster_rank() == gpu::block() % kClusterBlocks);
+  });
+  expect_race_without("cluster: written", [] {
+    const int rank = gpu::cluster_rank(), other = kClusterBlocks - 1 - rank;
+    float* place = &of_block().floats[0][gpu::thread() % 4];
+    gpu::sync_cluster("cluster: begun");
+    if (gpu::thread() < 4) gpu::store_remote(place, float(rank), other);
+    gpu::sync_cluster("cluster: written");
+    if (gpu::thread() < 4) check(*place == float(other));
+  });
+  expect("threads of a cluster at two places", "threads of one cluster wait at",
+         [] { gpu::sync_cluster(gpu::cluster_rank() == 0 ? "here" : "there"); });
+  expect("a block that does not come", "no thread can go on; they wait at: here, there", [] {
+    if (gpu::cluster_rank() == 0) gpu::sync_cluster("here");
+    if (gpu::thread() < 32) sync_block("there");
+    gpu::sync_cluster("here");
+  });
+  expect("a thread that leaves its cluster", "a thread has ended while others of its cluster", [] {
+    gpu::sync_cluster("begun");
+    if (gpu::cluster_rank() == 0 && gpu::thread() == 5) {
+      gpu::pause();
+      return;
+    }
+    gpu::sync_cluster("done");
+  });
+
+  const std::string rule = "a block must have begun and not ended when another reaches into it";
+  expect("a block that has not begun", rule,
+         [] { gpu::store_remote(&of_block().floats[0][0], 0.0f, 1 - gpu::cluster_rank()); });
+  expect("a block that has ended", rule, [] {
+    gpu::sync_cluster("begun");
+    if (gpu::cluster_rank() == 1) return;
+    gpu::pause();
+    gpu::store_remote(&of_block().floats[0][0], 0.0f, 1);
+  });
+  expect("a place outside of shared memory", "a place must be in the cluster's shared memory",
+         [] { gpu::store_remote(&memory.plain[0], 0.0f, gpu::cluster_rank()); });
+  expect("a rank outside of the cluster", "a place must be in the cluster's shared memory",
+         [] { gpu::store_remote(&of_block().floats[0][0], 0.0f, kClusterBlocks); });
+
+  std::string got;
+  try {
+    launch([] {}, 3, 32, 0, 2);
+  } catch (const std::runtime_error& e) {
+    got = e.what();
+  }
+  expect_report("blocks that are no clusters", "blocks must make whole clusters of 2, got 3", got);
+}
+
+// Two threads of each block send values to all blocks of the cluster, in two places by turns, and
+// wait for theirs. (Copies, since ThreadSanitizer tells of a place once.)
+template <int kCopy> void exchange_remote() {
+  OfBlock& own = of_block();
+  const int values = 2 * kClusterBlocks, me = 2 * gpu::cluster_rank() + gpu::thread();
+  gpu::sync_cluster("cluster: begun");
+  if (gpu::thread() == 0) {
+    gpu::init_arrivals(&own.arrivals, values);
+    check(gpu::have_arrived(&own.arrivals, 1, "have arrived"));
+    check(!gpu::have_arrived(&own.arrivals, 0, "have arrived"));
+  }
+  gpu::sync_cluster("cluster: arrivals");
+  for (int phase = 0; phase < 5 && gpu::thread() < 2; ++phase) {
+    const int side = phase % 2;
+    for (int rank = 0; rank < kClusterBlocks; ++rank) {
+      gpu::store_remote(&own.floats[side][me], float(10 * phase + me), rank);
+      gpu::store_remote(&own.halves[side][me], gpu::Half{uint16_t(20 * phase + me)}, rank);
+      gpu::arrive_at(&own.arrivals, rank, "arrive at");
+    }
+    while (!gpu::have_arrived(&own.arrivals, unsigned(side), "have arrived")) gpu::pause();
+    for (int i = 0; i < values; ++i) {
+      check(own.floats[side][i] == float(10 * phase + i));
+      check(own.halves[side][i].bits == 20 * phase + i);
+    }
+  }
+  gpu::sync_cluster("cluster: done");
+}
+
+void test_arrivals() {
+  expect_race_without("cluster: arrivals", exchange_remote<1>);
+  expect_race_without("arrive at", exchange_remote<2>);
+  expect_race_without("have arrived", exchange_remote<3>);
+  expect("an arrival in a cluster that is lost",
+         "no thread can go on; they wait at: cluster: done, have arrived, the end", [] {
+           gpu::sync_cluster("cluster: begun");
+           if (gpu::block() == 1 && gpu::thread() == 1) lose_arrival(3);
+           exchange_remote<0>();
+         });
+}
+
 }  // namespace
 
 int main() {
@@ -301,7 +402,7 @@ int main() {
   });
   expect("a barrier of blocks", "", [&] {
     arrive(&counter, "arrive");
-    while (load_acquire(&counter, "load_acquire") % (3 * 64) != 0) pause();
+    while (load_acquire(&counter, "load_acquire") % (kBlocks * kThreads) != 0) pause();
   });
   expect("a thread that leaves", "a thread has ended while others of its block wait at", [&] {
     if (this_thread().thread != 5) sync_block("all");
@@ -338,6 +439,8 @@ int main() {
   test_matrices();
   test_tensor_cores();
   test_flagged_words();
+  test_clusters();
+  test_arrivals();
   expect_clean_stacks();
   return failures ? 1 : 0;
 }
