@@ -21,6 +21,7 @@ struct Device {
   int64_t shared_per_block;
   bool cooperative;
   double gigahertz;
+  int64_t max_cluster;  // blocks; 0 where there are no clusters
 };
 
 // Devices that can be used: 0 where there is none, and then why.
@@ -57,6 +58,7 @@ struct Launch {
   int blocks, threads;
   int64_t shared = 0;
   bool cooperative = false;  // all blocks resident at once
+  int cluster = 0;           // blocks that form a cluster; 0 or 1: none do
   void* stream = nullptr;
 };
 
@@ -83,6 +85,12 @@ void launch(const std::string& op, const Launch& how, void (*kernel)(A...), A...
 
 // Blocks of this kernel that fit on one SM.
 int blocks_per_processor(const std::string& op, const void* kernel, int threads, int64_t shared);
+// Clusters of so many blocks of this kernel that fit on the device at once; 0 where none does.
+int clusters_at_once(const std::string& op, const void* kernel, int threads, int64_t shared,
+                     int cluster);
+// The compute capability, times 10, that the code of this kernel on the device was compiled for,
+// which may be less than the device's: what the kernel can do goes by it.
+int architecture_of(const std::string& op, const void* kernel);
 
 void zero(const std::string& op, void* memory, int64_t bytes, void* stream);
 void copy(const std::string& op, void* to, const void* from, int64_t bytes, void* stream);

@@ -3,7 +3,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "../core/error.h"
@@ -51,22 +51,61 @@ struct Known {
 // One for each device, made when first asked for and kept for the life of the process.
 std::mutex mutex;
 std::vector<std::unique_ptr<Known>> all_known;
-// Kernels whose limit of shared memory has been raised to what the device has, by device.
-std::set<std::pair<int, const void*>> raised;
+// Attributes of kernels that have been set, by device.
+std::set<std::tuple<int, const void*, cudaFuncAttribute>> attributes_set;
 
-// Once, and never to less than the device has: another thread may be about to launch the kernel
-// with more than this one asks for.
-void raise_limit(const std::string& op, const void* kernel) {
+// Once, so always to the same value.
+void set_attribute(const std::string& op, const void* kernel, cudaFuncAttribute attribute,
+                   int64_t value) {
   const int index = current_device();
-  const int64_t max_shared = device(index).shared_per_block;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (raised.count({index, kernel})) return;
-  FASTRNN_CHECK(op, cudaFuncSetAttribute, kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                static_cast<int>(max_shared));
-  raised.insert({index, kernel});
+  if (attributes_set.count({index, kernel, attribute})) return;
+  FASTRNN_CHECK(op, cudaFuncSetAttribute, kernel, attribute, static_cast<int>(value));
+  attributes_set.insert({index, kernel, attribute});
 }
 
+// Never to less than the device has: another thread may be about to launch the kernel with more
+// than this one asks for.
+void raise_limit(const std::string& op, const void* kernel) {
+  set_attribute(op, kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                device(current_device()).shared_per_block);
+}
+
+// How a kernel is launched, as CUDA takes it; made where it stays.
+struct Config {
+  cudaLaunchConfig_t config{};
+  cudaLaunchAttribute attributes[2];
+
+  Config(const std::string& op, const Launch& how, const void* kernel) {
+    constexpr int64_t kSharedWithoutAsking = 48 << 10;
+    constexpr int kClusterWithoutAsking = 8;
+    if (how.shared > kSharedWithoutAsking) raise_limit(op, kernel);
+    if (how.cluster > kClusterWithoutAsking)
+      set_attribute(op, kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    config.gridDim = dim3(static_cast<unsigned>(how.blocks));
+    config.blockDim = dim3(static_cast<unsigned>(how.threads));
+    config.dynamicSmemBytes = static_cast<size_t>(how.shared);
+    config.stream = static_cast<cudaStream_t>(how.stream);
+    config.attrs = attributes;
+    if (how.cooperative) add(cudaLaunchAttributeCooperative).cooperative = 1;
+    if (how.cluster > 1)
+      add(cudaLaunchAttributeClusterDimension).clusterDim = {static_cast<unsigned>(how.cluster), 1,
+                                                             1};
+  }
+  Config(const Config&) = delete;
+
+ private:
+  cudaLaunchAttributeValue& add(cudaLaunchAttributeID id) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = id;
+    return attribute.val;
+  }
+};
+
 const Known& known(int index) {
+  // The largest that any device has. CUDA says of a kernel whether it can have it:
+  // clusters_at_once.
+  constexpr int64_t kMaxCluster = 16;
   const std::string op = "cuda";
   const std::lock_guard<std::mutex> lock(mutex);
   if (index >= static_cast<int>(all_known.size())) all_known.resize(static_cast<size_t>(index) + 1);
@@ -84,7 +123,8 @@ const Known& known(int index) {
                   p.multiProcessorCount,
                   static_cast<int64_t>(p.sharedMemPerBlockOptin),
                   p.cooperativeLaunch != 0,
-                  kilohertz * 1e-6};
+                  kilohertz * 1e-6,
+                  p.clusterLaunch ? kMaxCluster : 0};
   const OnDevice here(op, index);
   void* memory = nullptr;
   FASTRNN_CHECK(op, cudaHostAlloc, &memory, sizeof(DeviceError), cudaHostAllocMapped);
@@ -148,16 +188,8 @@ OnDevice::~OnDevice() {
 }
 
 void launch(const std::string& op, const Launch& how, Kernel kernel, void** arguments) {
-  const auto stream = static_cast<cudaStream_t>(how.stream);
-  const dim3 grid(static_cast<unsigned>(how.blocks)), block(static_cast<unsigned>(how.threads));
-  const auto shared = static_cast<size_t>(how.shared);
-  constexpr int64_t kWithoutAsking = 48 << 10;
-  if (how.shared > kWithoutAsking) raise_limit(op, kernel.function);
-  if (how.cooperative)
-    FASTRNN_CHECK(op, cudaLaunchCooperativeKernel, kernel.function, grid, block, arguments, shared,
-                  stream);
-  else
-    FASTRNN_CHECK(op, cudaLaunchKernel, kernel.function, grid, block, arguments, shared, stream);
+  const Config made(op, how, kernel.function);
+  FASTRNN_CHECK(op, cudaLaunchKernelExC, &made.config, kernel.function, arguments);
 }
 
 int blocks_per_processor(const std::string& op, const void* kernel, int threads, int64_t shared) {
@@ -166,6 +198,28 @@ int blocks_per_processor(const std::string& op, const void* kernel, int threads,
   FASTRNN_CHECK(op, cudaOccupancyMaxActiveBlocksPerMultiprocessor, &count, kernel, threads,
                 static_cast<size_t>(shared));
   return count;
+}
+
+int clusters_at_once(const std::string& op, const void* kernel, int threads, int64_t shared,
+                     int cluster) {
+  if (cluster > device(current_device()).max_cluster) return 0;
+  Launch how{cluster, threads, shared};
+  how.cluster = cluster;
+  const Config made(op, how, kernel);
+  int count = 0;
+  const cudaError_t error = cudaOccupancyMaxActiveClusters(&count, kernel, &made.config);
+  if (error != cudaErrorInvalidClusterSize) {
+    check(op, "cudaOccupancyMaxActiveClusters", error);
+    return count;
+  }
+  cudaGetLastError();
+  return 0;
+}
+
+int architecture_of(const std::string& op, const void* kernel) {
+  cudaFuncAttributes attributes;
+  FASTRNN_CHECK(op, cudaFuncGetAttributes, &attributes, kernel);
+  return attributes.ptxVersion;
 }
 
 void zero(const std::string& op, void* memory, int64_t bytes, void* stream) {

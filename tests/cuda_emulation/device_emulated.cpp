@@ -1,6 +1,7 @@
 // csrc/cuda/device.h on the emulator: one device, whose memory is the host's.
 #include "device_emulated.h"
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <iterator>
@@ -17,6 +18,7 @@ namespace {
 
 std::string failing;
 bool lost = false;  // has a kernel trapped?
+int compiled_for = 90;
 gpu::DeviceError the_error{};
 bool with_host = false;
 std::map<uintptr_t, int> elsewhere;
@@ -39,7 +41,7 @@ void maybe_fail(const std::string& op, const char* call) {
 
 // Never fewer: references to devices stay good.
 std::deque<gpu::Device>& devices() {
-  static std::deque<gpu::Device> all = {{0, "emulated", 9, 0, 8, 227 << 10, true, 1.7}};
+  static std::deque<gpu::Device> all = {{0, "emulated", 9, 0, 8, 227 << 10, true, 1.7, 16}};
   return all;
 }
 
@@ -47,14 +49,17 @@ std::deque<gpu::Device>& devices() {
 
 namespace emulation {
 
-void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz) {
+void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz,
+                int64_t max_cluster, int architecture) {
   gpu::Device device = devices().back();
   ++device.index;
   device.processors = processors;
   device.shared_per_block = shared_per_block;
   device.cooperative = cooperative;
   device.gigahertz = gigahertz;
+  device.max_cluster = max_cluster;
   devices().push_back(device);
+  compiled_for = architecture;
   lost = false;
   the_error = {};
 }
@@ -100,7 +105,7 @@ void launch(const std::string& op, const Launch& how, Kernel kernel, void** argu
   maybe_fail(op, "launch");
   try {
     emulation::launch([&] { kernel.call(kernel.function, arguments); }, how.blocks, how.threads,
-                      how.shared);
+                      how.shared, std::max(how.cluster, 1));
   } catch (const emulation::Trapped&) {
     lost = true;  // as on a GPU, the launch itself has succeeded
   } catch (const std::runtime_error& e) {
@@ -109,6 +114,11 @@ void launch(const std::string& op, const Launch& how, Kernel kernel, void** argu
 }
 
 int blocks_per_processor(const std::string&, const void*, int, int64_t) { return 1; }
+int clusters_at_once(const std::string&, const void*, int, int64_t, int cluster) {
+  const Device& of = device(0);
+  return cluster > of.max_cluster ? 0 : of.processors / cluster;
+}
+int architecture_of(const std::string&, const void*) { return compiled_for; }
 
 void zero(const std::string& op, void* memory, int64_t bytes, void*) {
   maybe_fail(op, "zero");

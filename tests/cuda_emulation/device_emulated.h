@@ -9,8 +9,10 @@ namespace fastrnn {
 namespace emulation {
 
 // Every plan asks for the device anew, under this index, so that plans of another are not found.
-// One that was lost works again, as in a new process.
-void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz);
+// One that was lost works again, as in a new process. `architecture` is that which kernels are said
+// to be compiled for.
+void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz,
+                int64_t max_cluster = 16, int architecture = 90);
 
 // Which device memory that begins here is said to be on; -1: on none. All other memory is on 0.
 void place_on(uintptr_t pointer, int device);

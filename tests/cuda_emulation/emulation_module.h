@@ -22,7 +22,8 @@ inline void bind(pybind11::module_& m) {
   m.def("executed", &executed);
   m.def("lose_arrival", &lose_arrival, pybind11::arg("after"));
   m.def("use_device", &use_device, pybind11::arg("processors"), pybind11::arg("shared_per_block"),
-        pybind11::arg("cooperative"), pybind11::arg("gigahertz") = 1.7);
+        pybind11::arg("cooperative"), pybind11::arg("gigahertz") = 1.7,
+        pybind11::arg("max_cluster") = 16, pybind11::arg("architecture") = 90);
   m.def("place_on", &place_on);
   m.def("take_host_arrays", &take_host_arrays);
   m.def("leave_to_host", &leave_to_host, pybind11::arg("pointer"), pybind11::arg("bytes"));

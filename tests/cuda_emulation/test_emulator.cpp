@@ -1,4 +1,5 @@
 // That the emulator finds what it is there to find: kernels with one mistake each.
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -11,7 +12,9 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+#include "cuda/device.h"
 #include "cuda/gpu.h"
+#include "device_emulated.h"
 #include "emulator.h"
 
 // ThreadSanitizer counts races here, each place once, and leaves it to this program to fail. (What
@@ -392,6 +395,36 @@ void test_arrivals() {
          });
 }
 
+void put_rank(int* to) {
+  if (gpu::thread() == 0) to[gpu::block()] = 10 * gpu::cluster_blocks() + gpu::cluster_rank();
+}
+
+// What the host asks of clusters, and how it launches them.
+void test_device() {
+  const auto* kernel = reinterpret_cast<const void*>(put_rank);
+  const auto at_once = [&](int cluster) {
+    return gpu::clusters_at_once("test", kernel, 32, 0, cluster);
+  };
+  wrong = 0;
+  check(gpu::device(0).max_cluster == 16 && gpu::architecture_of("test", kernel) == 90);
+  use_device(14, 227 << 10, true, 1.7, 8, 80);
+  check(gpu::device(0).max_cluster == 8 && gpu::architecture_of("test", kernel) == 80);
+  check(at_once(4) == 3 && at_once(8) == 1 && at_once(16) == 0);
+
+  const auto put_ranks = [](int cluster) {
+    std::array<int, 4> ranks{};
+    gpu::Launch how{int(ranks.size()), 32};
+    how.cluster = cluster;
+    gpu::launch("test", how, put_rank, ranks.data());
+    gpu::synchronize("test", nullptr);
+    return ranks;
+  };
+  check(put_ranks(0) == std::array<int, 4>{10, 10, 10, 10});
+  check(put_ranks(1) == std::array<int, 4>{10, 10, 10, 10});
+  check(put_ranks(2) == std::array<int, 4>{20, 21, 20, 21});
+  expect_report("clusters by the host", "", wrong ? "some values are wrong" : "");
+}
+
 }  // namespace
 
 int main() {
@@ -441,6 +474,7 @@ int main() {
   test_flagged_words();
   test_clusters();
   test_arrivals();
+  test_device();
   expect_clean_stacks();
   return failures ? 1 : 0;
 }
