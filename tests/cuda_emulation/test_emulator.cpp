@@ -333,8 +333,10 @@ void test_clusters() {
   });
 
   const std::string rule = "a block must have begun and not ended when another reaches into it";
-  expect("a block that has not begun", rule,
-         [] { gpu::store_remote(&of_block().floats[0][0], 0.0f, 1 - gpu::cluster_rank()); });
+  expect("a block that has not begun", rule, [] {
+    gpu::store_remote(&of_block().floats[0][0], 0.0f, 1 - gpu::cluster_rank());
+    gpu::sync_cluster("none has ended");
+  });
   expect("a block that has ended", rule, [] {
     gpu::sync_cluster("begun");
     if (gpu::cluster_rank() == 1) return;

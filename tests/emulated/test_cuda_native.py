@@ -96,7 +96,8 @@ def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixt
     # All that the kernels' text names, but for shuffles, which order no memory.
     sources = [*sorted((ROOT / "csrc" / "cuda").glob("*.cuh")), ROOT / "csrc" / "cuda" / "gpu.h"]
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
-    ordering = "sync_block|arrive|load_acquire|store_flagged|load_flagged"
+    of_clusters = "sync_cluster|arrive_at|have_arrived"
+    ordering = f"sync_block|arrive|load_acquire|store_flagged|load_flagged|{of_clusters}"
     named = re.findall(rf'(?:{ordering})\([^"()]*"([^"]+)"\)', text)
     assert sorted(named) == sorted(listed)
 
