@@ -103,8 +103,7 @@ struct Config {
 };
 
 const Known& known(int index) {
-  // The largest that any device has. CUDA says of a kernel whether it can have it:
-  // clusters_at_once.
+  // The largest that any device has; whether a kernel can have it, clusters_at_once asks CUDA.
   constexpr int64_t kMaxCluster = 16;
   const std::string op = "cuda";
   const std::lock_guard<std::mutex> lock(mutex);

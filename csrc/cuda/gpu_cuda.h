@@ -175,9 +175,9 @@ FASTRNN_DEVICE int cluster_rank() {
   return rank;
 }
 
-// All threads of the cluster; orders what they have done to memory. Before it no block may reach
-// into another, which may not have begun, and after its last one no block may, for the other may
-// have ended.
+// All threads of the cluster, warp by warp; orders what they have done to memory. Before it no
+// block may reach into another, which may not have begun, and after its last one no block may, for
+// the other may have ended.
 FASTRNN_DEVICE void sync_cluster(const char*) {
   if constexpr (kHasClusters)
     asm volatile(

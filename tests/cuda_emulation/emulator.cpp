@@ -473,8 +473,7 @@ void* in_cluster(void* own, int rank) {
   const int first = thread.block / thread.cluster_blocks * thread.cluster_blocks;
   const BlockState& there = launch_->blocks[static_cast<size_t>(first + rank)];
   if (!there.begun || there.live == 0)
-    fail(
-        "a block must have begun and not ended when another reaches into it, got one that has not");
+    fail("a block must be running when another reaches into it, got one that is not");
   return there.shared.get() + at;
 }
 

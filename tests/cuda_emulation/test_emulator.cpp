@@ -332,7 +332,7 @@ void test_clusters() {
     gpu::sync_cluster("done");
   });
 
-  const std::string rule = "a block must have begun and not ended when another reaches into it";
+  const std::string rule = "a block must be running when another reaches into it";
   expect("a block that has not begun", rule, [] {
     gpu::store_remote(&of_block().floats[0][0], 0.0f, 1 - gpu::cluster_rank());
     gpu::sync_cluster("none has ended");
