@@ -73,7 +73,7 @@ template <class Tag> constexpr bool kHasTensorCores =
                " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                   \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
-FASTRNN_DEVICE void multiply_add_half_of_k(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b) {
+FASTRNN_DEVICE void multiply_add_k8(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b) {
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
       "{%0, %1, %2, %3};"
@@ -85,8 +85,8 @@ FASTRNN_DEVICE void multiply_add(Half, float (&d)[4], const uint32_t (&a)[4],
   if constexpr (kCapability >= 800) {
     FASTRNN_MULTIPLY_ADD("m16n8k16.row.col.f32.f16.f16.f32");
   } else {
-    multiply_add_half_of_k(d, a[0], a[1], b[0]);
-    multiply_add_half_of_k(d, a[2], a[3], b[1]);
+    multiply_add_k8(d, a[0], a[1], b[0]);
+    multiply_add_k8(d, a[2], a[3], b[1]);
   }
 }
 FASTRNN_DEVICE void multiply_add(Bfloat16, float (&d)[4], const uint32_t (&a)[4],
