@@ -58,8 +58,8 @@ struct Launch {
   int blocks, threads;
   int64_t shared = 0;
   bool cooperative = false;  // all blocks resident at once
-  int cluster = 0;           // blocks that form a cluster; 0 or 1: none do
   void* stream = nullptr;
+  int cluster = 0;  // blocks that form a cluster; 0 or 1: none do
 };
 
 // A kernel without its type: `call` runs it with these arguments on the calling thread, for a
