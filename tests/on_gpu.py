@@ -22,7 +22,9 @@ MODES: list[str] = re.findall(
     (ROOT / "csrc" / "cuda" / "modes.def").read_text(encoding="utf-8"),
     re.MULTILINE,
 )
-WITHOUT_FLOAT64 = {"grid"}
+# One launch for all steps, and so the same kernel: the modes differ by how its blocks exchange rows.
+GRIDS = ["grid", "flags", "cluster"]
+WITHOUT_FLOAT64 = set(GRIDS)
 WITH_TWO_PRODUCTS = {"stepwise"}  # in a step
 
 

@@ -71,6 +71,10 @@ py::dict plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool back
   d["threads"] = plan.threads;
   d["units"] = plan.grid.units;
   d["replicas"] = plan.grid.replicas;
+  d["tile_rows"] = plan.grid.tile_rows;
+  d["tensor_cores"] = plan.grid.tensor != 0;
+  // Values of each row of weights that are read anew at each step.
+  d["streamed"] = plan.grid.k - plan.grid.resident;
   d["shared_bytes"] = plan.shared;
   d["model_microseconds"] = plan.microseconds;
   return d;
@@ -124,6 +128,8 @@ FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.def("device", &device_facts, py::arg("index"));
   m.def("mode", &mode_name);
   m.def("use_mode", &gpu::use_mode, py::arg("mode"));
+  m.def("tf32", &gpu::tf32_in_use);
+  m.def("use_tf32", &gpu::use_tf32, py::arg("use"));
   m.def("raise_errors", &raise_errors, py::arg("device"), py::arg("stream"));
 #if defined(FASTRNN_EMULATION)
   emulation::bind(m);

@@ -7,32 +7,76 @@
 namespace fastrnn {
 namespace gpu {
 
-// store(i, load(i)) for every i below n, N loads at a time. (Loads and stores are apart because the
-// compiler cannot know that a store changes nothing that is loaded after it.)
+// The cells of a table of n columns, one at least, that are one thread's or warp's, `step` apart
+// from the first on; with two divisions for all of them.
+struct Cells {
+  int n, row, column, rows_on, columns_on;
+
+  FASTRNN_DEVICE Cells(int columns, int first, int step)
+      : n(columns),
+        row(first / columns),
+        column(first % columns),
+        rows_on(step / columns),
+        columns_on(step % columns) {}
+  FASTRNN_DEVICE void next() {
+    row += rows_on, column += columns_on;
+    if (column >= n) column -= n, ++row;
+  }
+};
+
+// store(row, column, load(row, column)) for every cell of a table, N loads at a time. (Loads and
+// stores are apart because the compiler cannot know that a store changes nothing that is loaded
+// after it.)
 template <int N, class Load, class Store>
-FASTRNN_DEVICE void copy_in_flight(int n, Load load, Store store) {
-  for (int first = thread(); first < n; first += N * threads()) {
-    decltype(load(0)) values[N];
+FASTRNN_DEVICE void copy_in_flight(int rows, int columns, Load load, Store store) {
+  Cells cell(columns, thread(), threads());
+  FASTRNN_ROLLED
+  while (cell.row < rows) {
+    decltype(load(0, 0)) values[N];
+    Cells from = cell;
     FASTRNN_UNROLL
-    for (int j = 0; j < N; ++j)
-      if (first + j * threads() < n) values[j] = load(first + j * threads());
+    for (int j = 0; j < N; ++j, from.next())
+      if (from.row < rows) values[j] = load(from.row, from.column);
     FASTRNN_UNROLL
-    for (int j = 0; j < N; ++j)
-      if (first + j * threads() < n) store(first + j * threads(), values[j]);
+    for (int j = 0; j < N; ++j, cell.next())
+      if (cell.row < rows) store(cell.row, cell.column, values[j]);
   }
 }
 
-// Four of the `n` values that `from` points to, from the k-th on; zeros past the end, or without
-// any. By one load where the address allows it: arrays are aligned to their elements only.
-template <class S> FASTRNN_DEVICE Quad<S> exchange_quad(const S* from, int64_t k, int64_t n) {
-  Quad<S> quad;
-  const S* p = from + k;
-  if (from && k + 4 <= n && reinterpret_cast<uintptr_t>(p) % sizeof quad == 0)
-    return exchange_load(reinterpret_cast<const Quad<S>*>(p));
-  FASTRNN_UNROLL
-  for (int i = 0; i < 4; ++i)
-    quad.v[i] = from && k + i < n ? exchange_load(p + i) : narrow<S>(Acc<S>(0));
-  return quad;
+// Part of rows of H values.
+struct RowPart {
+  int64_t H;
+  int begin, n;
+  bool quads;  // do all rows begin at a multiple of four values' size, and is H one of four?
+};
+
+// Brings n values, a multiple of four, of each of `rows` rows into shared memory, from the begin-th
+// on; zeros from the H-th on. row_of(r) points to the values of row r, null for zeros. By four at a
+// time where the rows allow it, as the caller says: arrays are aligned to their elements only.
+template <class S, class RowOf>
+FASTRNN_DEVICE void copy_to_shared(S* to, int stride, int rows, const RowPart& part, RowOf row_of) {
+  const auto value_of = [&](int r, int k) -> const S* {
+    const S* from = row_of(r);
+    return from && part.begin + k < part.H ? from + part.begin + k : nullptr;
+  };
+  if (part.quads)
+    copy_in_flight<kLoadsInFlight>(
+        rows, part.n / 4,
+        [&](int r, int quad) {
+          const S* from = value_of(r, 4 * quad);
+          return from ? exchange_load(reinterpret_cast<const Quad<S>*>(from)) : Quad<S>{};
+        },
+        [&](int r, int quad, const Quad<S>& values) {
+          *reinterpret_cast<Quad<S>*>(to + r * stride + 4 * quad) = values;
+        });
+  else
+    copy_in_flight<kLoadsInFlight>(
+        rows, part.n,
+        [&](int r, int k) {
+          const S* from = value_of(r, k);
+          return from ? exchange_load(from) : narrow<S>(Acc<S>(0));
+        },
+        [&](int r, int k, S value) { to[r * stride + k] = value; });
 }
 
 }  // namespace gpu

@@ -10,10 +10,14 @@ namespace gpu {
 struct Costs {
   double barrier = 0.661;              // of a group of blocks
   double barrier_per_block = 0.00235;  // for each block of it
+  double flags = 0.3;    // of an exchange by flagged words, beyond their staging: assumed
+  double cluster = 0.8;  // of an exchange in a cluster: assumed
   double tile = 2.1;     // latency of a tile: its rows are staged, multiplied, and finished
+  double staging = 0.7;  // of that, the loads of a staging: assumed
   double launch = 3.65;  // of a kernel, back to back
   double issue = 32;     // of a step's product and launch in a direction, by the thread of Python
   double fused = 110;    // multiply-adds
+  double tensor_fused = 1024;      // multiply-adds of tensor cores in a kernel: assumed
   double shared_bytes = 118;       // from shared memory
   double slowdown = 2.6;           // of the kernel's product, against these two rates
   double streamed_bytes = 19.1;    // weights of a library's product, from L2 or memory

@@ -15,11 +15,11 @@ namespace {
 constexpr int64_t kWindow = 64;
 constexpr int64_t kMaxBlocks = 1024;  // of a kernel whose threads take a row each
 
-Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward, bool may_hold) {
+Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
   const Spec& spec = stack.spec;
   const int directions = static_cast<int>(spec.directions);
   return {spec.op,    *stack.kernels, device(index), T,        B,
-          spec.units, spec.outputs(), directions,    backward, may_hold};
+          spec.units, spec.outputs(), directions,    backward, tf32_in_use()};
 }
 
 // Scans of one kind: their plan, and the memory that its mode has asked for.
@@ -91,7 +91,7 @@ class Executor {
     for (const int back : {0, 1}) {
       begins[back] = requests.size();
       if (!wanted[back]) continue;
-      const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given);
+      const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back);
       scans_[back].plan = plan_pass(work);
       const Plan& plan = scans_[back].plan;
       for (const Request& request : plan.mode->memory(work, plan)) requests.push_back(request);
@@ -230,7 +230,7 @@ void execute(const Stack& stack, const Call& call, const Problem& problem, const
 
 Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
   const OnDevice here(stack.spec.op, index);
-  return plan_pass(work_of(stack, T, B, index, backward, false));
+  return plan_pass(work_of(stack, T, B, index, backward));
 }
 
 }  // namespace gpu

@@ -71,6 +71,12 @@ template <class S> FASTRNN_DEVICE S narrow(Acc<S> x) { return x; }
 template <> FASTRNN_DEVICE Half narrow<Half>(float x) { return half_from_float(x); }
 template <> FASTRNN_DEVICE Bfloat16 narrow<Bfloat16>(float x) { return bfloat16_from_float(x); }
 
+// The bits of a value in 32, and back.
+FASTRNN_DEVICE uint32_t bits_of(Half x) { return x.bits; }
+FASTRNN_DEVICE uint32_t bits_of(Bfloat16 x) { return x.bits; }
+template <class S> FASTRNN_DEVICE S of_bits(uint32_t bits) { return {static_cast<uint16_t>(bits)}; }
+template <> FASTRNN_DEVICE float of_bits<float>(uint32_t bits) { return float_of(bits); }
+
 // ---- the value type of the cells ----------------------------------------------------------------
 
 template <class T> struct Real {
@@ -98,33 +104,41 @@ template <class T> struct Real {
   friend FASTRNN_DEVICE Real sigmoid_of(Real x) { return Real(T(1) / (T(1) + exponential(-x.v))); }
 };
 
-// ---- the barrier of a group of blocks -----------------------------------------------------------
+// ---- waiting for other blocks -------------------------------------------------------------------
+
+// Polls until it is done. A thread that has polled kMaxPolls times calls `give_up`, which ends the
+// kernel: a block that never comes would otherwise hold the GPU for ever. Polls are counted instead
+// of time, since they stop while another process or a debugger has the GPU, and slow down under a
+// sanitizer as the other blocks do.
+template <class Done, class GiveUp> FASTRNN_DEVICE void poll(Done is_done, GiveUp give_up) {
+  for (unsigned left = kMaxPolls; !is_done(); pause())
+    if (--left == 0) give_up();
+}
 
 // A barrier that a group of resident blocks passes again and again. What a block wrote to global
 // memory before it, every block of the group may read after it: the arrival releases, the wait
-// acquires, and a barrier of the block on either side extends both to all its threads.
+// acquires, and a barrier of the block on either side extends both to all its threads. What nobody
+// waits for is written, and what is needed later loaded, between the two.
 //
 // The counter starts at 0, and each block adds one to it at each arrival. It is compared by
 // difference, so that it may wrap.
-//
-// A thread that has polled the counter kMaxPolls times calls `give_up`, which ends the kernel: a
-// block that never arrives would otherwise hold the GPU for ever. Polls are counted instead of
-// time, since they stop while another process or a debugger has the GPU, and slow down under a
-// sanitizer as the other blocks do.
 struct GroupBarrier {
   unsigned* counter;
   unsigned blocks;
   unsigned target = 0;
 
-  template <class F> FASTRNN_DEVICE void arrive_and_wait(F give_up) {
+  // By all threads; the block's writes from before it are seen by whoever has waited.
+  FASTRNN_DEVICE void arrive() {
     sync_block("barrier: the block has arrived");
-    if (thread() == 0) {
-      target += blocks;
-      arrive(counter, "barrier: release");
-      for (unsigned left = kMaxPolls;
-           static_cast<int>(load_acquire(counter, "barrier: acquire") - target) < 0; pause())
-        if (--left == 0) give_up();
-    }
+    if (thread() != 0) return;
+    target += blocks;
+    gpu::arrive(counter, "barrier: release");
+  }
+  template <class GiveUp> FASTRNN_DEVICE void wait(GiveUp give_up) {
+    if (thread() == 0)
+      poll(
+          [&] { return static_cast<int>(load_acquire(counter, "barrier: acquire") - target) >= 0; },
+          give_up);
     sync_block("barrier: the block may go on");
   }
 };

@@ -12,6 +12,8 @@
 #define FASTRNN_ARGUMENT const __grid_constant__
 // Whole: arrays indexed by the loop then are registers.
 #define FASTRNN_UNROLL _Pragma("unroll")
+// Once: a loop whose number of turns the compiler would guess, at the price of registers.
+#define FASTRNN_ROLLED _Pragma("unroll 1")
 
 namespace fastrnn {
 namespace gpu {
@@ -65,6 +67,8 @@ FASTRNN_DEVICE void load_matrices(uint32_t (&to)[2], const void* row, const char
 // Whether multiply_add exists for elements of this type where this is compiled for.
 template <class Tag> constexpr bool kHasTensorCores =
     std::is_same<Tag, Half>::value ? kCapability >= 750 : kCapability >= 800;
+// Whether what is compiled here may run where there is none.
+template <class Tag> constexpr bool kMayLackTensorCores = !kHasTensorCores<Tag>;
 
 // d += a b by tensor cores; all 32 lanes take part. The fragments are those of mma.m16n8k16 of 16
 // bits, and of m16n8k8 of Tf32. What has no such tensor cores compiles, and traps.
@@ -300,6 +304,9 @@ FASTRNN_DEVICE float logarithm_of_1_plus(float x) { return log1pf(x); }
 FASTRNN_DEVICE double logarithm_of_1_plus(double x) { return ::log1p(x); }
 FASTRNN_DEVICE float tangent(float x) { return tanhf(x); }
 FASTRNN_DEVICE double tangent(double x) { return ::tanh(x); }
+
+FASTRNN_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
+FASTRNN_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
 
 FASTRNN_DEVICE float half_to_float(Half x) { return __half2float(__ushort_as_half(x.bits)); }
 FASTRNN_DEVICE Half half_from_float(float x) { return Half{__half_as_ushort(__float2half_rn(x))}; }

@@ -1,224 +1,380 @@
 // The grid mode: one launch for all steps. A block keeps the weights of its units in shared memory
-// and the states of its units between steps; what the blocks of a group exchange at each step are
-// rows of h (forward) or of the gates' gradients (backward), through the arrays that hold them
-// anyway, with one barrier of the group a step.
+// and the states of its units between steps; at each step the blocks of a group exchange what the
+// next product multiplies (exchange.cuh).
 //
-// Bound: at small batches the barrier, then the product (product.cuh).
+// A step: load what the units need of it, wait for the exchange, stage its rows, multiply
+// (product.cuh), make the units' step, publish what the next one multiplies, arrive, store the
+// rest. So memory is read and written while blocks wait for each other.
+//
+// Bound: at small batches the exchange, then the product.
 #pragma once
 
+#include "exchange.cuh"
 #include "product.cuh"
 #include "steps.cuh"
 
 namespace fastrnn {
 namespace gpu {
 
-// A block's shared memory.
-template <class S> struct GridMemory {
-  S* weights;
-  float *staged, *sums, *states;
-  int *lengths, *longest;
+// A block of a pass: which direction, rows and units are its own, and its shared memory.
+template <class Unit, class P, class S> struct GridBlock {
+  using Constants = typename Unit::Constants;
+  using Inputs = typename Unit::Inputs;
+  using Made = typename Unit::Made;
 
-  FASTRNN_DEVICE explicit GridMemory(const GridLayout& at) {
-    char* base = shared_memory();
-    weights = reinterpret_cast<S*>(base + at.weights);
-    staged = reinterpret_cast<float*>(base + at.staged);
-    sums = reinterpret_cast<float*>(base + at.sums);
-    states = reinterpret_cast<float*>(base + at.states);
-    lengths = reinterpret_cast<int*>(base + at.lengths);
-    longest = reinterpret_cast<int*>(base + at.longest);
-  }
-};
-
-// Which direction, rows and units are this block's.
-template <class P> struct BlockWork {
   const P& pass;
-  int direction, row_begin, rows, unit_begin, units;
-  GroupBarrier barrier;
+  const Grid& grid;
+  int group, direction, row_begin, rows, unit_begin, units, longest = 0;
+  typename Unit::At at;
+  Cells cells;  // of a tile, this thread's
+  Exchange<S> exchange;
 
-  FASTRNN_DEVICE explicit BlockWork(const P& p) : pass(p) {
-    const Grid& grid = pass.grid;
-    const int group = block() / grid.blocks_per_group, member = block() % grid.blocks_per_group;
-    direction = group / grid.replicas;
-    row_begin = group % grid.replicas * grid.rows;
-    const int64_t left = pass.scan.B - row_begin;
-    rows = left < 0 ? 0 : left < grid.rows ? int(left) : grid.rows;
-    unit_begin = member * grid.units;
-    units = pass.H - unit_begin < grid.units ? int(pass.H - unit_begin) : grid.units;
-    barrier = {grid.counters + group * kCounterStride, unsigned(grid.blocks_per_group)};
+  FASTRNN_DEVICE explicit GridBlock(const P& p)
+      : pass(p),
+        grid(p.grid),
+        group(block() / p.grid.blocks_per_group),
+        direction(group / p.grid.replicas),
+        row_begin(group % p.grid.replicas * p.grid.rows),
+        rows(at_most(p.grid.rows, p.scan.B - row_begin)),
+        unit_begin(block() % p.grid.blocks_per_group * p.grid.units),
+        units(at_most(p.grid.units, p.H - unit_begin)),
+        at{p, p.direction[direction]},
+        cells(units, thread(), threads()),
+        exchange{p.grid, p.H, group} {}
+
+  // Parts of shared memory.
+  template <class V> FASTRNN_DEVICE V* shared(int begin) const {
+    return reinterpret_cast<V*>(shared_memory() + begin);
   }
-  FASTRNN_DEVICE void sync_group() {
-    barrier.arrive_and_wait([&] { abandon(pass.scan.error, pass.grid.name); });
+  FASTRNN_DEVICE S* weights() const { return shared<S>(grid.at.weights); }
+  FASTRNN_DEVICE Constants* constants() const { return shared<Constants>(grid.at.constants); }
+  FASTRNN_DEVICE int* lengths() const { return shared<int>(grid.at.lengths); }
+  FASTRNN_DEVICE const S** given() const { return shared<const S*>(grid.at.given); }
+
+  FASTRNN_DEVICE Product<S> product() const {
+    return {grid, units * Unit::kColumns, weights(), shared<S>(grid.at.streamed),
+            shared<float>(grid.at.sums)};
+  }
+  FASTRNN_DEVICE void give_up() const { abandon(pass.scan.error, grid.name); }
+
+  // A unit of a row: r of the group, b of the batch; and what it carries from step to step.
+  struct Item {
+    int r, unit, length;
+    int64_t b, u;
+    Carried<float> carried;
+  };
+  // Those of a tile are a table of rows and units; a thread has the same ones at every step.
+  FASTRNN_DEVICE Item item(int first, const Cells& cell) const {
+    const int r = first + cell.row;
+    float* const own = shared<float>(grid.at.states) + r * units + cell.column;
+    const int64_t b = row_begin + r, u = unit_begin + cell.column;
+    return {r, cell.column, lengths()[r], b, u, {own, int64_t(rows) * units}};
+  }
+  // Rows of the tile whose first row is `first`; and is it the last tile?
+  FASTRNN_DEVICE int rows_at(int first) const { return at_most(grid.tile_rows, rows - first); }
+  FASTRNN_DEVICE bool is_last(int first) const { return first + grid.tile_rows >= rows; }
+
+  // Calls f for this thread's items of all rows.
+  template <class F> FASTRNN_DEVICE void for_items(F f) const {
+    FASTRNN_ROLLED
+    for (int first = 0; first < rows; first += grid.tile_rows) {
+      FASTRNN_ROLLED
+      for (Cells cell = cells; cell.row < rows_at(first); cell.next()) f(item(first, cell));
+    }
+  }
+  // Calls f(item, inputs) for those of a tile, with what load(item) gives. `inputs` are those of
+  // the first, loaded before the product; the others' are, while the one before is made.
+  template <class Load, class F>
+  FASTRNN_DEVICE void for_loaded(int first, Inputs inputs, Load load, F f) const {
+    const int n = rows_at(first);
+    Cells cell = cells;
+    FASTRNN_ROLLED
+    while (cell.row < n) {
+      const Item now = item(first, cell);
+      const Inputs loaded = inputs;
+      cell.next();
+      if (cell.row < n) inputs = load(item(first, cell));
+      f(now, loaded);
+    }
+  }
+  template <class Load> FASTRNN_DEVICE Inputs load_first(int first, Load load) const {
+    return cells.row < rows_at(first) ? load(item(first, cells)) : Inputs{};
+  }
+
+  // All that lasts for the pass but for weights and states. The caller's next sync_block follows.
+  FASTRNN_DEVICE void set_up() {
+    FASTRNN_ROLLED
+    for (int i = thread(); i < rows; i += threads())
+      lengths()[i] = int(length_of(pass.scan, row_begin + i));
+    FASTRNN_ROLLED
+    for (int i = thread(); i < units; i += threads())
+      constants()[i] = Unit::constants_of(at, unit_begin + i);
+    exchange.set_up();
+    sync_block("grid: lengths are read");
+    FASTRNN_ROLLED
+    for (int i = 0; i < rows; ++i) longest = lengths()[i] > longest ? lengths()[i] : longest;
+  }
+
+ private:
+  static FASTRNN_DEVICE int at_most(int n, int64_t left) {
+    return left < 0 ? 0 : left < n ? int(left) : n;
   }
 };
 
-// The lengths of a block's rows, and the longest.
-template <class S> FASTRNN_DEVICE void read_lengths(const GridMemory<S>& memory,
-                                                    const RowSteps& scan, int row_begin, int rows) {
-  for (int i = thread(); i < rows; i += threads())
-    memory.lengths[i] = int(length_of(scan, row_begin + i));
-  sync_block("grid: lengths are read");
-  if (thread() == 0) {
-    int longest = 0;
-    for (int i = 0; i < rows; ++i)
-      longest = memory.lengths[i] > longest ? memory.lengths[i] : longest;
-    *memory.longest = longest;
-  }
-  // Seen after the caller's next sync_block.
-}
+// ---- forward ------------------------------------------------------------------------------------
 
-// Columns of one segment whose k are neighbours in memory: row_of(column) points to them.
-template <class S, class RowOf>
-FASTRNN_DEVICE void load_rows_of_weights(S* weights, const KDim& k_dim, int columns, RowOf row_of) {
-  const int quads = k_dim.padded() / 4;
-  copy_in_flight<kLoadsInFlight>(
-      columns * quads,
-      [&](int i) { return exchange_quad<S>(row_of(i / quads), i % quads * 4, k_dim.H); },
-      [&](int i, const Quad<S>& quad) { reinterpret_cast<Quad<S>*>(weights)[i] = quad; });
-}
+template <class Cell, class Math, class S> struct GridForward
+    : GridBlock<ForwardUnit<Cell, Math, S>, ForwardPass, S> {
+  using Unit = ForwardUnit<Cell, Math, S>;
+  using Base = GridBlock<Unit, ForwardPass, S>;
+  using typename Base::Inputs;
+  using typename Base::Item;
+  using typename Base::Made;
+  static constexpr int G = Cell::kGates;
 
-// Columns that are neighbours in memory themselves: row_of(segment, k) points to them.
-template <class S, class RowOf>
-FASTRNN_DEVICE void load_columns_of_weights(S* weights, const KDim& k_dim, int columns,
-                                            RowOf row_of) {
-  const int size = k_dim.size(), padded = k_dim.padded();
-  copy_in_flight<kLoadsInFlight>(
-      columns * size,
-      [&](int i) {
-        const int padded_k = i / columns, segment = padded_k / padded,
-                  k = padded_k - segment * padded;
-        return k < k_dim.H ? exchange_load(row_of(segment, k) + i % columns) : narrow<S>(Acc<S>(0));
-      },
-      [&](int i, S value) { weights[i % columns * size + i / columns] = value; });
-}
-
-template <class Cell, class Math, class S, class Rows> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
-    grid_forward(FASTRNN_ARGUMENT ForwardPass pass) {
-  using Unit = ForwardUnit<Cell, Math, S, Rows>;
-  constexpr int G = Cell::kGates;
-  BlockWork<ForwardPass> work(pass);
-  const typename Unit::At at{pass, pass.direction[work.direction]};
-  const int H = int(pass.H), units = work.units, rows = work.rows;
-  const KDim k_dim{pass.H, 1};
-  const GridMemory<S> memory(GridLayout(sizeof(S), k_dim, pass.grid.units * G, Cell::kStates - 1,
-                                        pass.grid.rows, pass.grid.units));
-  const int columns = units * G;  // column c: unit c / G, gate c % G
-
-  read_lengths(memory, pass.scan, work.row_begin, rows);
-  const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_rows_of_weights(memory.weights, k_dim, columns, [&](int c) {
-    return w_hh + (int64_t(c % G) * H + work.unit_begin + c / G) * H;
-  });
-  const int carry_stride = rows * units;
-  for (int i = thread(); i < carry_stride; i += threads())
-    for (int k = 1; k < Cell::kStates; ++k)
-      memory.states[(k - 1) * carry_stride + i] =
-          Unit::entering(at, k, work.row_begin + i / units, work.unit_begin + i % units);
-  sync_block("forward: the block is set up");
-  const int longest = *memory.longest;
-
-  // This thread's unit, and its row within a tile.
-  const int unit = thread() % units, tile_row = thread() / units;
-  const int64_t u = work.unit_begin + unit;
-  const typename Unit::Biases biases(at, u);
-  const Product<S> product{k_dim, memory.weights, columns, memory.staged, memory.sums};
-  for (int64_t s = pass.begin; s < pass.end; ++s) {
-    const int64_t t = at.time(s);
-    const bool any = t < longest;
-    for (int first = 0; first < rows; first += kTileRows) {
-      const int count = rows - first < kTileRows ? rows - first : kTileRows;
-      const int64_t b0 = work.row_begin + first;
-      const bool mine = tile_row < count;
-      const int r = first + (mine ? tile_row : 0);
-      typename Unit::Inputs in = {};
-      if (mine) in = Unit::load(at, t, b0 + tile_row, u, memory.lengths[r]);
-      Pack<float, G> sums = {};
-      if (any) {
-        const PartialSums made = multiply(product, count, [&](int i, int) -> const S* {
-          const int length = memory.lengths[first + i];
-          const bool runs = at.runs(t, b0 + i, length);
-          return runs ? at.template h_before<S>(t, b0 + i, length) : nullptr;
-        });
-        sync_block("forward: sums are made");
-        if (mine)
-          for (int g = 0; g < G; ++g) sums[g] = made(tile_row, unit * G + g);
-      }
-      if (mine)
-        Unit::finish(at, {s, t, b0 + tile_row, u}, in, biases, sums,
-                     {memory.states + r * units + unit, carry_stride});
-    }
-    if (any && s + 1 < pass.end && !pass.recompute) work.sync_group();
-  }
-  for (int first = 0; first < rows; first += kTileRows)
-    if (tile_row < kTileRows && first + tile_row < rows) {
-      const int r = first + tile_row;
-      Unit::leave(at, work.row_begin + r, u, memory.lengths[r],
-                  {memory.states + r * units + unit, carry_stride});
-    }
-}
-
-template <class Cell, class Math, class S, class Rows> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
-    grid_backward(FASTRNN_ARGUMENT BackwardPass pass) {
-  using Unit = BackwardUnit<Cell, Math, S, Rows>;
-  constexpr int G = Cell::kGates;
-  BlockWork<BackwardPass> work(pass);
-  const typename Unit::At at{pass, pass.direction[work.direction]};
-  const int H = int(pass.H), units = work.units, rows = work.rows;
-  const KDim k_dim{pass.H, G};
-  const GridMemory<S> memory(GridLayout(sizeof(S), k_dim, pass.grid.units, Cell::kStates,
-                                        pass.grid.rows, pass.grid.units));
-
-  read_lengths(memory, pass.scan, work.row_begin, rows);
-  const S* w_hh = static_cast<const S*>(at.d.w_hh);
-  load_columns_of_weights(memory.weights, k_dim, units, [&](int g, int k) {
-    return w_hh + (int64_t(g) * H + k) * H + work.unit_begin;
-  });
-  const int stride = rows * units;
-  const auto index_of = [&](int i) {
-    return (work.row_begin + i / units) * pass.H + work.unit_begin + i % units;
+  // A scan step: its time and the next one's. any: does a row run? given: its rows of h are in
+  // memory, from before the window. gives: does the next one wait for an exchange?
+  struct Step {
+    int64_t s, t, next;
+    bool any, given, gives;
   };
-  for (int i = thread(); i < stride; i += threads())
-    for (int k = 0; k < Cell::kStates; ++k)
-      memory.states[k * stride + i] = Unit::load_dstate(at, k, index_of(i));
-  sync_block("backward: the block is set up");
-  const int longest = *memory.longest;
 
-  const int unit = thread() % units, tile_row = thread() / units;
-  const int64_t u = work.unit_begin + unit;
-  const Product<S> product{k_dim, memory.weights, units, memory.staged, memory.sums};
-  // Once more than there are steps: the last time only to pass on what the first step leaves.
-  for (int64_t s = pass.end - 1; s >= pass.begin - 1; --s) {
-    const int64_t t = at.time(s), later = at.time(s + 1);
-    const bool steps = s >= pass.begin, passes = s + 1 < pass.end && later < longest;
-    for (int first = 0; first < rows; first += kTileRows) {
-      const int count = rows - first < kTileRows ? rows - first : kTileRows;
-      const int64_t b0 = work.row_begin + first, b = b0 + tile_row;
-      const bool mine = tile_row < count;
-      const int r = first + (mine ? tile_row : 0);
-      const Carried<float> ds{memory.states + r * units + unit, stride};
-      typename Unit::Inputs in = {};
-      if (mine && steps) in = Unit::load(at, t, b, u, memory.lengths[r]);
-      if (passes) {
-        const PartialSums made = multiply(product, count, [&](int i, int g) -> const S* {
-          const int length = memory.lengths[first + i];
-          if (!at.runs(later, b0 + i, length) || at.starts_from_zero(later, b0 + i, length))
-            return nullptr;
-          return row_of<const S>(at.d.dgates, at.window_time(later), b0 + i) +
-                 CellTraits<Cell>::recurrent_plane(g) * pass.H;
-        });
-        sync_block("backward: sums are made");
-        if (mine) Unit::pass_on(at, later, b, memory.lengths[r], made(tile_row, unit), ds);
-      }
-      if (mine && steps) Unit::finish(at, t, b, u, in, ds);
+  FASTRNN_DEVICE explicit GridForward(const ForwardPass& p) : Base(p) {}
+
+  FASTRNN_DEVICE void run() {
+    this->set_up();
+    find_given();
+    if (this->grid.resident > 0)
+      load_weights(this->weights(), this->grid.resident_stride, 0, this->grid.resident);
+    this->for_items([&](const Item& item) {
+      for (int k = 1; k < Cell::kStates; ++k)
+        item.carried[k - 1] = Unit::entering(this->at, k, item.b, item.u);
+    });
+    sync_block("forward: the block is set up");
+    FASTRNN_ROLLED
+    for (int64_t s = this->pass.begin; s < this->pass.end; ++s) {
+      const Step now = step(s);
+      FASTRNN_ROLLED
+      for (int first = 0; first < this->rows; first += this->grid.tile_rows) run_tile(now, first);
     }
-    if (steps && t < longest) work.sync_group();
+    this->for_items([&](const Item& item) {
+      Unit::leave(this->at, item.b, item.u, item.length, item.carried);
+    });
+    this->exchange.end();
   }
-  // By those who have kept them, so without a barrier.
-  for (int first = 0; first < rows; first += kTileRows)
-    if (tile_row < kTileRows && first + tile_row < rows)
-      for (int k = 0; k < Cell::kStates; ++k) {
-        const int i = (first + tile_row) * units + unit;
-        Unit::store_dstate(at, k, index_of(i), memory.states[k * stride + i]);
-      }
+
+ private:
+  FASTRNN_DEVICE Step step(int64_t s) const {
+    const ForwardPass& p = this->pass;
+    const int64_t t = this->at.time(s), next = this->at.time(s + 1);
+    const bool gives = s + 1 < p.end && next < this->longest;
+    return {s, t, next, t < this->longest, s == p.begin, gives};
+  }
+
+  // The rows of a tile at a step.
+  FASTRNN_DEVICE void run_tile(const Step& now, int first) {
+    const auto load = [&](const Item& item) {
+      return Unit::load(this->at, now.t, item.b, item.u, item.length);
+    };
+    const Inputs inputs = this->load_first(first, load);
+    const PartialSums sums = now.any ? sums_of(now, first) : PartialSums{};
+    Unstored kept;
+    this->for_loaded(first, inputs, load, [&](const Item& item, const Inputs& in) {
+      Pack<float, G> of_item = {};
+      FASTRNN_UNROLL
+      for (int g = 0; g < G; ++g)
+        if (now.any) of_item[g] = sums(item.r - first, item.unit * G + g);
+      kept.store(this->at);
+      const UnitIndex at{now.s, now.t, item.b, item.u};
+      kept = {at, Unit::make(this->at, in, this->constants()[item.unit], of_item, item.carried),
+              item.carried, true};
+      if (now.gives)
+        this->exchange.publish(item.r, 0, item.u,
+                               Unit::factor(this->at, now.next, at, item.length, kept.made.h));
+    });
+    if (now.gives && this->is_last(first)) this->exchange.arrive();
+    kept.store(this->at);
+  }
+
+  FASTRNN_DEVICE PartialSums sums_of(const Step& now, int first) {
+    const auto give_up = [&] { this->give_up(); };
+    if (first == 0 && !now.given) this->exchange.wait(give_up);
+    const int count = this->rows_at(first);
+    const auto stage = [&](int begin, int n, int rows) {
+      const StagedPart part{first, count, rows, begin, n};
+      if (now.given)
+        this->exchange.stage_given(part, this->given());
+      else
+        this->exchange.stage(part, give_up);
+    };
+    const auto load = [&](S* to, int stride, int begin, int n) {
+      load_weights(to, stride, begin, n);
+    };
+    const PartialSums sums = multiply(this->product(), this->exchange.staged(), count, stage, load);
+    sync_block("forward: sums are made");
+    return sums;
+  }
+  // The rows of h from before the window, each found once: that takes a rule of time.
+  FASTRNN_DEVICE void find_given() const {
+    const int64_t t = this->at.time(this->pass.begin);
+    FASTRNN_ROLLED
+    for (int r = thread(); r < this->rows; r += threads()) {
+      const int64_t b = this->row_begin + r;
+      const int length = this->lengths()[r];
+      this->given()[r] =
+          this->at.runs(t, b, length) ? this->at.template h_before<S>(t, b, length) : nullptr;
+    }
+  }
+
+  // Column c of the product is a row of R: of unit c / G, gate c % G. Brings n values of each from
+  // the begin-th on.
+  FASTRNN_DEVICE void load_weights(S* to, int stride, int begin, int n) const {
+    const S* w_hh = static_cast<const S*>(this->at.d.w_hh);
+    const int64_t H = this->pass.H;
+    const int unit_begin = this->unit_begin;
+    const bool quads = H % 4 == 0 && reinterpret_cast<uintptr_t>(w_hh) % sizeof(Quad<S>) == 0;
+    copy_to_shared(to, stride, this->units * G, {H, begin, n, quads},
+                   [&](int c) { return w_hh + (c % G * H + unit_begin + c / G) * H; });
+  }
+
+  // What an item has made, which is stored when the next one has been, or after the exchange.
+  struct Unstored {
+    UnitIndex index;
+    Made made;
+    Carried<float> carried;
+    bool any = false;
+
+    FASTRNN_DEVICE void store(const typename Unit::At& at) const {
+      if (any) Unit::store(at, index, made, carried);
+    }
+  };
+};
+
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
+    grid_forward(FASTRNN_ARGUMENT ForwardPass pass) {
+  GridForward<Cell, Math, S>(pass).run();
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+template <class Cell, class Math, class S> struct GridBackward
+    : GridBlock<BackwardUnit<Cell, Math, S>, BackwardPass, S> {
+  using Unit = BackwardUnit<Cell, Math, S>;
+  using Base = GridBlock<Unit, BackwardPass, S>;
+  using typename Base::Inputs;
+  using typename Base::Item;
+  using typename Base::Made;
+  static constexpr int G = Cell::kGates;
+
+  // A scan step, or with s = begin - 1 only the passing on of what the first one leaves: its time,
+  // and that of the later step, which was run before it. runs: is it a step? passes: does the later
+  // one pass on gradients? gives: will this one?
+  struct Step {
+    int64_t t, later;
+    bool runs, passes, gives;
+  };
+
+  FASTRNN_DEVICE explicit GridBackward(const BackwardPass& p) : Base(p) {}
+
+  FASTRNN_DEVICE void run() {
+    this->set_up();
+    if (this->grid.resident > 0)
+      load_weights(this->weights(), this->grid.resident_stride, 0, this->grid.resident);
+    this->for_items([&](const Item& item) {
+      for (int k = 0; k < Cell::kStates; ++k)
+        item.carried[k] = Unit::load_dstate(this->at, k, index_of(item));
+    });
+    sync_block("backward: the block is set up");
+    FASTRNN_ROLLED
+    for (int64_t s = this->pass.end - 1; s >= this->pass.begin - 1; --s) {
+      const Step now = step(s);
+      FASTRNN_ROLLED
+      for (int first = 0; first < this->rows; first += this->grid.tile_rows) run_tile(now, first);
+    }
+    this->for_items([&](const Item& item) {
+      for (int k = 0; k < Cell::kStates; ++k)
+        Unit::store_dstate(this->at, k, index_of(item), item.carried[k]);
+    });
+    this->exchange.end();
+  }
+
+ private:
+  FASTRNN_DEVICE int64_t index_of(const Item& item) const { return item.b * this->pass.H + item.u; }
+  FASTRNN_DEVICE Step step(int64_t s) const {
+    const int64_t t = this->at.time(s), later = this->at.time(s + 1);
+    const bool runs = s >= this->pass.begin, passes = s + 1 < this->pass.end;
+    return {t, later, runs, passes && later < this->longest, runs && t < this->longest};
+  }
+
+  FASTRNN_DEVICE void run_tile(const Step& now, int first) {
+    const auto load = [&](const Item& item) {
+      return now.runs ? Unit::load(this->at, now.t, item.b, item.u, item.length) : Inputs{};
+    };
+    const Inputs inputs = this->load_first(first, load);
+    const PartialSums sums = now.passes ? sums_of(first) : PartialSums{};
+    Unstored kept;
+    this->for_loaded(first, inputs, load, [&](const Item& item, const Inputs& in) {
+      if (now.passes)
+        Unit::pass_on(this->at, now.later, item.b, item.length, sums(item.r - first, item.unit),
+                      item.carried);
+      if (!now.runs) return;
+      kept.store(this->at);
+      kept = {now.t, item.b, item.u,
+              Unit::make(this->at, in, this->constants()[item.unit], item.carried), true};
+      if (!now.gives) return;
+      FASTRNN_UNROLL
+      for (int g = 0; g < G; ++g)
+        this->exchange.publish(item.r, g, item.u, Unit::factor(kept.made, g));
+    });
+    if (now.gives && this->is_last(first)) this->exchange.arrive();
+    kept.store(this->at);
+  }
+
+  FASTRNN_DEVICE PartialSums sums_of(int first) {
+    const auto give_up = [&] { this->give_up(); };
+    if (first == 0) this->exchange.wait(give_up);
+    const int count = this->rows_at(first);
+    const auto stage = [&](int begin, int n, int rows) {
+      this->exchange.stage({first, count, rows, begin, n}, give_up);
+    };
+    const auto load = [&](S* to, int stride, int begin, int n) {
+      load_weights(to, stride, begin, n);
+    };
+    const PartialSums sums = multiply(this->product(), this->exchange.staged(), count, stage, load);
+    sync_block("backward: sums are made");
+    return sums;
+  }
+
+  // Column c of the product is that of R, of unit c, through the rows of all gates. Brings n values
+  // of each from the begin-th on.
+  FASTRNN_DEVICE void load_weights(S* to, int stride, int begin, int n) const {
+    const S* w_hh = static_cast<const S*>(this->at.d.w_hh) + this->unit_begin;
+    const int64_t H = this->pass.H;
+    const int units = this->units, padded = this->grid.padded;
+    copy_in_flight<kLoadsInFlight>(
+        n, units,
+        [&](int i, int c) {
+          const int k = begin + i, gate = k / padded, of_gate = k - gate * padded;
+          return of_gate < H ? exchange_load(w_hh + (gate * H + of_gate) * H + c)
+                             : narrow<S>(Acc<S>(0));
+        },
+        [&](int i, int c, S value) { to[c * stride + i] = value; });
+  }
+
+  struct Unstored {
+    int64_t t, b, u;
+    Made made;
+    bool any = false;
+
+    FASTRNN_DEVICE void store(const typename Unit::At& at) const {
+      if (any) Unit::store(at, t, b, u, made);
+    }
+  };
+};
+
+template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
+    grid_backward(FASTRNN_ARGUMENT BackwardPass pass) {
+  GridBackward<Cell, Math, S>(pass).run();
 }
 
 }  // namespace gpu

@@ -21,11 +21,12 @@ struct KernelSet {
   // second_gates: those of them, the last ones, that a step's second product serves.
   int gates, second_gates, states, saved;
   unsigned split_gates;  // see core/planes.h
+  // Bytes that a unit of the grid mode keeps for a whole pass.
+  int forward_constants, backward_constants;
 
-  // Null where the cell or the storage type has no grid mode. For passes whose rows always run, and
-  // for those whose rows may be held.
-  void (*grid_forward[2])(ForwardPass);
-  void (*grid_backward[2])(BackwardPass);
+  // Null where the cell or the storage type has no grid mode.
+  void (*grid_forward)(ForwardPass);
+  void (*grid_backward)(BackwardPass);
   const char *grid_forward_name, *grid_backward_name;
   // Of each product of a step; the second null where there is one.
   void (*step_forward[kMaxProducts])(ForwardPass, int64_t);

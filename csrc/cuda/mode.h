@@ -22,7 +22,8 @@ struct Work {
   const Device& device;
   int64_t T, B, H, P;  // P: values of h
   int directions;
-  bool backward, may_hold;
+  bool backward;
+  bool tf32;  // may float32 be multiplied as TF32?
 
   // Microseconds for an amount, at a rate of one SM in each cycle.
   double microseconds(double amount, double rate) const {
@@ -76,6 +77,9 @@ const std::vector<const Mode*>& modes();
 // than a mode's or "best".
 const Mode* mode_in_use();
 void use_mode(const std::string& name);
+// Whether the recurrent products of float32 are made as TF32, by tensor cores.
+bool tf32_in_use();
+void use_tf32(bool use);
 
 // The quickest plan by the models, or that of the mode in use. Throws Error(kNotImplemented) where
 // that mode cannot run the pass. Plans are kept: a device is asked for its occupancy once.

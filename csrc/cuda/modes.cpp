@@ -12,6 +12,7 @@ namespace gpu {
 namespace {
 
 std::atomic<const Mode*> wanted_mode{nullptr};
+std::atomic<bool> wanted_tf32{false};
 
 std::string names_of_modes() {
   std::string names = "best";
@@ -34,6 +35,13 @@ Plan quickest(const Work& work, const Mode* wanted) {
                   "), got H = " + std::to_string(work.H) + " on " +
                   std::to_string(work.device.processors) + " SMs with " +
                   std::to_string(work.device.shared_per_block) + " bytes each");
+}
+
+// Plans depend on T by what comes once for all steps: a power of two stands for all up to the next.
+Work with_round_steps(const Work& work) {
+  Work rounded = work;
+  for (rounded.T = 1; rounded.T <= work.T / 2;) rounded.T *= 2;
+  return rounded;
 }
 
 }  // namespace
@@ -62,16 +70,19 @@ void use_mode(const std::string& name) {
   throw Error(Fault::kValue, "cuda", "mode must be one of " + names_of_modes() + ", got " + name);
 }
 
-Plan plan_pass(const Work& work) {
+bool tf32_in_use() { return wanted_tf32; }
+void use_tf32(bool use) { wanted_tf32 = use; }
+
+Plan plan_pass(const Work& exact) {
+  const Work work = with_round_steps(exact);
   const Mode* wanted = wanted_mode;  // once: another thread may set it meanwhile
-  // Plans depend on T only by whether it can be counted.
-  using Key = std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int64_t, int, bool, bool,
+  using Key = std::tuple<const KernelSet*, int, int64_t, int64_t, int64_t, int64_t, int, bool, bool,
                          const Mode*>;
   static std::mutex mutex;
   static std::map<Key, Plan> kept;
   constexpr size_t kMaxKept = 4096;
-  const Key key{&work.kernels, work.device.index, work.T < INT32_MAX, work.B,        work.H,
-                work.P,        work.directions,   work.backward,      work.may_hold, wanted};
+  const Key key{&work.kernels, work.device.index, work.T,        work.B,    work.H,
+                work.P,        work.directions,   work.backward, work.tf32, wanted};
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = kept.find(key);
   if (found != kept.end()) return found->second;

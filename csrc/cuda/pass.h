@@ -13,6 +13,7 @@
 
 #include "../cells/maths.h"
 #include "../core/schedule.h"
+#include "layout.h"
 
 namespace fastrnn {
 namespace gpu {
@@ -61,17 +62,6 @@ struct LayOutPass {
   int32_t* before;  // out, [D][T + 1][B]
 };
 
-// How blocks share the work of the grid mode: D directions times `replicas` groups; a group takes
-// some rows of the batch and shares out the units among its blocks.
-struct Grid {
-  int replicas, blocks_per_group;
-  int units;           // of a block
-  int rows;            // of a group, at most
-  unsigned* counters;  // [D * replicas], 32 of them apart; 0 at the start
-  const char* name;    // of the kernel, in the host's memory: not to be read by it
-};
-constexpr int kCounterStride = 32;
-
 struct ForwardDirection {
   int reverse;
   // [T + 1][B], or null where no row is held: what each step goes on from, as Schedule::before has
@@ -105,7 +95,7 @@ struct ForwardPass {
   // 1: the states of every step, at their time. k: those after scan steps k - 1, 2k - 1, ... and
   // the last, in this order.
   int64_t state_every;
-  int recompute;  // h is there already: it is not written, and blocks need no barrier
+  int recompute;  // h is there already, and is not written again
   Grid grid;
   ForwardDirection direction[kMaxDirections];
   int64_t P;

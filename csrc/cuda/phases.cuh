@@ -19,7 +19,7 @@ namespace fastrnn {
 namespace gpu {
 
 template <class Cell> using RowsOf =
-    typename std::conditional<Phases<Cell>::kProjects, ProjectedRows, Held>::type;
+    typename std::conditional<Phases<Cell>::kProjects, ProjectedRows, RowsOfUnits>::type;
 
 // ---- forward ------------------------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ template <class Cell, class Math, class S> struct BackwardPhases {
     S* dproduct = static_cast<S*>(at.d.dproduct[0]) + b * K::kFirstGates * H + u;
     S* dgates = gates_of(at, t, b, u);
     store_gates<0, K::kFirstGates>(dgates, dproduct, H, dx, dr);
-    Unit::store_unit(at, dgates, dx);
+    Unit::store_unit(at, dgates, Unit::of_unit(dx));
     if (at.d.v.base) row_of<S>(at.d.v, at.window_time(t), b)[u] = narrow<S>(v.v);
     for (int k = kProjects; k < K::S; ++k) static_cast<A*>(at.d.dstate[k])[i] = ds[k];
   }
@@ -269,7 +269,7 @@ template <class Cell, class Math, class S> struct BackwardPhases {
                                   typename Unit::Gates& dr, V& v) {
     typename Unit::Inputs in = {};
     Unit::load_step(at, i.t, i.b, i.u, length, &in);
-    Unit::load_unit(at, i.u, dx);
+    Unit::take_parameters(Unit::constants_of(at, i.u), dx);
     Pack<V, K::S> d;
     for (int k = 0; k < K::S; ++k) d[k] = V(ds[k]);
     Cell::first_backward(Math(&at.d.maths), Unit::saved_of(in), Unit::states_before(in),

@@ -30,21 +30,16 @@ FASTRNN_DEVICE int64_t length_of(const RowSteps& scan, int64_t b) {
   return n < 0 && !above ? 0 : scan.T;
 }
 
-// Whether rows may be held. To look that up takes registers, of which the grid mode has none to
-// spare: its kernels are compiled for both.
-struct Unheld {
-  static constexpr bool kMayHold = false, kProjects = false;
+// Whether rows of h have another width than the units.
+struct RowsOfUnits {
+  static constexpr bool kProjects = false;
 };
-struct Held {
-  static constexpr bool kMayHold = true, kProjects = false;
-};
-// Those of a projected h, which has another width than the units.
 struct ProjectedRows {
-  static constexpr bool kMayHold = true, kProjects = true;
+  static constexpr bool kProjects = true;
 };
 
 // A pass in one direction, with what a step asks of it. P: ForwardPass or BackwardPass.
-template <class P, class D, class Rows = Held> struct PassView {
+template <class P, class D, class Rows = RowsOfUnits> struct PassView {
   const P& pass;
   const D& d;
 
@@ -65,11 +60,11 @@ template <class P, class D, class Rows = Held> struct PassView {
   FASTRNN_DEVICE bool is_of_h(int64_t u) const { return !Rows::kProjects || u < pass.P; }
   FASTRNN_DEVICE bool is_unit(int64_t u) const { return !Rows::kProjects || u < pass.H; }
   FASTRNN_DEVICE bool runs(int64_t t, int64_t b, int64_t length) const {
-    return t < length && !(Rows::kMayHold && pass.scan.inputs.hold.is_set(t, b));
+    return t < length && !pass.scan.inputs.hold.is_set(t, b);
   }
   // What a row goes on from at a time below its length; see Schedule::before.
   FASTRNN_DEVICE int64_t before(int64_t t, int64_t b, int64_t length) const {
-    if (Rows::kMayHold && d.before) return d.before[t * pass.scan.B + b];
+    if (d.before) return d.before[t * pass.scan.B + b];
     return schedule().before(t, b, length);
   }
   FASTRNN_DEVICE bool starts_from_zero(int64_t t, int64_t b, int64_t length) const {
@@ -77,13 +72,12 @@ template <class P, class D, class Rows = Held> struct PassView {
   }
   // The step that a row runs last, or kInitial.
   FASTRNN_DEVICE int64_t last(int64_t b, int64_t length) const {
-    if (Rows::kMayHold && d.before) return d.before[pass.scan.T * pass.scan.B + b];
+    if (d.before) return d.before[pass.scan.T * pass.scan.B + b];
     return length ? schedule().time(length - 1, length) : Schedule::kInitial;
   }
   // Does a row that does not run at t give out what its last step has?
   FASTRNN_DEVICE bool repeats(int64_t t, int64_t b, int64_t length) const {
-    return Rows::kMayHold && pass.scan.inputs.repeat_held && t < length &&
-           before(t, b, length) >= 0;
+    return pass.scan.inputs.repeat_held && t < length && before(t, b, length) >= 0;
   }
 
   // The row of h that `before` means; null for zeros.
@@ -136,13 +130,16 @@ FASTRNN_DEVICE Acc<S> unit_parameter(const void* w_diag, int k, int64_t H, int64
 
 // ---- forward ------------------------------------------------------------------------------------
 
-template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit {
+template <class Cell, class Math, class S, class Rows = RowsOfUnits> struct ForwardUnit {
   using A = Acc<S>;
   using V = Real<A>;
   using K = CellTraits<Cell>;
   using At = PassView<ForwardPass, ForwardDirection, Rows>;
 
   using Gates = Pack<V, K::G + K::U>;
+  // Of a unit: columns of the recurrent product, the vectors of H values in a row of it, and values
+  // that are carried from step to step.
+  static constexpr int kColumns = K::G, kSegments = 1, kCarried = K::S - 1;
 
   // What the biases add to each gate, or to the two parts of one that is split; after them in x the
   // unit's own parameters.
@@ -160,6 +157,9 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
         x[K::G + k] = V(unit_parameter<S>(at.d.w_diag, k, at.pass.H, u));
     }
   };
+  // What a unit keeps for a whole pass.
+  using Constants = Biases;
+  static FASTRNN_DEVICE Constants constants_of(const At& at, int64_t u) { return {at, u}; }
 
   // What a unit loads besides the recurrent sums, as it is stored: to convert it would be to wait
   // for it, and as it is the load can be in flight while the sums are made.
@@ -197,27 +197,50 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
     }
   }
 
+  // What a step has made and arrays do not have yet.
+  struct Made {
+    bool runs;
+    S h;
+    Pack<V, K::V> save;
+  };
+
   // The step. sums: R h; carry: the cell state, before the step and then after it.
+  static FASTRNN_DEVICE Made make(const At& at, const Inputs& in, const Biases& biases,
+                                  const Pack<A, K::G>& sums, Carried<A> carry) {
+    Made made = {in.runs, in.h, {}};
+    if (!in.runs) return made;
+    Gates x = biases.x, r = biases.r;
+    add_up<0, K::G>(in, sums, x, r);
+    Pack<V, K::S> states;
+    states[0] = V(widen(in.h));
+    for (int k = 1; k < K::S; ++k) states[k] = V(in.from_zero ? A(0) : carry[k - 1]);
+    Cell::forward(Math(&at.d.maths), x, r, states, made.save);
+    made.h = narrow<S>(states[0].v);
+    for (int k = 1; k < K::S; ++k) carry[k - 1] = states[k].v;
+    return made;
+  }
+  // Its place in the arrays. carry: the cell state after the step.
+  static FASTRNN_DEVICE void store(const At& at, const UnitIndex& i, const Made& made,
+                                   Carried<A> carry) {
+    if (!at.pass.recompute) exchange_store(row_of<S>(at.d.h, i.t, i.b) + i.u, made.h);
+    if (made.runs) store_saved<0, K::V>(at, i, made.save);
+    store_states(at, i, carry);
+  }
   static FASTRNN_DEVICE void finish(const At& at, const UnitIndex& i, const Inputs& in,
                                     const Biases& biases, const Pack<A, K::G>& sums,
                                     Carried<A> carry) {
-    if (in.runs) {
-      Gates x = biases.x, r = biases.r;
-      add_up<0, K::G>(in, sums, x, r);
-      Pack<V, K::S> states;
-      states[0] = V(widen(in.h));
-      for (int k = 1; k < K::S; ++k) states[k] = V(in.from_zero ? A(0) : carry[k - 1]);
-      Pack<V, K::V> save;
-      Cell::forward(Math(&at.d.maths), x, r, states, save);
-      if (!at.pass.recompute)
-        exchange_store(row_of<S>(at.d.h, i.t, i.b) + i.u, narrow<S>(states[0].v));
-      for (int k = 1; k < K::S; ++k) carry[k - 1] = states[k].v;
-      store_saved<0, K::V>(at, i, save);
-    } else if (!at.pass.recompute) {
-      exchange_store(row_of<S>(at.d.h, i.t, i.b) + i.u, in.h);
-    }
-    store_states(at, i, carry);
+    store(at, i, make(at, in, biases, sums, carry), carry);
   }
+  // What the product of the step at `next` takes of this unit, after the step at t that gave h.
+  static FASTRNN_DEVICE S factor(const At& at, int64_t next, const UnitIndex& i, int64_t length,
+                                 S h) {
+    if (!at.runs(next, i.b, length)) return narrow<S>(A(0));
+    const int64_t before = at.before(next, i.b, length);
+    if (before == i.t) return h;
+    const S* from = at.template h_of<S>(before, i.b);
+    return from ? exchange_load(from + i.u) : narrow<S>(A(0));
+  }
+
   // Some of the saved values, where they are wanted.
   template <int kBegin, int kEnd>
   static FASTRNN_DEVICE void store_saved(const At& at, const UnitIndex& i,
@@ -278,13 +301,22 @@ template <class Cell, class Math, class S, class Rows = Held> struct ForwardUnit
 
 // ---- backward -----------------------------------------------------------------------------------
 
-template <class Cell, class Math, class S, class Rows = Held> struct BackwardUnit {
+template <class Cell, class Math, class S, class Rows = RowsOfUnits> struct BackwardUnit {
   using A = Acc<S>;
   using V = Real<A>;
   using K = CellTraits<Cell>;
   using At = PassView<BackwardPass, BackwardDirection, Rows>;
   using Gates = Pack<V, K::G + K::U>;
   static constexpr int kPlanes = K::planes();
+  static constexpr int kColumns = 1, kSegments = K::G, kCarried = K::S;
+
+  // What a unit keeps for a whole pass: its own parameters.
+  using Constants = Pack<V, K::U>;
+  static FASTRNN_DEVICE Constants constants_of(const At& at, int64_t u) {
+    Constants found = {};
+    for (int k = 0; k < K::U; ++k) found[k] = V(unit_parameter<S>(at.d.w_diag, k, at.pass.H, u));
+    return found;
+  }
 
   struct Inputs {
     bool runs, repeats, from_zero, first;
@@ -350,32 +382,62 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
       if (cut) ds[k] = A(0);
   }
 
-  static FASTRNN_DEVICE void finish(const At& at, int64_t t, int64_t b, int64_t u, const Inputs& in,
-                                    Carried<A> ds) {
-    const int64_t H = at.pass.H, GH = K::G * H;
-    S* dgates = row_of<S>(at.d.dgates, at.window_time(t), b) + u;
-    S* dproduct = at.d.dproduct[0] ? static_cast<S*>(at.d.dproduct[0]) + b * GH + u : nullptr;
-    if (!in.runs) {
-      if (in.repeats) ds[0] = ds[0] + widen(in.dy);
-      for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, narrow<S>(A(0)));
-      for (int k = 0; k < K::U && at.d.w_diag; ++k) dgates[(kPlanes + k) * H] = narrow<S>(A(0));
-      for (int g = 0; dproduct && g < K::G; ++g) dproduct[g * H] = narrow<S>(A(0));
-      return;
-    }
+  // What a step has made and arrays do not have yet: the gradients of the planes, and of the unit's
+  // own parameters. Zeros where it does not run.
+  struct Made {
+    Pack<S, kPlanes> planes;
+    Pack<S, K::U> of_unit;
+  };
+
+  // The step. ds: the gradients of the states after it, and then of those before it.
+  static FASTRNN_DEVICE Made make(const At& at, const Inputs& in, const Constants& own,
+                                  Carried<A> ds) {
+    Made made = {};
+    if (in.runs || in.repeats) ds[0] = ds[0] + widen(in.dy);
+    if (!in.runs) return made;
     Pack<V, K::S> d;
     for (int k = 0; k < K::S; ++k) d[k] = V(ds[k]);
-    d[0] = d[0] + V(widen(in.dy));
     Gates dx, dr;
-    load_unit(at, u, dx);
+    take_parameters(own, dx);
     Cell::backward(Math(&at.d.maths), saved_of(in), states_before(in), states_after(in), d, dx, dr);
     for (int k = 0; k < K::S; ++k) ds[k] = d[k].v;
     for (int g = 0; g < K::G; ++g) {
-      exchange_store(dgates + g * H, narrow<S>(dx[g].v));
-      const S r = narrow<S>(K::is_split(g) ? dr[g].v : dx[g].v);
-      if (K::is_split(g)) exchange_store(dgates + K::recurrent_plane(g) * H, r);
-      if (dproduct) dproduct[g * H] = r;
+      made.planes[g] = narrow<S>(dx[g].v);
+      if (K::is_split(g)) made.planes[K::recurrent_plane(g)] = narrow<S>(dr[g].v);
     }
-    store_unit(at, dgates, dx);
+    made.of_unit = of_unit(dx);
+    return made;
+  }
+  // Its place in the arrays.
+  static FASTRNN_DEVICE void store(const At& at, int64_t t, int64_t b, int64_t u,
+                                   const Made& made) {
+    const int64_t H = at.pass.H;
+    S* dgates = row_of<S>(at.d.dgates, at.window_time(t), b) + u;
+    for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, made.planes[i]);
+    store_unit(at, dgates, made.of_unit);
+  }
+  static FASTRNN_DEVICE Made finish(const At& at, int64_t t, int64_t b, int64_t u, const Inputs& in,
+                                    Carried<A> ds) {
+    const Made made = make(at, in, constants_of(at, u), ds);
+    store(at, t, b, u, made);
+    return made;
+  }
+  // What the product of the step before takes of gate g.
+  static FASTRNN_DEVICE S factor(const Made& made, int g) {
+    return made.planes[K::recurrent_plane(g)];
+  }
+
+  // The unit's own parameters behind the gates, and its gradients from there.
+  static FASTRNN_DEVICE void take_parameters(const Constants& own, Gates& dx) {
+    for (int k = 0; k < K::U; ++k) dx[K::G + k] = own[k];
+  }
+  static FASTRNN_DEVICE Pack<S, K::U> of_unit(const Gates& dx) {
+    Pack<S, K::U> narrowed = {};
+    for (int k = 0; k < K::U; ++k) narrowed[k] = narrow<S>(dx[K::G + k].v);
+    return narrowed;
+  }
+  static FASTRNN_DEVICE void store_unit(const At& at, S* dgates, const Pack<S, K::U>& gradients) {
+    for (int k = 0; k < K::U && at.d.w_diag; ++k) dgates[(kPlanes + k) * at.pass.H] = gradients[k];
   }
 
   // What was loaded, as the cell takes it.
@@ -395,15 +457,6 @@ template <class Cell, class Math, class S, class Rows = Held> struct BackwardUni
     Pack<V, K::V> save;
     for (int i = 0; i < K::V; ++i) save[i] = V(widen(in.save[i]));
     return save;
-  }
-  // The unit's own parameters behind the gates, and its gradients from there.
-  static FASTRNN_DEVICE void load_unit(const At& at, int64_t u, Gates& dx) {
-    for (int k = 0; k < K::U; ++k)
-      dx[K::G + k] = V(unit_parameter<S>(at.d.w_diag, k, at.pass.H, u));
-  }
-  static FASTRNN_DEVICE void store_unit(const At& at, S* dgates, const Gates& dx) {
-    for (int k = 0; k < K::U && at.d.w_diag; ++k)
-      dgates[(kPlanes + k) * at.pass.H] = narrow<S>(dx[K::G + k].v);
   }
 
  private:

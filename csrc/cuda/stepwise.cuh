@@ -64,7 +64,12 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
     if (s + 1 < pass.end)
       Unit::pass_on(at, at.time(s + 1), b, length, widen(static_cast<const S*>(d.product[0])[i]),
                     {ds.v, 1});
-    if (s >= pass.begin) Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), {ds.v, 1});
+    if (s >= pass.begin) {
+      const auto made = Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), {ds.v, 1});
+      S* dproduct = static_cast<S*>(d.dproduct[0]) + b * Cell::kGates * pass.H + u;
+      for (int g = 0; g < Cell::kGates; ++g)
+        dproduct[g * pass.H] = made.planes[CellTraits<Cell>::recurrent_plane(g)];
+    }
     for (int k = 0; k < kStates; ++k)
       if (s < pass.begin)
         Unit::store_dstate(at, k, i, ds[k]);

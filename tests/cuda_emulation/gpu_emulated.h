@@ -11,6 +11,7 @@
 #define FASTRNN_THREADS(max)
 #define FASTRNN_ARGUMENT const
 #define FASTRNN_UNROLL
+#define FASTRNN_ROLLED
 
 namespace fastrnn {
 namespace gpu {
@@ -167,6 +168,8 @@ FASTRNN_DEVICE void load_matrices(uint32_t (&to)[kMatrices], const void* row, co
 }
 
 template <class Tag> constexpr bool kHasTensorCores = true;
+// The device may be said to have none.
+template <class Tag> constexpr bool kMayLackTensorCores = true;
 
 // The elements of a word of a fragment.
 constexpr int elements_of_word(Tf32) { return 1; }

@@ -26,7 +26,7 @@ import tiers
 from builds import ROOT
 from cases import Case, Data, cells, chosen_cases, kernel_cases, make_data, projected_cases
 from fastrnn import _arrays, _dtypes, cuda, functional
-from on_gpu import MODES, Results, modes, put
+from on_gpu import GRIDS, MODES, Results, modes, put
 from tolerances import assert_gradient, assert_output
 
 SCHEDULES = [("random", 1), ("forward", 0), ("reverse", 0)]
@@ -108,29 +108,97 @@ def use_plan(emulated: ModuleType, processors: int, shared: int = 227 << 10) -> 
     emulated.use_device(processors, shared, True)
 
 
-def test_bits_do_not_depend_on_the_plan(emulated: ModuleType) -> None:
-    """Any number of SMs, so of units in a block and of rows in a group; and modes agree."""
-    for cell in cells():
-        case = Case(cell, 4, 11, 5, 37, D=2, lengths=True)
-        if "grid" not in modes(case):
-            continue
-        data = make_data(case)
-        plans, results = set(), []
-        for processors in (4, 8, 30, 132, 600):
-            use_plan(emulated, processors)
-            with cuda.mode("grid"):
-                results.append(on_gpu.run(case, data))
-            plans.add(plan_of(case))
-        assert len(plans) >= 3, plans
-        for other in results[1:]:
-            assert_same(other, results[0])
-
-
-def plan_of(case: Case, mode: str = "grid") -> tuple[int, int, int]:
+def plan_of(case: Case, mode: str = "grid") -> tuple[Any, ...]:
     stack = cuda._native.engine.Stack(case.cell, case.dtype, 1, case.D, case.I, case.H, True)
     with cuda.mode(mode):
         plan = stack.plan(case.T, case.B, 0, False)
-    return plan["blocks"], plan["units"], plan["replicas"]
+    return tuple(plan[name] for name in ("mode", "blocks", "units", "replicas", "tile_rows"))
+
+
+# A tensor core makes another number of a sum, but the same one everywhere: of rows alone and in a
+# batch, in blocks that share the columns, chunks and rows of tiles in any way.
+PLANNED = [(c, "float32", False) for c in cells() if "grid" in modes(Case(c, 1, 1, 1, 1))] + [
+    ("lstm", "float32", True),
+    ("lstm", "float16", False),
+    ("gru", "bfloat16", False),
+]
+
+
+@pytest.mark.parametrize(("cell", "dtype", "tf32"), PLANNED)
+def test_bits_do_not_depend_on_the_plan(
+    emulated: ModuleType, cell: str, dtype: str, tf32: bool
+) -> None:
+    """Any number of SMs, so of units in a block and of rows in a group; and all grids agree."""
+    case = Case(cell, 4, 19, 5, 37, dtype, D=2, lengths=True, resets=True)
+    data = make_data(case)
+    plans, results = set(), []
+    for mode, processors in itertools.product(GRIDS, (4, 8, 30, 600)):
+        use_plan(emulated, processors)
+        with cuda.mode(mode), cuda.tf32(tf32):
+            results.append(on_gpu.run(case, data))
+            plans.add(plan_of(case, mode))
+    assert len(plans) >= 5, plans
+    for other in results[1:]:
+        assert_same(other, results[0])
+
+
+# A case; SMs, and KiB of shared memory for all weights, for some of them, and for none.
+STREAMED = [
+    (Case("rnn_tanh", 3, 3, 4, 1100), False, 20, (280, 245, 227)),
+    (Case("gru", 3, 5, 4, 260), True, 8, (200, 60, 50)),
+    (Case("lstm", 3, 5, 4, 260, "bfloat16"), False, 8, (200, 80, 50)),
+]
+
+
+@pytest.mark.parametrize("mode", ["grid", "flags"])
+@pytest.mark.parametrize(("case", "tf32", "processors", "kib"), STREAMED)
+def test_weights_that_do_not_fit_are_streamed(
+    emulated: ModuleType, mode: str, case: Case, tf32: bool, processors: int, kib: tuple[int, ...]
+) -> None:
+    """Some of k, and all of it; with the bits of those that stay."""
+    data, results, streamed = make_data(case), [], []
+    with cuda.tf32(tf32), cuda.mode(mode):
+        for each in kib:
+            use_plan(emulated, processors, each << 10)
+            stack = emulated.Stack(case.cell, case.dtype, 1, 1, case.I, case.H, True)
+            streamed.append(stack.plan(case.T, case.B, 0, False)["streamed"])
+            results.append(on_gpu.run(case, data))
+    assert streamed[0] == 0 < streamed[1] < case.H <= streamed[2], streamed
+    for other in results[1:]:
+        assert_same(other, results[0])
+
+
+@pytest.mark.parametrize("mode", GRIDS)
+def test_tf32(emulated: ModuleType, mode: str) -> None:
+    """A choice, which rounds the factors of the recurrent product to 10 bits and nothing else."""
+    case = Case("lstm", 6, 9, 5, 70, D=2, lengths=True)
+    data, wide = make_data(case), make_data(replace(case, dtype="float64"))
+    wanted = on_gpu.wanted(replace(case, dtype="float64"), wide)
+    with cuda.mode(mode):
+        exact = on_gpu.run(case, data)
+        with cuda.tf32():
+            rounded = on_gpu.run(case, data)
+            with cuda.tf32(False):
+                assert_same(on_gpu.run(case, data), exact)
+        assert_same(on_gpu.run(case, data), exact)
+    for name in ("y", "dx"):
+        scale = np.abs(wanted[name]).max()
+        errors = [np.abs(got[name] - wanted[name]).max() / scale for got in (exact, rounded)]
+        assert errors[0] < 1e-6 < errors[1] < 2.0**-9, errors
+
+
+def test_cards_without_tensor_cores(emulated: ModuleType) -> None:
+    """Below 8.0 float16 alone has them: what is compiled for 7.5 says so, whatever the card."""
+    case = Case("lstm", 3, 2, 4, 20, "bfloat16")
+    data = make_data(case)
+    results = []
+    for architecture in (90, 75):
+        emulated.use_device(8, 227 << 10, True, architecture=architecture)
+        with cuda.mode("grid"):
+            stack = emulated.Stack(case.cell, case.dtype, 1, 1, case.I, case.H, True)
+            results.append(stack.plan(3, 2, 0, False)["tensor_cores"])
+            assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
+    assert results == [True, False]
 
 
 def test_rows_and_pieces_have_the_bits_of_the_whole(emulated: ModuleType) -> None:
@@ -322,17 +390,19 @@ def test_nothing_waits_for_the_device(emulated: ModuleType, mode: str) -> None:
 
 
 def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
-    """Grid where the weights fit on the chip, stepwise where they do not, by the model."""
-    stack = emulated.Stack("lstm", "float32", 1, 1, 4, 1024, True)
+    """One launch at small batches and for many steps, stepwise for large ones, by the model."""
 
-    def mode_of(processors: int, shared: int, cooperative: bool = True) -> str:
-        emulated.use_device(processors, shared, cooperative)
-        return str(stack.plan(9, 2, 0, False)["mode"])
+    def mode_of(H: int, T: int, B: int, dtype: str = "float32", cooperative: bool = True) -> str:
+        emulated.use_device(132, 227 << 10, cooperative)
+        stack = emulated.Stack("lstm", dtype, 1, 1, 4, H, True)
+        return str(stack.plan(T, B, 0, False)["mode"])
 
-    assert mode_of(132, 227 << 10) == "grid"
-    assert mode_of(132, 64 << 10) == "stepwise"
-    assert mode_of(40, 227 << 10) == "stepwise"
-    assert mode_of(132, 227 << 10, cooperative=False) == "stepwise"
+    assert mode_of(1024, 100, 2) in ("grid", "flags")
+    assert mode_of(2048, 100, 2, "float16") in ("grid", "flags"), "streamed"
+    assert mode_of(1024, 100, 2, cooperative=False) == "stepwise"
+    assert mode_of(64, 100, 2, cooperative=False) == "cluster", "of one block, or of few"
+    assert mode_of(1024, 100, 4096) == "stepwise"
+    assert mode_of(2048, 1, 64) == "stepwise", "no weights are kept for one step"
 
 
 # ---- layers --------------------------------------------------------------------------------------
@@ -373,16 +443,16 @@ def test_explain(library: ModuleType, emulated: ModuleType) -> None:
     emulated.use_device(132, 227 << 10, True)
     plans = fastrnn.explain(layer, (50, 4, 3))
     assert plans["device"]["processors"] == 132
-    assert plans["forward"]["mode"] == "grid"
+    assert plans["forward"]["mode"] in GRIDS
     assert 0 < plans["forward"]["shared_bytes"] <= 227 << 10
     assert plans["forward"]["units"] * plans["forward"]["blocks"] >= 40
-    for options, mode in (
-        ({"peepholes": True, "clip": 3.0}, "grid"),
-        ({"proj_size": 20}, "stepwise"),
-        ({"proj_size": 20, "peepholes": True}, "stepwise"),
+    for options, possible in (
+        ({"peepholes": True, "clip": 3.0}, GRIDS),
+        ({"proj_size": 20}, ["stepwise"]),
+        ({"proj_size": 20, "peepholes": True}, ["stepwise"]),
     ):
         other = fastrnn.explain(fastrnn.LSTM(3, 40, device="cuda", **options), (50, 4, 3))
-        assert {other["forward"]["mode"], other["backward"]["mode"]} == {mode}, options
+        assert {other["forward"]["mode"], other["backward"]["mode"]} <= set(possible), options
     with pytest.raises(TypeError, match="modules must be on the CPU, got one on a GPU"):
         fastrnn.training.SGD([layer], lr=0.1)
 

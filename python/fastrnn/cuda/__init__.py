@@ -17,7 +17,15 @@ from typing import Any
 from .. import _arrays
 from . import _native
 
-__all__ = ["check", "device_count", "devices", "is_available", "mode", "why_not_available"]
+__all__ = [
+    "check",
+    "device_count",
+    "devices",
+    "is_available",
+    "mode",
+    "tf32",
+    "why_not_available",
+]
 
 
 def is_available() -> bool:
@@ -57,7 +65,15 @@ def check(array: Any) -> None:
 
 @contextmanager
 def mode(name: str) -> Iterator[None]:
-    """Run passes in one mode, for tests and measurements: grid, stepwise, or best.
+    """Run passes in one mode, for tests and measurements.
+
+    Parameters
+    ----------
+    name : {"best", "grid", "flags", "cluster", "stepwise"}
+        ``best`` is the quickest by the models of their time. In ``grid``, ``flags`` and ``cluster``
+        one launch takes all steps, and its blocks exchange what they have made through memory and a
+        counter, through words that are polled, or through the shared memory of a cluster.
+        ``stepwise`` launches each step.
 
     Raises
     ------
@@ -73,3 +89,25 @@ def mode(name: str) -> Iterator[None]:
         yield
     finally:
         engine.use_mode(before)
+
+
+@contextmanager
+def tf32(allow: bool = True) -> Iterator[None]:
+    """Let the recurrent products of float32 be made as TF32, by tensor cores.
+
+    Factors are rounded to 10 bits behind the point, sums are float32. This is a choice and never
+    the default; it concerns what the engine multiplies itself, in every mode but ``stepwise``, on
+    GPUs from compute capability 8.0 on. Products of the array library follow its own setting.
+
+    Parameters
+    ----------
+    allow : bool
+        Whether they may.
+    """
+    engine = _native.require_engine("cuda")
+    before = engine.tf32()
+    engine.use_tf32(allow)
+    try:
+        yield
+    finally:
+        engine.use_tf32(before)
