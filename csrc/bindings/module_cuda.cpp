@@ -73,6 +73,7 @@ py::dict plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool back
   d["replicas"] = plan.grid.replicas;
   d["shared_bytes"] = plan.shared;
   d["model_microseconds"] = plan.microseconds;
+  d["instead_of"] = plan.instead_of;
   return d;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "../core/error.h"
 #include "pass.h"
 
 namespace fastrnn {
@@ -58,6 +59,12 @@ struct Launch {
   int64_t shared = 0;
   bool cooperative = false;  // all blocks resident at once
   void* stream = nullptr;
+};
+
+// What `launch` throws where the device gives a cooperative launch fewer SMs than it names, by a
+// share of MPS, MIG or a green context. Nothing was launched, and other launches go on.
+struct TooManyBlocks : Error {
+  using Error::Error;
 };
 
 // A kernel without its type: `call` runs it with these arguments on the calling thread, for a

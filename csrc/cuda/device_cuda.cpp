@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "../core/error.h"
 #include "device.h"
 
 namespace fastrnn {
@@ -37,9 +36,10 @@ void check(const std::string& op, const char* call, cudaError_t error) {
   const char* rest = is_for_good(error) ? " (of a kernel before it: this process's CUDA context is "
                                           "lost, which only a new process can replace)"
                                         : "";
-  throw Error(error == cudaErrorMemoryAllocation ? Fault::kMemory : Fault::kRuntime, op,
-              std::string(call) + " must succeed, got " + cudaGetErrorName(error) + ": " +
-                  cudaGetErrorString(error) + rest);
+  const std::string text = std::string(call) + " must succeed, got " + cudaGetErrorName(error) +
+                           ": " + cudaGetErrorString(error) + rest;
+  if (error == cudaErrorCooperativeLaunchTooLarge) throw TooManyBlocks(Fault::kRuntime, op, text);
+  throw Error(error == cudaErrorMemoryAllocation ? Fault::kMemory : Fault::kRuntime, op, text);
 }
 #define FASTRNN_CHECK(op, call, ...) check(op, #call, call(__VA_ARGS__))
 

@@ -79,6 +79,13 @@ class Executor {
                        [](const Op& op) { return std::holds_alternative<O>(op); });
   }
 
+  // Plans the scans of one kind; what their mode needs.
+  std::vector<Request> plan(bool back) {
+    const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given);
+    scans_[back].plan = plan_pass(work);
+    return scans_[back].plan.mode->memory(work, scans_[back].plan);
+  }
+
   // All that the program and the modes need, in one call of the library.
   std::vector<View> allocate() {
     std::vector<Request> requests;
@@ -91,10 +98,7 @@ class Executor {
     for (const int back : {0, 1}) {
       begins[back] = requests.size();
       if (!wanted[back]) continue;
-      const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given);
-      scans_[back].plan = plan_pass(work);
-      const Plan& plan = scans_[back].plan;
-      for (const Request& request : plan.mode->memory(work, plan)) requests.push_back(request);
+      for (const Request& request : plan(back)) requests.push_back(request);
     }
     begins[2] = requests.size();
     const Spec& spec = stack_.spec;
@@ -176,15 +180,25 @@ class Executor {
 
   void execute(const Scan& scan) {
     flush();
-    const Scans& scans = scans_[0];
-    scans.plan.mode->run(site(scans, scan), arrays_->forward(scan));
+    run(false, scan, arrays_->forward(scan));
   }
 
   void execute(const ScanBackward& scan) {
     flush();
-    const Scans& scans = scans_[1];
-    scans.plan.mode->run(site(scans, scan), arrays_->backward(scan, dstate_));
+    run(true, scan, arrays_->backward(scan, dstate_));
     if (!call_.dparameters.empty()) add_sums(scan);
+  }
+
+  // Where the device refuses a plan's blocks, by the next plan, which has memory of its own.
+  template <class P> void run(bool back, const Recurrence& r, const P& pass) {
+    Scans& scans = scans_[back];
+    try {
+      scans.plan.mode->run(site(scans, r), pass);
+    } catch (const TooManyBlocks&) {
+      refuse_blocks(device(call_.x.device), scans.plan.blocks);
+      scans.memory = library_.allocate(plan(back), &scans.first_array);
+      run(back, r, pass);
+    }
   }
 
   // The gradients that are sums over planes of dgates: of biases, split gates' r parts for b_hh,

@@ -67,7 +67,8 @@ void launch_pass(const Site& site, P& pass, void (*kernel)(P), const char* name)
   pass.grid.name = name;
   with_reason(op, pass.scan.error, [&] {
     zero(op, pass.grid.counters, 4 * counters_of(plan), site.stream);
-    launch(op, {plan.blocks, plan.threads, plan.shared, true, site.stream}, kernel, pass);
+    launch(op, {plan.blocks, plan.threads, plan.shared, plan.cooperative, site.stream}, kernel,
+           pass);
   });
 }
 
@@ -103,6 +104,7 @@ class GridMode : public Mode {
         best.grid.rows = rows;
         best.blocks = w.directions * best.grid.replicas * best.grid.blocks_per_group;
         best.threads = threads;
+        best.cooperative = true;
         best.shared = shared;
         best.microseconds = cost;
       }

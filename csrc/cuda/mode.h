@@ -35,8 +35,10 @@ struct Plan {
   const Mode* mode = nullptr;
   Grid grid{};  // of the grid mode, without its counters
   int blocks = 0, threads = 0;
-  int64_t shared = 0;       // bytes of a block
-  double microseconds = 0;  // of one step, as the model has it
+  bool cooperative = false;  // all blocks at once
+  int64_t shared = 0;        // bytes of a block
+  double microseconds = 0;   // of one step, as the model has it
+  std::string instead_of;    // a quicker plan that the device has refused, in words; else empty
 };
 
 // Where a scan runs: its plan, the memory that its mode asked for, and the products of the library.
@@ -80,6 +82,9 @@ void use_mode(const std::string& name);
 // The quickest plan by the models, or that of the mode in use. Throws Error(kNotImplemented) where
 // that mode cannot run the pass. Plans are kept: a device is asked for its occupancy once.
 Plan plan_pass(const Work& work);
+// What a device has refused by TooManyBlocks. No cooperative plan of so many blocks is made there
+// any more.
+void refuse_blocks(const Device& device, int blocks);
 
 }  // namespace gpu
 }  // namespace fastrnn

@@ -7,7 +7,6 @@
 #include <map>
 #include <stdexcept>
 
-#include "core/error.h"
 #include "cuda/device.h"
 #include "emulator.h"
 
@@ -17,6 +16,7 @@ namespace {
 
 std::string failing;
 bool lost = false;  // has a kernel trapped?
+int most_cooperative = INT32_MAX;
 gpu::DeviceError the_error{};
 bool with_host = false;
 std::map<uintptr_t, int> elsewhere;
@@ -57,7 +57,10 @@ void use_device(int processors, int64_t shared_per_block, bool cooperative, doub
   devices().push_back(device);
   lost = false;
   the_error = {};
+  most_cooperative = INT32_MAX;
 }
+
+void limit_cooperative(int blocks) { most_cooperative = blocks; }
 
 void place_on(uintptr_t pointer, int device) { elsewhere[pointer] = device; }
 
@@ -98,6 +101,8 @@ OnDevice::~OnDevice() { (void)before_; }
 
 void launch(const std::string& op, const Launch& how, Kernel kernel, void** arguments) {
   maybe_fail(op, "launch");
+  if (how.cooperative && how.blocks > most_cooperative)
+    throw TooManyBlocks(Fault::kRuntime, op, "launch must succeed, got too many blocks");
   try {
     emulation::launch([&] { kernel.call(kernel.function, arguments); }, how.blocks, how.threads,
                       how.shared);

@@ -22,6 +22,9 @@ void take_host_arrays(bool take);
 void leave_to_host(uintptr_t pointer, int64_t bytes);
 void take_from_host(uintptr_t pointer);
 
+// The device refuses cooperative launches of more blocks, until use_device is called.
+void limit_cooperative(int blocks);
+
 // The next call of this name ("launch", "zero", ...) fails as a lost device does.
 void fail_next_call(const std::string& name);
 

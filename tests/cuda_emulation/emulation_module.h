@@ -27,6 +27,7 @@ inline void bind(pybind11::module_& m) {
   m.def("take_host_arrays", &take_host_arrays);
   m.def("leave_to_host", &leave_to_host, pybind11::arg("pointer"), pybind11::arg("bytes"));
   m.def("take_from_host", &take_from_host, pybind11::arg("pointer"));
+  m.def("limit_cooperative", &limit_cooperative, pybind11::arg("blocks"));
   m.def("fail_next_call", &fail_next_call);
 }
 

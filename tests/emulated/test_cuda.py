@@ -335,6 +335,41 @@ def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
     assert mode_of(132, 227 << 10, cooperative=False) == "stepwise"
 
 
+def test_a_device_that_gives_fewer_blocks_than_it_has(emulated: ModuleType) -> None:
+    """Quietly by another mode, which is planned from then on, and said in words."""
+    case = Case("lstm", 6, 5, 3, 40, D=2, L=2, lengths=True)
+    data = make_data(case)
+    stack = emulated.Stack("lstm", "float32", 1, case.D, case.I, case.H, True)
+
+    def plans(of: Any = stack) -> list[dict[str, Any]]:
+        return [of.plan(case.T, case.B, 0, backward) for backward in (False, True)]
+
+    use_plan(emulated, 132)
+    planned = plans()
+    assert {(plan["mode"], plan["instead_of"]) for plan in planned} == {("grid", "")}
+    with cuda.mode("stepwise"):
+        wanted = on_gpu.run(case, data, recompute=3)
+    fewest = min(plan["blocks"] for plan in planned)
+    emulated.limit_cooperative(fewest - 1)
+    assert_same(on_gpu.run(case, data, recompute=3), wanted)
+    words = rf"grid with {fewest} blocks at once, which this device has refused .*MPS"
+    for plan in plans():
+        assert plan["mode"] == "stepwise"
+        assert re.match("grid with .* refused", plan["instead_of"])
+    assert any(re.match(words, plan["instead_of"]) for plan in plans())
+    emulated.limit_cooperative(fewest)  # what was refused is not tried again
+    assert {plan["mode"] for plan in plans()} == {"stepwise"}
+    small = emulated.Stack("lstm", "float32", 1, 1, 3, 8, True)
+    assert {plan["mode"] for plan in plans(small)} == {"grid"}
+    with (
+        cuda.mode("grid"),
+        pytest.raises(
+            NotImplementedError, match=r"\[lstm\] the grid mode must have all its blocks"
+        ),
+    ):
+        infer(case, data)
+
+
 # ---- layers --------------------------------------------------------------------------------------
 
 
