@@ -1,5 +1,6 @@
 // The library of a GPU call's arrays, through an object of Python's
-// (python/fastrnn/cuda/_driver.py) with the methods empty, moved, copied, multiply and prepare.
+// (python/fastrnn/cuda/_driver.py) with the methods empty, moved, copied, multiply, round and
+// prepare.
 #pragma once
 
 #include <memory>
@@ -49,6 +50,12 @@ class PythonLibrary : public gpu::Library {
     for (const gpu::ColumnSum& sum : sums)
       all.append(py::make_tuple(object(sum.vector), sum.first, tuple_of(sum.of), sum.accumulate));
     calls_.attr("multiply")(list_of(products), all);
+  }
+
+  void round(int from, int to, int count) override {
+    py::list pairs;
+    for (int i = 0; i < count; ++i) pairs.append(py::make_tuple(object(from + i), object(to + i)));
+    calls_.attr("round")(pairs);
   }
 
   std::unique_ptr<gpu::Repeated> prepare(const gpu::Products& products) override {

@@ -43,24 +43,27 @@ class Executor {
 
   void run() {
     const std::vector<View> scratch = allocate();
+    const bool wide = rounds_gradients();
+    if (wide) widen_gradients();
     Arrays arrays(stack_, call_, p_, program_, numbers_, scratch, first_scratch_);
     arrays_ = &arrays;
     if (before_.given) lay_out_steps(arrays);
     for (const Op& op : program_.ops) std::visit([this](const auto& o) { execute(o); }, op);
     flush();
+    if (wide) round_gradients();
   }
 
  private:
   const Stack& stack_;
   const Call& call_;
   const Problem& p_;
-  const Numbers& numbers_;
+  Numbers numbers_;
   Library& library_;
   void* stream_;
   Program program_;
   Scans scans_[2];  // forward, backward
   View dstate_, before_;
-  int first_scratch_ = 0;
+  int first_scratch_ = 0, narrow_gradients_ = 0;
   const Arrays* arrays_ = nullptr;
   Products products_;  // that wait for the next op that is none
   ColumnSums sums_;
@@ -119,6 +122,29 @@ class Executor {
     if (wanted[1]) dstate_ = made.back();
     made.resize(scratch);
     return made;
+  }
+
+  // Gradients of parameters in 16 bits that several windows add to are sums in the accumulator type
+  // meanwhile, and rounded once.
+  bool rounds_gradients() const {
+    const auto adds = [](const Op& op) {
+      const auto* scan = std::get_if<ScanBackward>(&op);
+      return scan && !scan->first;
+    };
+    return stack_.spec.element_bytes < stack_.spec.accumulator_bytes() &&
+           !call_.dparameters.empty() &&
+           std::any_of(program_.ops.begin(), program_.ops.end(), adds);
+  }
+  int& gradients() { return numbers_.first[static_cast<int>(Role::kParameterGradient)]; }
+  void widen_gradients() {
+    std::vector<Request> requests;
+    for (const Parameter& p : parameters_of(stack_.spec))
+      requests.push_back({p.shape, Elements::kAccumulator});
+    narrow_gradients_ = gradients();
+    library_.allocate(requests, &gradients());
+  }
+  void round_gradients() {
+    library_.round(gradients(), narrow_gradients_, static_cast<int>(call_.dparameters.size()));
   }
 
   // What each step of rows that are held goes on from, and what the final state comes from.

@@ -90,6 +90,7 @@ class Loops : public Library {
       }
     for (const Product& product : products) multiply(product);
   }
+  void round(int, int, int) override {}  // nothing here has 16 bits
   std::unique_ptr<Repeated> prepare(const Products& products) override {
     struct Again : Repeated {
       Loops* loops;

@@ -27,7 +27,7 @@ from builds import ROOT
 from cases import Case, Data, cells, chosen_cases, kernel_cases, make_data, projected_cases
 from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import MODES, Results, modes, put
-from tolerances import assert_gradient, assert_output
+from tolerances import NARROW_ROUNDING, assert_gradient, assert_output
 
 SCHEDULES = [("random", 1), ("forward", 0), ("reverse", 0)]
 if os.environ.get("FASTRNN_ONE_SCHEDULE"):  # under sanitizers, which take several times as long
@@ -102,6 +102,24 @@ def test_windows_of_a_small_tape(emulated: ModuleType, mode: str) -> None:
             whole, again = on_gpu.run(case, data), on_gpu.run(case, data, recompute=5)
         assert_close(case, again, on_gpu.wanted(case, data))
         assert_same(again, whole, NOT_SUMS & set(whole))
+
+
+@pytest.mark.parametrize("dtype", _dtypes.NARROW)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before"])
+def test_windows_add_up_in_float32(emulated: ModuleType, cell: str, dtype: str) -> None:
+    """Gradients of parameters in 16 bits from many windows are those from one.
+
+    Those are sums in float64 which the library here rounds once. A sum in float32 that lies between
+    two numbers of 16 bits may be rounded to the other one.
+    """
+    case = Case(cell, 640, 2, 3, 5, dtype=dtype)
+    data = make_data(case)
+    one, many = (on_gpu.run(case, data, recompute=k) for k in (0, 64))
+    for name in set(one) - NOT_SUMS:
+        a, b = (results[name].astype(np.float64) for results in (one, many))
+        apart = np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))
+        assert apart.max() <= 2 * NARROW_ROUNDING[dtype], name
+        assert (a == b).mean() > 0.9, name
 
 
 def use_plan(emulated: ModuleType, processors: int, shared: int = 227 << 10) -> None:

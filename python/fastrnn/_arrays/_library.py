@@ -71,11 +71,15 @@ class Library:
         else:
             out[...] = self.xp.matmul(a, b)
 
+    def multiply_wide(self, a: Any, b: Any, out: Any, accumulate: bool) -> None:
+        """The same of factors in 16 bits, where `out` has float32."""
+        dtype = _dtypes.name_of(out)
+        self.multiply(self.astype(a, dtype), self.astype(b, dtype), out, accumulate)
+
     def add_rows(self, block: Any, out: Any, accumulate: bool) -> None:
         """The sum over the rows of a block, made in at least float32."""
-        dtype = _dtypes.name_of(block)
-        wide = self.dtype(_dtypes.of_cell_state(dtype))
-        sums = self.astype(self.xp.sum(block, axis=0, dtype=wide), dtype)
+        wide = self.dtype(_dtypes.of_cell_state(_dtypes.name_of(block)))
+        sums = self.astype(self.xp.sum(block, axis=0, dtype=wide), _dtypes.name_of(out))
         if accumulate:
             out += sums
         else:

@@ -50,6 +50,15 @@ class Torch(Library):
         else:
             sys.modules["torch"].mm(a, b, out=out)
 
+    def multiply_wide(self, a: Any, b: Any, out: Any, accumulate: bool) -> None:
+        torch = sys.modules["torch"]
+        if not a.is_cuda or "dtype" not in torch.ops.aten.mm.overloads():  # torch before 2.8
+            super().multiply_wide(a, b, out, accumulate)
+        elif accumulate:
+            out += torch.mm(a, b, out_dtype=out.dtype)
+        else:
+            torch.mm(a, b, out_dtype=out.dtype, out=out)
+
     def moved(self, values: np.ndarray, like: Any) -> Any:
         # From memory that is not pinned, CUDA has read all before the call is back.
         tensor = sys.modules["torch"].from_numpy(values.astype(np.int64))

@@ -185,6 +185,11 @@ class _Calls:
             self.library.add_rows(block, vector[first : first + block.shape[1]], accumulate)
         self.prepare(products)()
 
+    def round(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        """Write arrays to others of their shapes, in the dtypes of these."""
+        for array, to in pairs:
+            to[...] = self.library.astype(array, _dtypes.name_of(to))
+
     def prepare(self, products: Sequence[_Product]) -> Callable[[], None]:
         """The same products, to be made whenever it is called."""
         made = []
@@ -192,7 +197,10 @@ class _Calls:
             left, right = self._block(a), self._block(b)
             left = left.T if transpose_a else left
             right = right.T if transpose_b else right
-            made.append(partial(self.library.multiply, left, right, self._block(c), accumulate))
+            out = self._block(c)
+            same = left.dtype == out.dtype
+            multiply = self.library.multiply if same else self.library.multiply_wide
+            made.append(partial(multiply, left, right, out, accumulate))
 
         def make_all() -> None:
             for product in made:
