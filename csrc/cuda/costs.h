@@ -13,7 +13,8 @@ struct Costs {
   double tile = 2.1;     // latency of a tile: its rows are staged, multiplied, and finished
   double launch = 3.65;  // of a kernel, back to back
   double issue = 32;     // of a step's product and launch in a direction, by the thread of Python
-  double fused = 110;    // multiply-adds
+  double graph = 300;  // of recording a step and making a graph of many. Assumed: no card was asked
+  double fused = 110;  // multiply-adds
   double shared_bytes = 118;       // from shared memory
   double slowdown = 2.6;           // of the kernel's product, against these two rates
   double streamed_bytes = 19.1;    // weights of a library's product, from L2 or memory

@@ -15,11 +15,12 @@ namespace {
 constexpr int64_t kWindow = 64;
 constexpr int64_t kMaxBlocks = 1024;  // of a kernel whose threads take a row each
 
-Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward, bool may_hold) {
+Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward, bool may_hold,
+             bool can_be_recorded) {
   const Spec& spec = stack.spec;
   const int directions = static_cast<int>(spec.directions);
-  return {spec.op,    *stack.kernels, device(index), T,        B,
-          spec.units, spec.outputs(), directions,    backward, may_hold};
+  return {spec.op,  *stack.kernels, device(index),  T, B, spec.units, spec.outputs(), directions,
+          backward, may_hold,       can_be_recorded};
 }
 
 // Scans of one kind: their plan, and the memory that its mode has asked for.
@@ -84,7 +85,8 @@ class Executor {
 
   // Plans the scans of one kind; what their mode needs.
   std::vector<Request> plan(bool back) {
-    const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given);
+    const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given,
+                              library_.can_be_recorded());
     scans_[back].plan = plan_pass(work);
     return scans_[back].plan.mode->memory(work, scans_[back].plan);
   }
@@ -268,9 +270,10 @@ void execute(const Stack& stack, const Call& call, const Problem& problem, const
   Executor(stack, call, problem, numbers, library, stream).run();
 }
 
-Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
+Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward,
+             bool can_be_recorded) {
   const OnDevice here(stack.spec.op, index);
-  return plan_pass(work_of(stack, T, B, index, backward, false));
+  return plan_pass(work_of(stack, T, B, index, backward, false, can_be_recorded));
 }
 
 }  // namespace gpu

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -52,6 +53,8 @@ class Repeated {
  public:
   virtual ~Repeated() = default;
   virtual void run() = 0;
+  // The same on another stream than that of the call, by any thread.
+  virtual void run_on(void* stream) = 0;
 };
 
 class Library {
@@ -64,6 +67,11 @@ class Library {
   // of these.
   virtual void round(int from, int to, int count) = 0;
   virtual std::unique_ptr<Repeated> prepare(const Products& products) = 0;
+  // Whether products that are prepared can be recorded (graph.h).
+  virtual bool can_be_recorded() const { return false; }
+  // Makes calls that may wait for the device and ask nothing of the library. Where its language has
+  // a lock, others may have it meanwhile.
+  virtual void let_others_go_on(const std::function<void()>& calls) { calls(); }
 };
 
 }  // namespace gpu

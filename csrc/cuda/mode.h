@@ -23,7 +23,14 @@ struct Work {
   int64_t T, B, H, P;  // P: values of h
   int directions;
   bool backward, may_hold;
+  bool can_be_recorded;  // the library
 
+  // T, as far as plans depend on it: the power of two below.
+  int64_t about_T() const {
+    int64_t n = 1;
+    while (n <= T / 2) n *= 2;
+    return n;
+  }
   // Microseconds for an amount, at a rate of one SM in each cycle.
   double microseconds(double amount, double rate) const {
     return amount / rate / (device.gigahertz * 1e3);

@@ -14,9 +14,9 @@ namespace {
 
 std::atomic<const Mode*> wanted_mode{nullptr};
 
-// What plans depend on. Of T only whether it can be counted.
-using Key = std::tuple<const KernelSet*, int, bool, int64_t, int64_t, int64_t, int, bool, bool,
-                       const Mode*>;
+// What plans depend on. Of T about how large it is, and whether it can be counted.
+using Key = std::tuple<const KernelSet*, int, int64_t, bool, int64_t, int64_t, int64_t, int, bool,
+                       bool, bool, const Mode*>;
 std::mutex mutex;
 std::map<Key, Plan> kept;
 std::map<int, int> refused_blocks;  // of each device the fewest
@@ -91,8 +91,18 @@ void use_mode(const std::string& name) {
 Plan plan_pass(const Work& work) {
   const Mode* wanted = wanted_mode;  // once: another thread may set it meanwhile
   constexpr size_t kMaxKept = 4096;
-  const Key key{&work.kernels, work.device.index, work.T < INT32_MAX, work.B,        work.H,
-                work.P,        work.directions,   work.backward,      work.may_hold, wanted};
+  const Key key{&work.kernels,
+                work.device.index,
+                work.about_T(),
+                work.T < INT32_MAX,
+                work.B,
+                work.H,
+                work.P,
+                work.directions,
+                work.backward,
+                work.may_hold,
+                work.can_be_recorded,
+                wanted};
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = kept.find(key);
   if (found != kept.end()) return found->second;

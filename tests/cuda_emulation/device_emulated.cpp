@@ -74,6 +74,19 @@ void leave_to_host(uintptr_t pointer, int64_t bytes) {
 }
 void take_from_host(uintptr_t pointer) { of_host.erase(pointer); }
 
+void launch_call(const std::string& op, const gpu::Launch& how, const std::function<void()>& call) {
+  maybe_fail(op, "launch");
+  if (how.cooperative && how.blocks > most_cooperative)
+    throw gpu::TooManyBlocks(Fault::kRuntime, op, "launch must succeed, got too many blocks");
+  try {
+    launch(call, how.blocks, how.threads, how.shared);
+  } catch (const Trapped&) {
+    lost = true;  // as on a GPU, the launch itself has succeeded
+  } catch (const std::runtime_error& e) {
+    throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
+  }
+}
+
 void fail_next_call(const std::string& name) { failing = name; }
 
 }  // namespace emulation
@@ -100,17 +113,7 @@ OnDevice::OnDevice(const std::string&, int) : before_(0) {}
 OnDevice::~OnDevice() { (void)before_; }
 
 void launch(const std::string& op, const Launch& how, Kernel kernel, void** arguments) {
-  maybe_fail(op, "launch");
-  if (how.cooperative && how.blocks > most_cooperative)
-    throw TooManyBlocks(Fault::kRuntime, op, "launch must succeed, got too many blocks");
-  try {
-    emulation::launch([&] { kernel.call(kernel.function, arguments); }, how.blocks, how.threads,
-                      how.shared);
-  } catch (const emulation::Trapped&) {
-    lost = true;  // as on a GPU, the launch itself has succeeded
-  } catch (const std::runtime_error& e) {
-    throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
-  }
+  emulation::launch_call(op, how, kernel.bind(kernel.function, arguments));
 }
 
 int blocks_per_processor(const std::string&, const void*, int, int64_t) { return 1; }

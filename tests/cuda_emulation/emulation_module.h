@@ -7,6 +7,7 @@
 
 #include "device_emulated.h"
 #include "emulator.h"
+#include "graph_emulated.h"
 
 namespace fastrnn {
 namespace emulation {
@@ -29,6 +30,9 @@ inline void bind(pybind11::module_& m) {
   m.def("take_from_host", &take_from_host, pybind11::arg("pointer"));
   m.def("limit_cooperative", &limit_cooperative, pybind11::arg("blocks"));
   m.def("fail_next_call", &fail_next_call);
+  m.def("refuse_recording", &refuse_recording, pybind11::arg("refuse"));
+  m.def("hold_replays", &hold_replays, pybind11::arg("hold"));
+  m.def("replays", &replays);
 }
 
 }  // namespace emulation

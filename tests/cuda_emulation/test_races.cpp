@@ -96,11 +96,13 @@ class Loops : public Library {
       Loops* loops;
       Products products;
       void run() override { loops->multiply(products, {}); }
+      void run_on(void*) override { run(); }
     };
     auto again = std::make_unique<Again>();
     again->loops = this, again->products = products;
     return again;
   }
+  bool can_be_recorded() const override { return true; }
 
  private:
   std::vector<View> views_;

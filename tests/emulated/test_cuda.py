@@ -388,6 +388,39 @@ def test_a_device_that_gives_fewer_blocks_than_it_has(emulated: ModuleType) -> N
         infer(case, data)
 
 
+def test_the_plan_knows_what_a_graph_saves(emulated: ModuleType) -> None:
+    """A step that is replayed costs its launches, and its share of what the graph costs."""
+    stack = emulated.Stack("lstm", "float32", 1, 1, 4, 64, True)
+
+    def cost(T: int, recorded: bool) -> float:
+        with cuda.mode("stepwise"):
+            return float(stack.plan(T, 2, 0, False, recorded)["model_microseconds"])
+
+    issued = cost(1, True)
+    assert {cost(T, False) for T in (1, 100, 1000)} == {issued}
+    assert cost(8, True) == issued
+    assert issued > cost(64, True) > cost(1000, True) > 0
+    assert cost(64, True) == cost(127, True)  # one plan serves both
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lstm", 2, 41, 3, 300, D=2, lengths=True),  # two pieces of a row
+        Case("gru", 2, 300, 3, 5, D=2),  # many rows of a block
+        Case("lstm", 2, 37, 3, 5, P=270),
+        Case("gru_reset_before", 2, 37, 3, 257),
+    ],
+    ids=lambda case: case.id,
+)
+def test_a_block_takes_several_turns(emulated: ModuleType, case: Case) -> None:
+    """Where there are more values than threads, in rows longer and shorter than a block."""
+    use_plan(emulated, 1)
+    data = make_data(case)
+    with cuda.mode("stepwise"):
+        assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
+
+
 # ---- layers --------------------------------------------------------------------------------------
 
 

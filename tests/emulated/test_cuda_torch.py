@@ -413,3 +413,38 @@ def test_autocast_on_a_gpu_narrows_every_layer_as_cudnn_does() -> None:
         found = _narrow._result_dtype(torch.float32, "cuda", narrows)
         assert found == torch.get_autocast_dtype("cuda")
     assert _narrow._result_dtype(torch.float32, "cpu", False) == torch.float32
+
+
+def test_torch_is_put_on_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own stream object for the number, on the array's device, made its current one."""
+    array = torch.zeros(1)
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda number, device: (number, device))
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    with _arrays.Torch().on_stream(5, array) as stream:
+        assert stream == (5, array.device)
+
+
+def test_products_of_16_bits_into_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU by the library's own product of that kind, elsewhere of widened factors."""
+    library = _arrays.Torch()
+    a, b = (torch.randn(3, 3).half() for _ in range(2))
+    wanted = a.float() @ b.float()
+    out = torch.empty(3, 3)
+    library.multiply_wide(a, b, out, False)
+    library.multiply_wide(a, b, out, True)
+    torch.testing.assert_close(out, 2 * wanted)
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    mm, dtypes = torch.mm, []
+
+    def mm_of_a_gpu(a: Any, b: Any, *, out_dtype: Any, **out: Any) -> Any:
+        dtypes.append(out_dtype)
+        return mm(a.as_subclass(torch.Tensor).float(), b.float(), **out)
+
+    monkeypatch.setattr(torch, "mm", mm_of_a_gpu)
+    library.multiply_wide(a.as_subclass(OnGpu), b, out, False)
+    library.multiply_wide(a.as_subclass(OnGpu), b, out, True)
+    assert dtypes == [torch.float32] * 2
+    torch.testing.assert_close(out, 2 * wanted)

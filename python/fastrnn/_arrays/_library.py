@@ -24,6 +24,9 @@ class Library:
         Its namespace, of the array API standard.
     """
 
+    # Whether its products can be recorded into a graph of CUDA's, by a capture of their stream.
+    can_be_recorded = False
+
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
@@ -122,6 +125,13 @@ class Library:
         """The stream that the library works on now, as a number."""
         interface = getattr(array, "__cuda_array_interface__", {})
         return int(interface.get("stream") or 0)
+
+    def on_stream(self, stream: int, array: Any) -> AbstractContextManager[Any]:
+        """While this is open the library works on the stream with this number.
+
+        Only where `can_be_recorded` says that there is a use for it.
+        """
+        return nullcontext()
 
     def no_grad(self, array: Any) -> AbstractContextManager[Any]:
         """While this is open, operations are computed, on an array's device, and nothing else."""

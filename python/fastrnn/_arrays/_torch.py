@@ -35,6 +35,8 @@ class _Names:
 class Torch(Library):
     """torch."""
 
+    can_be_recorded = True
+
     def __init__(self) -> None:
         super().__init__(_Names())
 
@@ -66,6 +68,13 @@ class Torch(Library):
 
     def stream(self, array: Any) -> int:
         return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+
+    def on_stream(self, stream: int, array: Any) -> AbstractContextManager[Any]:
+        cuda = sys.modules["torch"].cuda
+        context: AbstractContextManager[Any] = cuda.stream(
+            cuda.ExternalStream(stream, device=array.device)
+        )
+        return context
 
     def no_grad(self, array: Any) -> AbstractContextManager[Any]:
         torch = sys.modules["torch"]
