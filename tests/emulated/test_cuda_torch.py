@@ -49,6 +49,9 @@ def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]
             card.streams.append(0)
             return 0
 
+        def on_stream(self, stream: int, array: Any) -> contextlib.AbstractContextManager[Any]:
+            return contextlib.nullcontext()
+
         def no_grad(self, array: Any) -> contextlib.AbstractContextManager[Any]:
             stack = contextlib.ExitStack()
             stack.enter_context(torch.no_grad())
@@ -413,6 +416,16 @@ def test_autocast_on_a_gpu_narrows_every_layer_as_cudnn_does() -> None:
         found = _narrow._result_dtype(torch.float32, "cuda", narrows)
         assert found == torch.get_autocast_dtype("cuda")
     assert _narrow._result_dtype(torch.float32, "cpu", False) == torch.float32
+
+
+def test_steps_are_replayed_from_a_graph(emulated: ModuleType) -> None:
+    ours, theirs = pair("LSTM", 4, 7, bidirectional=True)
+    x, before = torch.randn(40, 3, 4, requires_grad=True), emulated.replays()
+    with cuda.mode("stepwise"):
+        got = step(ours, x, None)
+    assert emulated.replays() - before == 2 * 2
+    for a, b in zip(got, step(theirs, x, None), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_torch_is_put_on_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
