@@ -38,9 +38,11 @@ def __getattr__(name: str) -> Any:
 
 def _on_the_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
-        values = [fake_gpu._values(each) for each in arguments]
-        result = function(*values, **{k: fake_gpu._values(v) for k, v in options.items()})
-        return Array(np.asarray(result))
+        def apply(*values: Any) -> Any:
+            count = len(arguments)
+            return function(*values[:count], **dict(zip(options, values[count:], strict=True)))
+
+        return fake_gpu.apply(apply, *arguments, *options.values())
 
     return call
 
