@@ -25,7 +25,7 @@ ORDERS = ("forward", "reverse", "random")  # of streams that can go on: see `que
 
 
 class AtOnce:
-    """Operations run as they come.
+    """Operations run as they come; there is one stream.
 
     Attributes
     ----------

@@ -40,7 +40,7 @@ def array_of(pointer: int, shape: tuple[int, ...], dtype: str) -> fake_gpu.Array
 
 @pytest.fixture
 def on_emulated(
-    request: pytest.FixtureRequest, emulated: ModuleType, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, device: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Let calls be compiled for the handler of the emulated engine.
 
@@ -52,7 +52,7 @@ def on_emulated(
 
     def counted(cell: str, *rest: Any) -> None:
         calls.append(cell)
-        with streams.queued(emulated, "forward") if is_queued else nullcontext():
+        with streams.queued(device, "forward") if is_queued else nullcontext():
             run(cell, *rest)
 
     monkeypatch.setattr(_gpu, "array_of", array_of)
@@ -60,7 +60,7 @@ def on_emulated(
     monkeypatch.setattr(_gpu, "run", counted)
     monkeypatch.setattr(_handlers, "TARGET", target)
     engine = _gpu.engine()
-    assert engine is emulated
+    assert engine is device
     version = fastrnn.jax._jaxlib.interface_version(jax.ffi.include_dir())
     engine.xla_set_version(*version)
     jax.ffi.register_ffi_target(target, engine.xla_handler, platform="cpu")

@@ -48,14 +48,14 @@ queued_too = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def gpu(
-    request: pytest.FixtureRequest, emulated: ModuleType, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, device: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Card]:
     """torch's CPU tensors are on the emulated GPU, but for those that are tagged."""
-    card = Card([], Tags(emulated))
+    card = Card([], Tags(device))
     stack = contextlib.ExitStack()
     computing: Callable[[], Any] = contextlib.nullcontext
     if getattr(request, "param", "at once") == "queued":
-        queue = stack.enter_context(streams.queued(emulated, "forward"))
+        queue = stack.enter_context(streams.queued(device, "forward"))
         card = card._replace(queue=queue)
         computing = stack.enter_context(Streams(queue, card.tags)).entered
         monkeypatch.setattr(_tracing, "_dispatch_modes", lambda: 0)  # nobody sees it on a card
@@ -81,11 +81,11 @@ def gpu(
     monkeypatch.setattr(_arrays, "is_device_array", card.tags.is_on_gpu)
     monkeypatch.setattr(_arrays, "gpu_library_of", lambda op, array: library)
     monkeypatch.setattr(_engine, "name_for", lambda device: "cuda")
-    emulated.take_host_arrays(True)
+    device.take_host_arrays(True)
     torch.manual_seed(0)
     with stack:
         yield card
-    emulated.take_host_arrays(False)
+    device.take_host_arrays(False)
 
 
 def pair(name: str, *args: Any, **options: Any) -> tuple[Any, Any]:

@@ -2,7 +2,8 @@
 
 What runs as it comes hides memory that is given back too early and an order between two streams
 that nobody asked for. In a queue (tests/streams.py) both become wrong numbers: little programs with
-one mistake each show that, and the engine's calls must have the bits that they have at once.
+one mistake each show that, and in every order of streams the engine's calls must have the bits that
+they have at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import fastrnn
 import on_gpu
 import streams
 import tiers
-from builds import program, run
 from cases import Case, cells, kernel_cases, make_data, projected_cases
 from fastrnn import _arrays, cuda, functional
 from on_gpu import MODES, Results, modes, put
@@ -28,11 +28,6 @@ from streams import ORDERS, Queue
 
 HOME, OTHER = streams.AtOnce.stream, 8  # two streams: where tests begin, and another
 ONES = np.ones(5, np.float32)
-
-
-def test_programs_with_one_mistake(native_build: Any) -> None:
-    """Launches, fills and copies: arguments, streams, events, buffers of the host."""
-    run([program(native_build("tests"), "test_queue")])
 
 
 # ---- programs of an array library, right and with one mistake ------------------------------------
@@ -116,11 +111,11 @@ PROGRAMS = (
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_a_mistake_is_a_wrong_number(emulated: ModuleType, program: Program) -> None:
+def test_a_mistake_is_a_wrong_number(device: ModuleType, program: Program) -> None:
     """In one of the orders; and the right program gives the right one in each."""
     seen = []
     for order in ORDERS:
-        with streams.queued(emulated, order) as queue:
+        with streams.queued(device, order) as queue:
             np.testing.assert_array_equal(program(queue, False), ONES)
             seen.append(not np.array_equal(program(queue, True), ONES))
     assert any(seen)
@@ -134,13 +129,13 @@ def write_late(device: ModuleType) -> None:
         queue.enqueue(partial(address.fill, 0))
 
 
-def test_what_is_written_after_it_was_freed_is_told(emulated: ModuleType) -> None:
+def test_what_is_written_after_it_was_freed_is_told(device: ModuleType) -> None:
     with pytest.raises(AssertionError, match="1 arrays were written after they had died"):
-        write_late(emulated)
+        write_late(device)
 
 
-def test_a_view_keeps_its_memory(emulated: ModuleType) -> None:
-    with streams.queued(emulated, "forward") as queue:
+def test_a_view_keeps_its_memory(device: ModuleType) -> None:
+    with streams.queued(device, "forward") as queue:
         part = fake_gpu.asarray(np.arange(12.0).reshape(3, 4)).T[1:3]
         np.testing.assert_array_equal(part.get(), [[1, 5, 9], [2, 6, 10]])
         assert not any(memory.size == 12 * 8 for memory in queue.freed)
@@ -151,10 +146,10 @@ def test_a_view_keeps_its_memory(emulated: ModuleType) -> None:
 # ---- the engine's calls --------------------------------------------------------------------------
 
 
-def assert_as_at_once(emulated: ModuleType, program: Callable[[], Results]) -> None:
+def assert_as_at_once(device: ModuleType, program: Callable[[], Results]) -> None:
     wanted = program()
     for order in ORDERS:
-        with streams.queued(emulated, order):
+        with streams.queued(device, order):
             assert_same(program(), wanted)
 
 
@@ -169,6 +164,7 @@ def small(cell: str) -> Iterator[Case]:
     yield Case(cell, 5, 3, 4, 6, D=2, L=3, lengths=True, resets=True, dropout=True)
     yield Case(cell, 4, 3, 2, 5, D=2, L=2, lengths=True, holds=True, repeat_held=True)
     yield Case(cell, 4, 2, 3, 5, L=2, batch_first=True, reverse=True, state=False)
+    yield Case(cell, 0, 2, 3, 5, D=2, L=2)
 
 
 SMALL = [(m, case) for cell in cells() for case in small(cell) for m in modes(case)]
@@ -185,12 +181,12 @@ LARGER = [
     tiers.thin(SMALL + LARGER, SMALL),
     ids=[f"{mode}-{case.id}" for mode, case in SMALL + LARGER],
 )
-def test_calls(emulated: ModuleType, mode: str, case: Case) -> None:
+def test_calls(device: ModuleType, mode: str, case: Case) -> None:
     """Training steps, with a whole tape and with windows that are recomputed."""
     data = make_data(case)
     with cuda.mode(mode):
         for recompute in (0, 2):
-            assert_as_at_once(emulated, partial(on_gpu.run, case, data, recompute))
+            assert_as_at_once(device, partial(on_gpu.run, case, data, recompute))
 
 
 CASE = Case("lstm", 4, 3, 3, 5, D=2, L=2)
@@ -203,7 +199,7 @@ def infer(x: Any, params: Any, **options: Any) -> fake_gpu.Array:
 
 
 @of_every_mode
-def test_a_call_is_on_the_stream_of_its_library(emulated: ModuleType, mode: str) -> None:
+def test_a_call_is_on_the_stream_of_its_library(device: ModuleType, mode: str) -> None:
     """All of it: ordered after its inputs and before its reader it is right, else it is not."""
     data, wrong = make_data(CASE), []
 
@@ -220,20 +216,20 @@ def test_a_call_is_on_the_stream_of_its_library(emulated: ModuleType, mode: str)
     with cuda.mode(mode):
         wanted = infer(put(data.x), put(data.params)).get()
         for order in ORDERS:
-            with streams.queued(emulated, order) as queue:
+            with streams.queued(device, order) as queue:
                 np.testing.assert_array_equal(result(queue, True), wanted)
                 wrong.append(not np.array_equal(result(queue, False), wanted))
     assert any(wrong)
 
 
 @of_every_mode
-def test_calls_on_two_streams_share_nothing_but_weights(emulated: ModuleType, mode: str) -> None:
+def test_calls_on_two_streams_share_nothing_but_weights(device: ModuleType, mode: str) -> None:
     first, second = make_data(CASE, seed=1), make_data(CASE, seed=2)
     with cuda.mode(mode):
         packed = functional.pack(CASE.cell, put(first.params))
         wanted = [infer(put(data.x), packed).get() for data in (first, second)]
         for order in ORDERS:
-            with streams.queued(emulated, order) as queue:
+            with streams.queued(device, order) as queue:
                 packed = functional.pack(CASE.cell, put(first.params))
                 after(queue, HOME, OTHER)
                 y = infer(put(first.x), packed)
@@ -244,7 +240,7 @@ def test_calls_on_two_streams_share_nothing_but_weights(emulated: ModuleType, mo
 
 
 @of_every_mode
-def test_lengths_of_the_host_may_change_at_once(emulated: ModuleType, mode: str) -> None:
+def test_lengths_of_the_host_may_change_at_once(device: ModuleType, mode: str) -> None:
     """A list, and arrays of NumPy's: also in the dtype that they are moved in."""
     data = make_data(CASE)
 
@@ -257,10 +253,10 @@ def test_lengths_of_the_host_may_change_at_once(emulated: ModuleType, mode: str)
         return on_gpu.read(found)
 
     with cuda.mode(mode):
-        assert_as_at_once(emulated, program)
+        assert_as_at_once(device, program)
 
 
-def test_inputs_that_are_copied_into_order(emulated: ModuleType) -> None:
+def test_inputs_that_are_copied_into_order(device: ModuleType) -> None:
     """Parameters, x, states and gradients that are parts of other arrays; results in one."""
     data = make_data(CASE)
 
@@ -275,19 +271,10 @@ def test_inputs_that_are_copied_into_order(emulated: ModuleType) -> None:
         back = functional.backward(CASE.cell, params, tape, spread(data.dy), dstate)
         return on_gpu.named(y, final, *back)
 
-    assert_as_at_once(emulated, program)
+    assert_as_at_once(device, program)
 
 
-def test_arrays_by_dlpack(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(fake_gpu.Array, "__cuda_array_interface__")
-    export = lambda self, *, stream: self._values.__dlpack__()  # noqa: E731
-    monkeypatch.setattr(fake_gpu.Array, "__dlpack__", export, raising=False)
-    monkeypatch.setattr(_arrays.Library, "stream", lambda library, array: streams.work.stream)
-    emulated.take_host_arrays(True)
-    assert_as_at_once(emulated, partial(on_gpu.run, CASE, make_data(CASE)))
-
-
-def test_layers(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their parameters, dropout, cells, and steps of an optimiser, which changes weights in use."""
     monkeypatch.setattr(_arrays, "cupy_library", lambda op: _arrays._library(fake_gpu))
     rng = np.random.default_rng(0)
@@ -308,13 +295,13 @@ def test_layers(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
             found[f"dh {i}"] = cell.backward(tape, state)[1]
         return on_gpu.read(found)
 
-    assert_as_at_once(emulated, program)
+    assert_as_at_once(device, program)
 
 
 @of_every_mode
-def test_what_kernels_find_is_told_when_they_have_run(emulated: ModuleType, mode: str) -> None:
+def test_what_kernels_find_is_told_when_they_have_run(device: ModuleType, mode: str) -> None:
     data = make_data(CASE)
-    with cuda.mode(mode), streams.queued(emulated, "forward"):
+    with cuda.mode(mode), streams.queued(device, "forward"):
         x, params = put(data.x), put(data.params)
         for _ in range(2):  # the second knows nothing of the first, which has not begun
             y = infer(x, params, lengths=put(np.array([4, 9, 2])))
@@ -323,14 +310,14 @@ def test_what_kernels_find_is_told_when_they_have_run(emulated: ModuleType, mode
         cuda.check(y)
 
 
-def test_a_block_that_never_comes(emulated: ModuleType) -> None:
+def test_a_block_that_never_comes(device: ModuleType) -> None:
     """The call is back before its kernel ends itself; whoever waits learns it."""
     data = make_data(CASE)
-    with cuda.mode("grid"), streams.queued(emulated, "forward"):
+    with cuda.mode("grid"), streams.queued(device, "forward"):
         x, params = put(data.x), put(data.params)
         cuda.check(x)
-        emulated.lose_arrival(3)
+        device.lose_arrival(3)
         y = infer(x, params)
         with pytest.raises(RuntimeError, match="all arrive at a barrier, got grid_forward<lstm"):
             cuda.check(y)
-    emulated.lose_arrival(-1)
+    device.lose_arrival(-1)
