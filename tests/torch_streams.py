@@ -87,7 +87,7 @@ class Streams(TorchDispatchMode):
         storage = tensor.untyped_storage()
         if storage.data_ptr() in given or not storage.nbytes():
             return tensor
-        memory = torch.from_numpy(self.queue.memory((storage.nbytes(),), "u1"))
+        memory = torch.frombuffer(self.queue.memory((storage.nbytes(),), "u1"), dtype=torch.uint8)
         self._of_pool.add(memory.data_ptr())
         return _like(tensor, memory)
 
