@@ -37,6 +37,18 @@ void copy_on(uintptr_t number, float* to, const float* from) {
   gpu::copy("test", to, from, sizeof *to, stream(number));
 }
 
+// A frame of the stack that is gone when the kernel runs, and one that comes to lie there.
+__attribute__((noinline)) void launch_from_a_frame(float* x, const Pass* pass, bool by_pointer) {
+  if (by_pointer)
+    gpu::launch<float*, const Pass*>("test", on(1), multiply_from, x, pass);
+  else
+    gpu::launch<float*, Pass>("test", on(1), multiply, x, *pass);
+}
+__attribute__((noinline)) void overwrite_frames() {
+  volatile char frame[4096];
+  for (volatile char& byte : frame) byte = 0x55;
+}
+
 // ---- programs -----------------------------------------------------------------------------------
 
 // Each gives 6, or something else where the mistake is seen.
@@ -45,11 +57,9 @@ using Program = std::function<float(bool mistaken)>;
 float arguments_by_value(bool by_pointer) {
   float x = 2;
   Pass pass{3};
-  if (by_pointer)
-    gpu::launch<float*, const Pass*>("test", on(1), multiply_from, &x, &pass);
-  else
-    gpu::launch<float*, Pass>("test", on(1), multiply, &x, pass);
-  pass.factor = 5;  // as a frame of the stack that has another function's values now
+  launch_from_a_frame(&x, &pass, by_pointer);
+  pass.factor = 5;
+  overwrite_frames();
   emulation::synchronize(1);
   return x;
 }
