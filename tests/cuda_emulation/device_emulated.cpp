@@ -1,4 +1,5 @@
-// csrc/cuda/device.h on the emulator: one device, whose memory is the host's.
+// csrc/cuda/device.h on the emulator: one device, whose memory is the host's, and whose work goes
+// through the streams of queue.h.
 #include "device_emulated.h"
 
 #include <cstring>
@@ -9,6 +10,7 @@
 
 #include "cuda/device.h"
 #include "emulator.h"
+#include "queue.h"
 
 namespace fastrnn {
 
@@ -35,6 +37,20 @@ void maybe_fail(const std::string& op, const char* call) {
   if (failing != call) return;
   failing.clear();
   throw Error(Fault::kRuntime, op, std::string(call) + " must succeed, got a failure by a test");
+}
+
+uintptr_t number_of(const void* stream) { return reinterpret_cast<uintptr_t>(stream); }
+
+// Errors of a kernel go to whoever waits for it, as on a GPU.
+void run_kernel(const std::string& op, const gpu::Launch& how, const emulation::Work& kernel) {
+  if (lost) return;
+  try {
+    emulation::launch(kernel, how.blocks, how.threads, how.shared);
+  } catch (const emulation::Trapped&) {
+    lost = true;
+  } catch (const std::runtime_error& e) {
+    throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
+  }
 }
 
 // Never fewer: references to devices stay good.
@@ -78,13 +94,7 @@ void launch_call(const std::string& op, const gpu::Launch& how, const std::funct
   maybe_fail(op, "launch");
   if (how.cooperative && how.blocks > most_cooperative)
     throw gpu::TooManyBlocks(Fault::kRuntime, op, "launch must succeed, got too many blocks");
-  try {
-    launch(call, how.blocks, how.threads, how.shared);
-  } catch (const Trapped&) {
-    lost = true;  // as on a GPU, the launch itself has succeeded
-  } catch (const std::runtime_error& e) {
-    throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
-  }
+  enqueue(number_of(how.stream), [op, how, call] { run_kernel(op, how, call); });
 }
 
 void fail_next_call(const std::string& name) { failing = name; }
@@ -107,7 +117,10 @@ int device_of(const void* pointer) {
 }
 
 DeviceError* device_error(int) { return &the_error; }
-void synchronize(const std::string& op, void*) { maybe_fail(op, "synchronize"); }
+void synchronize(const std::string& op, void* stream) {
+  emulation::synchronize(number_of(stream));
+  maybe_fail(op, "synchronize");
+}
 
 OnDevice::OnDevice(const std::string&, int) : before_(0) {}
 OnDevice::~OnDevice() { (void)before_; }
@@ -118,14 +131,15 @@ void launch(const std::string& op, const Launch& how, Kernel kernel, void** argu
 
 int blocks_per_processor(const std::string&, const void*, int, int64_t) { return 1; }
 
-void zero(const std::string& op, void* memory, int64_t bytes, void*) {
+void zero(const std::string& op, void* memory, int64_t bytes, void* stream) {
   maybe_fail(op, "zero");
-  std::memset(memory, 0, static_cast<size_t>(bytes));
+  emulation::enqueue(number_of(stream),
+                     [=] { std::memset(memory, 0, static_cast<size_t>(bytes)); });
 }
 
-void copy(const std::string& op, void* to, const void* from, int64_t bytes, void*) {
+void copy(const std::string& op, void* to, const void* from, int64_t bytes, void* stream) {
   maybe_fail(op, "copy");
-  std::memcpy(to, from, static_cast<size_t>(bytes));
+  emulation::enqueue(number_of(stream), [=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
 }
 
 }  // namespace gpu

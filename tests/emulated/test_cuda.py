@@ -1,7 +1,8 @@
 """The CUDA engine on the emulated device: the kernels, the host's side and the Python driver.
 
 Arrays are those of `fake_gpu`, which the engine's own kernels read; the emulator runs them in the
-schedules of `SCHEDULES`.
+schedules of `SCHEDULES`. Work waits until it is asked for (tests/streams.py; what that shows, and
+several streams, test_queue.py has).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pytest
 import fake_gpu
 import fastrnn
 import on_gpu
+import streams
 import tiers
 from builds import ROOT
 from cases import Case, Data, cells, chosen_cases, kernel_cases, make_data, projected_cases
@@ -694,7 +696,8 @@ def test_arrays_by_dlpack(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="must be an array on a GPU"):  # as NumPy's capsule says
         call()
     emulated.take_host_arrays(True)
-    assert call()[0].get().tobytes() == wanted.tobytes()
+    with streams.work.on(0):  # arrays that name no stream are of the default one
+        assert call()[0].get().tobytes() == wanted.tobytes()
 
 
 def test_cupy_computes_on_the_device_of_the_arrays() -> None:

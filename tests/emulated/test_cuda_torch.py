@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -19,11 +19,14 @@ torch = pytest.importorskip("torch")
 from torch._subclasses import FakeTensorMode  # noqa: E402
 
 import fastrnn.torch as ft  # noqa: E402
+import streams  # noqa: E402
+import tiers  # noqa: E402
 from fastrnn import _arrays, cuda  # noqa: E402
 from fastrnn.cuda import _driver  # noqa: E402
-from fastrnn.torch import _autograd, _engine, _narrow  # noqa: E402
+from fastrnn.torch import _autograd, _engine, _narrow, _tracing  # noqa: E402
 from on_gpu import MODES  # noqa: E402
 from tolerances import NARROW_GRADIENT, NARROW_OUTPUT, NARROW_ROUNDING  # noqa: E402
+from torch_streams import Streams  # noqa: E402
 from torch_tags import Tags  # noqa: E402
 
 CLASSES = ("RNN", "LSTM", "GRU")
@@ -34,20 +37,36 @@ class Card(NamedTuple):
 
     streams: list[int]
     tags: Tags
+    queue: streams.Queue | None = None
+
+
+# With work that waits in the streams of the GPU (tests/torch_streams.py), and as it comes.
+queued_too = pytest.mark.parametrize(
+    "gpu", tiers.thin(["at once", "queued"], ["queued"]), indirect=True
+)
 
 
 @pytest.fixture(autouse=True)
-def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+def gpu(
+    request: pytest.FixtureRequest, device: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Card]:
     """torch's CPU tensors are on the emulated GPU, but for those that are tagged."""
-    card = Card([], Tags(emulated))
+    card = Card([], Tags(device))
+    stack = contextlib.ExitStack()
+    computing: Callable[[], Any] = contextlib.nullcontext
+    if getattr(request, "param", "at once") == "queued":
+        queue = stack.enter_context(streams.queued(device, "forward"))
+        card = card._replace(queue=queue)
+        computing = stack.enter_context(Streams(queue, card.tags)).entered
+        monkeypatch.setattr(_tracing, "_dispatch_modes", lambda: 0)  # nobody sees it on a card
 
     class Torch(_arrays.Torch):
         def index(self, array: Any) -> int:
             return 0
 
         def stream(self, array: Any) -> int:
-            card.streams.append(0)
-            return 0
+            card.streams.append(streams.work.stream)
+            return streams.work.stream
 
         def on_stream(self, stream: int, array: Any) -> contextlib.AbstractContextManager[Any]:
             return contextlib.nullcontext()
@@ -56,17 +75,22 @@ def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]
             stack = contextlib.ExitStack()
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.autocast("cpu", enabled=False))
-            stack.enter_context(card.tags)  # autograd calls the driver from where no mode is seen
+            # Autograd calls the driver from where no mode is seen.
+            stack.enter_context(card.tags)
+            stack.enter_context(computing())
             return stack
 
     library = Torch()
+    from_numpy = torch.from_numpy  # which no mode sees
+    monkeypatch.setattr(torch, "from_numpy", lambda values: card.tags.on_host(from_numpy(values)))
     monkeypatch.setattr(_arrays, "is_device_array", card.tags.is_on_gpu)
     monkeypatch.setattr(_arrays, "gpu_library_of", lambda op, array: library)
     monkeypatch.setattr(_engine, "name_for", lambda device: "cuda")
-    emulated.take_host_arrays(True)
+    device.take_host_arrays(True)
     torch.manual_seed(0)
-    yield card
-    emulated.take_host_arrays(False)
+    with stack:
+        yield card
+    device.take_host_arrays(False)
 
 
 def pair(name: str, *args: Any, **options: Any) -> tuple[Any, Any]:
@@ -89,6 +113,7 @@ def step(layer: Any, x: Any, hx: Any) -> list[Any]:
     return [*results, *torch.autograd.grad(loss, [*inputs, *layer.parameters()])]
 
 
+@queued_too
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CLASSES)
 def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: Card) -> None:
@@ -111,6 +136,7 @@ def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: Card) -> No
     assert gpu.streams, "the driver must have run"
 
 
+@queued_too
 def test_unbatched_double_and_reset(gpu: Card) -> None:
     ours, theirs = pair("LSTM", 4, 5, bidirectional=True)
     x = torch.randn(6, 4)
@@ -141,6 +167,7 @@ def test_packed_sequences_and_lengths(gpu: Card) -> None:
     torch.testing.assert_close(ours(x, lengths=lengths)[1], hn2)
 
 
+@queued_too
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CLASSES)
 def test_lengths_of_the_host_are_brought_over(name: str, mode: str, gpu: Card) -> None:
@@ -183,6 +210,7 @@ def test_lengths_of_the_host_are_brought_over(name: str, mode: str, gpu: Card) -
     assert gpu.tags.waits == []
 
 
+@queued_too
 def test_operators_take_lengths_of_the_host(gpu: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a call does that something watches."""
     layer, x = ft.GRU(4, 6), torch.randn(5, 3, 4, requires_grad=True)
@@ -198,6 +226,7 @@ def test_operators_take_lengths_of_the_host(gpu: Card, monkeypatch: pytest.Monke
     assert all(map(torch.equal, results(), direct))
 
 
+@queued_too
 def test_all_else_is_made_on_the_gpu(gpu: Card) -> None:
     """Dropout masks, states, what second derivatives need, autocast, cells of every step."""
     x, resets = torch.randn(5, 3, 4, requires_grad=True), torch.rand(5, 3) < 0.3
@@ -318,6 +347,7 @@ def step_of(compiled: Any, layer: Any, x: Any) -> list[Any]:
     return [*results, *torch.autograd.grad(loss, [x, *layer.parameters()])]
 
 
+@queued_too
 def test_frozen_layers_keep_what_they_were(gpu: Card) -> None:
     layer, x = ft.GRU(3, 4), torch.randn(5, 2, 3)
     with torch.no_grad():
@@ -350,6 +380,7 @@ def test_narrow_layers_freeze(
         assert all(map(torch.equal, flat(layer(x)), expected))
 
 
+@queued_too
 def test_cells_and_recompute(gpu: Card) -> None:
     for name in ("LSTMCell", "GRUCell", "RNNCell"):
         ours, theirs = pair(name, 3, 4)
@@ -388,6 +419,7 @@ def test_projections_are_the_engine_s_where_torch_has_no_such_call(gpu: Card) ->
     assert gpu.streams, "the driver must have run"
 
 
+@queued_too
 def test_states_of_every_step(gpu: Card) -> None:
     ours = ft.LSTM(3, 4)
     x = torch.randn(5, 2, 3)
@@ -395,6 +427,24 @@ def test_states_of_every_step(gpu: Card) -> None:
     torch.testing.assert_close(cells[0, -1], cn[0])
     assert y.shape == (5, 2, 4)
     assert hn.shape == (1, 2, 4)
+
+
+@pytest.mark.parametrize("gpu", ["queued"], indirect=True)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_tensors_die_in_the_order_of_their_stream(ordered: bool, gpu: Card) -> None:
+    """That the queue has torch's memory too: another stream that reads it must come before."""
+    queue, home, other = gpu.queue, streams.AtOnce.stream, 8
+    x = torch.ones(3) + 1
+    queue.device.wait(other, queue.device.record(home))
+    with queue.on(other):
+        y = x * 2
+        done = queue.device.record(other)
+    if ordered:
+        queue.device.wait(home, done)
+    del x
+    queue.wait()
+    with queue.on(other):
+        assert y.isnan().all() != ordered
 
 
 def test_errors_have_torchs_classes(gpu: Card) -> None:
