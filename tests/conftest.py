@@ -23,6 +23,7 @@ import pytest
 import builds
 import fastrnn
 import fastrnn.cuda
+import streams
 import tiers
 from builds import DEV_LEVELS, LEVELS, ROOT, load_engine
 from fastrnn import _native
@@ -188,7 +189,7 @@ def emulated_engine(native_build: Callable[..., Path]) -> ModuleType:
 
 
 @pytest.fixture
-def emulated(emulated_engine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def device(emulated_engine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The CUDA engine on its emulator, in the place of the one for GPUs; 16 SMs."""
     monkeypatch.setattr(fastrnn.cuda._native, "engine", emulated_engine)
     emulated_engine.use_device(16, 227 << 10, True)
@@ -196,6 +197,13 @@ def emulated(emulated_engine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Mo
     emulated_engine.remove("")
     emulated_engine.take_host_arrays(False)
     return emulated_engine
+
+
+@pytest.fixture
+def emulated(device: ModuleType) -> Iterator[ModuleType]:
+    """`device`, whose work waits in streams until it is asked for, as on a GPU."""
+    with streams.queued(device, "reverse"):
+        yield device
 
 
 @pytest.fixture(autouse=True)

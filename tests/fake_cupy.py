@@ -9,13 +9,15 @@ shapes are right and what its numbers are; not that CuPy has a function, nor any
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fake_gpu
+import streams
 from builds import load_engine
 from fake_gpu import Array, asarray
 
@@ -38,15 +40,20 @@ def __getattr__(name: str) -> Any:
 
 def _on_the_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
-        values = [fake_gpu._values(each) for each in arguments]
-        result = function(*values, **{k: fake_gpu._values(v) for k, v in options.items()})
-        return Array(np.asarray(result))
+        def apply(*values: Any) -> Any:
+            count = len(arguments)
+            return function(*values[:count], **dict(zip(options, values[count:], strict=True)))
+
+        return fake_gpu.apply(apply, *arguments, *options.values())
 
     return call
 
 
-def install(module: Path) -> None:
-    """Let ``import cupy`` find this module, and fastrnn the emulated device, for the process.
+@contextmanager
+def installed(module: Path) -> Iterator[None]:
+    """Let ``import cupy`` find this module, and fastrnn the emulated device, in this process.
+
+    Work waits in the device's streams until a value is asked for, as on a card.
 
     Parameters
     ----------
@@ -58,9 +65,11 @@ def install(module: Path) -> None:
 
     sys.modules["cupy"] = sys.modules[__name__]
     Array.__float__ = lambda array: float(array.get())  # as CuPy's, which waits for the value
-    fastrnn.cuda._native.engine = load_engine(module.parent, "_cuda_emulated")
-    fastrnn.cuda._native.engine.use_device(16, 227 << 10, True)
+    engine = fastrnn.cuda._native.engine = load_engine(module.parent, "_cuda_emulated")
+    engine.use_device(16, 227 << 10, True)
     _arrays.cupy_library = lambda op: _arrays._library(fake_gpu)
+    with streams.queued(engine, "forward"):
+        yield
 
 
-__all__ = ["asarray", "asnumpy", "install", "ndarray"]
+__all__ = ["asarray", "asnumpy", "installed", "ndarray"]

@@ -1,6 +1,7 @@
 """An array library whose arrays are, so they say, in a GPU's memory.
 
 Its arrays hide NumPy arrays, in memory that the emulated device (tests/cuda_emulation) works on.
+When an operation runs is for `streams` to say: as it comes, or when somebody waits for it.
 They behave as CuPy's do: no conversion to NumPy that nobody asked for, no mixing with host arrays.
 The namespace is what the driver may use: functions of the array API standard, and no others.
 """
@@ -9,17 +10,19 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+import streams
 
 bool = np.dtype(np.bool_)
 int32, int64 = np.dtype(np.int32), np.dtype(np.int64)
 float16, float32, float64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 
-STREAM = 7  # what the library says its current stream is
 waits: list[str] = []  # every time that values came to the host
 
 
@@ -33,14 +36,11 @@ class Array:
 
     shape = property(lambda self: self._values.shape)
     dtype = property(lambda self: self._values.dtype)
-    T = property(lambda self: self._like(self._values.T))
-
-    def _like(self, values: np.ndarray) -> Array:
-        return Array(values, self.device)
+    T = property(lambda self: apply(np.transpose, self))
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {**self._values.__array_interface__, "stream": STREAM, "version": 3}
+        return {**self._values.__array_interface__, "stream": streams.work.stream, "version": 3}
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (self._kind, self.device)
@@ -57,14 +57,13 @@ class Array:
     def get(self) -> np.ndarray:
         """The values, on the host."""
         waits.append("get")
-        return self._values.copy()
+        return streams.work.read(self._values)
 
     def __getitem__(self, key: Any) -> Array:
-        return self._like(self._values[key])
+        return apply(lambda values: values[key], self)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        with np.errstate(all="ignore"):
-            self._values[key] = _values(value)
+        streams.work.write(operator.setitem, self._values, key, _values(value))
 
     def __matmul__(self, other: Any) -> Array:
         return matmul(self, other)
@@ -76,94 +75,107 @@ def _values(value: Any) -> Any:
     return value._values if isinstance(value, Array) else value
 
 
-def _operator(function: Any, reflected: bool = False) -> Any:
-    def apply(self: Array, other: Any) -> Array:
-        other = _values(other)
-        with np.errstate(all="ignore"):
-            result = function(other, self._values) if reflected else function(self._values, other)
-        return self._like(result)
-
-    return apply
+def apply(function: Callable[..., Any], *given: Any) -> Array:
+    """What a function of NumPy's makes of arrays and numbers."""
+    device = next((each.device for each in given if isinstance(each, Array)), 0)
+    return Array(streams.work.compute(function, *map(_values, given)), device)
 
 
-for _name in ("add", "sub", "mul", "truediv", "lt", "gt", "le", "ge", "and_", "iadd", "imul"):
-    _function = getattr(operator, _name)
-    setattr(Array, f"__{_name.strip('_')}__", _operator(_function))
+def _operator(function: Callable[..., Any]) -> Callable[[Array, Any], Array]:
+    return lambda self, other: apply(function, self, other)
+
+
+def _reflected(function: Callable[..., Any]) -> Callable[[Array, Any], Array]:
+    return lambda self, other: apply(function, other, self)
+
+
+def _in_place(function: Callable[..., Any]) -> Callable[[Array, Any], Array]:
+    def change(self: Array, other: Any) -> Array:
+        streams.work.write(function, self._values, _values(other))
+        return self
+
+    return change
+
+
+for _name in ("add", "sub", "mul", "truediv", "lt", "gt", "le", "ge", "and_"):
+    setattr(Array, f"__{_name.strip('_')}__", _operator(getattr(operator, _name)))
 for _name in ("add", "sub", "mul"):
-    setattr(Array, f"__r{_name}__", _operator(getattr(operator, _name), True))
+    setattr(Array, f"__r{_name}__", _reflected(getattr(operator, _name)))
+for _name in ("iadd", "imul"):
+    setattr(Array, f"__{_name}__", _in_place(getattr(operator, _name)))
 
 
 def empty(shape: Any, *, dtype: Any = float32, device: int = 0) -> Array:
     """Filled with NaN, so that what nobody writes is seen."""
-    made = np.empty(shape, dtype)
-    made.view(np.uint8).fill(0xFF) if made.size else None
-    return Array(made, device)
+    return Array(streams.work.memory(shape, dtype), device)
 
 
 def zeros(shape: Any, *, dtype: Any = float32, device: int = 0) -> Array:
     """Zeros."""
-    return Array(np.zeros(shape, dtype), device)
+    return _new(lambda: np.zeros(shape, dtype), device)
 
 
 def arange(start: int, stop: int, *, device: int = 0) -> Array:
     """Whole numbers."""
-    return Array(np.arange(start, stop), device)
+    return _new(lambda: np.arange(start, stop), device)
 
 
 def zeros_like(array: Array) -> Array:
     """Zeros of the same shape."""
-    return Array(np.zeros(array.shape, array.dtype), array.device)
+    return zeros(array.shape, dtype=array.dtype, device=array.device)
 
 
 def asarray(values: Any, *, dtype: Any = None, device: int = 0) -> Array:
-    """A copy of host values."""
-    return Array(np.array(_values_of_host(values), dtype), device)
+    """A copy of host values, which are held until then and read when the work runs."""
+    if isinstance(values, Array):
+        return apply(lambda values: np.array(values, dtype), values)
+    return _new(lambda: np.array(values, dtype), device)
 
 
-def _values_of_host(values: Any) -> Any:
-    return values._values if isinstance(values, Array) else values
+def _new(function: Callable[[], np.ndarray], device: int) -> Array:
+    return Array(streams.work.compute(function), device)
 
 
 def astype(array: Array, dtype: Any) -> Array:
     """Converted."""
-    with np.errstate(all="ignore"):
-        return array._like(array._values.astype(dtype))
+    return apply(lambda values: values.astype(dtype), array)
 
 
 def matmul(a: Array, b: Array) -> Array:
     """A product, rounded once, so that a row's result does not depend on the rows beside it."""
     assert a.dtype == b.dtype, (a.dtype, b.dtype)
-    with np.errstate(all="ignore"):
-        product = np.matmul(a._values.astype(float64), b._values.astype(float64))
-        return a._like(product.astype(a.dtype))
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.matmul(a.astype(float64), b.astype(float64)).astype(a.dtype)
+
+    return apply(product, a, b)
 
 
 def sum(array: Array, *, axis: Any = None, dtype: Any = None) -> Array:
     """A sum."""
-    with np.errstate(all="ignore"):
-        return array._like(array._values.astype(dtype).sum(axis=axis, dtype=dtype))
+    return apply(lambda values: values.astype(dtype).sum(axis=axis, dtype=dtype), array)
 
 
 def stack(arrays: Any, *, axis: int = 0) -> Array:
     """Arrays side by side, copied."""
-    return arrays[0]._like(np.stack([a._values for a in arrays], axis))
+    return apply(lambda *values: np.stack(values, axis), *arrays)
 
 
 def permute_dims(array: Array, axes: tuple[int, ...]) -> Array:
     """A view with its dimensions in another order."""
-    return array._like(array._values.transpose(axes))
+    return apply(lambda values: values.transpose(axes), array)
 
 
 def expand_dims(array: Array, *, axis: int) -> Array:
     """A view with one more dimension."""
-    return array._like(np.expand_dims(array._values, axis))
+    return apply(lambda values: np.expand_dims(values, axis), array)
 
 
 def reshape(array: Array, shape: tuple[int, ...]) -> Array:
     """Another shape."""
-    return array._like(array._values.reshape(shape))
+    return apply(lambda values: values.reshape(shape), array)
 
 
 def where(condition: Array, a: Any, b: Any) -> Array:
     """A choice."""
-    return condition._like(np.where(condition._values, _values(a), _values(b)))
+    return apply(np.where, condition, a, b)

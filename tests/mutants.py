@@ -26,9 +26,11 @@ KERNELS, BITS = "kernels/test_kernels.py", "kernels/test_bits.py"
 MEMORY, INFINITE = "kernels/test_memory.py", "kernels/test_chosen.py"
 PACKED = "kernels/test_packed.py"
 TORCH, TRANSFORMS = "adapters/test_torch.py", "adapters/test_torch_transforms.py"
-CUDA = "emulated/test_cuda.py"
+CUDA, QUEUE = "emulated/test_cuda.py", "emulated/test_queue.py"
 BUSY = "unit/test_busy.py"
 TEAM = "test_team"  # a program of tests/cpp
+# The copy that a call has made is dropped before the call ends.
+DROPPED = "const_cast<py::object&>(library_.object(array)) = py::none();"
 
 # file, what stands there, what is put in its place, the tests that must notice
 MUTANTS = [
@@ -113,6 +115,32 @@ MUTANTS = [
     ("bindings/run_cuda.h", "read_lengths(spec_, p, call_.lengths, values.data());", "", CUDA),
     ("cuda/gpu.h", "if (--left == 0) give_up();", ";", CUDA),
     ("cuda/device_errors.h", "    raise_abandoned(op, error);\n    throw;", "    throw;", CUDA),
+    # what is seen where work waits in streams (tests/streams.py): memory that is dropped too early,
+    # and work or waits on another stream than the call's
+    ("bindings/run_cuda.h", '"lengths", library_.object(array));',
+     f'"lengths", library_.object(array));\n    {DROPPED}', QUEUE),
+    ("bindings/run_cuda.h", '"a copy", library_.object(array));',
+     f'"a copy", library_.object(array));\n      if (role != Role::kX) {DROPPED}', QUEUE),
+    ("bindings/python_library.h", "add(py::reinterpret_borrow<py::object>(array));\n    }",
+     "add(requests[views.size() - 1].elements == gpu::Elements::kInt32\n"
+     "      ? py::object() : py::reinterpret_borrow<py::object>(array));\n    }", QUEUE),
+    ("cuda/executor.cpp", "launch(op, {blocks, kMaxThreads, 0, false, stream_}",
+     "launch(op, {blocks, kMaxThreads, 0, false, nullptr}", QUEUE),
+    ("cuda/executor.cpp", "launch(stack_.spec.op, {blocks, kLanes, 0, false, stream_}",
+     "launch(stack_.spec.op, {blocks, kLanes, 0, false, nullptr}", QUEUE),
+    ("cuda/executor.cpp", "zero(op, arrays_->data(c.to), bytes, stream_);",
+     "zero(op, arrays_->data(c.to), bytes, nullptr);", QUEUE),
+    ("cuda/executor.cpp", "arrays_->data(c.from), bytes, stream_);",
+     "arrays_->data(c.from), bytes, nullptr);", QUEUE),
+    ("cuda/grid_mode.cpp", "counters_of(plan), site.stream);", "counters_of(plan), nullptr);",
+     QUEUE),
+    ("cuda/grid_mode.cpp", "plan.shared, true, site.stream}", "plan.shared, true, nullptr}", QUEUE),
+    ("cuda/stepwise_mode.cpp", "plan.threads, 0, false, site.stream}",
+     "plan.threads, 0, false, nullptr}", QUEUE),
+    ("cuda/device_errors.cpp", "synchronize(op, stream);", "synchronize(op, nullptr);", QUEUE),
+    ("../python/fastrnn/_arrays/_library.py", "values.astype(np.int64)",
+     "values.astype(np.int64, copy=False)", QUEUE),
+    ("../python/fastrnn/cuda/_driver.py", "calls, library.stream(call.x))", "calls, 0)", QUEUE),
     # times of steps, in both engines
     ("core/call.h", "(direction == 1) != reverse", "direction == 1", KERNELS),
     ("core/call.h", "(direction == 1) != reverse", "direction == 1", CUDA),

@@ -59,17 +59,25 @@ def put_state(state: Any) -> Any:
 
 def named(*results: Any) -> Results:
     """The results of a training step by name, on the host."""
-    every = _data.named(*results)
+    return read(_data.named(*results))
+
+
+def read(every: dict[str, Any]) -> Results:
+    """Arrays, by name, on the host."""
     return {name: a.get() if isinstance(a, fake_gpu.Array) else a for name, a in every.items()}
 
 
 def run(case: Case, data: Data, recompute: int = 0) -> Results:
-    """A training step on the GPU."""
+    """A training step on the GPU; its inputs have died there before a result is read."""
+    return named(*_train(case, data, recompute))
+
+
+def _train(case: Case, data: Data, recompute: int) -> tuple[Any, ...]:
     params, options = put(data.params), put(data.options)
     x, state = put(data.x), put_state(data.state)
     y, final, tape = functional.forward(case.cell, x, params, state, recompute=recompute, **options)
     back = functional.backward(case.cell, params, tape, put(data.dy), put_state(data.dstate))
-    return named(y, final, *back)
+    return (y, final, *back)
 
 
 def wanted(case: Case, data: Data) -> Results:

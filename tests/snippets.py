@@ -175,12 +175,13 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("--emulated", type=Path, help="the compiled module of the emulated device")
     options = parser.parse_args()
-    if options.emulated:
-        import fake_cupy
-
-        fake_cupy.install(options.emulated)
     text = options.page.read_text(encoding="utf-8")
-    wrong = run(str(options.page), blocks(text))
+    with contextlib.ExitStack() as stack:
+        if options.emulated:
+            import fake_cupy
+
+            stack.enter_context(fake_cupy.installed(options.emulated))
+        wrong = run(str(options.page), blocks(text))
     sys.exit("\n".join(wrong) or None)
 
 

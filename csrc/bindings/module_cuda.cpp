@@ -62,9 +62,10 @@ py::tuple output_shape(const Stack& stack, py::handle x, bool batch_first) {
   return tuple_of(role_shape(Role::kY, stack.spec, p));
 }
 
-py::dict plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool backward) {
+py::dict plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool backward,
+                 bool can_be_recorded) {
   check_sizes(stack.spec, T, B);
-  const Plan plan = gpu::plan_of(stack, T, B, device, backward);
+  const Plan plan = gpu::plan_of(stack, T, B, device, backward, can_be_recorded);
   py::dict d;
   d["mode"] = plan.mode->name();
   d["blocks"] = plan.blocks;
@@ -77,6 +78,7 @@ py::dict plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool back
   d["streamed"] = plan.grid.k - plan.grid.resident;
   d["shared_bytes"] = plan.shared;
   d["model_microseconds"] = plan.microseconds;
+  d["instead_of"] = plan.instead_of;
   return d;
 }
 
@@ -118,9 +120,10 @@ FASTRNN_MODULE(FASTRNN_CUDA_MODULE, m) {
                              [](const Stack& s) { return list_of(parameters_of(s.spec)); })
       .def("check_taken", &check_taken, py::arg("parameters"))
       .def("output_shape", &output_shape, py::arg("x"), py::arg("batch_first"))
-      .def("plan", &plan_of, py::arg("T"), py::arg("B"), py::arg("device"), py::arg("backward"))
+      .def("plan", &plan_of, py::arg("T"), py::arg("B"), py::arg("device"), py::arg("backward"),
+           py::arg("can_be_recorded") = true)
       .def("run", &run_on_gpu, py::arg("parameters"), py::arg("call"), py::arg("library"),
-           py::arg("stream"));
+           py::arg("stream"), py::arg("can_be_recorded"));
   m.def("sizes", &sizes_of_parameters, py::arg("cell"), py::arg("layers"), py::arg("directions"),
         py::arg("parameters"));
   m.def("device_count", &gpu::device_count);

@@ -1,7 +1,9 @@
 // The library of a GPU call's arrays, through an object of Python's
-// (python/fastrnn/cuda/_driver.py) with the methods empty, moved, copied, multiply and prepare.
+// (python/fastrnn/cuda/_driver.py) with the methods empty, moved, copied, multiply, round,
+// prepare and run_on.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,12 +12,14 @@
 #include "../core/dtype.h"
 #include "../cuda/library.h"
 #include "device_array.h"
+#include "interpreter.h"
 
 namespace fastrnn {
 
 class PythonLibrary : public gpu::Library {
  public:
-  PythonLibrary(const Spec& spec, py::object calls) : spec_(spec), calls_(std::move(calls)) {}
+  PythonLibrary(const Spec& spec, py::object calls, bool can_be_recorded)
+      : spec_(spec), calls_(std::move(calls)), can_be_recorded_(can_be_recorded) {}
 
   // Makes an object's array known; returns its number.
   int add(py::object object) {
@@ -51,18 +55,35 @@ class PythonLibrary : public gpu::Library {
     calls_.attr("multiply")(list_of(products), all);
   }
 
+  void round(int from, int to, int count) override {
+    py::list pairs;
+    for (int i = 0; i < count; ++i) pairs.append(py::make_tuple(object(from + i), object(to + i)));
+    calls_.attr("round")(pairs);
+  }
+
   std::unique_ptr<gpu::Repeated> prepare(const gpu::Products& products) override {
     struct Prepared : gpu::Repeated {
       py::object call;
-      explicit Prepared(py::object c) : call(std::move(c)) {}
+      py::object calls;
+      Prepared(py::object c, py::object all) : call(std::move(c)), calls(std::move(all)) {}
       void run() override { call(); }
+      void run_on(void* stream) override {
+        const py::gil_scoped_acquire interpreter;  // a device that is a program calls without it
+        calls.attr("run_on")(reinterpret_cast<uintptr_t>(stream), call);
+      }
     };
-    return std::make_unique<Prepared>(calls_.attr("prepare")(list_of(products)));
+    return std::make_unique<Prepared>(calls_.attr("prepare")(list_of(products)), calls_);
+  }
+  bool can_be_recorded() const override { return can_be_recorded_; }
+  void let_others_go_on(const std::function<void()>& calls) override {
+    const OthersGoOn others;
+    calls();
   }
 
  private:
   const Spec& spec_;
   py::object calls_;
+  bool can_be_recorded_;
   std::vector<py::object> objects_;
 
   std::string name_of(gpu::Elements elements) const {

@@ -17,12 +17,12 @@ namespace fastrnn {
 class GpuCall {
  public:
   GpuCall(const gpu::Stack& stack, const py::tuple& parameters, const py::tuple& values,
-          py::object calls)
+          py::object calls, bool can_be_recorded)
       : stack_(stack),
         spec_(stack.spec),
         values_(values),
         parameters_(parameters),
-        library_(spec_, std::move(calls)) {}
+        library_(spec_, std::move(calls), can_be_recorded) {}
 
   py::tuple run(void* stream) {
     const Fields fields(spec_.op, values_);
@@ -142,8 +142,10 @@ class GpuCall {
 };
 
 inline py::tuple run_on_gpu(const gpu::Stack& stack, const py::tuple& parameters,
-                            const py::tuple& call, py::object calls, uintptr_t stream) {
-  return GpuCall(stack, parameters, call, std::move(calls)).run(reinterpret_cast<void*>(stream));
+                            const py::tuple& call, py::object calls, uintptr_t stream,
+                            bool can_be_recorded) {
+  return GpuCall(stack, parameters, call, std::move(calls), can_be_recorded)
+      .run(reinterpret_cast<void*>(stream));
 }
 
 }  // namespace fastrnn

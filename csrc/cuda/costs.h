@@ -16,7 +16,8 @@ struct Costs {
   double staging = 0.7;  // of that, the loads of a staging: assumed
   double launch = 3.65;  // of a kernel, back to back
   double issue = 32;     // of a step's product and launch in a direction, by the thread of Python
-  double fused = 110;    // multiply-adds
+  double graph = 300;  // of recording a step and making a graph of many. Assumed: no card was asked
+  double fused = 110;  // multiply-adds
   double tensor_fused = 1024;      // multiply-adds of tensor cores in a kernel: assumed
   double shared_bytes = 118;       // from shared memory
   double slowdown = 2.6;           // of the kernel's product, against these two rates

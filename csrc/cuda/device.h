@@ -5,9 +5,12 @@
 
 #include <stdint.h>
 
+#include <functional>
 #include <string>
+#include <tuple>
 #include <utility>
 
+#include "../core/error.h"
 #include "pass.h"
 
 namespace fastrnn {
@@ -54,6 +57,12 @@ class OnDevice {
   int before_;
 };
 
+// What `launch` throws where the device gives a cooperative launch fewer SMs than it names, by a
+// share of MPS, MIG or a green context. Nothing was launched, and other launches go on.
+struct TooManyBlocks : Error {
+  using Error::Error;
+};
+
 struct Launch {
   int blocks, threads;
   int64_t shared = 0;
@@ -62,25 +71,32 @@ struct Launch {
   int cluster = 0;  // blocks that form a cluster; 0 or 1: none do
 };
 
-// A kernel without its type: `call` runs it with these arguments on the calling thread, for a
-// device that is a program itself.
+// A kernel without its type: `bind` makes a call of it with copies of these arguments, for a device
+// that is a program itself.
 struct Kernel {
   const void* function;
-  void (*call)(const void* function, void** arguments);
+  std::function<void()> (*bind)(const void* function, void** arguments);
 };
 void launch(const std::string& op, const Launch& how, Kernel kernel, void** arguments);
 
-template <class... A, size_t... I>
-void call_typed(const void* function, void** arguments, std::index_sequence<I...>) {
-  reinterpret_cast<void (*)(A...)>(const_cast<void*>(function))(*static_cast<A*>(arguments[I])...);
+template <class... A, size_t... I> std::function<void()> bind_typed(const void* function,
+                                                                    void** arguments,
+                                                                    std::index_sequence<I...>) {
+  const auto kernel = reinterpret_cast<void (*)(A...)>(const_cast<void*>(function));
+  return [kernel, copies = std::tuple<A...>(*static_cast<A*>(arguments[I])...)] {
+    std::apply(kernel, copies);
+  };
+}
+template <class... A> Kernel kernel_of(void (*kernel)(A...)) {
+  const auto bind = [](const void* function, void** given) {
+    return bind_typed<A...>(function, given, std::index_sequence_for<A...>{});
+  };
+  return {reinterpret_cast<const void*>(kernel), bind};
 }
 template <class... A>
 void launch(const std::string& op, const Launch& how, void (*kernel)(A...), A... arguments) {
   void* all[] = {&arguments...};
-  const auto call = [](const void* function, void** given) {
-    call_typed<A...>(function, given, std::index_sequence_for<A...>{});
-  };
-  launch(op, how, Kernel{reinterpret_cast<const void*>(kernel), call}, all);
+  launch(op, how, kernel_of(kernel), all);
 }
 
 // Blocks of this kernel that fit on one SM.

@@ -1,47 +1,16 @@
-#include <cuda_runtime_api.h>
-
 #include <memory>
 #include <mutex>
 #include <set>
 #include <tuple>
 #include <vector>
 
-#include "../core/error.h"
+#include "check_cuda.h"
 #include "device.h"
 
 namespace fastrnn {
 namespace gpu {
 
 namespace {
-
-// Errors of a kernel, found by whichever call comes next, after which every call fails.
-bool is_for_good(cudaError_t error) {
-  switch (error) {
-    case cudaErrorECCUncorrectable:
-    case cudaErrorIllegalAddress:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorAssert:
-    case cudaErrorHardwareStackError:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorLaunchFailure: return true;
-    default: return false;
-  }
-}
-
-void check(const std::string& op, const char* call, cudaError_t error) {
-  if (error == cudaSuccess) return;
-  cudaGetLastError();  // an error that is not sticky must not reach the next call that asks
-  const char* rest = is_for_good(error) ? " (of a kernel before it: this process's CUDA context is "
-                                          "lost, which only a new process can replace)"
-                                        : "";
-  throw Error(error == cudaErrorMemoryAllocation ? Fault::kMemory : Fault::kRuntime, op,
-              std::string(call) + " must succeed, got " + cudaGetErrorName(error) + ": " +
-                  cudaGetErrorString(error) + rest);
-}
-#define FASTRNN_CHECK(op, call, ...) check(op, #call, call(__VA_ARGS__))
 
 struct Known {
   Device device;

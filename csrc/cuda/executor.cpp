@@ -15,11 +15,12 @@ namespace {
 constexpr int64_t kWindow = 64;
 constexpr int64_t kMaxBlocks = 1024;  // of a kernel whose threads take a row each
 
-Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
+Work work_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward,
+             bool can_be_recorded) {
   const Spec& spec = stack.spec;
   const int directions = static_cast<int>(spec.directions);
-  return {spec.op,    *stack.kernels, device(index), T,        B,
-          spec.units, spec.outputs(), directions,    backward, tf32_in_use()};
+  return {spec.op,  *stack.kernels, device(index),  T, B, spec.units, spec.outputs(), directions,
+          backward, tf32_in_use(),  can_be_recorded};
 }
 
 // Scans of one kind: their plan, and the memory that its mode has asked for.
@@ -43,24 +44,27 @@ class Executor {
 
   void run() {
     const std::vector<View> scratch = allocate();
+    const bool wide = rounds_gradients();
+    if (wide) widen_gradients();
     Arrays arrays(stack_, call_, p_, program_, numbers_, scratch, first_scratch_);
     arrays_ = &arrays;
     if (before_.given) lay_out_steps(arrays);
     for (const Op& op : program_.ops) std::visit([this](const auto& o) { execute(o); }, op);
     flush();
+    if (wide) round_gradients();
   }
 
  private:
   const Stack& stack_;
   const Call& call_;
   const Problem& p_;
-  const Numbers& numbers_;
+  Numbers numbers_;
   Library& library_;
   void* stream_;
   Program program_;
   Scans scans_[2];  // forward, backward
   View dstate_, before_;
-  int first_scratch_ = 0;
+  int first_scratch_ = 0, narrow_gradients_ = 0;
   const Arrays* arrays_ = nullptr;
   Products products_;  // that wait for the next op that is none
   ColumnSums sums_;
@@ -79,6 +83,14 @@ class Executor {
                        [](const Op& op) { return std::holds_alternative<O>(op); });
   }
 
+  // Plans the scans of one kind; what their mode needs.
+  std::vector<Request> plan(bool back) {
+    const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given,
+                              library_.can_be_recorded());
+    scans_[back].plan = plan_pass(work);
+    return scans_[back].plan.mode->memory(work, scans_[back].plan);
+  }
+
   // All that the program and the modes need, in one call of the library.
   std::vector<View> allocate() {
     std::vector<Request> requests;
@@ -91,10 +103,7 @@ class Executor {
     for (const int back : {0, 1}) {
       begins[back] = requests.size();
       if (!wanted[back]) continue;
-      const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back);
-      scans_[back].plan = plan_pass(work);
-      const Plan& plan = scans_[back].plan;
-      for (const Request& request : plan.mode->memory(work, plan)) requests.push_back(request);
+      for (const Request& request : plan(back)) requests.push_back(request);
     }
     begins[2] = requests.size();
     const Spec& spec = stack_.spec;
@@ -115,6 +124,29 @@ class Executor {
     if (wanted[1]) dstate_ = made.back();
     made.resize(scratch);
     return made;
+  }
+
+  // Gradients of parameters in 16 bits that several windows add to are sums in the accumulator type
+  // meanwhile, and rounded once.
+  bool rounds_gradients() const {
+    const auto adds = [](const Op& op) {
+      const auto* scan = std::get_if<ScanBackward>(&op);
+      return scan && !scan->first;
+    };
+    return stack_.spec.element_bytes < stack_.spec.accumulator_bytes() &&
+           !call_.dparameters.empty() &&
+           std::any_of(program_.ops.begin(), program_.ops.end(), adds);
+  }
+  int& gradients() { return numbers_.first[static_cast<int>(Role::kParameterGradient)]; }
+  void widen_gradients() {
+    std::vector<Request> requests;
+    for (const Parameter& p : parameters_of(stack_.spec))
+      requests.push_back({p.shape, Elements::kAccumulator});
+    narrow_gradients_ = gradients();
+    library_.allocate(requests, &gradients());
+  }
+  void round_gradients() {
+    library_.round(gradients(), narrow_gradients_, static_cast<int>(call_.dparameters.size()));
   }
 
   // What each step of rows that are held goes on from, and what the final state comes from.
@@ -176,15 +208,25 @@ class Executor {
 
   void execute(const Scan& scan) {
     flush();
-    const Scans& scans = scans_[0];
-    scans.plan.mode->run(site(scans, scan), arrays_->forward(scan));
+    run(false, scan, arrays_->forward(scan));
   }
 
   void execute(const ScanBackward& scan) {
     flush();
-    const Scans& scans = scans_[1];
-    scans.plan.mode->run(site(scans, scan), arrays_->backward(scan, dstate_));
+    run(true, scan, arrays_->backward(scan, dstate_));
     if (!call_.dparameters.empty()) add_sums(scan);
+  }
+
+  // Where the device refuses a plan's blocks, by the next plan, which has memory of its own.
+  template <class P> void run(bool back, const Recurrence& r, const P& pass) {
+    Scans& scans = scans_[back];
+    try {
+      scans.plan.mode->run(site(scans, r), pass);
+    } catch (const TooManyBlocks&) {
+      refuse_blocks(device(call_.x.device), scans.plan.blocks);
+      scans.memory = library_.allocate(plan(back), &scans.first_array);
+      run(back, r, pass);
+    }
   }
 
   // The gradients that are sums over planes of dgates: of biases, split gates' r parts for b_hh,
@@ -228,9 +270,10 @@ void execute(const Stack& stack, const Call& call, const Problem& problem, const
   Executor(stack, call, problem, numbers, library, stream).run();
 }
 
-Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward) {
+Plan plan_of(const Stack& stack, int64_t T, int64_t B, int index, bool backward,
+             bool can_be_recorded) {
   const OnDevice here(stack.spec.op, index);
-  return plan_pass(work_of(stack, T, B, index, backward));
+  return plan_pass(work_of(stack, T, B, index, backward, can_be_recorded));
 }
 
 }  // namespace gpu

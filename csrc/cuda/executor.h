@@ -13,8 +13,9 @@ namespace gpu {
 void execute(const Stack& stack, const Call& call, const Problem& problem, const Numbers& numbers,
              Library& library, void* stream);
 
-// The plan of the scans of a call of this size.
-Plan plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool backward);
+// The plan of the scans of a call of this size, with a library that can be recorded or not.
+Plan plan_of(const Stack& stack, int64_t T, int64_t B, int device, bool backward,
+             bool can_be_recorded);
 
 }  // namespace gpu
 }  // namespace fastrnn

@@ -42,8 +42,8 @@ void launch_pass(const Site& site, P& pass, void (*kernel)(P), const char* name)
       zero(op, begin, 4 * memory.shape[0] - kAlignment, site.stream);
     }
     const int cluster = clusters ? plan.grid.blocks_per_group : 0;
-    launch(op, {plan.blocks, plan.threads, plan.shared, !clusters, site.stream, cluster}, kernel,
-           pass);
+    launch(op, {plan.blocks, plan.threads, plan.shared, plan.cooperative, site.stream, cluster},
+           kernel, pass);
   });
 }
 

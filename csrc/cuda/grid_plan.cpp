@@ -102,6 +102,7 @@ class Candidate {
     plan.grid = grid_;
     plan.blocks = groups() * grid_.blocks_per_group;
     plan.threads = threads();
+    plan.cooperative = grid_.way != ExchangeWay::kCluster;
     plan.shared = grid_.at.bytes;
     return plan;
   }

@@ -39,6 +39,7 @@ struct KernelSet {
 struct RowKernels {
   void (*copy_rows)(CopyPass);
   void (*lay_out_steps)(LayOutPass);
+  void (*advance)(int32_t* replayed, int32_t by);
 };
 extern const RowKernels row_kernels[];
 

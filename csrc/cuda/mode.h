@@ -23,7 +23,8 @@ struct Work {
   int64_t T, B, H, P;  // P: values of h
   int directions;
   bool backward;
-  bool tf32;  // may float32 be multiplied as TF32?
+  bool tf32;             // may float32 be multiplied as TF32?
+  bool can_be_recorded;  // the library
 
   // Microseconds for an amount, at a rate of one SM in each cycle.
   double microseconds(double amount, double rate) const {
@@ -36,8 +37,10 @@ struct Plan {
   const Mode* mode = nullptr;
   Grid grid{};  // of the grid mode, without its counters
   int blocks = 0, threads = 0;
-  int64_t shared = 0;       // bytes of a block
-  double microseconds = 0;  // of one step, as the model has it
+  bool cooperative = false;  // all blocks at once
+  int64_t shared = 0;        // bytes of a block
+  double microseconds = 0;   // of one step, as the model has it
+  std::string instead_of;    // a quicker plan that the device has refused, in words; else empty
 };
 
 // Where a scan runs: its plan, the memory that its mode asked for, and the products of the library.
@@ -84,6 +87,9 @@ void use_tf32(bool use);
 // The quickest plan by the models, or that of the mode in use. Throws Error(kNotImplemented) where
 // that mode cannot run the pass. Plans are kept: a device is asked for its occupancy once.
 Plan plan_pass(const Work& work);
+// What a device has refused by TooManyBlocks. No cooperative plan of so many blocks is made there
+// any more.
+void refuse_blocks(const Device& device, int blocks);
 
 }  // namespace gpu
 }  // namespace fastrnn

@@ -99,6 +99,9 @@ struct ForwardPass {
   Grid grid;
   ForwardDirection direction[kMaxDirections];
   int64_t P;
+  // Stepwise, in a graph: the steps that its replays have done, going back less than none, which
+  // are added to the scan step of a launch; else null.
+  const int32_t* replayed;
 };
 
 struct BackwardDirection {
@@ -150,6 +153,7 @@ struct BackwardPass {
   Grid grid;
   BackwardDirection direction[kMaxDirections];
   int64_t P;
+  const int32_t* replayed;  // as in the forward pass
 };
 
 }  // namespace gpu

@@ -135,6 +135,7 @@ template <class Cell, class Math, class S> struct ForwardPhases {
 // Scan step s, or with s = begin - 1 only the states that the window's first step goes on from.
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     first_forward(FASTRNN_ARGUMENT ForwardPass pass, int64_t s) {
+  if (!find_step(pass, &s)) return;
   using Step = ForwardPhases<Cell, Math, S>;
   const bool enters = s < pass.begin;
   const int64_t width = enters && pass.P > pass.H ? pass.P : pass.H;
@@ -149,6 +150,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
 
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     second_forward(FASTRNN_ARGUMENT ForwardPass pass, int64_t s) {
+  if (!find_step(pass, &s)) return;
   using Step = ForwardPhases<Cell, Math, S>;
   for_values(pass, pass.P, [&](const ForwardDirection& d, int64_t b, int64_t u, int64_t) {
     Step::second(typename Step::At{pass, d}, s, b, u);
@@ -280,6 +282,7 @@ template <class Cell, class Math, class S> struct BackwardPhases {
 
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     first_backward(FASTRNN_ARGUMENT BackwardPass pass, int64_t s) {
+  if (!find_step(pass, &s)) return;
   using Step = BackwardPhases<Cell, Math, S>;
   for_values(pass, pass.H, [&](const BackwardDirection& d, int64_t b, int64_t u, int64_t) {
     Step::first(typename Step::At{pass, d}, s, b, u);
@@ -290,6 +293,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
 // before.
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     second_backward(FASTRNN_ARGUMENT BackwardPass pass, int64_t s) {
+  if (!find_step(pass, &s)) return;
   using Step = BackwardPhases<Cell, Math, S>;
   const bool leaves = s < pass.begin;
   const int64_t width = leaves && pass.H > pass.P ? pass.H : pass.P;

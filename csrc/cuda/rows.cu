@@ -1,4 +1,5 @@
 // The kernels around scans, which know no cell.
+#include "advance.cuh"
 #include "copy_rows.cuh"
 #include "kernels.h"
 #include "lay_out.cuh"
@@ -7,10 +8,10 @@ namespace fastrnn {
 namespace gpu {
 
 const RowKernels row_kernels[] = {
-    {copy_rows<float>, lay_out_steps},
-    {copy_rows<double>, lay_out_steps},
-    {copy_rows<Half>, lay_out_steps},
-    {copy_rows<Bfloat16>, lay_out_steps},
+    {copy_rows<float>, lay_out_steps, advance},
+    {copy_rows<double>, lay_out_steps, advance},
+    {copy_rows<Half>, lay_out_steps, advance},
+    {copy_rows<Bfloat16>, lay_out_steps, advance},
 };
 
 }  // namespace gpu

@@ -10,20 +10,38 @@
 namespace fastrnn {
 namespace gpu {
 
+// The scan step of a launch. False: there is none, since the last replay of a graph may have more
+// steps than are left.
+template <class P> FASTRNN_DEVICE bool find_step(const P& pass, int64_t* s) {
+  if (!pass.replayed) return true;
+  *s += *pass.replayed;
+  return pass.begin <= *s && *s < pass.end;
+}
+
 // Calls f(direction, b, u, i = b * width + u) for this thread's share of all rows' values: of the
-// units, or of h.
+// units, or of h. A block takes a piece of a row at a time, or some whole ones; places are counted
+// on from one to the next, without a division of 64 bits.
 template <class P, class F> FASTRNN_DEVICE void for_values(const P& pass, int64_t width, F f) {
-  const int64_t each = pass.scan.B * width, all = pass.directions * each;
-  for (int64_t i = int64_t(block()) * threads() + thread(); i < all;
-       i += int64_t(blocks()) * threads()) {
-    const int64_t j = i % each;
-    f(pass.direction[i / each], j / width, j % width, j);
+  const int columns = width < threads() ? static_cast<int>(width) : threads();
+  const int rows = threads() / columns, pieces = (static_cast<int>(width) - 1) / columns + 1;
+  const int row = thread() / columns, column = thread() % columns;
+  const int64_t B = pass.scan.B, all = pass.directions * B;
+  int64_t group = block() / pieces;
+  int piece = block() % pieces;
+  for (; group * rows < all; group += blocks() / pieces, piece += blocks() % pieces) {
+    if (piece >= pieces) piece -= pieces, ++group;
+    const int64_t r = group * rows + row, u = int64_t{piece} * columns + column;
+    if (row >= rows || r >= all || u >= width) continue;
+    const int d = r >= B;
+    const int64_t b = r - d * B;
+    f(pass.direction[d], b, u, b * width + u);
   }
 }
 
 // Scan step s, or with s = begin - 1 only the states that the window's first step goes on from.
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     step_forward(FASTRNN_ARGUMENT ForwardPass pass, int64_t s) {
+  if (!find_step(pass, &s)) return;
   using Unit = ForwardUnit<Cell, Math, S>;
   using A = Acc<S>;
   constexpr int G = Cell::kGates, kStates = Cell::kStates;
@@ -51,6 +69,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
 // Scan step s, or with s = begin - 1 only what the window's first step leaves for the state before.
 template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     step_backward(FASTRNN_ARGUMENT BackwardPass pass, int64_t s) {
+  if (!find_step(pass, &s)) return;
   using Unit = BackwardUnit<Cell, Math, S>;
   using A = Acc<S>;
   constexpr int kStates = Cell::kStates;

@@ -1,12 +1,16 @@
 // The host's side of the stepwise mode (stepwise.cuh, phases.cuh): the library's product and one
 // launch for each step, or two of each. A product is the same call on the same memory at every
-// step, so it is prepared once.
+// step, so it is prepared once, and where there are steps enough and the library allows it,
+// recorded: then a graph of some steps is replayed, without a call of the library's.
 #include <algorithm>
 #include <memory>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "../core/problem.h"
 #include "costs.h"
+#include "graph.h"
 #include "layout.h"
 #include "mode.h"
 
@@ -20,14 +24,105 @@ struct StepProduct {
   int64_t rows, depth, first_row;
 };
 
-template <class P>
-void launch_step(const Site& site, const P& pass, void (*kernel)(P, int64_t), int64_t s) {
-  const std::string& op = site.stack.spec.op;
-  const Plan& plan = site.plan;
-  with_reason(op, pass.scan.error, [&] {
-    launch(op, {plan.blocks, plan.threads, 0, false, site.stream}, kernel, pass, s);
-  });
-}
+// Steps that a graph has, at most: replays are few, and so is what is made for them.
+constexpr int64_t kStepsOfGraph = 32;
+// Steps that a graph is quicker for than launches one by one, at least.
+constexpr double kFewestSteps = kCosts.graph / kCosts.issue;
+
+// The steps of a window. Forward each product of a step comes before its kernel; going back, where
+// the last one is the first, after it.
+template <class P> class Steps {
+ public:
+  using Kernel = void (*)(P, int64_t);
+  using AllProducts = std::vector<std::unique_ptr<Repeated>>;
+
+  Steps(const Site& site, const P& pass, const Kernel* kernels, const AllProducts& products)
+      : site_(site), pass_(pass), kernels_(kernels), products_(products) {}
+
+  // One kernel alone.
+  void launch_one(size_t i, int64_t s) const {
+    const Plan& plan = site_.plan;
+    with_reason(op(), pass_.scan.error, [&] {
+      launch(op(), {plan.blocks, plan.threads, 0, false, site_.stream}, kernels_[i], pass_, s);
+    });
+  }
+
+  void run() const {
+    if (is_for_a_graph() && replay_all()) return;
+    for (int64_t k = 0; k < count(); ++k)
+      for_parts([&](size_t i) { products_[i]->run(); },
+                [&](size_t i) { launch_one(i, scan_step(k)); });
+  }
+
+ private:
+  const Site& site_;
+  const P& pass_;
+  const Kernel* kernels_;
+  const AllProducts& products_;
+  static constexpr bool kBack = std::is_same<P, BackwardPass>::value;
+
+  const std::string& op() const { return site_.stack.spec.op; }
+  int64_t count() const { return pass_.end - pass_.begin; }
+  int64_t scan_step(int64_t k) const { return kBack ? pass_.end - 1 - k : pass_.begin + k; }
+
+  bool is_for_a_graph() const {
+    constexpr int64_t kMost = INT32_MAX / 2;  // that `advance` counts to
+    return site_.library.can_be_recorded() &&
+           count()<kMost&& static_cast<double>(count())> kFewestSteps;
+  }
+
+  // One step: calls make(i) for each product and finish(i) for its kernel, in their order.
+  template <class Make, class Finish> void for_parts(Make make, Finish finish) const {
+    const size_t n = products_.size();
+    for (size_t j = 0; j < n; ++j) {
+      const size_t i = kBack ? n - 1 - j : j;
+      if (!kBack) make(i);
+      finish(i);
+      if (kBack) make(i);
+    }
+  }
+
+  // All steps from a graph of some of them. False where the products cannot be recorded.
+  bool replay_all() const {
+    std::vector<std::unique_ptr<Recording>> recordings;
+    for (const auto& product : products_) {
+      recordings.push_back(
+          record(op(), site_.stream, [&](void* stream) { product->run_on(stream); }));
+      if (!recordings.back()) return false;
+    }
+    const int64_t replays = ceil_div(count(), kStepsOfGraph);
+    site_.library.let_others_go_on([&] {
+      with_reason(op(), pass_.scan.error, [&] {
+        zero(op(), counter(), sizeof *counter(), site_.stream);
+        const auto graph = graph_of(ceil_div(count(), replays), recordings);
+        for (int64_t r = 0; r < replays; ++r) graph->replay(site_.stream);
+      });
+    });
+    return true;
+  }
+
+  // The first steps of the window, and what counts them at the end, so that the next replay makes
+  // those that follow. In the last one there may be more than the window has: their kernels do
+  // nothing, and their products write again what they have written.
+  std::unique_ptr<Graph> graph_of(int64_t steps,
+                                  const std::vector<std::unique_ptr<Recording>>& products) const {
+    P pass = pass_;
+    pass.replayed = counter();
+    auto graph = new_graph(op());
+    for (int64_t k = 0; k < steps; ++k)
+      for_parts([&](size_t i) { graph->add(*products[i]); },
+                [&](size_t i) {
+                  graph->add(site_.plan.blocks, site_.plan.threads, kernels_[i], pass,
+                             scan_step(k));
+                });
+    const int by = static_cast<int>(kBack ? -steps : steps);
+    graph->add(1, kLanes, row_kernels[static_cast<int>(site_.stack.kernels->storage)].advance,
+               counter(), by);
+    return graph;
+  }
+
+  int32_t* counter() const { return reinterpret_cast<int32_t*>(site_.memory.back().data); }
+};
 
 class StepwiseMode : public Mode {
  public:
@@ -39,14 +134,17 @@ class StepwiseMode : public Mode {
     const int64_t units = w.directions * w.B * w.H;
     plan.threads = static_cast<int>(
         std::clamp<int64_t>(ceil_div(units, kLanes) * kLanes, kLanes, kMaxThreads));
-    plan.blocks = static_cast<int>(
-        std::clamp<int64_t>(ceil_div(units, plan.threads), 1, 32 * w.device.processors));
+    // As for_values has them: rows of a block, and pieces of a row.
+    const int64_t columns = std::min<int64_t>(w.H, plan.threads), rows = plan.threads / columns;
+    const int64_t blocks = ceil_div(w.directions * w.B, rows) * ceil_div(w.H, columns);
+    plan.blocks = static_cast<int>(std::clamp<int64_t>(blocks, 1, 32 * w.device.processors));
     plan.microseconds = microseconds_of(w);
     return plan;
   }
 
   // For each product of a step what it gives, or going back takes, and the vector on its other
-  // side; forward also each state beside h that a step hands to the next.
+  // side; forward also each state beside h that a step hands to the next; last, what counts the
+  // steps of replays.
   std::vector<Request> memory(const Work& w, const Plan&) const override {
     const int64_t D = w.directions;
     std::vector<Request> all;
@@ -56,6 +154,7 @@ class StepwiseMode : public Mode {
     }
     for (int k = 1; k < w.kernels.states && !w.backward; ++k)
       all.push_back({{D * w.B, w.H}, Elements::kAccumulator});
+    all.push_back({{1}, Elements::kInt32});
     return all;
   }
 
@@ -71,13 +170,9 @@ class StepwiseMode : public Mode {
         direction.carry[k] = part(site, factor(static_cast<int>(steps.size()) - 1) + k, d);
     }
     const auto products = prepare(site, steps, false);
-    const auto& kernels = site.stack.kernels->step_forward;
-    launch_step(site, pass, kernels[0], pass.begin - 1);
-    for (int64_t s = pass.begin; s < pass.end; ++s)
-      for (size_t i = 0; i < steps.size(); ++i) {
-        products[i]->run();
-        launch_step(site, pass, kernels[i], s);
-      }
+    const Steps<ForwardPass> all(site, pass, site.stack.kernels->step_forward, products);
+    all.launch_one(0, pass.begin - 1);
+    all.run();
   }
 
   void run(const Site& site, BackwardPass pass) const override {
@@ -88,13 +183,9 @@ class StepwiseMode : public Mode {
         pass.direction[d].product[i] = part(site, factor(i), d);
       }
     const auto products = prepare(site, steps, true);
-    const auto& kernels = site.stack.kernels->step_backward;
-    for (int64_t s = pass.end - 1; s >= pass.begin; --s)
-      for (size_t i = steps.size(); i-- > 0;) {
-        launch_step(site, pass, kernels[i], s);
-        products[i]->run();
-      }
-    launch_step(site, pass, kernels[steps.size() - 1], pass.begin - 1);
+    const Steps<BackwardPass> all(site, pass, site.stack.kernels->step_backward, products);
+    all.run();
+    all.launch_one(steps.size() - 1, pass.begin - 1);
   }
 
  private:
@@ -150,7 +241,7 @@ class StepwiseMode : public Mode {
     const double sms = w.device.processors;
     const double rate =
         w.kernels.element_bytes == 2 ? kCosts.library_fused_16 : kCosts.library_fused;
-    double issued = 0, run = 0;
+    double issued = 0, run = 0;  // by the thread of Python, and by the device
     for (const StepProduct& step : products_of(w.kernels, w.H, w.P)) {
       const double weights = static_cast<double>(w.directions) * static_cast<double>(step.depth) *
                              static_cast<double>(step.rows);
@@ -158,9 +249,11 @@ class StepwiseMode : public Mode {
           std::max(w.microseconds(weights * static_cast<double>(w.B), rate * sms),
                    w.microseconds(weights * w.kernels.element_bytes, kCosts.streamed_bytes * sms));
       issued += kCosts.issue * w.directions;
-      run += 2 * kCosts.launch + product;
+      run += (w.directions + 1) * kCosts.launch + product;
     }
-    return std::max(issued, run);
+    const auto steps = static_cast<double>(w.T);
+    const bool replayed = w.can_be_recorded && steps > kFewestSteps;
+    return replayed ? run + kCosts.graph / steps : std::max(issued, run);
   }
 };
 

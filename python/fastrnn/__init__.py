@@ -149,8 +149,9 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
         units are split, who of those that share rows takes the steps, steps in a chunk, bytes of
         workspace; ``available``, the threads that a call may have now and why. On a GPU ``cell``,
         ``dtype``, ``device``, and for ``forward`` and ``backward`` the mode, blocks and threads,
-        units of a block, groups of rows, bytes of shared memory, and microseconds of a step as the
-        model has it.
+        units of a block, groups of rows, bytes of shared memory, microseconds of a step as the
+        model has it, and, where the device has refused a quicker plan, which one this is
+        ``instead_of``.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-// csrc/cuda/device.h on the emulator: one device, whose memory is the host's.
+// csrc/cuda/device.h on the emulator: one device, whose memory is the host's, and whose work goes
+// through the streams of queue.h.
 #include "device_emulated.h"
 
 #include <algorithm>
@@ -8,9 +9,9 @@
 #include <map>
 #include <stdexcept>
 
-#include "core/error.h"
 #include "cuda/device.h"
 #include "emulator.h"
+#include "queue.h"
 
 namespace fastrnn {
 
@@ -19,6 +20,7 @@ namespace {
 std::string failing;
 bool lost = false;  // has a kernel trapped?
 int compiled_for = 90;
+int most_cooperative = INT32_MAX;
 gpu::DeviceError the_error{};
 bool with_host = false;
 std::map<uintptr_t, int> elsewhere;
@@ -37,6 +39,20 @@ void maybe_fail(const std::string& op, const char* call) {
   if (failing != call) return;
   failing.clear();
   throw Error(Fault::kRuntime, op, std::string(call) + " must succeed, got a failure by a test");
+}
+
+uintptr_t number_of(const void* stream) { return reinterpret_cast<uintptr_t>(stream); }
+
+// Errors of a kernel go to whoever waits for it, as on a GPU.
+void run_kernel(const std::string& op, const gpu::Launch& how, const emulation::Work& kernel) {
+  if (lost) return;
+  try {
+    emulation::launch(kernel, how.blocks, how.threads, how.shared, std::max(how.cluster, 1));
+  } catch (const emulation::Trapped&) {
+    lost = true;
+  } catch (const std::runtime_error& e) {
+    throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
+  }
 }
 
 // Never fewer: references to devices stay good.
@@ -62,7 +78,10 @@ void use_device(int processors, int64_t shared_per_block, bool cooperative, doub
   compiled_for = architecture;
   lost = false;
   the_error = {};
+  most_cooperative = INT32_MAX;
 }
+
+void limit_cooperative(int blocks) { most_cooperative = blocks; }
 
 void place_on(uintptr_t pointer, int device) { elsewhere[pointer] = device; }
 
@@ -75,6 +94,13 @@ void leave_to_host(uintptr_t pointer, int64_t bytes) {
   of_host[pointer] = pointer + static_cast<uintptr_t>(bytes);
 }
 void take_from_host(uintptr_t pointer) { of_host.erase(pointer); }
+
+void launch_call(const std::string& op, const gpu::Launch& how, const std::function<void()>& call) {
+  maybe_fail(op, "launch");
+  if (how.cooperative && how.blocks > most_cooperative)
+    throw gpu::TooManyBlocks(Fault::kRuntime, op, "launch must succeed, got too many blocks");
+  enqueue(number_of(how.stream), [op, how, call] { run_kernel(op, how, call); });
+}
 
 void fail_next_call(const std::string& name) { failing = name; }
 
@@ -96,21 +122,16 @@ int device_of(const void* pointer) {
 }
 
 DeviceError* device_error(int) { return &the_error; }
-void synchronize(const std::string& op, void*) { maybe_fail(op, "synchronize"); }
+void synchronize(const std::string& op, void* stream) {
+  emulation::synchronize(number_of(stream));
+  maybe_fail(op, "synchronize");
+}
 
 OnDevice::OnDevice(const std::string&, int) : before_(0) {}
 OnDevice::~OnDevice() { (void)before_; }
 
 void launch(const std::string& op, const Launch& how, Kernel kernel, void** arguments) {
-  maybe_fail(op, "launch");
-  try {
-    emulation::launch([&] { kernel.call(kernel.function, arguments); }, how.blocks, how.threads,
-                      how.shared, std::max(how.cluster, 1));
-  } catch (const emulation::Trapped&) {
-    lost = true;  // as on a GPU, the launch itself has succeeded
-  } catch (const std::runtime_error& e) {
-    throw Error(Fault::kRuntime, op, std::string("the kernel must end, got: ") + e.what());
-  }
+  emulation::launch_call(op, how, kernel.bind(kernel.function, arguments));
 }
 
 int blocks_per_processor(const std::string&, const void*, int, int64_t) { return 1; }
@@ -120,14 +141,15 @@ int clusters_at_once(const std::string&, const void*, int, int64_t, int cluster)
 }
 int architecture_of(const std::string&, const void*) { return compiled_for; }
 
-void zero(const std::string& op, void* memory, int64_t bytes, void*) {
+void zero(const std::string& op, void* memory, int64_t bytes, void* stream) {
   maybe_fail(op, "zero");
-  std::memset(memory, 0, static_cast<size_t>(bytes));
+  emulation::enqueue(number_of(stream),
+                     [=] { std::memset(memory, 0, static_cast<size_t>(bytes)); });
 }
 
-void copy(const std::string& op, void* to, const void* from, int64_t bytes, void*) {
+void copy(const std::string& op, void* to, const void* from, int64_t bytes, void* stream) {
   maybe_fail(op, "copy");
-  std::memcpy(to, from, static_cast<size_t>(bytes));
+  emulation::enqueue(number_of(stream), [=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
 }
 
 }  // namespace gpu

@@ -3,7 +3,10 @@
 
 #include <stdint.h>
 
+#include <functional>
 #include <string>
+
+#include "cuda/device.h"
 
 namespace fastrnn {
 namespace emulation {
@@ -23,6 +26,12 @@ void take_host_arrays(bool take);
 // But for this memory, which is the host's alone until it is taken.
 void leave_to_host(uintptr_t pointer, int64_t bytes);
 void take_from_host(uintptr_t pointer);
+
+// The device refuses cooperative launches of more blocks, until use_device is called.
+void limit_cooperative(int blocks);
+
+// A launch of a kernel with its arguments.
+void launch_call(const std::string& op, const gpu::Launch& how, const std::function<void()>& call);
 
 // The next call of this name ("launch", "zero", ...) fails as a lost device does.
 void fail_next_call(const std::string& name);

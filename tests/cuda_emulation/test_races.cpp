@@ -91,16 +91,19 @@ class Loops : public Library {
       }
     for (const Product& product : products) multiply(product);
   }
+  void round(int, int, int) override {}  // nothing here has 16 bits
   std::unique_ptr<Repeated> prepare(const Products& products) override {
     struct Again : Repeated {
       Loops* loops;
       Products products;
       void run() override { loops->multiply(products, {}); }
+      void run_on(void*) override { run(); }
     };
     auto again = std::make_unique<Again>();
     again->loops = this, again->products = products;
     return again;
   }
+  bool can_be_recorded() const override { return true; }
 
  private:
   std::vector<View> views_;

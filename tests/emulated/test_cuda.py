@@ -1,7 +1,8 @@
 """The CUDA engine on the emulated device: the kernels, the host's side and the Python driver.
 
 Arrays are those of `fake_gpu`, which the engine's own kernels read; the emulator runs them in the
-schedules of `SCHEDULES`.
+schedules of `SCHEDULES`. Work waits until it is asked for (tests/streams.py; what that shows, and
+several streams, test_queue.py has).
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ import pytest
 import fake_gpu
 import fastrnn
 import on_gpu
+import streams
 import tiers
 from builds import ROOT
 from cases import Case, Data, cells, chosen_cases, kernel_cases, make_data, projected_cases
 from fastrnn import _arrays, _dtypes, cuda, functional
 from on_gpu import GRIDS, MODES, Results, modes, put
-from tolerances import assert_gradient, assert_output
+from tolerances import NARROW_ROUNDING, assert_gradient, assert_output
 
 SCHEDULES = [("random", 1), ("forward", 0), ("reverse", 0)]
 if os.environ.get("FASTRNN_ONE_SCHEDULE"):  # under sanitizers, which take several times as long
@@ -102,6 +104,24 @@ def test_windows_of_a_small_tape(emulated: ModuleType, mode: str) -> None:
             whole, again = on_gpu.run(case, data), on_gpu.run(case, data, recompute=5)
         assert_close(case, again, on_gpu.wanted(case, data))
         assert_same(again, whole, NOT_SUMS & set(whole))
+
+
+@pytest.mark.parametrize("dtype", _dtypes.NARROW)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before"])
+def test_windows_add_up_in_float32(emulated: ModuleType, cell: str, dtype: str) -> None:
+    """Gradients of parameters in 16 bits from many windows are those from one.
+
+    Those are sums in float64 which the library here rounds once. A sum in float32 that lies between
+    two numbers of 16 bits may be rounded to the other one.
+    """
+    case = Case(cell, 640, 2, 3, 5, dtype=dtype)
+    data = make_data(case)
+    one, many = (on_gpu.run(case, data, recompute=k) for k in (0, 64))
+    for name in set(one) - NOT_SUMS:
+        a, b = (results[name].astype(np.float64) for results in (one, many))
+        apart = np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))
+        assert apart.max() <= 2 * NARROW_ROUNDING[dtype], name
+        assert (a == b).mean() > 0.9, name
 
 
 def use_plan(emulated: ModuleType, processors: int, shared: int = 227 << 10) -> None:
@@ -405,6 +425,74 @@ def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
     assert mode_of(2048, 1, 64) == "stepwise", "no weights are kept for one step"
 
 
+def test_a_device_that_gives_fewer_blocks_than_it_has(emulated: ModuleType) -> None:
+    """Quietly by another mode, which is planned from then on, and said in words."""
+    case = Case("lstm", 6, 5, 3, 40, D=2, L=2, lengths=True)
+    data = make_data(case)
+    stack = emulated.Stack("lstm", "float32", 1, case.D, case.I, case.H, True)
+
+    def plans(of: Any = stack) -> list[dict[str, Any]]:
+        return [of.plan(case.T, case.B, 0, backward) for backward in (False, True)]
+
+    use_plan(emulated, 132)
+    planned = plans()
+    assert {(plan["mode"], plan["instead_of"]) for plan in planned} == {("grid", "")}
+    with cuda.mode("stepwise"):
+        wanted = on_gpu.run(case, data, recompute=3)
+    fewest = min(plan["blocks"] for plan in planned)
+    emulated.limit_cooperative(fewest - 1)
+    assert_same(on_gpu.run(case, data, recompute=3), wanted)
+    words = rf"grid with {fewest} blocks at once, which this device has refused .*MPS"
+    for plan in plans():
+        assert plan["mode"] == "stepwise"
+        assert re.match("grid with .* refused", plan["instead_of"])
+    assert any(re.match(words, plan["instead_of"]) for plan in plans())
+    emulated.limit_cooperative(fewest)  # what was refused is not tried again
+    assert {plan["mode"] for plan in plans()} == {"stepwise"}
+    small = emulated.Stack("lstm", "float32", 1, 1, 3, 8, True)
+    assert {plan["mode"] for plan in plans(small)} == {"grid"}
+    with (
+        cuda.mode("grid"),
+        pytest.raises(
+            NotImplementedError, match=r"\[lstm\] the grid mode must have all its blocks"
+        ),
+    ):
+        infer(case, data)
+
+
+def test_the_plan_knows_what_a_graph_saves(emulated: ModuleType) -> None:
+    """A step that is replayed costs its launches, and its share of what the graph costs."""
+    stack = emulated.Stack("lstm", "float32", 1, 1, 4, 64, True)
+
+    def cost(T: int, recorded: bool) -> float:
+        with cuda.mode("stepwise"):
+            return float(stack.plan(T, 2, 0, False, recorded)["model_microseconds"])
+
+    issued = cost(1, True)
+    assert {cost(T, False) for T in (1, 100, 1000)} == {issued}
+    assert cost(8, True) == issued
+    assert issued > cost(64, True) > cost(1000, True) > 0
+    assert cost(64, True) == cost(127, True)  # one plan serves both
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lstm", 2, 41, 3, 300, D=2, lengths=True),  # two pieces of a row
+        Case("gru", 2, 300, 3, 5, D=2),  # many rows of a block
+        Case("lstm", 2, 37, 3, 5, P=270),
+        Case("gru_reset_before", 2, 37, 3, 257),
+    ],
+    ids=lambda case: case.id,
+)
+def test_a_block_takes_several_turns(emulated: ModuleType, case: Case) -> None:
+    """Where there are more values than threads, in rows longer and shorter than a block."""
+    use_plan(emulated, 1)
+    data = make_data(case)
+    with cuda.mode("stepwise"):
+        assert_close(case, on_gpu.run(case, data), on_gpu.wanted(case, data))
+
+
 # ---- layers --------------------------------------------------------------------------------------
 
 
@@ -678,7 +766,8 @@ def test_arrays_by_dlpack(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="must be an array on a GPU"):  # as NumPy's capsule says
         call()
     emulated.take_host_arrays(True)
-    assert call()[0].get().tobytes() == wanted.tobytes()
+    with streams.work.on(0):  # arrays that name no stream are of the default one
+        assert call()[0].get().tobytes() == wanted.tobytes()
 
 
 def test_cupy_computes_on_the_device_of_the_arrays() -> None:

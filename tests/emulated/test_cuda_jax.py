@@ -14,6 +14,8 @@ import pytest
 
 import fake_gpu
 import fastrnn
+import streams
+import tiers
 from fastrnn import _dtypes, reference
 
 jax = pytest.importorskip("jax")
@@ -37,21 +39,28 @@ def array_of(pointer: int, shape: tuple[int, ...], dtype: str) -> fake_gpu.Array
 
 
 @pytest.fixture
-def on_emulated(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let calls be compiled for the handler of the emulated engine."""
+def on_emulated(
+    request: pytest.FixtureRequest, device: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Let calls be compiled for the handler of the emulated engine.
+
+    What a call does may be queued until it is back, where XLA on its CPU reads the results.
+    """
     target = "fastrnn.emulated"
     run = _gpu.run
+    is_queued = getattr(request, "param", "at once") == "queued"
 
     def counted(cell: str, *rest: Any) -> None:
         calls.append(cell)
-        run(cell, *rest)
+        with streams.queued(device, "forward") if is_queued else nullcontext():
+            run(cell, *rest)
 
     monkeypatch.setattr(_gpu, "array_of", array_of)
     monkeypatch.setattr(_gpu, "on_stream", lambda stream: nullcontext())
     monkeypatch.setattr(_gpu, "run", counted)
     monkeypatch.setattr(_handlers, "TARGET", target)
     engine = _gpu.engine()
-    assert engine is emulated
+    assert engine is device
     version = fastrnn.jax._jaxlib.interface_version(jax.ffi.include_dir())
     engine.xla_set_version(*version)
     jax.ffi.register_ffi_target(target, engine.xla_handler, platform="cpu")
@@ -73,6 +82,9 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize(
+    "on_emulated", tiers.thin(["at once", "queued"], ["queued"]), indirect=True
+)
 @pytest.mark.parametrize(("cell", "sizes"), CASES)
 @pytest.mark.parametrize("given", ["plain", "all"])
 def test_values_and_gradients(

@@ -31,6 +31,11 @@ def test_the_emulator_finds_mistakes(native_build: Build) -> None:
     run([program(native_build("tests"), "test_emulator")])
 
 
+def test_the_queue_shows_mistakes(native_build: Build) -> None:
+    """Launches, fills and copies: arguments, streams, events, buffers of the host."""
+    run([program(native_build("tests"), "test_queue")])
+
+
 def test_modes_agree(native_build: Build) -> None:
     run([program(native_build("tests"), "test_races")])
 
@@ -58,9 +63,10 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
 
     That has every mode and option in float32, and a sanitizer makes a case ten times as long.
     """
-    build = native_build("asan", targets=("test_emulator", "test_races", "_cuda_emulated"))
-    run([program(build, "test_emulator")])
-    run([program(build, "test_races")])
+    programs = ("test_emulator", "test_queue", "test_races")
+    build = native_build("asan", targets=(*programs, "_cuda_emulated"))
+    for name in programs:
+        run([program(build, name)])
 
     def library(name: str) -> str:
         compiler = os.environ.get("CXX", "g++")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -19,11 +19,14 @@ torch = pytest.importorskip("torch")
 from torch._subclasses import FakeTensorMode  # noqa: E402
 
 import fastrnn.torch as ft  # noqa: E402
+import streams  # noqa: E402
+import tiers  # noqa: E402
 from fastrnn import _arrays, cuda  # noqa: E402
 from fastrnn.cuda import _driver  # noqa: E402
-from fastrnn.torch import _autograd, _engine, _narrow  # noqa: E402
+from fastrnn.torch import _autograd, _engine, _narrow, _tracing  # noqa: E402
 from on_gpu import MODES  # noqa: E402
 from tolerances import NARROW_GRADIENT, NARROW_OUTPUT, NARROW_ROUNDING  # noqa: E402
+from torch_streams import Streams  # noqa: E402
 from torch_tags import Tags  # noqa: E402
 
 CLASSES = ("RNN", "LSTM", "GRU")
@@ -34,36 +37,60 @@ class Card(NamedTuple):
 
     streams: list[int]
     tags: Tags
+    queue: streams.Queue | None = None
+
+
+# With work that waits in the streams of the GPU (tests/torch_streams.py), and as it comes.
+queued_too = pytest.mark.parametrize(
+    "gpu", tiers.thin(["at once", "queued"], ["queued"]), indirect=True
+)
 
 
 @pytest.fixture(autouse=True)
-def gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+def gpu(
+    request: pytest.FixtureRequest, device: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Card]:
     """torch's CPU tensors are on the emulated GPU, but for those that are tagged."""
-    card = Card([], Tags(emulated))
+    card = Card([], Tags(device))
+    stack = contextlib.ExitStack()
+    computing: Callable[[], Any] = contextlib.nullcontext
+    if getattr(request, "param", "at once") == "queued":
+        queue = stack.enter_context(streams.queued(device, "forward"))
+        card = card._replace(queue=queue)
+        computing = stack.enter_context(Streams(queue, card.tags)).entered
+        monkeypatch.setattr(_tracing, "_dispatch_modes", lambda: 0)  # nobody sees it on a card
 
     class Torch(_arrays.Torch):
         def index(self, array: Any) -> int:
             return 0
 
         def stream(self, array: Any) -> int:
-            card.streams.append(0)
-            return 0
+            card.streams.append(streams.work.stream)
+            return streams.work.stream
+
+        def on_stream(self, stream: int, array: Any) -> contextlib.AbstractContextManager[Any]:
+            return contextlib.nullcontext()
 
         def no_grad(self, array: Any) -> contextlib.AbstractContextManager[Any]:
             stack = contextlib.ExitStack()
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.autocast("cpu", enabled=False))
-            stack.enter_context(card.tags)  # autograd calls the driver from where no mode is seen
+            # Autograd calls the driver from where no mode is seen.
+            stack.enter_context(card.tags)
+            stack.enter_context(computing())
             return stack
 
     library = Torch()
+    from_numpy = torch.from_numpy  # which no mode sees
+    monkeypatch.setattr(torch, "from_numpy", lambda values: card.tags.on_host(from_numpy(values)))
     monkeypatch.setattr(_arrays, "is_device_array", card.tags.is_on_gpu)
     monkeypatch.setattr(_arrays, "gpu_library_of", lambda op, array: library)
     monkeypatch.setattr(_engine, "name_for", lambda device: "cuda")
-    emulated.take_host_arrays(True)
+    device.take_host_arrays(True)
     torch.manual_seed(0)
-    yield card
-    emulated.take_host_arrays(False)
+    with stack:
+        yield card
+    device.take_host_arrays(False)
 
 
 def pair(name: str, *args: Any, **options: Any) -> tuple[Any, Any]:
@@ -86,6 +113,7 @@ def step(layer: Any, x: Any, hx: Any) -> list[Any]:
     return [*results, *torch.autograd.grad(loss, [*inputs, *layer.parameters()])]
 
 
+@queued_too
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CLASSES)
 def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: Card) -> None:
@@ -108,6 +136,7 @@ def test_numbers_and_gradients_are_torchs(name: str, mode: str, gpu: Card) -> No
     assert gpu.streams, "the driver must have run"
 
 
+@queued_too
 def test_unbatched_double_and_reset(gpu: Card) -> None:
     ours, theirs = pair("LSTM", 4, 5, bidirectional=True)
     x = torch.randn(6, 4)
@@ -138,6 +167,7 @@ def test_packed_sequences_and_lengths(gpu: Card) -> None:
     torch.testing.assert_close(ours(x, lengths=lengths)[1], hn2)
 
 
+@queued_too
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CLASSES)
 def test_lengths_of_the_host_are_brought_over(name: str, mode: str, gpu: Card) -> None:
@@ -180,6 +210,7 @@ def test_lengths_of_the_host_are_brought_over(name: str, mode: str, gpu: Card) -
     assert gpu.tags.waits == []
 
 
+@queued_too
 def test_operators_take_lengths_of_the_host(gpu: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a call does that something watches."""
     layer, x = ft.GRU(4, 6), torch.randn(5, 3, 4, requires_grad=True)
@@ -195,6 +226,7 @@ def test_operators_take_lengths_of_the_host(gpu: Card, monkeypatch: pytest.Monke
     assert all(map(torch.equal, results(), direct))
 
 
+@queued_too
 def test_all_else_is_made_on_the_gpu(gpu: Card) -> None:
     """Dropout masks, states, what second derivatives need, autocast, cells of every step."""
     x, resets = torch.randn(5, 3, 4, requires_grad=True), torch.rand(5, 3) < 0.3
@@ -315,6 +347,7 @@ def step_of(compiled: Any, layer: Any, x: Any) -> list[Any]:
     return [*results, *torch.autograd.grad(loss, [x, *layer.parameters()])]
 
 
+@queued_too
 def test_frozen_layers_keep_what_they_were(gpu: Card) -> None:
     layer, x = ft.GRU(3, 4), torch.randn(5, 2, 3)
     with torch.no_grad():
@@ -347,6 +380,7 @@ def test_narrow_layers_freeze(
         assert all(map(torch.equal, flat(layer(x)), expected))
 
 
+@queued_too
 def test_cells_and_recompute(gpu: Card) -> None:
     for name in ("LSTMCell", "GRUCell", "RNNCell"):
         ours, theirs = pair(name, 3, 4)
@@ -385,6 +419,7 @@ def test_projections_are_the_engine_s_where_torch_has_no_such_call(gpu: Card) ->
     assert gpu.streams, "the driver must have run"
 
 
+@queued_too
 def test_states_of_every_step(gpu: Card) -> None:
     ours = ft.LSTM(3, 4)
     x = torch.randn(5, 2, 3)
@@ -392,6 +427,24 @@ def test_states_of_every_step(gpu: Card) -> None:
     torch.testing.assert_close(cells[0, -1], cn[0])
     assert y.shape == (5, 2, 4)
     assert hn.shape == (1, 2, 4)
+
+
+@pytest.mark.parametrize("gpu", ["queued"], indirect=True)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_tensors_die_in_the_order_of_their_stream(ordered: bool, gpu: Card) -> None:
+    """That the queue has torch's memory too: another stream that reads it must come before."""
+    queue, home, other = gpu.queue, streams.AtOnce.stream, 8
+    x = torch.ones(3) + 1
+    queue.device.wait(other, queue.device.record(home))
+    with queue.on(other):
+        y = x * 2
+        done = queue.device.record(other)
+    if ordered:
+        queue.device.wait(home, done)
+    del x
+    queue.wait()
+    with queue.on(other):
+        assert y.isnan().all() != ordered
 
 
 def test_errors_have_torchs_classes(gpu: Card) -> None:
@@ -413,3 +466,49 @@ def test_autocast_on_a_gpu_narrows_every_layer_as_cudnn_does() -> None:
         found = _narrow._result_dtype(torch.float32, "cuda", narrows)
         assert found == torch.get_autocast_dtype("cuda")
     assert _narrow._result_dtype(torch.float32, "cpu", False) == torch.float32
+
+
+def test_steps_are_replayed_from_a_graph() -> None:
+    ours, theirs = pair("LSTM", 4, 7, bidirectional=True)
+    engine = cuda._native.engine
+    x, before = torch.randn(40, 3, 4, requires_grad=True), engine.replays()
+    with cuda.mode("stepwise"):
+        got = step(ours, x, None)
+    assert engine.replays() - before == 2 * 2
+    for a, b in zip(got, step(theirs, x, None), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_is_put_on_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own stream object for the number, on the array's device, made its current one."""
+    array = torch.zeros(1)
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda number, device: (number, device))
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    with _arrays.Torch().on_stream(5, array) as stream:
+        assert stream == (5, array.device)
+
+
+def test_products_of_16_bits_into_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU by the library's own product of that kind, elsewhere of widened factors."""
+    library = _arrays.Torch()
+    a, b = (torch.randn(3, 3).half() for _ in range(2))
+    wanted = a.float() @ b.float()
+    out = torch.empty(3, 3)
+    library.multiply_wide(a, b, out, False)
+    library.multiply_wide(a, b, out, True)
+    torch.testing.assert_close(out, 2 * wanted)
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    mm, dtypes = torch.mm, []
+
+    def mm_of_a_gpu(a: Any, b: Any, *, out_dtype: Any, **out: Any) -> Any:
+        dtypes.append(out_dtype)
+        return mm(a.as_subclass(torch.Tensor).float(), b.float(), **out)
+
+    monkeypatch.setattr(torch, "mm", mm_of_a_gpu)
+    library.multiply_wide(a.as_subclass(OnGpu), b, out, False)
+    library.multiply_wide(a.as_subclass(OnGpu), b, out, True)
+    assert dtypes == [torch.float32] * 2
+    torch.testing.assert_close(out, 2 * wanted)

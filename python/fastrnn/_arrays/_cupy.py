@@ -11,7 +11,10 @@ from ._library import Library
 
 
 class CuPy(Library):
-    """CuPy, by the namespace that `array_api_compat` makes of it."""
+    """CuPy, by the namespace that `array_api_compat` makes of it.
+
+    It cannot be recorded: CuPy 14 refuses products while their stream is captured.
+    """
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, sys.modules["cupy"].ndarray)

@@ -24,6 +24,9 @@ class Library:
         Its namespace, of the array API standard.
     """
 
+    # Whether its products can be recorded into a graph of CUDA's, by a capture of their stream.
+    can_be_recorded = False
+
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
@@ -71,11 +74,15 @@ class Library:
         else:
             out[...] = self.xp.matmul(a, b)
 
+    def multiply_wide(self, a: Any, b: Any, out: Any, accumulate: bool) -> None:
+        """The same of factors in 16 bits, where `out` has float32."""
+        dtype = _dtypes.name_of(out)
+        self.multiply(self.astype(a, dtype), self.astype(b, dtype), out, accumulate)
+
     def add_rows(self, block: Any, out: Any, accumulate: bool) -> None:
         """The sum over the rows of a block, made in at least float32."""
-        dtype = _dtypes.name_of(block)
-        wide = self.dtype(_dtypes.of_cell_state(dtype))
-        sums = self.astype(self.xp.sum(block, axis=0, dtype=wide), dtype)
+        wide = self.dtype(_dtypes.of_cell_state(_dtypes.name_of(block)))
+        sums = self.astype(self.xp.sum(block, axis=0, dtype=wide), _dtypes.name_of(out))
         if accumulate:
             out += sums
         else:
@@ -118,6 +125,13 @@ class Library:
         """The stream that the library works on now, as a number."""
         interface = getattr(array, "__cuda_array_interface__", {})
         return int(interface.get("stream") or 0)
+
+    def on_stream(self, stream: int, array: Any) -> AbstractContextManager[Any]:
+        """While this is open the library works on the stream with this number.
+
+        Only where `can_be_recorded` says that there is a use for it.
+        """
+        return nullcontext()
 
     def no_grad(self, array: Any) -> AbstractContextManager[Any]:
         """While this is open, operations are computed, on an array's device, and nothing else."""

@@ -35,6 +35,8 @@ class _Names:
 class Torch(Library):
     """torch."""
 
+    can_be_recorded = True
+
     def __init__(self) -> None:
         super().__init__(_Names())
 
@@ -50,6 +52,15 @@ class Torch(Library):
         else:
             sys.modules["torch"].mm(a, b, out=out)
 
+    def multiply_wide(self, a: Any, b: Any, out: Any, accumulate: bool) -> None:
+        torch = sys.modules["torch"]
+        if not a.is_cuda or "dtype" not in torch.ops.aten.mm.overloads():  # torch before 2.8
+            super().multiply_wide(a, b, out, accumulate)
+        elif accumulate:
+            out += torch.mm(a, b, out_dtype=out.dtype)
+        else:
+            torch.mm(a, b, out_dtype=out.dtype, out=out)
+
     def moved(self, values: np.ndarray, like: Any) -> Any:
         # From memory that is not pinned, CUDA has read all before the call is back.
         tensor = sys.modules["torch"].from_numpy(values.astype(np.int64))
@@ -57,6 +68,13 @@ class Torch(Library):
 
     def stream(self, array: Any) -> int:
         return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+
+    def on_stream(self, stream: int, array: Any) -> AbstractContextManager[Any]:
+        cuda = sys.modules["torch"].cuda
+        context: AbstractContextManager[Any] = cuda.stream(
+            cuda.ExternalStream(stream, device=array.device)
+        )
+        return context
 
     def no_grad(self, array: Any) -> AbstractContextManager[Any]:
         torch = sys.modules["torch"]

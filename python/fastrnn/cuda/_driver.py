@@ -86,13 +86,14 @@ class Weights:
     def explain(self, T: int, B: int, recompute: int) -> dict[str, Any]:
         """The plans of a call of this size; see `fastrnn.explain`."""
         given = self._parameters()[0]
-        index = self._library(given).index(given)
+        library = self._library(given)
+        index, recorded = library.index(given), library.can_be_recorded
         return {
             "cell": self.cell,
             "dtype": self.dtype,
             "device": _native.require_engine(self.cell).device(index),
-            "forward": self.native.plan(T, B, index, False),
-            "backward": self.native.plan(T, B, index, True),
+            "forward": self.native.plan(T, B, index, False, recorded),
+            "backward": self.native.plan(T, B, index, True, recorded),
         }
 
     def run(self, fields: tuple[Any, ...], into: Sequence[Any] = ()) -> tuple[Any, ...]:
@@ -109,7 +110,8 @@ class Weights:
             call = call._replace(lengths=lengths)
         with library.no_grad(call.x):
             calls = _Calls(self.cell, library, call.x, into)
-            return self.native.run(parameters, call, calls, library.stream(call.x))  # type: ignore[no-any-return]
+            stream, recorded = library.stream(call.x), library.can_be_recorded
+            return self.native.run(parameters, call, calls, stream, recorded)  # type: ignore[no-any-return]
 
     def step(self, x: Any, state: Any, threads: int = 0) -> tuple[Any, ...]:
         """The states after one step of one layer: x ``(B, I)`` or ``(I,)``, states ``(B, H)``."""
@@ -185,6 +187,11 @@ class _Calls:
             self.library.add_rows(block, vector[first : first + block.shape[1]], accumulate)
         self.prepare(products)()
 
+    def round(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        """Write arrays to others of their shapes, in the dtypes of these."""
+        for array, to in pairs:
+            to[...] = self.library.astype(array, _dtypes.name_of(to))
+
     def prepare(self, products: Sequence[_Product]) -> Callable[[], None]:
         """The same products, to be made whenever it is called."""
         made = []
@@ -192,13 +199,21 @@ class _Calls:
             left, right = self._block(a), self._block(b)
             left = left.T if transpose_a else left
             right = right.T if transpose_b else right
-            made.append(partial(self.library.multiply, left, right, self._block(c), accumulate))
+            out = self._block(c)
+            same = left.dtype == out.dtype
+            multiply = self.library.multiply if same else self.library.multiply_wide
+            made.append(partial(multiply, left, right, out, accumulate))
 
         def make_all() -> None:
             for product in made:
                 product()
 
         return make_all
+
+    def run_on(self, stream: int, products: Callable[[], None]) -> None:
+        """Make prepared products on another stream than that of the call."""
+        with self.library.on_stream(stream, self.like):
+            products()
 
     def _block(self, block: _Block) -> Any:
         array, row, rows, column, columns = block
