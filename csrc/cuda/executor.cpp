@@ -85,8 +85,7 @@ class Executor {
 
   // Plans the scans of one kind; what their mode needs.
   std::vector<Request> plan(bool back) {
-    const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, call_.holds.given,
-                              library_.can_be_recorded());
+    const Work work = work_of(stack_, p_.T, p_.B, call_.x.device, back, library_.can_be_recorded());
     scans_[back].plan = plan_pass(work);
     return scans_[back].plan.mode->memory(work, scans_[back].plan);
   }
