@@ -76,9 +76,11 @@ class Streams(TorchDispatchMode):
         storages = {tensor.untyped_storage().data_ptr() for tensor in given}
         made = tree_map_only(Tensor, partial(self._placed, storages), now)
         new = tree_map(lambda one, other: None if one is other else one, made, now)
+        if "empty" in func.__name__:  # it has what nobody may read
+            return made
         if waits:
             self._enqueue(partial(_compute, func), (new, *args), kwargs)
-        elif "empty" not in func.__name__:
+        else:
             _assign(new, now)
         return made
 
