@@ -23,7 +23,7 @@ import sass
 from cuda_resources import columns, compiler
 from sass import Instruction, Kernel, Loop
 
-ELEMENT_BITS = {"float": 32, "Half": 16, "Bfloat16": 16}
+ELEMENT_BITS = {"double": 64, "float": 32, "Half": 16, "Bfloat16": 16}
 QUAD = 4  # neighbours, moved at once (gpu.h)
 LEAST_PRODUCTS = 16  # of a round of the smallest tile (product.cuh)
 ALL_LANES = {"-0x1", "-1", "0xffffffff"}
@@ -43,8 +43,7 @@ def is_strong(one: Instruction) -> bool:
 
 
 def is_fence(one: Instruction) -> bool:
-    """Whether what a thread has written and seen before is ahead of what it writes after, for all
-    of the GPU."""
+    """Whether all of the GPU sees what a thread did before ahead of what it does after."""
     return one.name == "MEMBAR" and (one.has("GPU") or one.has("SYS"))
 
 
@@ -104,7 +103,8 @@ class Steps:
     @cached_property
     def counts(self) -> set[int]:
         """Where a step counts in global memory."""
-        return self.loop.body & self.kernel.where(lambda one: one.name in {"RED", "REDG", "ATOMG"})
+        names = {"RED", "REDG", "ATOMG"}
+        return self.loop.body & self.kernel.where(lambda one: one.name in names)
 
     @cached_property
     def polls(self) -> set[int]:
@@ -211,9 +211,10 @@ def staged_rows_are_strong_and_wide(steps: Steps) -> Iterator[Fault]:
         staged |= sources if sources & steps.strong_loads else set()
     if not staged & steps.rows:
         yield min(steps.loop.entries), "no quad of other blocks is staged"
-    # Registers that are not written on some way may hold an input of the step, which is used.
-    for i in staged & weak and staged & weak - steps.used:
-        yield i, "a value that L1 may have kept is staged"
+    # A register that is not written on some way may still hold an input: one is computed with.
+    if staged & weak:
+        for i in staged & weak - steps.used:
+            yield i, "a value that L1 may have kept is staged"
 
 
 def products_read_shared_memory_by_quads(steps: Steps) -> Iterator[Fault]:
