@@ -25,6 +25,7 @@ from cuda_resources import demangled
 
 BYTES = 16  # of an instruction, on every architecture since 7.5
 STORES = {"ST", "STG", "STS", "STL", "STAS", "RED", "REDG"}
+WITHOUT_RESULT = STORES | {"WARPSYNC"}
 PREDICATE_FIRST = {"SHFL", "ATOM", "ATOMG", "ATOMS"}  # of what they write
 
 # ---- instructions --------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ class Instruction:
     def _result(self) -> int:
         """Which of the operands it writes, or -1 where that is no register."""
         place = 1 if self.name in PREDICATE_FIRST else 0
-        written = self.name not in STORES and len(self.operands) > place
+        written = self.name not in WITHOUT_RESULT and len(self.operands) > place
         return place if written and re.match(r"R[Z\d]", self.operands[place]) else -1
 
     @cached_property

@@ -92,6 +92,110 @@ def test_steps_are_as_long_as_in_the_table(kernels: list[sass.Kernel]) -> None:
             assert abs(size - other) <= TOLERANCE * other, line
 
 
+# A kernel with the least that the rules ask for; a label stands for the line below it.
+KERNEL = """
+    LDC R1,c[0x0][0x28]
+step:
+    LDG.E R8,[R2.64]
+    LDG.E.128.STRONG.GPU R4,[R6.64]
+    STS.128 [R10],R4
+    BAR.SYNC 0x0
+product:
+    LDS.128 R12,[R10]
+    FFMA R16,R12,R13,R16 x16
+    @P0 BRA product
+    FADD R8,R8,R16
+    STG.E [R2.64],R8
+    BAR.SYNC 0x0
+    @P1 BRA wait
+    MEMBAR.ALL.GPU
+    REDG.E.ADD.STRONG.GPU [R20.64],R3
+poll:
+    LDG.E.STRONG.GPU R21,[R20.64]
+    CCTL.IVALL
+    ISETP.GE.AND P2,PT,R21,R22,PT
+    @!P2 BRA poll
+wait:
+    BAR.SYNC 0x0
+    @P3 BRA step
+    EXIT
+"""
+COUNT = KERNEL[KERNEL.index("    BAR.SYNC 0x0\n    @P1") : KERNEL.index("    @P3")]
+# Instead of a count, words of a value and its step, and the shared memory of a cluster.
+WORDS = KERNEL.replace(COUNT, "").replace(
+    "    LDG.E.128.STRONG.GPU R4,[R6.64]\n",
+    "poll:\n    LDG.E.64.STRONG.GPU R4,[R6.64]\n    ISETP.NE P2,R5,R22\n    @P2 BRA poll\n",
+)
+WORDS = WORDS.replace("STG.E [R2.64],R8", "STG.E.64.STRONG.GPU [R2.64],R8")
+CLUSTER = KERNEL.replace(COUNT, "").replace(
+    "    LDG.E.128.STRONG.GPU R4,[R6.64]\n    STS.128 [R10],R4\n    BAR.SYNC 0x0",
+    "poll:\n    SYNCS.PHASECHK.TRANS64.TRYWAIT P2,[UR6],R10\n    @!P2 BRA poll\n    BAR.SYNC 0x0",
+)
+CLUSTER = CLUSTER.replace("STG.E [R2.64],R8", "ST.E [R2],R8")
+
+
+def assembled(text: str) -> sass.Kernel:
+    """A kernel of lines such as those above."""
+    lines = re.sub(r"^(.*) x16$", r"\1\n" * 16, text, flags=re.MULTILINE).split("\n")
+    lines = [line for line in lines if line.strip()]
+    labels, code = {}, []
+    for line in lines:
+        if line.endswith(":"):
+            labels[line[:-1]] = hex(sass.BYTES * len(code))
+        else:
+            code.append(re.fullmatch(r" *(@\S+ )?(\S+) ?(.*)", line))
+    return sass.Kernel(
+        "grid<float>",
+        "90",
+        [
+            sass.Instruction(each[2], labels.get(each[3], each[3]), (each[1] or "").strip())
+            for each in code
+        ],
+    )
+
+
+@pytest.mark.parametrize("text", [KERNEL, WORDS, CLUSTER], ids=["count", "words", "cluster"])
+def test_each_way_to_exchange_values_keeps_the_rules(text: str) -> None:
+    kernel = assembled(text)
+    assert not cuda_code.faults(kernel)
+    assert list(cuda_code.sizes([kernel])) == ["grid<float>"]
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "fault"),
+    [
+        (KERNEL, COUNT, "", "in no known way"),
+        (KERNEL, "REDG.E.ADD.STRONG.GPU", "REDG.E.ADD.STRONG.SM", SCOPE),
+        (KERNEL, "    MEMBAR.ALL.GPU\n", "", FENCE),
+        (KERNEL, "MEMBAR.ALL.GPU", "MEMBAR.ALL.CTA", FENCE),
+        (KERNEL, "MEMBAR.ALL.GPU", "MEMBAR.ALL.GPU\n    STG.E [R2.64],R9", FENCE),
+        (KERNEL, "    BAR.SYNC 0x0\n    @P1", "    @P1", "between what was written and the fence"),
+        (KERNEL, "    CCTL.IVALL\n", "", STALE),
+        (KERNEL, "wait:\n    BAR.SYNC 0x0", "wait:", "no barrier of the block between this poll"),
+        (KERNEL, "LDG.E.128.STRONG.GPU", "LDG.E.128", QUADS),
+        (KERNEL, "R4,[R6.64]", "R4,[R6.64]\n    @P4 LDG.E R5,[R6.64]", KEPT),
+        (KERNEL, "LDS.128", "LDS", "a load of the product is none of a quad"),
+        (KERNEL, "LDS.128 R12", "LDG.E.128 R12", "a load of the product is none of a quad"),
+        (KERNEL, " x16", "", "no loop multiplies"),
+        (KERNEL, "    LDG.E.128", "    FADD R8,R8,R9\n    LDG.E.128", "an input of the step"),
+        (KERNEL, "FADD R8,R8,R16", "FADD R8,R8,R16\n    STL [R1],R8", "local memory"),
+        (KERNEL, "STG.E [R2.64],R8", "ST.E [R2],R8", "of a kind that is not named"),
+        (KERNEL, "LDC", "MOV R7,0xffff\n    WARPSYNC R7\n    LDC", "a part of a warp"),
+        (KERNEL, "EXIT", "STG.E.STRONG.SYS [R2.64],R8\n    BPT.TRAP 0x1", SYSTEM),
+        (KERNEL, "EXIT", "STG.E [R2.64],R8\n    MEMBAR.SC.SYS\n    BPT.TRAP 0x1", REPORT),
+        (KERNEL, "EXIT", "MEMBAR.SC.SYS\n    STG.E [R2.64],R8\n    EXIT", REPORT),
+        (WORDS, "STG.E.64.STRONG.GPU", "STG.E.STRONG.GPU", "no strong store of 64 bits"),
+        (WORDS, "LDG.E.64.STRONG.GPU", "LDG.E.64.STRONG.SM", SCOPE),
+        (WORDS, "poll:", "    FADD R8,R8,R9\npoll:", "an input of the step"),
+        (CLUSTER, "poll:", "    FADD R8,R8,R9\npoll:", "an input of the step"),
+    ],
+)
+def test_a_rule_sees_its_mistake(text: str, old: str, new: str, fault: str) -> None:
+    assert text.count(old)
+    found = cuda_code.faults(assembled(text.replace(old, new, 1)))
+    assert any(fault in each for each in found), found
+
+
 def test_the_mutants_apply() -> None:
     text = (ROOT / HEADER).read_text(encoding="utf-8")
     assert not [old for old, *_ in MUTANTS if text.count(old) != 1]
