@@ -3,11 +3,11 @@
     python tools/cuda_code.py check FILE...                        # modules or objects
     python tools/cuda_code.py table FILE... > docs/cuda-code.txt   # of every architecture
 
-No rule names a kernel. One that has a barrier of the block in a loop takes its steps itself; the
-outermost such loop is that of the steps. So its blocks exchange values, in a way that is known
-here: a count that is polled, words that are polled and bring their step with them, or the shared
-memory of a cluster. What is looked at is what the emulated device knows nothing of: caches, scopes
-of accesses, their width, and the order in which a compiler puts them.
+No rule names a kernel. One that has a barrier of the block, or a count, in a loop takes its steps
+itself; the outermost such loop is that of the steps. So its blocks exchange values, in a way that
+is known here: a count that is polled, words that are polled and bring their step with them, or the
+shared memory of a cluster. What is looked at is what the emulated device knows nothing of: caches,
+scopes of accesses, their width, and the order in which a compiler puts them.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ ALL_LANES = {"-0x1", "-1", "0xffffffff"}
 def is_barrier(one: Instruction) -> bool:
     """Whether a block, or a cluster of them, meets there."""
     return one.opcode.startswith(("BAR.SYNC", "UCGABAR_WAIT"))
+
+
+def is_count(one: Instruction) -> bool:
+    """Whether it adds to a number in global memory."""
+    return one.name in {"RED", "REDG", "ATOMG"} and not one.has("CAS")
 
 
 def is_strong(one: Instruction) -> bool:
@@ -75,8 +80,8 @@ class Steps:
     @classmethod
     def of(cls, kernel: Kernel) -> Steps | None:
         """Those of a kernel that has any."""
-        barriers = kernel.where(is_barrier)
-        loops = [loop for loop in kernel.loops if loop.depth == 0 and loop.body & barriers]
+        meetings = kernel.where(is_barrier) | kernel.where(is_count)
+        loops = [loop for loop in kernel.loops if loop.depth == 0 and loop.body & meetings]
         return cls(kernel, max(loops, key=lambda loop: len(loop.body))) if loops else None
 
     @cached_property
@@ -103,8 +108,7 @@ class Steps:
     @cached_property
     def counts(self) -> set[int]:
         """Where a step counts in global memory."""
-        names = {"RED", "REDG", "ATOMG"}
-        return self.loop.body & self.kernel.where(lambda one: one.name in names)
+        return self.loop.body & self.kernel.where(is_count)
 
     @cached_property
     def polls(self) -> set[int]:
@@ -220,18 +224,16 @@ def staged_rows_are_strong_and_wide(steps: Steps) -> Iterator[Fault]:
 def products_read_shared_memory_by_quads(steps: Steps) -> Iterator[Fault]:
     """In the loops that multiply: weights and rows, with nothing else loaded."""
     kernel, code = steps.kernel, steps.kernel.code
-    products = kernel.where(lambda one: one.name in {"FFMA", "FFMA2", "HMMA"})
+    products = kernel.where(lambda one: one.name in {"FFMA", "FFMA2"})
+    of_tensors = kernel.where(lambda one: one.name == "HMMA")
     loads = kernel.where(lambda one: one.name in {"LDS", "LDG", "LD", "LDL"})
-    inner = [
+    multiply = [
         loop.body
         for loop in kernel.loops
         if loop.body < steps.loop.body
-        and not any(other.body < loop.body for other in kernel.loops)
-        and (
-            len(loop.body & products) >= LEAST_PRODUCTS
-            or any(code[i].name == "HMMA" for i in loop.body)
-        )
+        and (len(loop.body & products) >= LEAST_PRODUCTS or loop.body & of_tensors)
     ]
+    inner = [body for body in multiply if not any(other < body for other in multiply)]
     if not inner:
         yield min(steps.loop.entries), "no loop multiplies"
     for i in set().union(*inner) & loads:
