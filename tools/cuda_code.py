@@ -138,9 +138,19 @@ class Steps:
         wide = {i for i in self.strong_loads if self.kernel.code[i].bits >= QUAD * self.element}
         return wide - self.polls
 
+    def computes_with(self, load: int) -> bool:
+        """Whether what a load brings is an input: a number or an index that is computed with."""
+        mask = self.kernel.code[load].writes
+        touching = self.kernel.where(lambda one: (one.reads | one.writes) & mask != 0)
+        first = self.kernel.first(load, self.kernel.after, touching) - {-1}
+        readers = [one for one in map(self.kernel.code.__getitem__, first) if one.reads & mask]
+        if any(one.name != "STS" and not is_move(one) for one in readers):
+            return True
+        return load in self._used
+
     @cached_property
-    def used(self) -> set[int]:
-        """What brings the values that a step computes with."""
+    def _used(self) -> set[int]:
+        """What brings the numbers that a step computes with."""
         kernel, moves = self.kernel, self.kernel.where(is_move)
         arithmetic = self.loop.body & kernel.where(is_arithmetic)
         return set().union(*(kernel.sources(i, moves) for i in arithmetic))
@@ -215,9 +225,9 @@ def staged_rows_are_strong_and_wide(steps: Steps) -> Iterator[Fault]:
         staged |= sources if sources & steps.strong_loads else set()
     if not staged & steps.rows:
         yield min(steps.loop.entries), "no quad of other blocks is staged"
-    # A register that is not written on some way may still hold an input: one is computed with.
-    if staged & weak:
-        for i in staged & weak - steps.used:
+    # A register that is not written on some way may still hold an input, which is not meant.
+    for i in staged & weak:
+        if not steps.computes_with(i):
             yield i, "a value that L1 may have kept is staged"
 
 

@@ -26,10 +26,10 @@ import cuda_resources
 import sass
 
 # In ci the kernels for the card whose figures docs/gpu.md has: what is for another architecture is
-# the same text, and each takes half a minute.
+# the same text, and each takes most of a minute.
 ARCHITECTURE = tiers.choose(dev="", ci="90", full="*")
-# Of a step's size, where it is another nvcc's. From one architecture to the next it changes by up to
-# a fifth, and so it may from compiler to compiler; one more tile in the loop is a quarter.
+# Of a step's size, where it is another nvcc's. From one architecture to the next it changes by up
+# to a fifth, and so it may from compiler to compiler; one more tile in the loop is a quarter.
 TOLERANCE = 0.2
 
 # What stands in gpu_cuda.h, what is put in its place, and what must be said of it.
