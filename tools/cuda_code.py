@@ -263,9 +263,12 @@ def inputs_are_awaited_last(steps: Steps) -> Iterator[Fault]:
 
 
 def memory_is_named(steps: Steps) -> Iterator[Fault]:
-    """No address is left for the hardware to tell, but in clusters, where others' shared memory is
-    reached so; nothing is kept in local memory."""
-    generic = set() if steps.cluster_waits else {"LD", "ST", "ATOM"}
+    """Nothing is kept in local memory or written by an address of no named kind.
+
+    In clusters others' shared memory is written so; and by such addresses nvcc reads, for 10.0 and
+    up, a kernel's arguments where a cell's functions are among them.
+    """
+    generic = set() if steps.cluster_waits else {"ST", "ATOM"}
     for i in steps.kernel.where(lambda one: one.name in {"LDL", "STL", *generic}):
         yield i, "an access to local memory, or to memory of a kind that is not named"
 
