@@ -58,8 +58,8 @@ def is_store(one: Instruction) -> bool:
 
 
 def is_arithmetic(one: Instruction) -> bool:
-    """Whether it computes with floating-point numbers."""
-    return bool(re.match(r"[FH](ADD|MUL|FMA|MNMX|SETP|MMA|SET)2?\b|MUFU", one.opcode)) and not (
+    """Whether it adds or multiplies (a comparison alone, as of ReLU, nvcc may move ahead)."""
+    return bool(re.match(r"[FH](ADD|MUL|FMA|MMA)2?\b|MUFU", one.opcode)) and not (
         one.opcode.startswith("HADD2.F32")  # a conversion
     )
 
