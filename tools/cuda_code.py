@@ -152,7 +152,8 @@ class Steps:
     def _used(self) -> set[int]:
         """What brings the numbers that a step computes with."""
         kernel, moves = self.kernel, self.kernel.where(is_move)
-        arithmetic = self.loop.body & kernel.where(is_arithmetic)
+        arithmetic = kernel.where(lambda one: is_arithmetic(one) or one.name == "FSETP")
+        arithmetic &= self.loop.body
         return set().union(*(kernel.sources(i, moves) for i in arithmetic))
 
 
