@@ -86,16 +86,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return all(map(shutil.which, tools)) and tiers.has(tiers.chosen, item) and not proved
 
     config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
-    items[:] = sorted(filter(runs, items), key=lambda item: item.path.name != ALONE)
+    items[:] = sorted(filter(runs, items), key=lambda item: item.path.name not in ALONE)
 
 
-# A file that one worker takes alone and first: all its tests wait for one long build.
-ALONE = "test_wheel.py"
+# Files that one worker takes alone and first: all their tests wait for one long build.
+ALONE = ("test_wheel.py", "test_cuda_code.py")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests one by one, and those of that file together.
+    """Tests one by one, and those of the long build together.
 
     What pytest-xdist 3.8 has for it, groups, does nothing under pytest 9.2.
     """
@@ -104,7 +104,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file.endswith(ALONE) else nodeid
+            return ALONE[0] if file.endswith(ALONE) else nodeid
 
     return Scheduling(config, log)
 

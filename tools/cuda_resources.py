@@ -15,7 +15,7 @@ import argparse
 import importlib.util
 import re
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,12 +60,12 @@ def read_log(text: str) -> dict[str, dict[str, Use]]:
         shared = re.search(r"(\d+) bytes smem", rest)
         use = Use(int(registers), int(shared[1]) if shared else 0, spilled)
         found.setdefault(name, {})[architecture] = use
-    readable = _demangled(list(found))
+    readable = demangled(list(found))
     return {readable[name]: uses for name, uses in found.items()}
 
 
-def _demangled(names: list[str]) -> dict[str, str]:
-    """``grid_forward<Lstm, Exact, float>`` for each mangled name."""
+def demangled(names: list[str]) -> dict[str, str]:
+    """``grid_forward<Lstm, Exact, float>`` for each mangled name of a kernel."""
     done = subprocess.run(
         ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True
     )
@@ -81,26 +81,39 @@ def registers_table(log: str) -> Iterator[str]:
     found = read_log(log)
     if not found:
         raise SystemExit("[cuda_resources] the log must hold what ptxas says, got none of it")
-    architectures = sorted({a for uses in found.values() for a in uses}, key=int)
-    compiler = re.search(r"release ([\d.]+)", _nvcc_version())
-    yield f"nvcc {compiler[1] if compiler else 'unknown'}: registers of a thread and, after the"
+    yield f"nvcc {compiler()}: registers of a thread and, after the"
     yield f"slash, blocks of {THREADS} threads that they let reside on one SM. Static shared memory"
     yield "and spilled registers: none, or named."
     yield ""
-    width = max(map(len, found))
-    yield " " * width + "".join(f"{'sm_' + a:>9}" for a in architectures)
-    for name in sorted(found):
-        cells = [f"{u.registers}/{u.blocks()}" for u in (found[name][a] for a in architectures)]
-        notes = [
+    cells = {
+        name: {a: f"{use.registers}/{use.blocks()}" for a, use in uses.items()}
+        for name, uses in found.items()
+    }
+    notes = {
+        name: "".join(
             f"  sm_{a}: {use.shared} B shared, {use.spilled} B spilled"
-            for a, use in found[name].items()
+            for a, use in uses.items()
             if use.shared or use.spilled
-        ]
-        yield f"{name:{width}}" + "".join(f"{cell:>9}" for cell in cells) + "".join(notes)
+        )
+        for name, uses in found.items()
+    }
+    head, *lines = columns(cells)
+    yield head
+    for name, line in zip(sorted(found), lines, strict=True):
+        yield line + notes[name]
+
+
+def columns(cells: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """A line for each kernel, a column for each architecture, and a head."""
+    architectures = sorted({a for each in cells.values() for a in each}, key=int)
+    width = max(map(len, cells))
+    yield " " * width + "".join(f"{'sm_' + a:>9}" for a in architectures)
+    for name in sorted(cells):
+        yield f"{name:{width}}" + "".join(f"{cells[name][a]:>9}" for a in architectures)
 
 
 def of_architectures(table: Sequence[str], kept: Collection[str]) -> Iterator[str]:
-    """Lines of a registers' table with the columns of some architectures alone."""
+    """Lines of such a table, below four of text, with the columns of some architectures alone."""
     head = table[4]
     columns = list(re.finditer(r" +sm_(\d+)", head))
     name = slice(0, len(head) - 9 * len(columns))
@@ -111,9 +124,11 @@ def of_architectures(table: Sequence[str], kept: Collection[str]) -> Iterator[st
         yield line[name] + "".join(cells) + line[len(head) :]
 
 
-def _nvcc_version() -> str:
+def compiler() -> str:
+    """The version of nvcc."""
     done = subprocess.run(["nvcc", "--version"], capture_output=True, text=True)
-    return done.stdout
+    release = re.search(r"release ([\d.]+)", done.stdout)
+    return release[1] if release else "unknown"
 
 
 def plans_table(engine: Any) -> Iterator[str]:

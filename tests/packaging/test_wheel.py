@@ -81,20 +81,22 @@ print(json.dumps(ratio()))
 Once = Callable[[Callable[[Path], Path], str], Path]
 
 
-@pytest.fixture(scope="module")
-def sdist(once: Once) -> Path:
-    def make_sdist(folder: Path) -> Path:
+def make_sdist(once: Once) -> Path:
+    def make(folder: Path) -> Path:
         command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", str(folder)]
         run([*command, str(ROOT)], env={**os.environ, **OFFLINE})
         (archive,) = folder.glob("*.tar.gz")
         return archive
 
-    return once(make_sdist, "sdist")
+    return once(make, "sdist")
 
 
-@pytest.fixture(scope="module")
-def built(once: Once, sdist: Path) -> Path:
-    return once(lambda folder: build_wheel(sdist, folder), "built")
+def make_wheel(once: Once) -> Path:
+    return once(lambda folder: build_wheel(make_sdist(once), folder), "built")
+
+
+sdist = pytest.fixture(make_sdist, scope="module", name="sdist")
+built = pytest.fixture(make_wheel, scope="module", name="built")
 
 
 def build_wheel(sdist: Path, folder: Path) -> Path:
