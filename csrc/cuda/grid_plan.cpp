@@ -62,7 +62,10 @@ GridLayout lay_out(const Grid& grid, const OfUnit& unit, int element_bytes) {
 class Candidate {
  public:
   Candidate(const Work& work, ExchangeWay way, bool tensor)
-      : w_(work), unit_(of_unit(work)), bytes_(work.kernels.element_bytes) {
+      : w_(work),
+        costs_(costs_of(work.device)),
+        unit_(of_unit(work)),
+        bytes_(work.kernels.element_bytes) {
     const int step = kStepBytes / bytes_;
     grid_.way = way;
     grid_.tensor = tensor;
@@ -110,6 +113,7 @@ class Candidate {
  private:
   static constexpr int kScalarChunk = 512;
   const Work& w_;
+  const Costs& costs_;
   OfUnit unit_;
   int bytes_;  // of an element
   Grid grid_{};
@@ -179,19 +183,19 @@ class Candidate {
   double exchange() const {
     if (grid_.blocks_per_group == 1) return 0;
     switch (grid_.way) {
-      case ExchangeWay::kFlags: return kCosts.flags;
-      case ExchangeWay::kCluster: return kCosts.cluster;
+      case ExchangeWay::kFlags: return costs_.flags;
+      case ExchangeWay::kCluster: return costs_.cluster;
       case ExchangeWay::kCounter: break;
     }
-    return kCosts.barrier + kCosts.barrier_per_block * grid_.blocks_per_group;
+    return costs_.barrier + costs_.barrier_per_block * grid_.blocks_per_group;
   }
   double of_tile() const {
     const bool in_place = grid_.way == ExchangeWay::kCluster;
     const auto stagings = static_cast<double>(ceil_div(grid_.k, grid_.staged));
     const double streamed = static_cast<double>((grid_.k - grid_.resident) * columns() * bytes_);
-    return stagings * (kCosts.tile - (in_place ? kCosts.staging : 0)) +
-           kCosts.slowdown * product() +
-           w_.microseconds(streamed + polled(), kCosts.streamed_bytes);
+    return stagings * (costs_.tile - (in_place ? costs_.staging : 0)) +
+           costs_.slowdown * product() +
+           w_.microseconds(streamed + polled(), costs_.streamed_bytes);
   }
   // Bytes of flagged words beyond those of the values.
   double polled() const {
@@ -203,13 +207,14 @@ class Candidate {
     const int rows = grid_.tensor ? grid_.tile_rows : tile_rows();
     const auto tiles = static_cast<double>(ceil_div(columns(), of_columns));
     const double k = grid_.k, products = k * rows * static_cast<double>(columns());
-    return std::max(w_.microseconds(products, grid_.tensor ? kCosts.tensor_fused : kCosts.fused),
-                    w_.microseconds(tiles * k * bytes_ * (rows + of_columns), kCosts.shared_bytes));
+    const double rate = grid_.tensor ? costs_.tensor_fused * 2 / bytes_ : costs_.fused;
+    return std::max(w_.microseconds(products, rate),
+                    w_.microseconds(tiles * k * bytes_ * (rows + of_columns), costs_.shared_bytes));
   }
   // A launch, and the weights of a block out of L2.
   double set_up() const {
     const auto bytes = static_cast<double>(grid_.resident * columns() * bytes_);
-    return kCosts.launch + kCosts.staging + w_.microseconds(bytes, kCosts.streamed_bytes);
+    return costs_.launch + costs_.staging + w_.microseconds(bytes, costs_.streamed_bytes);
   }
 };
 

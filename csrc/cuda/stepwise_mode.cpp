@@ -27,7 +27,7 @@ struct StepProduct {
 // Steps that a graph has, at most: replays are few, and so is what is made for them.
 constexpr int64_t kStepsOfGraph = 32;
 // Steps that a graph is quicker for than launches one by one, at least.
-constexpr double kFewestSteps = kCosts.graph / kCosts.issue;
+constexpr double kFewestSteps = costs.graph / costs.issue;
 
 // The steps of a window. Forward each product of a step comes before its kernel; going back, where
 // the last one is the first, after it.
@@ -238,22 +238,22 @@ class StepwiseMode : public Mode {
   }
 
   static double microseconds_of(const Work& w) {
+    const Costs& costs = costs_of(w.device);
     const double sms = w.device.processors;
-    const double rate =
-        w.kernels.element_bytes == 2 ? kCosts.library_fused_16 : kCosts.library_fused;
+    const double rate = w.kernels.element_bytes == 2 ? costs.library_fused_16 : costs.library_fused;
     double issued = 0, run = 0;  // by the thread of Python, and by the device
     for (const StepProduct& step : products_of(w.kernels, w.H, w.P)) {
       const double weights = static_cast<double>(w.directions) * static_cast<double>(step.depth) *
                              static_cast<double>(step.rows);
       const double product =
           std::max(w.microseconds(weights * static_cast<double>(w.B), rate * sms),
-                   w.microseconds(weights * w.kernels.element_bytes, kCosts.streamed_bytes * sms));
-      issued += kCosts.issue * w.directions;
-      run += (w.directions + 1) * kCosts.launch + product;
+                   w.microseconds(weights * w.kernels.element_bytes, costs.streamed_bytes * sms));
+      issued += costs.issue * w.directions;
+      run += (w.directions + 1) * costs.launch + product;
     }
     const auto steps = static_cast<double>(w.T);
     const bool replayed = w.can_be_recorded && steps > kFewestSteps;
-    return replayed ? run + kCosts.graph / steps : std::max(issued, run);
+    return replayed ? run + costs.graph / steps : std::max(issued, run);
   }
 };
 
