@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import work
+from .ways import WAYS
 
 DTYPES = ("float32", "float16", "bfloat16")
 # Module and function of each command; and whether it needs a GPU.
@@ -64,9 +65,8 @@ def parser() -> argparse.ArgumentParser:
     kinds = ["forward", "train"]
     added["time"].add_argument("--kind", nargs="+", choices=kinds, default=kinds)
     for name in ("time", "report"):
-        added[name].add_argument("--mode", choices=["best", "grid", "stepwise"], default="best")
-    modes = ["grid", "stepwise"]
-    added["one"].add_argument("--mode", nargs="+", choices=modes, default=modes)
+        added[name].add_argument("--mode", choices=["best", *WAYS], default="best")
+    added["one"].add_argument("--mode", nargs="+", choices=WAYS, default=WAYS)
     return made
 
 

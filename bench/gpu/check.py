@@ -3,8 +3,9 @@
 Each case runs three times and more: `torch.nn` in float64, whose results are the truth; `torch.nn`
 on cuDNN in the case's dtype; `fastrnn.torch` in each mode. All get the same numbers, rounded to the
 dtype. An error is max |a - b| / max |b| of a tensor. Ours may be 1.5 times cuDNN's, or `LEAST`
-where that is more; in float64, where cuDNN is the truth, 1e-10. Gradients of relu are judged in
-float64 alone: a unit within rounding of the kink is on in one and off in the other.
+where that is more; in float64, where cuDNN is the truth, 1e-10. Ours with TF32 is measured by
+cuDNN's with TF32. Gradients of relu are judged in float64 alone: a unit within rounding of the kink
+is on in one and off in the other.
 
 The truth itself, and what torch does not have (resets, other libraries' arrays), is checked against
 `fastrnn.reference` on small cases. Beside numbers: graphs that were captured give what calls give,
@@ -14,12 +15,11 @@ and calls return while the GPU is still busy.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ from fastrnn import functional, reference
 from fastrnn._bench.report import Row, append
 
 from . import work
-from .small import all_cells, mapped, small_data, step_of
+from .small import Sizes, all_cells, mapped, sizes_of, small_data, step_of
 from .timing import (
     CELLS,
     DTYPES,
+    MODELS,
     NARROW,
     SHAPES,
     Case,
@@ -44,17 +45,19 @@ from .timing import (
     relative,
     square,
     still_works,
+    tf32,
 )
+from .ways import MODES, TF32, forced, precision, ways_of
 from .work import Task
 
-MODES = ("grid", "stepwise")
 FACTOR = 1.5
 # Where cuDNN's error is less: one rounding of the dtype is no fault. (Of float32 a few, since its
 # sums have many, and errors that small are chance.)
-LEAST = {"float32": 2.0**-21, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+LEAST = {"float32": 2.0**-21, TF32: 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 FLOAT64 = 1e-10
 # Of small cases against the reference: some roundings in a row.
-SMALL = {"float64": FLOAT64, "float32": 1e-4, "float16": 3e-2, "bfloat16": 2.5e-1}
+SMALL = {"float64": FLOAT64, "float32": 1e-4, TF32: 3e-2, "float16": 3e-2, "bfloat16": 2.5e-1}
+SMALL_DTYPES = ("float64", *DTYPES)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -62,13 +65,14 @@ Tensors = dict[str, torch.Tensor]
 def cases() -> list[Case]:
     """The timed shapes, then all options of a layer that torch has, then float64."""
     full = [square(cell, dtype, *shape) for shape in SHAPES for cell in CELLS for dtype in DTYPES]
+    models = [square(*sizes, L=layers) for *sizes, layers in MODELS]
     options = [
         square(cell, dtype, 256, 16, 256, L=2, D=2, lengths=True)
         for cell in CELLS
         for dtype in (*DTYPES, "float64")
     ]
     plain = [square(cell, "float64", 256, B, H) for cell in CELLS for B, H in ((1, 200), (64, 512))]
-    return [*full, *options, *plain]
+    return [*full, *models, *options, *plain]
 
 
 # ---- against float64, beside cuDNN ---------------------------------------------------------------
@@ -144,9 +148,9 @@ def errors(got: Tensors, truth: Tensors) -> dict[str, float]:
     return {name: relative(tensor, truth[name]) for name, tensor in got.items()}
 
 
-def allowed(dtype: str, theirs: float) -> float:
-    """The most that our error may be where cuDNN's is `theirs`."""
-    return FLOAT64 if dtype == "float64" else max(FACTOR * theirs, LEAST[dtype])
+def allowed(rounded_to: str, theirs: float) -> float:
+    """The most that our error may be where cuDNN's is `theirs`, in a dtype or TF32."""
+    return FLOAT64 if rounded_to == "float64" else max(FACTOR * theirs, LEAST[rounded_to])
 
 
 def judged(cell: str, name: str) -> bool:
@@ -154,42 +158,44 @@ def judged(cell: str, name: str) -> bool:
     return "relu" not in cell or name in ("y", "hn")
 
 
-def judge(dtype: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple[str, float]:
+def judge(
+    rounded_to: str, ours: Mapping[str, float], theirs: Mapping[str, float]
+) -> tuple[str, float]:
     """The tensor that is furthest towards its bound, and its error over the bound.
 
     NaN is above every bound.
     """
-    shares = {name: error / allowed(dtype, theirs[name]) for name, error in ours.items()}
+    shares = {name: error / allowed(rounded_to, theirs[name]) for name, error in ours.items()}
     worst = max(shares, key=lambda name: np.inf if np.isnan(shares[name]) else shares[name])
     return worst, shares[worst]
 
 
-def compare(case: Case, device: str, modes: tuple[str, ...] = MODES) -> Row:
-    """The errors of a case: cuDNN's, and ours in each mode; or why a mode cannot run it."""
+def compare(case: Case, device: str, ways: tuple[str, ...] = ()) -> Row:
+    """The errors of a case: cuDNN's, and ours in each way; or why a way cannot run it."""
     layers, data = make_layers(case, device), make_data(case, device)
+    chosen = ways or ways_of(case.dtype)
     with full_precision():
         truth = train_step(layers["float64"], data, torch.nn)
-        theirs = errors(train_step(layers["cudnn"], data, torch.nn), truth)
-    found: Row = {"cudnn": theirs, "modes": {}}
-    for mode in modes:
+    theirs = {}
+    for rounded_to in {precision(way, case.dtype) for way in chosen}:
+        with full_precision(), tf32(rounded_to == TF32):
+            theirs[rounded_to] = errors(train_step(layers["cudnn"], data, torch.nn), truth)
+    found: Row = {"cudnn": theirs[case.dtype], "modes": {}}
+    for way in chosen:
         try:
-            with forced(mode), full_precision():
+            with forced(way), full_precision():
                 ours = errors(train_step(layers["fastrnn"], data, fastrnn.torch), truth)
         except NotImplementedError as error:
-            found["modes"][mode] = {"skipped": str(error)}
+            found["modes"][way] = {"skipped": str(error)}
             continue
-        chosen = {n: e for n, e in ours.items() if case.dtype == "float64" or judged(case.cell, n)}
-        worst, share = judge(case.dtype, chosen, theirs)
-        found["modes"][mode] = {"errors": ours, "worst": worst, "of_bound": share}
+        rounded_to = precision(way, case.dtype)
+        fair = {n: e for n, e in ours.items() if case.dtype == "float64" or judged(case.cell, n)}
+        worst, share = judge(rounded_to, fair, theirs[rounded_to])
+        found["modes"][way] = {"errors": ours, "worst": worst, "of_bound": share}
         if not share <= 1:
-            got, bound = ours[worst], allowed(case.dtype, theirs[worst])
-            found["failed"] = f"{mode}: {worst} must be within {bound:.2g}, got {got:.2g}"
+            got, bound = ours[worst], allowed(rounded_to, theirs[rounded_to][worst])
+            found["failed"] = f"{way}: {worst} must be within {bound:.2g}, got {got:.2g}"
     return found
-
-
-def forced(mode: str) -> Any:
-    """A mode; `any` where the engine has none."""
-    return contextlib.nullcontext() if mode == "any" else fastrnn.cuda.mode(mode)
 
 
 def say(row: Row) -> str:
@@ -237,24 +243,25 @@ def put(data: dict[str, Any], dtype: str, to_gpu: Callable[[np.ndarray, str], An
 
 
 def against_reference(
-    cell: str, dtype: str, mode: str, to_gpu: Callable[[np.ndarray, str], Any]
+    cell: str, dtype: str, way: str, sizes: Sizes, to_gpu: Callable[[np.ndarray, str], Any]
 ) -> Row:
     """A small case with every option by `fastrnn.functional`, against the reference."""
-    data = small_data(cell)
+    data = small_data(cell, sizes)
     on_gpu = put(data, dtype, to_gpu)
     rounded = {name: mapped(value, on_host) for name, value in on_gpu.items()}
     as_doubles = mapped(rounded, lambda a: a.astype(np.float64) if a.dtype.kind == "f" else a)
     as_doubles |= {"lengths": data["lengths"], "resets": data["resets"]}
     wanted = step_of(reference, cell, as_doubles)
-    with forced(mode), full_precision():
+    with forced(way), full_precision():
         got = step_of(functional, cell, on_gpu)
     found = {}
     for name, array in got.items():
         pair = (on_host(array).astype(np.float64), np.asarray(wanted[name]))
         found[name] = relative(*map(torch.from_numpy, pair))
     chosen = {n: e for n, e in found.items() if dtype not in NARROW or judged(cell, n)}
-    if not all(error <= SMALL[dtype] for error in chosen.values()):
-        return {"errors": found, "failed": f"errors must be within {SMALL[dtype]:g}, got {chosen}"}
+    bound = SMALL[precision(way, dtype)]
+    if not all(error <= bound for error in chosen.values()):
+        return {"errors": found, "failed": f"errors must be within {bound:g}, got {chosen}"}
     return {"errors": found}
 
 
@@ -326,6 +333,18 @@ def returns_early(cell: str, mode: str) -> Row:
 # ---- the command ---------------------------------------------------------------------------------
 
 
+class Small(NamedTuple):
+    """A small case of one way."""
+
+    cell: str
+    dtype: str
+    way: str
+    sizes: Sizes
+
+    def __str__(self) -> str:
+        return f"{self.cell} {self.dtype} {self.way} H={self.sizes.H}"
+
+
 def cupy_row() -> Row:
     """Whether calls with CuPy's arrays can be checked here, or why not."""
     try:
@@ -356,33 +375,40 @@ def tasks(device: str, with_cupys: bool = True) -> list[Task]:
     return found
 
 
+def small_cases(dtypes: Sequence[str], cells: Sequence[str] = ()) -> Iterator[Small]:
+    """Every cell, dtype, way and size."""
+    for cell in cells or all_cells():
+        for dtype in dtypes:
+            for way in ways_of(dtype):
+                for sizes in sizes_of(cell):
+                    yield Small(cell, dtype, way, sizes)
+
+
 def small_tasks(libraries: Mapping[str, Any]) -> list[Task]:
-    """A small case of every kernel, for each library."""
+    """A small case of every kernel in every way, for each library."""
     found = []
     for library, to_gpu in libraries.items():
-        for cell in all_cells():
-            for dtype in SMALL:
-                # CuPy's bfloat16 wants another package.
-                for mode in MODES if (library, dtype) != ("cupy", "bfloat16") else ():
-                    name = f"{cell} {dtype} {mode} on {library} against the reference"
-                    run = partial(against_reference, cell, dtype, mode, to_gpu)
-                    found.append(Task({"case": name}, run))
+        # CuPy's bfloat16 wants another package.
+        dtypes = [d for d in SMALL_DTYPES if (library, d) != ("cupy", "bfloat16")]
+        for case in small_cases(dtypes):
+            name = f"{case} on {library} against the reference"
+            found.append(Task({"case": name}, partial(against_reference, *case, to_gpu)))
     return found
 
 
 def one(options: argparse.Namespace) -> None:
-    """One small forward and backward for each cell, dtype and mode: for compute-sanitizer."""
-    for cell in options.cell or all_cells():
-        data = small_data(cell)
-        for dtype in options.dtype:
-            for mode in options.mode:
-                try:
-                    with forced(mode):
-                        step_of(functional, cell, put(data, dtype, with_torch))
-                    torch.cuda.synchronize()
-                    print(f"{cell} {dtype} {mode}: ran", flush=True)
-                except NotImplementedError as error:
-                    print(f"{cell} {dtype} {mode}: skipped: {error}", flush=True)
+    """One small forward and backward for each cell, dtype, way and size: for compute-sanitizer."""
+    for case in small_cases(options.dtype, options.cell):
+        if case.way not in options.mode:
+            continue
+        data = small_data(case.cell, case.sizes)
+        try:
+            with forced(case.way):
+                step_of(functional, case.cell, put(data, case.dtype, with_torch))
+            torch.cuda.synchronize()
+            print(f"{case}: ran", flush=True)
+        except NotImplementedError as error:
+            print(f"{case}: skipped: {error}", flush=True)
 
 
 def main(options: argparse.Namespace) -> None:

@@ -21,9 +21,14 @@ REGISTER_BYTES = 256 << 10  # of an SM, on every GPU since 2014
 COSTS = (
     "barrier",
     "barrier_per_block",
+    "flags",
+    "cluster",
+    "staging",
     "launch",
     "fused",
+    "tensor_fused",
     "shared_bytes",
+    "slowdown",
     "streamed_bytes",
 )
 
@@ -49,26 +54,39 @@ def weight_bytes(row: Row) -> int:
     return int(GATES[row["cell"]] * H * H * BYTES[row["dtype"]])
 
 
+def _product_us(row: Row, card: Row) -> float:
+    """Of one product of a step by the rate of a large one."""
+    shape = row["shape"]
+    operations = 2 * shape["B"] * shape["H"] ** 2 * GATES[row["cell"]]
+    return float(operations / card["tflops"][row["dtype"]] * 1e-6)
+
+
+def outside_us(row: Row, card: Row) -> float:
+    """Microseconds of a layer's step that no program can beat, of its products without recurrence.
+
+    Forward has one, W x; backward adds those of dx, dW_ih and dW_hh. Each costs the larger of its
+    arithmetic, at the rate of a large product, and of reading x and writing y in memory.
+    """
+    shape = row["shape"]
+    moved = 2 * shape["B"] * shape["H"] * BYTES[row["dtype"]]
+    each = max(_product_us(row, card), moved / card["gigabytes_per_second"] * 1e-3)
+    return each if row["kind"] == "forward" else 4 * each
+
+
 def floor_us(row: Row, card: Row, micro: Mapping[str, float]) -> float:
     """Microseconds of a step that no program can beat on this card, by what was measured on it.
 
-    A step of forward is two products, W x and R h; backward adds the two of dx and dh and the two
-    of dW_ih and dW_hh. Products without a recurrence cost the larger of their arithmetic, at the
-    rate of a large product, and of reading x and writing y in memory. Those of the recurrence cost
-    the larger of their arithmetic and of reading what of R does not fit in the shared memory and
+    Beside the products outside there is the recurrence, R h, and going back the one of dh. It costs
+    the larger of its arithmetic and of reading what of R does not fit in the shared memory and
     registers of all SMs, plus the handoff.
     """
-    shape, bytes_ = row["shape"], BYTES[row["dtype"]]
-    product = 2 * shape["B"] * shape["H"] ** 2 * GATES[row["cell"]]
-    arithmetic = product / card["tflops"][row["dtype"]] * 1e-6
-    rows = 2 * shape["B"] * shape["H"] * bytes_ / card["gigabytes_per_second"] * 1e-3
     facts = card["device"]
     on_chip = facts["processors"] * (facts["shared_per_block"] + REGISTER_BYTES)
     rate = micro["streamed_bytes"] * facts["processors"] * facts["gigahertz"] * 1e3
     streamed = max(0, weight_bytes(row) - on_chip) / rate
-    outside = max(arithmetic, rows)
-    recurrent = max(arithmetic, streamed) + handoff_us(row, card, micro)
-    return outside + recurrent if row["kind"] == "forward" else 4 * outside + 2 * recurrent
+    recurrent = max(_product_us(row, card), streamed) + handoff_us(row, card, micro)
+    passes = 1 if row["kind"] == "forward" else 2
+    return float(row["shape"]["L"] * (outside_us(row, card) + passes * recurrent))
 
 
 def read_micro(path: Path) -> dict[str, float]:
@@ -144,9 +162,10 @@ def means(rows: Sequence[Row]) -> list[str]:
 
 
 def costs(micro: Mapping[str, float]) -> list[str]:
-    """The lines of `Costs` in csrc/cuda/costs.h that these numbers replace."""
-    lines = [f"  double {name} = {micro[name]:.3g};" for name in COSTS if name in micro]
-    return ["In csrc/cuda/costs.h replace, of `Costs`:", *lines] if lines else []
+    """The numbers of `Costs` in csrc/cuda/costs.h that these replace."""
+    lines = [f"  {name} = {micro[name]:.3g}" for name in COSTS if name in micro]
+    title = "In csrc/cuda/costs.h replace, of `Costs` for this capability:"
+    return [title, *lines] if lines else []
 
 
 # ---- the plot: SVG, which no library has to draw -------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,22 @@ import fastrnn
 from fastrnn import _native
 from fastrnn.reference.cell import find
 
-SMALL_SIZES = {"T": 9, "B": 5, "I": 7, "H": 33}
+
+class Sizes(NamedTuple):
+    """Of a bidirectional stack of L layers."""
+
+    T: int
+    B: int
+    I: int
+    H: int
+    L: int
+
+
+SMALL = Sizes(9, 5, 7, 33, 2)
+# Weights that no block has room for, so that a cluster or many blocks share them, and more rows
+# than a tile of float32 has; for cells of one state and of two.
+WIDE = Sizes(3, 9, 7, 260, 1)
+WIDE_CELLS = ("lstm", "gru")
 
 # Of the cells whose functions are chosen one for each kernel.
 CHOSEN = (
@@ -25,10 +40,10 @@ CHOSEN = (
 PROJECTED = "_projected"
 
 
-def small_data(name: str, layers: int = 2) -> dict[str, Any]:
+def small_data(name: str, sizes: Sizes = SMALL) -> dict[str, Any]:
     """A bidirectional stack with lengths, resets and initial states, in float64 on the host."""
     rng = np.random.default_rng(0)
-    T, B, I, H = SMALL_SIZES.values()
+    T, B, I, H, layers = sizes
     cell = name.removesuffix(PROJECTED)
     P = H // 2 if cell != name else 0
     layer = fastrnn.Recurrent(cell, I, H, layers, bidirectional=True, proj_size=P)
@@ -70,6 +85,11 @@ def step_of(module: Any, cell: str, data: Mapping[str, Any]) -> dict[str, Any]:
     for names, state in ((("hn", "cn"), final), (("dh0", "dc0"), dinitial)):
         found |= zip(names, state if isinstance(state, tuple) else (state,), strict=False)
     return found
+
+
+def sizes_of(cell: str) -> list[Sizes]:
+    """The sizes at which a cell is run."""
+    return [SMALL, WIDE] if cell in WIDE_CELLS else [SMALL]
 
 
 def all_cells() -> list[str]:

@@ -74,6 +74,7 @@ void use_device(int processors, int64_t shared_per_block, bool cooperative, doub
   device.cooperative = cooperative;
   device.gigahertz = gigahertz;
   device.max_cluster = max_cluster;
+  device.major = architecture / 10, device.minor = architecture % 10;
   devices().push_back(device);
   compiled_for = architecture;
   lost = false;

@@ -12,8 +12,8 @@ namespace fastrnn {
 namespace emulation {
 
 // Every plan asks for the device anew, under this index, so that plans of another are not found.
-// One that was lost works again, as in a new process. `architecture` is that which kernels are said
-// to be compiled for.
+// One that was lost works again, as in a new process. `architecture` is the compute
+// capability, times 10, of the device and of the code of kernels.
 void use_device(int processors, int64_t shared_per_block, bool cooperative, double gigahertz,
                 int64_t max_cluster = 16, int architecture = 90);
 

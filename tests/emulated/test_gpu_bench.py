@@ -20,8 +20,9 @@ from builds import ROOT, run
 
 torch = pytest.importorskip("torch")
 
+import on_gpu  # noqa: E402
 from bench.gpu import __main__ as command  # noqa: E402
-from bench.gpu import check, report, timing, work  # noqa: E402
+from bench.gpu import check, report, small, timing, ways, work  # noqa: E402
 
 CARD = {
     "case": "card",
@@ -38,11 +39,16 @@ MICRO = {"barrier": 0.9, "barrier_per_block": 0.002, "launch": 2.0, "streamed_by
 
 def test_the_grid_of_cases_is_the_one_that_was_asked_for() -> None:
     cases = timing.cases()
-    shapes = {(c.T, c.B, c.H) for c in cases}
+    shapes = {(c.T, c.B, c.H) for c in cases if c not in timing.models()}
     assert {H for T, _, H in shapes if T == 256} == {128, 200, 256, 512, 650, 1024, 2048}
     assert {B for T, B, _ in shapes if T == 256} == {1, 16, 64, 128}
     assert (1024, 16, 768) in shapes
-    assert len(cases) == len(set(cases)) == 29 * 3 * 3 * 2
+    assert len(cases) == len(set(cases)) == 29 * 3 * 3 * 2 + 2 * len(timing.MODELS)
+    names = {case.id for case in cases}
+    assert {
+        "gru_bf16_T256_B64_I768_H768_L5_D1 train",
+        "lstm_f16_T1667_B96_I1024_H1024_D1 forward",
+    } < names
     names = [task.fields["case"] for task in check.tasks("cpu")]
     assert len(names) == len(set(names)) > 200
 
@@ -93,7 +99,7 @@ def test_tables_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "| lstm | 256 | 16 | 512 | grid | 10.00 | 20.00 | 2.00 (1.90 .. 2.10) | 2.00 |" in table
     assert "2.00 times as fast as cuDNN over 1 cases" in table
     assert "not measured: gru_f16_T256_B1_I2048_H2048_D1 train: [gru] does not fit" in table
-    assert "double barrier = 0.9;" in capsys.readouterr().out
+    assert "  barrier = 0.9\n" in capsys.readouterr().out
     assert (tmp_path / "ratios.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
@@ -105,6 +111,8 @@ def test_the_floor_grows_with_the_work() -> None:
     assert report.floor_us(train, CARD, MICRO) > 2 * least
     larger = {**forward, "shape": {**forward["shape"], "B": 64}}
     assert report.floor_us(larger, CARD, MICRO) > least
+    deeper = {**forward, "shape": {**forward["shape"], "L": 5}}
+    assert report.floor_us(deeper, CARD, MICRO) == pytest.approx(5 * least)
 
 
 def task(name: str, run_it: Callable[[], dict[str, Any]]) -> work.Task:
@@ -276,12 +284,37 @@ def test_a_case_is_compared_on_a_packed_sequence() -> None:
 
 def test_what_decides_most_is_timed_first() -> None:
     chosen = timing.deciding()
-    assert len(chosen) == len(set(chosen)) == 20
+    assert len(chosen) == len(set(chosen)) == 33
     assert {case.cell for case, _ in chosen} == set(timing.TIMED)
     assert {case.dtype for case, _ in chosen} == set(timing.DTYPES)
-    assert {mode for _, mode in chosen} == {"best", "grid", "stepwise"}
+    assert {way for _, way in chosen} == {"best", *ways.WAYS}
+    assert {case for case, _ in chosen} > set(timing.models())
     tasks = timing.tasks(chosen, "cpu", "none")
-    assert len({work.key(each.fields) for each in tasks}) == 20
+    assert len({work.key(each.fields) for each in tasks}) == len(chosen)
+
+
+def test_ways_are_the_modes_and_tf32() -> None:
+    assert set(ways.MODES) == set(on_gpu.MODES)
+    assert ways.ways_of("float32") == (*ways.MODES, "tf32")
+    assert ways.ways_of("float16") == ways.MODES
+
+
+def test_every_kernel_runs_in_every_way() -> None:
+    """And an LSTM and a GRU with weights that a cluster, or many blocks, have to share."""
+    found = {(c.cell, c.dtype, c.way, c.sizes.H) for c in check.small_cases(check.SMALL_DTYPES)}
+    for cell in small.all_cells():
+        for way in ways.WAYS:
+            assert (cell, "float32", way, 33) in found
+    assert {way for cell, dtype, way, H in found if (cell, dtype, H) == ("gru", "bfloat16", 260)}
+    assert not any(way == "tf32" for _, dtype, way, _ in found if dtype != "float32")
+
+
+def test_the_numbers_of_costs_are_those_that_are_measured() -> None:
+    """What micro.cu prints under a name of `Costs` is what the report prints, and is in costs.h."""
+    source = (ROOT / "bench" / "gpu" / "micro.cu").read_text(encoding="utf-8")
+    header = (ROOT / "csrc" / "cuda" / "costs.h").read_text(encoding="utf-8")
+    assert set(re.findall(r'\bcost\("(\w+)"', source)) == set(report.COSTS)
+    assert set(report.COSTS) < set(re.findall(r"^  double (\w+)", header, re.MULTILINE))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
