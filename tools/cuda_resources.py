@@ -6,7 +6,7 @@
 `registers` reads what ptxas said in the log of a build (the preset `wheel`, or `pip wheel -v`): for
 each kernel and architecture its registers, its static shared memory and how many blocks of 256
 threads these let reside on one SM. `plans` asks the planner of the emulated module in FOLDER for a
-typical card of each architecture: what a block of the grid mode keeps in shared memory.
+typical card of each architecture.
 """
 
 from __future__ import annotations
@@ -22,15 +22,27 @@ from typing import Any, NamedTuple
 THREADS = 256  # kMaxThreads
 REGISTERS = 65_536  # of an SM, on every architecture since 7.5
 
-# A card of each architecture: SMs, shared memory of a block in KiB, GHz.
+
+class Card(NamedTuple):
+    """SMs, shared memory of a block in KiB, GHz, blocks of a cluster."""
+
+    name: str
+    processors: int
+    shared: int
+    gigahertz: float
+    cluster: int
+    architecture: int = 90
+
+
+# A card of each architecture.
 CARDS = {
-    "75": ("T4", 40, 64, 1.59),
-    "80": ("A100", 108, 163, 1.41),
-    "86": ("RTX 3090", 82, 99, 1.70),
-    "89": ("L4", 58, 99, 2.04),
-    "90": ("H100", 132, 227, 1.83),
-    "100": ("B200", 148, 227, 1.96),
-    "120": ("RTX 5090", 170, 99, 2.41),
+    "75": Card("T4", 40, 64, 1.59, 0, 75),
+    "80": Card("A100", 108, 163, 1.41, 0, 80),
+    "86": Card("RTX 3090", 82, 99, 1.70, 0, 86),
+    "89": Card("L4", 58, 99, 2.04, 0, 89),
+    "90": Card("H100", 132, 227, 1.83, 16),
+    "100": Card("B200", 148, 227, 1.96, 16, 100),
+    "120": Card("RTX 5090", 170, 99, 2.41, 8, 120),
 }
 DTYPES = ("float32", "float16")
 UNITS, ROWS = (128, 256, 512, 1024, 2048), (1, 64)
@@ -133,54 +145,57 @@ def compiler() -> str:
 
 def plans_table(engine: Any) -> Iterator[str]:
     """The lines of docs/cuda-plans.txt."""
-    yield "The plan of a layer with one direction, by the model's assumed numbers: s, stepwise, or"
-    yield "units of a block x groups of rows, KiB of shared memory of a block, blocks. Training:"
-    yield "forward, then backward. A card of each architecture stands for all."
+    yield "The plan of a layer with one direction at T = 256, by the model (csrc/cuda/costs.h), of"
+    yield "which no card has run the kernels. Training: forward, then backward. A plan is"
+    yield "  the mode: g grid, f flags, c cluster, s stepwise, which shares nothing out itself;"
+    yield "  units of a block x groups of rows; after the slash, rows that are multiplied at once;"
+    yield "  ~ where weights are streamed. A card of each architecture stands for all."
     for cell in ("rnn_tanh", "gru", "lstm"):
         for dtype in DTYPES:
             for rows in ROWS:
                 yield ""
                 yield f"{cell} {dtype} B={rows}"
-                yield " " * 16 + "".join(f"{'H=' + str(units):>30}" for units in UNITS)
+                yield " " * 16 + "".join(f"{'H=' + str(units):>23}" for units in UNITS)
                 for architecture, card in CARDS.items():
                     plans = [_plans(engine, card, cell, dtype, units, rows) for units in UNITS]
-                    name = f"sm_{architecture} {card[0]}"
-                    yield f"{name:16}" + "".join(f"{plan:>30}" for plan in plans)
+                    name = f"sm_{architecture} {card.name}"
+                    yield f"{name:16}" + "".join(f"{plan:>23}" for plan in plans)
     yield ""
-    yield "The largest H of the grid mode, one row and direction."
+    yield "The largest H whose weights the grid mode does not stream, one row and direction."
     kinds = [(cell, dtype) for cell in ("rnn_tanh", "gru", "lstm") for dtype in DTYPES]
     yield " " * 16 + "".join(f"{cell + ' ' + dtype:>20}" for cell, dtype in kinds)
     engine.use_mode("grid")
     for architecture, card in CARDS.items():
-        _use(engine, card)
-        name = f"sm_{architecture} {card[0]}"
+        use(engine, card)
+        name = f"sm_{architecture} {card.name}"
         yield f"{name:16}" + "".join(f"{_largest(engine, *kind):>20}" for kind in kinds)
     engine.use_mode("best")
 
 
-def _plans(engine: Any, card: Any, cell: str, dtype: str, units: int, rows: int) -> str:
-    _use(engine, card)
+def use(engine: Any, card: Card) -> None:
+    """Let the emulated device be a card."""
+    engine.use_device(
+        card.processors, card.shared << 10, True, card.gigahertz, card.cluster, card.architecture
+    )
+
+
+def _plans(engine: Any, card: Card, cell: str, dtype: str, units: int, rows: int) -> str:
+    use(engine, card)
     stack = engine.Stack(cell, dtype, 1, 1, 1, units, False)
     both = (stack.plan(256, rows, 0, backward) for backward in (False, True))
     return "  ".join(map(_plan, both))
 
 
-def _use(engine: Any, card: Any) -> None:
-    _, processors, shared, gigahertz = card
-    engine.use_device(processors, shared << 10, True, gigahertz)
-
-
 def _largest(engine: Any, cell: str, dtype: str) -> int:
-    """The most units that the grid mode takes for one row, forward and backward."""
+    """The most units whose weights the grid mode does not stream, forward and backward."""
 
     def fits(units: int) -> bool:
         stack = engine.Stack(cell, dtype, 1, 1, 1, units, False)
         try:
-            for backward in (False, True):
-                stack.plan(256, 1, 0, backward)
+            plans = [stack.plan(256, 1, 0, backward) for backward in (False, True)]
         except NotImplementedError:
             return False
-        return True
+        return not any(plan["streamed"] for plan in plans)
 
     low, high = 1, 1 << 14
     while high - low > 1:
@@ -192,8 +207,8 @@ def _largest(engine: Any, cell: str, dtype: str) -> int:
 def _plan(plan: dict[str, Any]) -> str:
     if plan["mode"] == "stepwise":
         return "s"
-    shared = plan["shared_bytes"] >> 10
-    return f"{plan['units']}x{plan['replicas']},{shared}K,{plan['blocks']}"
+    streamed = "~" if plan["streamed"] else ""
+    return f"{plan['mode'][0]}{plan['units']}x{plan['replicas']}/{plan['tile_rows']}{streamed}"
 
 
 def load(folder: Path, name: str) -> Any:

@@ -122,14 +122,18 @@ def models() -> list[Case]:
     return [square(*sizes, kind, L=layers) for *sizes, layers in MODELS for kind in KINDS]
 
 
-def cases() -> list[Case]:
-    return models() + [
+def squares() -> list[Case]:
+    return [
         square(cell, dtype, *shape, kind)
         for shape in SHAPES
         for cell in TIMED
         for dtype in DTYPES
         for kind in KINDS
     ]
+
+
+def cases() -> list[Case]:
+    return [*models(), *squares()]
 
 
 def make_layer(package: Any, case: Case, dtype: str, device: str) -> torch.nn.Module:

@@ -26,8 +26,9 @@ struct StepProduct {
 
 // Steps that a graph has, at most: replays are few, and so is what is made for them.
 constexpr int64_t kStepsOfGraph = 32;
-// Steps that a graph is quicker for than launches one by one, at least.
-constexpr double kFewestSteps = costs.graph / costs.issue;
+// Steps that a graph is quicker for than launches one by one, at least: both are work of the host,
+// alike for all devices.
+constexpr double kFewestSteps = kCosts->graph / kCosts->issue;
 
 // The steps of a window. Forward each product of a step comes before its kernel; going back, where
 // the last one is the first, after it.

@@ -41,7 +41,7 @@ CONTENTS = {
     "developers": [
         Table("Work on it", ("contributing", "architecture", "glossary", "changes")),
         Table("Add to it", ("adding-a-cell", "adding-*")),
-        Table("Builds and machines", ("wheels", "gpu", "gpu-h200", "*")),
+        Table("Builds and machines", ("wheels", "gpu", "gpu-h200", "gpu-predicted", "*")),
     ],
 }
 NAMED = {entry for tables in CONTENTS.values() for table in tables for entry in table.entries}

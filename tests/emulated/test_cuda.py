@@ -986,3 +986,30 @@ def test_plans_are_those_of_the_table(emulated: ModuleType) -> None:
 
     table = (ROOT / "docs" / "cuda-plans.txt").read_text(encoding="utf-8").splitlines()
     assert list(cuda_resources.plans_table(emulated)) == table
+
+
+def test_costs_are_those_of_the_card(emulated: ModuleType) -> None:
+    """By compute capability, or the next lower one that costs are known of."""
+
+    def plan_of(architecture: int, dtype: str = "float16") -> dict[str, Any]:
+        emulated.use_device(132, 227 << 10, True, architecture=architecture)
+        stack = emulated.Stack("lstm", dtype, 1, 1, 512, 512, True)
+        return stack.plan(256, 64, 0, False)
+
+    hopper = plan_of(90)
+    assert plan_of(80) != hopper
+    assert plan_of(87) == plan_of(86) != plan_of(80)
+    assert plan_of(121) == plan_of(120)
+    assert plan_of(75)["model_microseconds"] > hopper["model_microseconds"]
+
+
+def test_every_row_of_costs_is_complete() -> None:
+    """A number for each column, none of them zero, by ascending capability."""
+    header = (ROOT / "csrc" / "cuda" / "costs.h").read_text(encoding="utf-8")
+    struct, _, table = header.partition("struct Costs {")[2].partition("constexpr Costs kCosts[]")
+    columns = re.findall(r"^  (?:int|double) \w+;", struct, re.MULTILINE)
+    rows = [tuple(map(float, row.split(","))) for row in re.findall(r"^    {(.*?)}", table, re.M)]
+    assert [row[0] for row in rows] == [75, 80, 86, 89, 90, 100, 120]
+    for row in rows:
+        assert len(row) == len(columns) == 7
+        assert all(value > 0 for value in row)

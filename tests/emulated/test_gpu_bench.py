@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -39,14 +40,14 @@ MICRO = {"barrier": 0.9, "barrier_per_block": 0.002, "launch": 2.0, "streamed_by
 
 def test_the_grid_of_cases_is_the_one_that_was_asked_for() -> None:
     cases = timing.cases()
-    shapes = {(c.T, c.B, c.H) for c in cases if c not in timing.models()}
+    shapes = {(c.T, c.B, c.H) for c in timing.squares()}
     assert {H for T, _, H in shapes if T == 256} == {128, 200, 256, 512, 650, 1024, 2048}
     assert {B for T, B, _ in shapes if T == 256} == {1, 16, 64, 128}
     assert (1024, 16, 768) in shapes
     assert len(cases) == len(set(cases)) == 29 * 3 * 3 * 2 + 2 * len(timing.MODELS)
     names = {case.id for case in cases}
     assert {
-        "gru_bf16_T256_B64_I768_H768_L5_D1 train",
+        "gru_bf16_T256_B64_I768_H768_D1-L5 train",
         "lstm_f16_T1667_B96_I1024_H1024_D1 forward",
     } < names
     names = [task.fields["case"] for task in check.tasks("cpu")]
@@ -315,6 +316,18 @@ def test_the_numbers_of_costs_are_those_that_are_measured() -> None:
     header = (ROOT / "csrc" / "cuda" / "costs.h").read_text(encoding="utf-8")
     assert set(re.findall(r'\bcost\("(\w+)"', source)) == set(report.COSTS)
     assert set(report.COSTS) < set(re.findall(r"^  double (\w+)", header, re.MULTILINE))
+
+
+def test_predictions_are_those_of_the_page(emulated: ModuleType) -> None:
+    """docs/gpu-predicted.md: what the model expects of each case that is timed, beside cuDNN."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import cuda_predictions
+
+    page = (ROOT / "docs" / "gpu-predicted.md").read_text(encoding="utf-8").splitlines()
+    assert list(cuda_predictions.predictions(emulated)) == page
+    rows = [line for line in page if re.match(r"\| \w+( x \d)? \| \d", line)]
+    assert len(rows) == 29 * 3 * 2 * 2 + len(timing.models())
+    assert sum(not row.endswith("|  |") for row in rows) > 170, "cuDNN's times are found"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
