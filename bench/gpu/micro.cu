@@ -5,16 +5,10 @@
 // uses.
 //
 //   nvcc -O3 -std=c++17 --fmad=false -arch=native -Icsrc bench/gpu/micro.cu -o micro && ./micro
-#include <cuda_runtime.h>
-
-#include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <string>
 #include <utility>
-#include <vector>
 
+#include "micro_card.cuh"
 #include "micro_kernels.cuh"
 #include "micro_shares.h"
 
@@ -22,133 +16,6 @@ namespace fastrnn {
 namespace gpu {
 
 namespace {
-
-constexpr int kRuns = 9;  // of each measurement: their median counts
-constexpr int kBlockThreads = kMaxThreads;
-
-void check(const char* call, cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "[micro] %s must succeed, got %s: %s\n", call, cudaGetErrorName(error),
-               cudaGetErrorString(error));
-  std::exit(1);
-}
-#define MICRO_CHECK(call, ...) check(#call, call(__VA_ARGS__))
-
-// ---- measuring ----------------------------------------------------------------------------------
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-// Of what `launch` puts on the default stream; the first run is not counted.
-template <class F> double microseconds(F launch) {
-  cudaEvent_t begin, end;
-  MICRO_CHECK(cudaEventCreate, &begin);
-  MICRO_CHECK(cudaEventCreate, &end);
-  std::vector<double> found;
-  for (int run = 0; run <= kRuns; ++run) {
-    MICRO_CHECK(cudaEventRecord, begin, nullptr);
-    launch();
-    MICRO_CHECK(cudaEventRecord, end, nullptr);
-    MICRO_CHECK(cudaEventSynchronize, end);
-    float ms = 0;
-    MICRO_CHECK(cudaEventElapsedTime, &ms, begin, end);
-    if (run > 0) found.push_back(ms * 1e3);
-  }
-  MICRO_CHECK(cudaEventDestroy, begin);
-  MICRO_CHECK(cudaEventDestroy, end);
-  return median(found);
-}
-
-void put(const char* name, double value, const char* unit, const std::string& more = "") {
-  std::printf("{\"name\": \"%s\", \"value\": %.5g, \"unit\": \"%s\"%s}\n", name, value, unit,
-              more.c_str());
-  std::fflush(stdout);
-}
-std::string of_blocks(int blocks) { return ", \"blocks\": " + std::to_string(blocks); }
-
-template <class T> T* memory_of(int64_t count) {
-  void* memory = nullptr;
-  const size_t bytes = static_cast<size_t>(count) * sizeof(T);
-  MICRO_CHECK(cudaMalloc, &memory, bytes);
-  MICRO_CHECK(cudaMemset, memory, 0, bytes);
-  return static_cast<T*>(memory);
-}
-
-struct Card {
-  cudaDeviceProp p;
-  double gigahertz;
-  float* sink;
-
-  // Amounts a microsecond, of all SMs, as amounts a cycle of one.
-  double a_cycle(double amount, double us) const {
-    return amount / us / (gigahertz * 1e3 * p.multiProcessorCount);
-  }
-};
-
-Card card() {
-  Card found{};
-  int index = 0, kilohertz = 0;
-  MICRO_CHECK(cudaGetDevice, &index);
-  MICRO_CHECK(cudaGetDeviceProperties, &found.p, index);
-  MICRO_CHECK(cudaDeviceGetAttribute, &kilohertz, cudaDevAttrClockRate, index);
-  found.gigahertz = kilohertz * 1e-6;
-  found.sink = memory_of<float>(1);
-  std::printf(
-      "{\"name\": \"card\", \"card\": \"%s\", \"capability\": \"%d.%d\", \"processors\": %d, "
-      "\"shared_per_block\": %zu, \"l2_bytes\": %d, \"gigahertz\": %.4g}\n",
-      found.p.name, found.p.major, found.p.minor, found.p.multiProcessorCount,
-      found.p.sharedMemPerBlockOptin, found.p.l2CacheSize, found.gigahertz);
-  return found;
-}
-
-// A line through the points (x, y), least squares.
-struct Line {
-  double at_zero, slope;
-};
-Line line_through(const std::vector<double>& x, const std::vector<double>& y) {
-  const double n = static_cast<double>(x.size());
-  double sx = 0, sy = 0, sxx = 0, sxy = 0;
-  for (size_t i = 0; i < x.size(); ++i)
-    sx += x[i], sy += y[i], sxx += x[i] * x[i], sxy += x[i] * y[i];
-  const double slope = (n * sxy - sx * sy) / (n * sxx - sx * sx);
-  return {(sy - slope * sx) / n, slope};
-}
-
-// ---- launching ----------------------------------------------------------------------------------
-
-struct How {
-  int blocks;
-  size_t shared = 0;
-  cudaLaunchAttributeID together = cudaLaunchAttributeIgnore;  // a cooperative launch, or a cluster
-};
-
-// False where the device refuses it.
-template <class... A> bool launch(const How& how, void (*kernel)(A...), A... arguments) {
-  constexpr int kPortableCluster = 8;
-  cudaLaunchAttribute attribute{};
-  attribute.id = how.together;
-  bool ready = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(how.shared)) == cudaSuccess;
-  if (how.together == cudaLaunchAttributeCooperative) attribute.val.cooperative = 1;
-  if (how.together == cudaLaunchAttributeClusterDimension) {
-    attribute.val.clusterDim.x = static_cast<unsigned>(how.blocks);
-    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-    if (how.blocks > kPortableCluster)
-      ready = ready && cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed,
-                                            1) == cudaSuccess;
-  }
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(how.blocks));
-  config.blockDim = dim3(kBlockThreads);
-  config.dynamicSmemBytes = how.shared;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  if (ready && cudaLaunchKernelEx(&config, kernel, arguments...) == cudaSuccess) return true;
-  cudaGetLastError();
-  return false;
-}
 
 // ---- the device ---------------------------------------------------------------------------------
 
@@ -158,7 +25,7 @@ double barrier_of(const Card& c, unsigned* counter, int count) {
   const How how{count, c.p.sharedMemPerBlockOptin, cudaLaunchAttributeCooperative};
   const double us = microseconds([&] {
     MICRO_CHECK(cudaMemsetAsync, counter, 0, sizeof(unsigned), nullptr);
-    if (!launch(how, barriers, counter, kTimes)) check("launch", cudaErrorLaunchFailure);
+    if (!launch(how, barriers, counter, kTimes, c.out)) check("launch", cudaErrorLaunchFailure);
   });
   return us / kTimes;
 }
@@ -191,7 +58,7 @@ double measure_launch() {
 double measure_fused(const Card& c) {
   constexpr int kTimes = 20000, kChains = 16;
   const int sms = c.p.multiProcessorCount;
-  const double us = microseconds([&] { fused_chains<<<sms, kBlockThreads>>>(kTimes, c.sink); });
+  const double us = microseconds([&] { fused_chains<<<sms, kBlockThreads>>>(kTimes, c.out); });
   return c.a_cycle(double(sms) * kBlockThreads * kChains * kTimes, us);
 }
 
@@ -199,7 +66,7 @@ template <class Tag> double measure_tensor_fused(const Card& c) {
   constexpr int kTimes = 20000, kWarps = kBlockThreads / kLanes;
   const int sms = c.p.multiProcessorCount;
   const double us =
-      microseconds([&] { tensor_chains<Tag><<<sms, kBlockThreads>>>(kTimes, c.sink); });
+      microseconds([&] { tensor_chains<Tag><<<sms, kBlockThreads>>>(kTimes, c.out); });
   return c.a_cycle(double(sms) * kWarps * kTensorChains * kTensorFused<Tag> * kTimes, us);
 }
 
@@ -207,7 +74,7 @@ double measure_shared(const Card& c) {
   constexpr int kTimes = 20000;
   const int sms = c.p.multiProcessorCount;
   const double us = microseconds(
-      [&] { read_shared<<<sms, kBlockThreads, kSharedFloats * sizeof(float)>>>(kTimes, c.sink); });
+      [&] { read_shared<<<sms, kBlockThreads, kSharedFloats * sizeof(float)>>>(kTimes, c.out); });
   return c.a_cycle(double(sms) * kBlockThreads * 16 * kTimes, us);
 }
 
@@ -217,7 +84,7 @@ double measure_streamed(const Card& c, int64_t bytes) {
   const int count = 8 * c.p.multiProcessorCount;
   const double us = microseconds([&] {
     for (int i = 0; i < kTimes; ++i)
-      read_streamed<<<count, kBlockThreads>>>(from, bytes / 16, c.sink);
+      read_streamed<<<count, kBlockThreads>>>(from, bytes / 16, c.out);
   });
   MICRO_CHECK(cudaFree, from);
   return c.a_cycle(static_cast<double>(bytes) * kTimes, us);
@@ -273,15 +140,17 @@ void measure_graphs() {
 
 constexpr int kExchanged = 512;  // values of a row
 
-// Of an exchange, or with `stages_only` of a staging; below 0 where the device refuses the launch.
+// Of an exchange, or with `stages_only` of a staging; below 0 where the device refuses it.
 template <class S> double exchange_of(const Card& c, const Share& share, bool stages_only) {
   constexpr int kTimes = 2000;
   const bool clusters = share.way == ExchangeWay::kCluster;
   Grid grid = grid_of(share, sizeof(S));
+  if (grid.at.bytes > static_cast<int64_t>(c.p.sharedMemPerBlockOptin)) return -1;
   const int64_t words = int64_t{2} * share.rows * share.k;
   auto* counters = memory_of<unsigned>(kCounterStride);
   auto* exchanged = memory_of<Flagged>(words);
-  auto* stored = memory_of<float>(words);
+  Out out = c.out;
+  out.stored = memory_of<float>(words);
   grid.counters = counters, grid.exchanged = exchanged;
   const How how{share.blocks, c.p.sharedMemPerBlockOptin,
                 clusters ? cudaLaunchAttributeClusterDimension : cudaLaunchAttributeCooperative};
@@ -290,11 +159,11 @@ template <class S> double exchange_of(const Card& c, const Share& share, bool st
     MICRO_CHECK(cudaMemsetAsync, counters, 0, sizeof(unsigned), nullptr);
     MICRO_CHECK(cudaMemsetAsync, exchanged, 0, static_cast<size_t>(words) * sizeof(Flagged),
                 nullptr);
-    launched = launched && launch(how, exchanges<S>, grid, stages_only, kTimes, stored, c.sink);
+    launched = launched && launch(how, exchanges<S>, grid, stages_only, 1.0f, kTimes, out);
   });
   MICRO_CHECK(cudaFree, counters);
   MICRO_CHECK(cudaFree, exchanged);
-  MICRO_CHECK(cudaFree, stored);
+  MICRO_CHECK(cudaFree, out.stored);
   return launched ? us / kTimes : -1;
 }
 
@@ -348,7 +217,7 @@ template <class S> double product_of(const Card& c, const Share& share, bool set
   bool launched = true;
   const double us = microseconds([&] {
     launched = launched && launch(how, products<S>, grid, share.columns, sets_up, kTimes,
-                                  static_cast<const S*>(weights), c.sink);
+                                  static_cast<const S*>(weights), c.out);
   });
   MICRO_CHECK(cudaFree, weights);
   return launched ? us / kTimes : -1;
@@ -428,7 +297,7 @@ void measure_clusters(const Card& c) {
     put("cluster_barrier", us / kTimes, "us", of_blocks(count));
   }
   const How how{2, 1024 * sizeof(unsigned), cudaLaunchAttributeClusterDimension};
-  const double us = microseconds([&] { launch(how, cluster_chase, kTimes, c.sink); });
+  const double us = microseconds([&] { launch(how, cluster_chase, kTimes, c.out); });
   put("dsmem_latency", us * 1e3 / kTimes, "ns");
 }
 

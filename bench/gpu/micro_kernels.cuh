@@ -1,10 +1,8 @@
-// The kernels that micro.cu times: the kernels' own code (csrc/cuda) in a loop, or one of its
-// instructions. What one computes is kept only if it has a value that it never has, so that the
-// compiler cannot leave the work out.
+// The kernels that micro.cu times of instructions, launches and memory; those of the grid mode's
+// own code are in micro_steps.cuh.
 #pragma once
 
-#include "cuda/exchange.cuh"
-#include "cuda/product.cuh"
+#include "micro_steps.cuh"
 
 namespace fastrnn {
 namespace gpu {
@@ -12,24 +10,12 @@ namespace gpu {
 constexpr int kSharedFloats = 8192;  // 32 KiB, which every device gives without asking
 constexpr int kSteps = 64;           // that a step's loads go through again and again
 
-FASTRNN_DEVICE void keep(float sum, float* sink) {
-  if (sum == -1.5f) *sink = sum;
-}
-
-FASTRNN_KERNEL barriers(unsigned* counter, int times) {
-  GroupBarrier barrier{counter, unsigned(blocks())};
-  for (int i = 0; i < times; ++i) {
-    barrier.arrive();
-    barrier.wait([] { __trap(); });
-  }
-}
-
 // With arguments as large as those of a pass.
 FASTRNN_KERNEL nothing(FASTRNN_ARGUMENT ForwardPass pass) {
   if (pass.H < 0) __trap();
 }
 
-FASTRNN_KERNEL fused_chains(int times, float* sink) {
+FASTRNN_KERNEL fused_chains(int times, Out out) {
   constexpr int kChains = 16;
   float v[kChains];
   FASTRNN_UNROLL
@@ -40,7 +26,7 @@ FASTRNN_KERNEL fused_chains(int times, float* sink) {
   }
   float sum = 0;
   for (int j = 0; j < kChains; ++j) sum += v[j];
-  keep(sum, sink);
+  out.keep(sum);
 }
 
 // What one multiply_add of tensor cores multiplies and adds, and how many a warp has under way.
@@ -48,7 +34,7 @@ template <class Tag> constexpr int kTensorFused = 16 * 8 * 16;
 template <> constexpr int kTensorFused<Tf32> = 16 * 8 * 8;
 constexpr int kTensorChains = 4;
 
-template <class Tag> FASTRNN_KERNEL tensor_chains(int times, float* sink) {
+template <class Tag> FASTRNN_KERNEL tensor_chains(int times, Out out) {
   float d[kTensorChains][4] = {};
   const uint32_t a[4] = {}, b[2] = {};
   for (int i = 0; i < times; ++i) {
@@ -57,11 +43,11 @@ template <class Tag> FASTRNN_KERNEL tensor_chains(int times, float* sink) {
   }
   float sum = 0;
   for (int j = 0; j < kTensorChains; ++j) sum += d[j][0];
-  keep(sum, sink);
+  out.keep(sum);
 }
 
 // Sixteen bytes at a time, as the product reads rows.
-FASTRNN_KERNEL read_shared(int times, float* sink) {
+FASTRNN_KERNEL read_shared(int times, Out out) {
   constexpr int kQuads = kSharedFloats / 4;
   auto* quads = reinterpret_cast<Quad<float>*>(shared_memory());
   for (int i = thread(); i < kQuads; i += threads()) quads[i] = Quad<float>{{1, 1, 1, 1}};
@@ -73,11 +59,11 @@ FASTRNN_KERNEL read_shared(int times, float* sink) {
     FASTRNN_UNROLL
     for (int j = 0; j < 4; ++j) sum.v[j] += q.v[j];
   }
-  keep(sum.v[0] + sum.v[1] + sum.v[2] + sum.v[3], sink);
+  out.keep(sum.v[0] + sum.v[1] + sum.v[2] + sum.v[3]);
 }
 
 // Sixteen bytes a thread; all blocks together read everything once.
-FASTRNN_KERNEL read_streamed(const float4* from, int64_t quads, float* sink) {
+FASTRNN_KERNEL read_streamed(const float4* from, int64_t quads, Out out) {
   float sum = 0;
   const int64_t all = int64_t(blocks()) * threads();
 #pragma unroll 8
@@ -85,7 +71,7 @@ FASTRNN_KERNEL read_streamed(const float4* from, int64_t quads, float* sink) {
     const float4 q = __ldcg(from + i);
     sum += q.x + q.y + q.z + q.w;
   }
-  keep(sum, sink);
+  out.keep(sum);
 }
 
 FASTRNN_KERNEL chase(const unsigned* next, int times, unsigned* last) {
@@ -107,83 +93,9 @@ FASTRNN_KERNEL step_chain(const float* x, int times, float* y) {
   }
 }
 
-// ---- what the grid mode does at a step ----------------------------------------------------------
-
-// An exchange of any way: each block publishes its units of all rows, arrives, stores as much that
-// nobody waits for, waits, and stages all rows. stages_only: that last part alone, of rows that are
-// there.
-template <class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
-    exchanges(FASTRNN_ARGUMENT Grid grid, bool stages_only, int times, float* stored, float* sink) {
-  const auto give_up = [] { __trap(); };
-  const int rank = block() % grid.blocks_per_group, begin = rank * grid.units;
-  const int units = grid.k - begin < grid.units ? grid.k - begin : grid.units;
-  Exchange<S> exchange{grid, grid.k, 0};
-  exchange.set_up();
-  sync_block("micro: the exchange is set up");
-  const auto for_units = [&](auto f) {
-    for (Cells cell(units, thread(), threads()); cell.row < grid.rows; cell.next())
-      f(cell.row, begin + cell.column);
-  };
-  float value = 0;
-  for (int i = 0; i < times; ++i) {
-    if (!stages_only) {
-      for_units([&](int r, int u) { exchange.publish(r, 0, u, narrow<S>(value)); });
-      exchange.arrive();
-      for_units([&](int r, int u) { exchange_store(stored + r * grid.k + u, value); });
-      exchange.wait(give_up);
-    }
-    exchange.stage({0, grid.rows, grid.tile_rows, 0, grid.k}, give_up);
-    sync_block("micro: the rows are staged");
-    value = 0.5f * widen(exchange.staged()[thread() % grid.k]);
-    sync_block("micro: the rows are used");
-  }
-  exchange.end();
-  keep(value, sink);
-}
-
-// A block's product, whose weights in memory are `columns` rows of k values; with `sets_up` only
-// what brings those that stay in shared memory there.
-template <class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
-    products(FASTRNN_ARGUMENT Grid grid, int columns, bool sets_up, int times, const S* from,
-             float* sink) {
-  const auto part = [&](int at) { return shared_memory() + at; };
-  S* const weights = reinterpret_cast<S*>(part(grid.at.weights));
-  S* const staged = reinterpret_cast<S*>(part(grid.at.staged));
-  float* const made = reinterpret_cast<float*>(part(grid.at.sums));
-  const Product<S> product{grid, columns, weights, reinterpret_cast<S*>(part(grid.at.streamed)),
-                           made};
-  const auto load = [&](S* to, int stride, int begin, int n) {
-    copy_to_shared(to, stride, columns, {grid.k, begin, n, true},
-                   [&](int c) { return from + int64_t(c) * grid.k; });
-  };
-  for (int i = thread(); i < grid.tile_rows * grid.staged_stride; i += threads())
-    staged[i] = narrow<S>(0.0f);
-  load(weights, grid.resident_stride, 0, grid.resident);
-  sync_block("micro: the block is set up");
-  float sum = 0;
-  for (int i = 0; i < times; ++i) {
-    if (sets_up) {
-      load(weights, grid.resident_stride, 0, grid.resident);
-      sync_block("micro: the weights are here");
-      sum += widen(weights[thread()]);
-      continue;
-    }
-    const auto nothing_to_stage = [](int, int, int) {};
-    const PartialSums sums = multiply(product, staged, grid.rows, nothing_to_stage, load);
-    sync_block("micro: sums are made");
-    sum += sums(0, thread() % columns);
-  }
-  keep(sum, sink);
-}
-
-// ---- clusters: these trap where the code is for a device without them ---------------------------
-
-FASTRNN_KERNEL cluster_barrier(int times) {
-  for (int i = 0; i < times; ++i) sync_cluster("micro: the cluster is here");
-}
-
-// Each load of another block's memory says where the next one is.
-FASTRNN_KERNEL cluster_chase(int times, float* sink) {
+// Each load of another block's memory says where the next one is. Traps where the code is for a
+// device without clusters.
+FASTRNN_KERNEL cluster_chase(int times, Out out) {
   auto* memory = reinterpret_cast<unsigned*>(shared_memory());
   constexpr int kPlaces = 1024;
   for (int i = thread(); i < kPlaces; i += threads()) memory[i] = unsigned(i + 33) % kPlaces;
@@ -196,7 +108,7 @@ FASTRNN_KERNEL cluster_chase(int times, float* sink) {
                      : "=r"(at)
                      : "r"(remote_address(memory + at, cluster_rank() ^ 1)));
   sync_cluster("micro: places are read");
-  keep(at > unsigned(kPlaces) ? -1.5f : 0.0f, sink);
+  out.keep(at > unsigned(kPlaces) ? -1.5f : 0.0f);
 }
 
 }  // namespace gpu

@@ -40,6 +40,10 @@ def test_modes_agree(native_build: Build) -> None:
     run([program(native_build("tests"), "test_races")])
 
 
+def test_micro_benchmarks_do_what_they_time(native_build: Build) -> None:
+    run([program(native_build("tests"), "test_micro")])
+
+
 @tiers.ci
 def test_the_emulator_finds_races(native_build: Build) -> None:
     build = native_build("tsan", targets=("test_emulator",))
