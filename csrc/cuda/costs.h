@@ -1,21 +1,21 @@
 // The numbers of the models that plans are chosen by: microseconds, and rates of one SM in each
 // cycle, by compute capability.
 //
-// Measured: all of 9.0 that does not say otherwise, by bench/gpu.sh on an H200, with the kernels
-// before tensor cores, flags and clusters. Rows of other capabilities are assumed: the H200's share
-// of what the hardware could do (H), times what their hardware could do by public facts:
+// Those of 9.0 were measured by bench/gpu.sh on an H200, but for what is assumed by its comment,
+// with the kernels before tensor cores, flags and clusters. Those of all other capabilities are
+// assumed: what their hardware could do by public facts, times the share that the H200 reached.
 //
-//   fused          the CUDA programming guide's throughput of arithmetic instructions: 64 or 128
-//                  in float32. (H: 110 of 128)
-//   tensor_fused   data sheets: TFLOP/s without sparsity, with sums in float32, by SMs and clock;
-//                  of 8.6 and 8.9 those of GeForce cards, half of A10's and L4's. mma.sync is taken
-//                  to reach it but on 9.0 and 10.0, whose peaks of 2048 and 4096 need other
-//                  instructions: about 60 % there by arXiv:2402.13499, of which 9.0's 1024 is less
-//   shared_bytes   32 banks of 4 bytes, by the programming guide; of 7.5, whose SM has 16 load
-//                  units by its white paper, half. (H: 118 of 128)
-//   streamed_bytes L2's bytes a cycle for all SMs: 5120 by A100's white paper, and 20 for an SM of
-//                  a T4 by arXiv:1903.07486. (H: half of 5120, for 132 SMs)
-//   library_*      H of the peaks above: 98 of 128 and 1420 of 2048
+//   fused           by the throughput of arithmetic instructions in the CUDA programming guide: 64
+//                   on 7.5 and 8.0, 128 elsewhere, of which 110 were measured
+//   tensor_fused    by data sheets: TFLOP/s with sums in float32, without sparsity, by SMs and
+//                   clock; of 8.6 and 8.9 the GeForce cards', half of A10's and L4's. 9.0 and 10.0
+//                   reach theirs by other instructions than mma.sync: half of 9.0's 2048 for both
+//   shared_bytes    by the programming guide's 32 banks of 4 bytes, of which 118 were measured;
+//                   half on 7.5, by the white paper of GA102
+//   streamed_bytes  by the white paper of A100: L2 gives 5120 to all SMs, of which 9.0 was seen to
+//                   use half; others as 9.0
+//   library_fused   98 of 128 were measured, and 1420 of 2048 in 16 bits; as much of the peaks
+//                   above elsewhere
 #pragma once
 
 #include "device.h"
@@ -46,9 +46,9 @@ struct Costs {
   double slowdown = 2.6;  // of the kernel's product, against the rates of arithmetic and memory
 };
 
-// Ascending by capability.
+// Ascending by capability, with a card of each; columns as above.
 constexpr Costs kCosts[] = {
-    {75, 55, 512, 59, 20, 49, 355},         // T4
+    {75, 55, 512, 59, 19.1, 49, 355},       // T4
     {80, 55, 1024, 118, 23, 49, 710},       // A100
     {86, 110, 256, 118, 19.1, 98, 177},     // RTX 3090
     {89, 110, 256, 118, 19.1, 98, 177},     // RTX 4090

@@ -306,8 +306,20 @@ def test_every_kernel_runs_in_every_way() -> None:
     for cell in small.all_cells():
         for way in ways.WAYS:
             assert (cell, "float32", way, 33) in found
-    assert {way for cell, dtype, way, H in found if (cell, dtype, H) == ("gru", "bfloat16", 260)}
     assert not any(way == "tf32" for _, dtype, way, _ in found if dtype != "float32")
+
+
+@pytest.mark.parametrize("cell", small.WIDE_CELLS)
+def test_wide_cases_are_shared_by_a_cluster(emulated: ModuleType, cell: str) -> None:
+    """On a card like those that are measured, where a block would take all of a small case."""
+    T, B, I, H, L = small.WIDE
+    emulated.use_device(132, 227 << 10, True)
+    for dtype in ("float32", "bfloat16"):
+        stack = emulated.Stack(cell, dtype, L, 2, I, H, True)
+        emulated.use_mode("cluster")
+        plan = stack.plan(T, B, 0, False)
+        assert plan["blocks"] > 2 * plan["replicas"]
+    emulated.use_mode("best")
 
 
 def test_the_numbers_of_costs_are_those_that_are_measured() -> None:
