@@ -53,7 +53,8 @@ what to compare first. It does not say how fast anything is.
 Times are microseconds of a step of a layer with I = H: its scans by the model, and the products
 outside of them by the rate of a large product on an H200.
 
-* *grid*, *flags*, *cluster*, *stepwise*: in that mode; empty where it refuses the pass.
+* *grid*, *flags*, *cluster*, *stepwise*: in that mode; empty where it refuses the pass. *stepwise*
+  with a graph of its steps, as it has with torch: what a node of one takes is assumed too.
 * *best*: what the plan takes, and the first letters of its modes, in training of forward and
   backward. *H100*: the same on an H100, whose clock is lower.
 * *TF32*: the best where `fastrnn.cuda.tf32()` allows it.
