@@ -106,6 +106,7 @@ MUTANTS = [
      "found[j].v[0].tag == number", CUDA),
     ("cuda/copy.cuh", "if (column >= n) column -= n, ++row;", "", CUDA),
     ("cuda/grid_plan.cpp", "grid_.rows > rows) return false;", "false) return false;", CUDA),
+    ("cuda/costs.h", "found = &costs;", "found = kCosts + 4;", CUDA),
     ("cuda/stepwise.cuh", "if (in.runs) static_cast<S*>(d.factor[0])",
      "static_cast<S*>(d.factor[0])", CUDA),
     ("cuda/arrays.cpp", "(layer * shape[1] + d) * shape[2]", "layer * shape[1] * shape[2]", CUDA),

@@ -32,17 +32,16 @@ double barrier_of(const Card& c, unsigned* counter, int count) {
 
 Line measure_barriers(const Card& c) {
   auto* counter = memory_of<unsigned>(1);
-  std::vector<double> counts, times;
+  Points points;
   const int most = c.p.multiProcessorCount;
   for (int n = 2; n < 2 * most; n *= 2) {
     const int count = std::min(n, most);
     const double us = barrier_of(c, counter, count);
     put("barrier_of", us, "us", of_blocks(count));
-    counts.push_back(count);
-    times.push_back(us);
+    points.add(count, us);
   }
   MICRO_CHECK(cudaFree, counter);
-  return line_through(counts, times);
+  return points.line();
 }
 
 double measure_launch() {
@@ -244,9 +243,9 @@ std::string of_product(const Share& s, int bytes) {
          ", \"tensor\": " + (s.tensor ? "true" : "false");
 }
 
+// points: each against what the rates alone would take.
 template <class S> void measure_products(const Card& c, const std::vector<int>& tiles, bool tensor,
-                                         const Rates& rates, std::vector<double>* x,
-                                         std::vector<double>* y) {
+                                         const Rates& rates, Points* points) {
   for (const auto [columns, k] : {std::pair{16, 512}, {32, 1024}, {64, 512}, {128, 256}}) {
     Share share{ExchangeWay::kCounter, 1, 1, k, columns, tensor};
     for (int rows : tiles) {
@@ -258,23 +257,21 @@ template <class S> void measure_products(const Card& c, const std::vector<int>& 
       const double us = product_of<S>(c, share, false);
       if (us < 0) continue;
       put("product", us, "us", of_product(share, sizeof(S)));
-      x->push_back(rated(c, share, sizeof(S), rates));
-      y->push_back(us);
+      points->add(rated(c, share, sizeof(S), rates), us);
     }
     const double us = product_of<S>(c, share, true);
     if (us > 0) put("weights_set_up", us, "us", of_product(share, sizeof(S)));
   }
 }
 
-// A line through all products, against what the rates alone would take: its slope is a number of
-// `Costs`, and where it begins is a part of the latency of a tile.
+// Its slope is a number of `Costs`, and where it begins is a part of the latency of a tile.
 Line slowdown_of(const Card& c, const Rates& rates) {
-  std::vector<double> x, y;
-  measure_products<float>(c, {1, 4, kTileRows}, false, rates, &x, &y);
+  Points points;
+  measure_products<float>(c, {1, 4, kTileRows}, false, rates, &points);
   const std::vector<int> tiles = {kTileRows, 2 * kTileRows, kMaxTensorRows};
-  measure_products<Half>(c, tiles, true, rates, &x, &y);
-  if (c.p.major >= 8) measure_products<float>(c, tiles, true, rates, &x, &y);
-  return line_through(x, y);
+  measure_products<Half>(c, tiles, true, rates, &points);
+  if (c.p.major >= 8) measure_products<float>(c, tiles, true, rates, &points);
+  return points.line();
 }
 
 // ---- clusters -----------------------------------------------------------------------------------

@@ -94,18 +94,23 @@ inline Card card() {
   return found;
 }
 
-// A line through the points (x, y), least squares.
 struct Line {
   double at_zero, slope;
 };
-inline Line line_through(const std::vector<double>& x, const std::vector<double>& y) {
-  const double n = static_cast<double>(x.size());
-  double sx = 0, sy = 0, sxx = 0, sxy = 0;
-  for (size_t i = 0; i < x.size(); ++i)
-    sx += x[i], sy += y[i], sxx += x[i] * x[i], sxy += x[i] * y[i];
-  const double slope = (n * sxy - sx * sy) / (n * sxx - sx * sx);
-  return {(sy - slope * sx) / n, slope};
-}
+struct Points {
+  std::vector<double> x, y;
+
+  void add(double x_of, double y_of) { x.push_back(x_of), y.push_back(y_of); }
+  // Least squares.
+  Line line() const {
+    const double n = static_cast<double>(x.size());
+    double sx = 0, sy = 0, sxx = 0, sxy = 0;
+    for (size_t i = 0; i < x.size(); ++i)
+      sx += x[i], sy += y[i], sxx += x[i] * x[i], sxy += x[i] * y[i];
+    const double slope = (n * sxy - sx * sy) / (n * sxx - sx * sx);
+    return {(sy - slope * sx) / n, slope};
+  }
+};
 
 // ---- launching ----------------------------------------------------------------------------------
 
