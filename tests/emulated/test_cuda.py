@@ -427,30 +427,28 @@ def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
 
 def test_a_device_that_gives_fewer_blocks_than_it_has(emulated: ModuleType) -> None:
     """Quietly by another mode, which is planned from then on, and said in words."""
-    case = Case("lstm", 6, 5, 3, 40, D=2, L=2, lengths=True)
+    case = Case("lstm", 6, 5, 3, 160, D=2, L=2, lengths=True)  # more than one block can keep
     data = make_data(case)
     stack = emulated.Stack("lstm", "float32", 1, case.D, case.I, case.H, True)
 
     def plans(of: Any = stack) -> list[dict[str, Any]]:
         return [of.plan(case.T, case.B, 0, backward) for backward in (False, True)]
 
-    use_plan(emulated, 132)
+    emulated.use_device(132, 227 << 10, True, max_cluster=0)
     planned = plans()
-    assert {(plan["mode"], plan["instead_of"]) for plan in planned} == {("grid", "")}
+    assert all(plan["mode"] in ("grid", "flags") and not plan["instead_of"] for plan in planned)
     with cuda.mode("stepwise"):
         wanted = on_gpu.run(case, data, recompute=3)
-    fewest = min(plan["blocks"] for plan in planned)
-    emulated.limit_cooperative(fewest - 1)
+    emulated.limit_cooperative(1)
     assert_same(on_gpu.run(case, data, recompute=3), wanted)
-    words = rf"grid with {fewest} blocks at once, which this device has refused .*MPS"
-    for plan in plans():
-        assert plan["mode"] == "stepwise"
-        assert re.match("grid with .* refused", plan["instead_of"])
-    assert any(re.match(words, plan["instead_of"]) for plan in plans())
-    emulated.limit_cooperative(fewest)  # what was refused is not tried again
-    assert {plan["mode"] for plan in plans()} == {"stepwise"}
+    words = r"(grid|flags) with \d+ blocks at once, which this device has refused .*MPS"
+    for limit in (1, 10_000):  # what was refused is not tried again
+        emulated.limit_cooperative(limit)
+        for plan in plans():
+            assert plan["mode"] == "stepwise"
+            assert re.match(words, plan["instead_of"])
     small = emulated.Stack("lstm", "float32", 1, 1, 3, 8, True)
-    assert {plan["mode"] for plan in plans(small)} == {"grid"}
+    assert {plan["mode"] for plan in plans(small)} == {"cluster"}, "of one block"
     with (
         cuda.mode("grid"),
         pytest.raises(
@@ -867,10 +865,13 @@ def test_a_lost_device(emulated: ModuleType, failing: str) -> None:
         cuda.check(put(np.zeros(1)))
 
 
+@pytest.mark.parametrize("mode", GRIDS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_block_that_never_comes(emulated: ModuleType, schedule: tuple[str, int]) -> None:
+def test_a_block_that_never_comes(
+    emulated: ModuleType, schedule: tuple[str, int], mode: str
+) -> None:
     """The others give up, and the next call names the kernel; the device is lost for good."""
-    data = make_data(Case("lstm", 4, 3, 5, 6))
+    data = make_data(Case("lstm", 4, 2, 5, 160))  # groups of several blocks
     params, dy = put(data.params), put(data.dy)
     rule = (
         r"all arrive at a barrier, got grid_{}<lstm, float32>, where some did not: .* new process"
@@ -878,7 +879,7 @@ def test_a_block_that_never_comes(emulated: ModuleType, schedule: tuple[str, int
     for direction, after in itertools.product(("forward", "backward"), (0, 7)):
         use_plan(emulated, 16)  # and a device that works
         emulated.use_schedule(*schedule)
-        with cuda.mode("grid"):
+        with cuda.mode(mode):
             y, _, tape = functional.forward("lstm", put(data.x), params)
             cuda.check(y)
             emulated.lose_arrival(after)

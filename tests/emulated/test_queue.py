@@ -9,6 +9,7 @@ they have at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -302,7 +303,7 @@ def test_what_kernels_find_is_told_when_they_have_run(device: ModuleType, mode: 
 
 def test_a_block_that_never_comes(device: ModuleType) -> None:
     """The call is back before its kernel ends itself; whoever waits learns it."""
-    data = make_data(CASE)
+    data = make_data(replace(CASE, H=160))  # groups of several blocks
     with cuda.mode("grid"), streams.queued(device, "forward"):
         x, params = put(data.x), put(data.params)
         cuda.check(x)
