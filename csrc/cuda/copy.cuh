@@ -32,7 +32,8 @@ FASTRNN_DEVICE void copy_in_flight(int rows, int columns, Load load, Store store
   Cells cell(columns, thread(), threads());
   FASTRNN_ROLLED
   while (cell.row < rows) {
-    decltype(load(0, 0)) values[N];
+    // Set to something: else registers that are written on a condition would be kept for ever.
+    decltype(load(0, 0)) values[N] = {};
     Cells from = cell;
     FASTRNN_UNROLL
     for (int j = 0; j < N; ++j, from.next())

@@ -4,7 +4,7 @@
 // A warp takes a row. Bound: memory.
 #pragma once
 
-#include "steps.cuh"
+#include "pass_view.cuh"
 
 namespace fastrnn {
 namespace gpu {

@@ -59,16 +59,15 @@ template <class Unit, class P, class S> struct GridBlock {
 
   // A unit of a row: r of the group, b of the batch; and what it carries from step to step.
   struct Item {
-    int r, unit, length;
-    int64_t b, u;
+    int r, unit, length, b, u;
     Carried<float> carried;
   };
   // Those of a tile are a table of rows and units; a thread has the same ones at every step.
   FASTRNN_DEVICE Item item(int first, const Cells& cell) const {
     const int r = first + cell.row;
     float* const own = shared<float>(grid.at.states) + r * units + cell.column;
-    const int64_t b = row_begin + r, u = unit_begin + cell.column;
-    return {r, cell.column, lengths()[r], b, u, {own, int64_t(rows) * units}};
+    const int b = row_begin + r, u = unit_begin + cell.column;
+    return {r, cell.column, lengths()[r], b, u, {own, rows * units}};
   }
   // Rows of the tile whose first row is `first`; and is it the last tile?
   FASTRNN_DEVICE int rows_at(int first) const { return at_most(grid.tile_rows, rows - first); }
@@ -135,7 +134,7 @@ template <class Cell, class Math, class S> struct GridForward
   // A scan step: its time and the next one's. any: does a row run? given: its rows of h are in
   // memory, from before the window. gives: does the next one wait for an exchange?
   struct Step {
-    int64_t s, t, next;
+    int s, t, next;
     bool any, given, gives;
   };
 
@@ -152,7 +151,7 @@ template <class Cell, class Math, class S> struct GridForward
     });
     sync_block("forward: the block is set up");
     FASTRNN_ROLLED
-    for (int64_t s = this->pass.begin; s < this->pass.end; ++s) {
+    for (int s = int(this->pass.begin); s < this->pass.end; ++s) {
       const Step now = step(s);
       FASTRNN_ROLLED
       for (int first = 0; first < this->rows; first += this->grid.tile_rows) run_tile(now, first);
@@ -164,9 +163,9 @@ template <class Cell, class Math, class S> struct GridForward
   }
 
  private:
-  FASTRNN_DEVICE Step step(int64_t s) const {
+  FASTRNN_DEVICE Step step(int s) const {
     const ForwardPass& p = this->pass;
-    const int64_t t = this->at.time(s), next = this->at.time(s + 1);
+    const int t = int(this->at.time(s)), next = int(this->at.time(s + 1));
     const bool gives = s + 1 < p.end && next < this->longest;
     return {s, t, next, t < this->longest, s == p.begin, gives};
   }
@@ -178,7 +177,7 @@ template <class Cell, class Math, class S> struct GridForward
     };
     const Inputs inputs = this->load_first(first, load);
     const PartialSums sums = now.any ? sums_of(now, first) : PartialSums{};
-    Unstored kept;
+    Unstored kept = {};
     this->for_loaded(first, inputs, load, [&](const Item& item, const Inputs& in) {
       Pack<float, G> of_item = {};
       FASTRNN_UNROLL
@@ -270,7 +269,7 @@ template <class Cell, class Math, class S> struct GridBackward
   // and that of the later step, which was run before it. runs: is it a step? passes: does the later
   // one pass on gradients? gives: will this one?
   struct Step {
-    int64_t t, later;
+    int t, later;
     bool runs, passes, gives;
   };
 
@@ -286,7 +285,7 @@ template <class Cell, class Math, class S> struct GridBackward
     });
     sync_block("backward: the block is set up");
     FASTRNN_ROLLED
-    for (int64_t s = this->pass.end - 1; s >= this->pass.begin - 1; --s) {
+    for (int s = int(this->pass.end) - 1; s >= this->pass.begin - 1; --s) {
       const Step now = step(s);
       FASTRNN_ROLLED
       for (int first = 0; first < this->rows; first += this->grid.tile_rows) run_tile(now, first);
@@ -300,8 +299,8 @@ template <class Cell, class Math, class S> struct GridBackward
 
  private:
   FASTRNN_DEVICE int64_t index_of(const Item& item) const { return item.b * this->pass.H + item.u; }
-  FASTRNN_DEVICE Step step(int64_t s) const {
-    const int64_t t = this->at.time(s), later = this->at.time(s + 1);
+  FASTRNN_DEVICE Step step(int s) const {
+    const int t = int(this->at.time(s)), later = int(this->at.time(s + 1));
     const bool runs = s >= this->pass.begin, passes = s + 1 < this->pass.end;
     return {t, later, runs, passes && later < this->longest, runs && t < this->longest};
   }
@@ -312,7 +311,7 @@ template <class Cell, class Math, class S> struct GridBackward
     };
     const Inputs inputs = this->load_first(first, load);
     const PartialSums sums = now.passes ? sums_of(first) : PartialSums{};
-    Unstored kept;
+    Unstored kept = {};
     this->for_loaded(first, inputs, load, [&](const Item& item, const Inputs& in) {
       if (now.passes)
         Unit::pass_on(this->at, now.later, item.b, item.length, sums(item.r - first, item.unit),
@@ -362,7 +361,7 @@ template <class Cell, class Math, class S> struct GridBackward
   }
 
   struct Unstored {
-    int64_t t, b, u;
+    int t, b, u;
     Made made;
     bool any = false;
 

@@ -4,7 +4,7 @@
 // Bound: memory, of a flag and a table's entry for each step.
 #pragma once
 
-#include "steps.cuh"
+#include "pass_view.cuh"
 
 namespace fastrnn {
 namespace gpu {
