@@ -140,7 +140,8 @@ MUTANTS = [
     ("cuda/device_errors.cpp", "synchronize(op, stream);", "synchronize(op, nullptr);", QUEUE),
     ("../python/fastrnn/_arrays/_library.py", "values.astype(np.int64)",
      "values.astype(np.int64, copy=False)", QUEUE),
-    ("../python/fastrnn/cuda/_driver.py", "= library.stream(call.x), library", "= 0, library", QUEUE),
+    ("../python/fastrnn/cuda/_driver.py", "= library.stream(call.x), library", "= 0, library",
+     QUEUE),
     # times of steps, in both engines
     ("core/call.h", "(direction == 1) != reverse", "direction == 1", KERNELS),
     ("core/call.h", "(direction == 1) != reverse", "direction == 1", CUDA),
@@ -172,7 +173,7 @@ MUTANTS = [
      "t < length;", CUDA),
     ("cuda/steps.cuh", "if (in.runs || in.repeats) ds", "if (in.runs) ds", CUDA),
     ("cuda/pass_view.cuh", "t < length && before(t, b, length) >= 0;", "t < length;", CUDA),
-    ("cuda/steps.cuh",
+    ("cuda/pass_view.cuh",
      "if (d.before) return d.before[pass.scan.T * pass.scan.B + b];", "", CUDA),
     ("cuda/lay_out.cuh", "before[T * B] = static_cast<int32_t>(row.last);", "", CUDA),
     ("core/lower.cpp", " && !call_.holds.given", "", CUDA),

@@ -22,7 +22,7 @@ MODES: list[str] = re.findall(
     (ROOT / "csrc" / "cuda" / "modes.def").read_text(encoding="utf-8"),
     re.MULTILINE,
 )
-# One launch for all steps, and so the same kernel: the modes differ by how its blocks exchange rows.
+# The same kernel, one launch for all steps: they differ by how its blocks exchange rows.
 GRIDS = ["grid", "flags", "cluster"]
 WITHOUT_FLOAT64 = set(GRIDS)
 WITH_TWO_PRODUCTS = {"stepwise"}  # in a step
