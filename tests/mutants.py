@@ -94,7 +94,7 @@ MUTANTS = [
      CUDA),
     ("cuda/product.cuh", "for (int i = 1; i < slots; ++i)", "for (int i = 1; i < 1; ++i)", CUDA),
     ("cuda/layout.h", "rows <= 4 ? 4 : kTileRows;", "4;", CUDA),
-    ("cuda/steps.cuh", "return made.planes[K::recurrent_plane(g)];", "return made.planes[g];",
+    ("cuda/steps.cuh", "f(g, made.planes[K::recurrent_plane(g)]);", "f(g, made.planes[g]);",
      CUDA),
     ("cuda/steps.cuh", "if (before == i.t) return h;", "", CUDA),
     ("cuda/grid.cuh", "row_begin(group % p.grid.replicas * p.grid.rows)", "row_begin(0)", CUDA),

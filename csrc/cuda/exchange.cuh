@@ -37,6 +37,8 @@ template <class S> struct Exchange {
   unsigned number = 0;  // exchanges that this block has come to
 
   FASTRNN_DEVICE bool is_alone() const { return grid.blocks_per_group == 1; }
+  // Of kCluster: are there others? (Below compute capability 9.0 there never are.)
+  FASTRNN_DEVICE bool has_others() const { return kHasClusters && !is_alone(); }
   // Where rows are staged; of a cluster both slots.
   FASTRNN_DEVICE S* shared() const {
     return reinterpret_cast<S*>(shared_memory() + grid.at.staged);
@@ -51,13 +53,13 @@ template <class S> struct Exchange {
     // Nobody publishes what H is padded with.
     for (int i = thread(); i < 2 * grid.tile_rows * grid.staged_stride; i += threads())
       shared()[i] = narrow<S>(Acc<S>(0));
-    if (is_alone()) return;
+    if (!has_others()) return;
     if (thread() == 0) init_arrivals(arrivals(), grid.blocks_per_group);
     sync_cluster("exchange: the cluster is set up");
   }
   // After the last: no block ends while others may still write to its memory.
   FASTRNN_DEVICE void end() {
-    if (grid.way == ExchangeWay::kCluster && !is_alone())
+    if (grid.way == ExchangeWay::kCluster && has_others())
       sync_cluster("exchange: the cluster has ended");
   }
 
@@ -74,7 +76,7 @@ template <class S> struct Exchange {
         break;
       case ExchangeWay::kCluster: {
         S* const own = slot(number) + r * grid.staged_stride + k;
-        if (is_alone())
+        if (!has_others())
           *own = value;
         else
           for (int rank = 0; rank < grid.blocks_per_group; ++rank) store_remote(own, value, rank);
@@ -94,7 +96,7 @@ template <class S> struct Exchange {
       case ExchangeWay::kFlags: break;  // each value has arrived by itself
       case ExchangeWay::kCluster:
         sync_block("exchange: the block's rows are given");
-        if (!is_alone() && thread() < grid.blocks_per_group)
+        if (has_others() && thread() < grid.blocks_per_group)
           arrive_at(arrivals(), thread(), "exchange: a block has given its rows");
     }
     ++number;
@@ -103,7 +105,7 @@ template <class S> struct Exchange {
   template <class GiveUp> FASTRNN_DEVICE void wait(GiveUp give_up) {
     if (is_alone()) return;
     if (grid.way == ExchangeWay::kCounter) barrier.wait(give_up);
-    if (grid.way == ExchangeWay::kCluster)
+    if (kHasClusters && grid.way == ExchangeWay::kCluster)
       poll([&] { return have_arrived(arrivals(), (number - 1) % 2, "exchange: rows are here"); },
            give_up);
   }

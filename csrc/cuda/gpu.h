@@ -9,6 +9,9 @@
 
 #include <stdint.h>
 
+#include <type_traits>
+#include <utility>
+
 #include "layout.h"
 #include "pass.h"
 
@@ -49,6 +52,15 @@ using Arrivals = uint64_t;
 
 namespace fastrnn {
 namespace gpu {
+
+// Calls f for 0 to N - 1 as constants, for what is found at compile time only.
+template <class F, int... I>
+FASTRNN_DEVICE void for_constants(F f, std::integer_sequence<int, I...>) {
+  (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F> FASTRNN_DEVICE void for_constants(F f) {
+  for_constants(f, std::make_integer_sequence<int, N>{});
+}
 
 // ---- storage ------------------------------------------------------------------------------------
 //

@@ -321,9 +321,8 @@ template <class Cell, class Math, class S> struct GridBackward
       kept = {now.t, item.b, item.u,
               Unit::make(this->at, in, this->constants()[item.unit], item.carried), true};
       if (!now.gives) return;
-      FASTRNN_UNROLL
-      for (int g = 0; g < G; ++g)
-        this->exchange.publish(item.r, g, item.u, Unit::factor(kept.made, g));
+      Unit::for_factors(kept.made,
+                        [&](int g, S value) { this->exchange.publish(item.r, g, item.u, value); });
     });
     if (now.gives && this->is_last(first)) this->exchange.arrive();
     kept.store(this->at);

@@ -54,7 +54,7 @@ template <class Cell, class Math, class S, class Rows = RowsOfUnits> struct Forw
     const int64_t before = at.before(t, b, length);
     in.from_zero = before == Schedule::kZero;
     const S* h = at.template h_of<S>(before, b);
-    in.h = h ? exchange_load(h + u) : narrow<S>(A(0));
+    in.h = h ? h[u] : narrow<S>(A(0));  // of this very thread, or from before the pass
     if (!in.runs) return in;
     const S* x = row_of<const S>(at.d.x, at.window_time(t), b) + u;
     for (int g = 0; g < K::G; ++g) in.x[g] = x[g * at.pass.H];
@@ -116,7 +116,7 @@ template <class Cell, class Math, class S, class Rows = RowsOfUnits> struct Forw
     const int64_t before = at.before(next, i.b, length);
     if (before == i.t) return h;
     const S* from = at.template h_of<S>(before, i.b);
-    return from ? exchange_load(from + i.u) : narrow<S>(A(0));
+    return from ? from[i.u] : narrow<S>(A(0));
   }
 
   // Some of the saved values, where they are wanted.
@@ -278,10 +278,11 @@ template <class Cell, class Math, class S, class Rows = RowsOfUnits> struct Back
     take_parameters(own, dx);
     Cell::backward(Math(&at.d.maths), saved_of(in), states_before(in), states_after(in), d, dx, dr);
     for (int k = 0; k < K::S; ++k) ds[k] = d[k].v;
-    for (int g = 0; g < K::G; ++g) {
+    for_constants<K::G>([&](auto constant) {
+      constexpr int g = decltype(constant)::value;
       made.planes[g] = narrow<S>(dx[g].v);
-      if (K::is_split(g)) made.planes[K::recurrent_plane(g)] = narrow<S>(dr[g].v);
-    }
+      if constexpr (K::is_split(g)) made.planes[K::recurrent_plane(g)] = narrow<S>(dr[g].v);
+    });
     made.of_unit = of_unit(dx);
     return made;
   }
@@ -290,6 +291,7 @@ template <class Cell, class Math, class S, class Rows = RowsOfUnits> struct Back
                                    const Made& made) {
     const int64_t H = at.pass.H;
     S* dgates = row_of<S>(at.d.dgates, at.window_time(t), b) + u;
+    FASTRNN_UNROLL
     for (int i = 0; i < kPlanes; ++i) exchange_store(dgates + i * H, made.planes[i]);
     store_unit(at, dgates, made.of_unit);
   }
@@ -299,9 +301,12 @@ template <class Cell, class Math, class S, class Rows = RowsOfUnits> struct Back
     store(at, t, b, u, made);
     return made;
   }
-  // What the product of the step before takes of gate g.
-  static FASTRNN_DEVICE S factor(const Made& made, int g) {
-    return made.planes[K::recurrent_plane(g)];
+  // Calls f(g, value) with what the product of the step before takes of each gate.
+  template <class F> static FASTRNN_DEVICE void for_factors(const Made& made, F f) {
+    for_constants<K::G>([&](auto constant) {
+      constexpr int g = decltype(constant)::value;
+      f(g, made.planes[K::recurrent_plane(g)]);
+    });
   }
 
   // The unit's own parameters behind the gates, and its gradients from there.

@@ -86,8 +86,7 @@ template <class Cell, class Math, class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxTh
     if (s >= pass.begin) {
       const auto made = Unit::finish(at, t, b, u, Unit::load(at, t, b, u, length), {ds.v, 1});
       S* dproduct = static_cast<S*>(d.dproduct[0]) + b * Cell::kGates * pass.H + u;
-      for (int g = 0; g < Cell::kGates; ++g)
-        dproduct[g * pass.H] = made.planes[CellTraits<Cell>::recurrent_plane(g)];
+      Unit::for_factors(made, [&](int g, S value) { dproduct[g * pass.H] = value; });
     }
     for (int k = 0; k < kStates; ++k)
       if (s < pass.begin)
