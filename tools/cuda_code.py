@@ -237,11 +237,13 @@ def products_read_shared_memory_by_quads(steps: Steps) -> Iterator[Fault]:
     kernel, code = steps.kernel, steps.kernel.code
     products = kernel.where(lambda one: one.name in {"FFMA", "FFMA2"})
     of_tensors = kernel.where(lambda one: one.name == "HMMA")
+    of_cells = kernel.where(lambda one: one.name == "MUFU")  # their exp and tanh
     loads = kernel.where(lambda one: one.name in {"LDS", "LDG", "LD", "LDL"})
     multiply = [
         loop.body
         for loop in kernel.loops
         if loop.body < steps.loop.body
+        and not loop.body & of_cells
         and (len(loop.body & products) >= LEAST_PRODUCTS or loop.body & of_tensors)
     ]
     inner = [body for body in multiply if not any(other < body for other in multiply)]

@@ -66,21 +66,19 @@ template <class S> struct Exchange {
   // Row r of the group, value u of a segment, for the exchange that comes next.
   FASTRNN_DEVICE void publish(int r, int segment, int64_t u, S value) {
     const int64_t k = int64_t(segment) * grid.padded + u;
-    switch (grid.way) {
-      case ExchangeWay::kCounter: exchange_store(row<S>(number, r) + k, value); break;
-      case ExchangeWay::kFlags:
-        for (int64_t i = 0; i == 0 || (u + 1 == H && u + i < grid.padded); ++i)
-          store_flagged(row<Flagged>(number, r) + k + i,
-                        {bits_of(i ? narrow<S>(Acc<S>(0)) : value), number + 1},
-                        "exchange: a value is there");
-        break;
-      case ExchangeWay::kCluster: {
-        S* const own = slot(number) + r * grid.staged_stride + k;
-        if (!has_others())
-          *own = value;
-        else
-          for (int rank = 0; rank < grid.blocks_per_group; ++rank) store_remote(own, value, rank);
-      }
+    if (grid.way == ExchangeWay::kCounter) {
+      exchange_store(row<S>(number, r) + k, value);
+    } else if (grid.way == ExchangeWay::kFlags) {
+      for (int64_t i = 0; i == 0 || (u + 1 == H && u + i < grid.padded); ++i)
+        store_flagged(row<Flagged>(number, r) + k + i,
+                      {bits_of(i ? narrow<S>(Acc<S>(0)) : value), number + 1},
+                      "exchange: a value is there");
+    } else {
+      S* const own = slot(number) + r * grid.staged_stride + k;
+      if (!has_others())
+        *own = value;
+      else
+        for (int rank = 0; rank < grid.blocks_per_group; ++rank) store_remote(own, value, rank);
     }
   }
 
