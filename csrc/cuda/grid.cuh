@@ -283,7 +283,7 @@ template <class Cell, class Math, class S> struct GridBackward
       for (int k = 0; k < Cell::kStates; ++k)
         item.carried[k] = Unit::load_dstate(this->at, k, index_of(item));
     });
-    sync_block("backward: the block is set up");
+    // (What has been set up is first read behind the barriers of a product, or by its own thread.)
     FASTRNN_ROLLED
     for (int s = int(this->pass.end) - 1; s >= this->pass.begin - 1; --s) {
       const Step now = step(s);
