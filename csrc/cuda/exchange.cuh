@@ -12,8 +12,9 @@
 //             poll: without a fence, a counter and two of the four barriers of the block, for twice
 //             the bytes in float32 and four times those in 16 bits.
 //   kCluster  rows in the shared memory of every block of a cluster, where the product finds them;
-//             each block counts the others' arrivals. A group of one block needs its own barrier
-//             alone. One tile of rows.
+//             each block counts the others' arrivals. It waits for those of every exchange, so it
+//             does not end while others may still write to its memory. A group of one block needs
+//             its own barrier alone. One tile of rows.
 #pragma once
 
 #include "copy.cuh"
@@ -57,12 +58,6 @@ template <class S> struct Exchange {
     if (thread() == 0) init_arrivals(arrivals(), grid.blocks_per_group);
     sync_cluster("exchange: the cluster is set up");
   }
-  // After the last: no block ends while others may still write to its memory.
-  FASTRNN_DEVICE void end() {
-    if (grid.way == ExchangeWay::kCluster && has_others())
-      sync_cluster("exchange: the cluster has ended");
-  }
-
   // Row r of the group, value u of a segment, for the exchange that comes next.
   FASTRNN_DEVICE void publish(int r, int segment, int64_t u, S value) {
     const int64_t k = int64_t(segment) * grid.padded + u;

@@ -159,7 +159,6 @@ template <class Cell, class Math, class S> struct GridForward
     this->for_items([&](const Item& item) {
       Unit::leave(this->at, item.b, item.u, item.length, item.carried);
     });
-    this->exchange.end();
   }
 
  private:
@@ -294,7 +293,6 @@ template <class Cell, class Math, class S> struct GridBackward
       for (int k = 0; k < Cell::kStates; ++k)
         Unit::store_dstate(this->at, k, index_of(item), item.carried[k]);
     });
-    this->exchange.end();
   }
 
  private:
