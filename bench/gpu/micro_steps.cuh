@@ -59,7 +59,6 @@ template <class S> FASTRNN_KERNEL FASTRNN_THREADS(kMaxThreads)
     value = 0.5f * widen(exchange.staged()[mine]);
     sync_block("micro: the rows are used");
   }
-  exchange.end();
   out.keep(value);
 }
 
