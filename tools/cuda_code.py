@@ -167,7 +167,8 @@ Fault = tuple[int, str]
 def exchanges_in_a_known_way(steps: Steps) -> Iterator[Fault]:
     """By a count, by words, or in a cluster."""
     words = steps.polls - steps.counters
-    if not ((steps.counts and steps.counters) or words or steps.cluster_waits):
+    counted = bool(steps.counts) == bool(steps.counters)  # what is counted is polled
+    if not counted or not (steps.counts or words or steps.cluster_waits):
         yield min(steps.loop.entries), "the loop of steps exchanges values in no known way"
 
 
