@@ -237,8 +237,7 @@ class Search {
   Plan best() {
     if (!grid_kernel(w_) || !fits_int(w_.T) || !fits_int(w_.B)) return best_;
     if (way_ == ExchangeWay::kCluster) {
-      const int64_t most = std::max<int64_t>(w_.device.max_cluster, 1);
-      for (int blocks = 1; blocks <= most; blocks *= 2) try_cluster(blocks);
+      for (int blocks = 1; blocks <= max_cluster(); blocks *= 2) try_cluster(blocks);
     } else if (w_.device.cooperative) {
       for (int units = 1; units <= std::min<int64_t>(kMaxUnits, w_.H); ++units) try_units(units);
     }
@@ -256,6 +255,12 @@ class Search {
     const int architecture = architecture_of(w.op, grid_kernel(w));
     if (w.kernels.element_bytes == 4) return w.tf32 && architecture >= 80;
     return w.kernels.storage == Storage::kHalf || architecture >= 80;
+  }
+
+  // What is compiled for an older card than the one it runs on knows no clusters.
+  int64_t max_cluster() const {
+    const bool knows_them = architecture_of(w_.op, grid_kernel(w_)) >= 90;
+    return knows_them ? std::max<int64_t>(w_.device.max_cluster, 1) : 1;
   }
 
   // All blocks at once: groups wait for one another's places.

@@ -414,6 +414,17 @@ def test_nothing_waits_for_the_device(emulated: ModuleType, mode: str) -> None:
     assert fake_gpu.waits == []
 
 
+def test_kernels_for_an_older_card_know_no_clusters(emulated: ModuleType) -> None:
+    """A card of 9.0 may run what was compiled for 8.0, where each block would be alone."""
+    stack = emulated.Stack("lstm", "float32", 1, 1, 4, 160, True)  # more than one block can keep
+    with cuda.mode("cluster"):
+        emulated.use_device(132, 227 << 10, True, architecture=90)
+        assert stack.plan(10, 2, 0, False)["blocks"] > 1
+        emulated.use_device(132, 227 << 10, True, architecture=80)
+        with pytest.raises(NotImplementedError, match="the cluster mode must fit"):
+            stack.plan(10, 2, 0, False)
+
+
 def test_the_plan_prefers_what_fits(emulated: ModuleType) -> None:
     """One launch at small batches and for many steps, stepwise for large ones, by the model."""
 
