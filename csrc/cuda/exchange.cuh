@@ -58,6 +58,7 @@ template <class S> struct Exchange {
     if (thread() == 0) init_arrivals(arrivals(), grid.blocks_per_group);
     sync_cluster("exchange: the cluster is set up");
   }
+
   // Row r of the group, value u of a segment, for the exchange that comes next.
   FASTRNN_DEVICE void publish(int r, int segment, int64_t u, S value) {
     const int64_t k = int64_t(segment) * grid.padded + u;

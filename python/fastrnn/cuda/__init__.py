@@ -10,7 +10,7 @@ Without a GPU everything here can be imported and `is_available` is False.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,12 +83,8 @@ def mode(name: str) -> Iterator[None]:
         The name is unknown.
     """
     engine = _native.require_engine("cuda")
-    before = engine.mode()
-    engine.use_mode(name)
-    try:
+    with _setting(engine.mode(), engine.use_mode, name):
         yield
-    finally:
-        engine.use_mode(before)
 
 
 @contextmanager
@@ -105,9 +101,15 @@ def tf32(allow: bool = True) -> Iterator[None]:
         Whether they may.
     """
     engine = _native.require_engine("cuda")
-    before = engine.tf32()
-    engine.use_tf32(allow)
+    with _setting(engine.tf32(), engine.use_tf32, allow):
+        yield
+
+
+@contextmanager
+def _setting(before: Any, use: Callable[[Any], None], value: Any) -> Iterator[None]:
+    """Use a value of the engine's, and then the one from before again."""
+    use(value)
     try:
         yield
     finally:
-        engine.use_tf32(before)
+        use(before)
