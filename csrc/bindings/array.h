@@ -22,6 +22,19 @@ struct Caller {
   const dlpack::Exchange* exchange = nullptr;  // null: NumPy
 };
 
+// bfloat16 is no type of NumPy's own, but of ml_dtypes'.
+inline bool is_bfloat16(const py::dtype& dtype) {
+  return dtype.kind() == 'V' && dtype.itemsize() == 2 &&
+         dtype.attr("name").equal(py::str("bfloat16"));
+}
+inline py::dtype dtype_of_element(ElementType type) {
+  if (type.kind == 'B')
+    return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+  return type.bytes == 4   ? py::dtype::of<float>()
+         : type.bytes == 8 ? py::dtype::of<double>()
+                           : py::dtype("float16");
+}
+
 // None gives a View that is not given. The array must outlive the View.
 inline View view_of(const Caller& caller, const char* name, py::handle object) {
   View view;
@@ -37,7 +50,7 @@ inline View view_of(const Caller& caller, const char* name, py::handle object) {
   view.given = true;
   view.data = static_cast<char*>(const_cast<void*>(array.data()));
   view.itemsize = dtype.itemsize();
-  view.kind = dtype.kind();
+  view.kind = is_bfloat16(dtype) ? 'B' : dtype.kind();
   const char order = dtype.byteorder();
   view.native = order == '=' || order == '|' ||
                 order == (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '<' : '>');
@@ -52,13 +65,12 @@ inline View view_of(const Caller& caller, const char* name, py::handle object) {
 
 // An array in C order. A large one lies in a block that goes back to the pool with it. (NumPy's own
 // call: pybind11's constructor allocates three vectors on the way to it.)
-inline py::array make_array(const Spec& spec, const Shape& shape) {
-  int64_t bytes = spec.element_bytes;
-  for (int64_t n : shape) bytes *= n;
+inline py::array make_array(const std::string& op, ElementType type, const Shape& shape) {
+  const int64_t bytes = type.bytes * elements_of(shape);
   py::object owner;
   void* data = nullptr;
   if (bytes >= kLargeBlock) {
-    auto block = std::make_unique<Block>(bytes, spec.op, "results");
+    auto block = std::make_unique<Block>(bytes, op, "results");
     data = block->data();
     const py::capsule whole(block.get(), [](void* p) { delete static_cast<Block*>(p); });
     block.release();
@@ -67,7 +79,7 @@ inline py::array make_array(const Spec& spec, const Shape& shape) {
     owner = py::array_t<uint8_t>(bytes, static_cast<const uint8_t*>(data), whole);
   }
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t), "NumPy's sizes are Shape's");
-  py::dtype dtype = spec.element_bytes == 4 ? py::dtype::of<float>() : py::dtype::of<double>();
+  py::dtype dtype = dtype_of_element(type);
   const auto& numpy = py::detail::npy_api::get();
   auto array = py::reinterpret_steal<py::array>(numpy.PyArray_NewFromDescr_(
       numpy.PyArray_Type_, dtype.release().ptr(), shape.size(),
@@ -80,19 +92,20 @@ inline py::array make_array(const Spec& spec, const Shape& shape) {
 }
 
 // A new array for a result, and its View.
-inline py::object make_result(const Caller& caller, const Shape& shape, View* view) {
-  const Spec& spec = caller.spec;
-  if (caller.exchange) return dlpack::make_result(caller.exchange, spec, shape, view);
+inline py::object make_result(const Caller& caller, ElementType type, const Shape& shape,
+                              View* view) {
+  const std::string& op = caller.spec.op;
+  if (caller.exchange) return dlpack::make_result(caller.exchange, op, type, shape, view);
   py::object array;  // a py::array without an array would make one
   try {
-    array = make_array(spec, shape);
+    array = make_array(op, type, shape);
   } catch (py::error_already_set& e) {
     // ValueError: more bytes than NumPy counts.
     if (!e.matches(PyExc_MemoryError) && !e.matches(PyExc_ValueError)) throw;
-    throw Error(Fault::kMemory, spec.op,
+    throw Error(Fault::kMemory, op,
                 "memory for the results must be available, got none for shape " + to_string(shape));
   }
-  *view = fresh_view(py::detail::array_proxy(array.ptr())->data, spec.element_bytes, shape);
+  *view = fresh_view(py::detail::array_proxy(array.ptr())->data, type, shape);
   return array;
 }
 

@@ -135,13 +135,11 @@ struct Result {
   int64_t shape[kMaxRank], strides[kMaxRank];
 };
 
-inline py::object make_result(const Exchange* exchange, const Spec& spec, const Shape& shape,
-                              View* view) {
+inline py::object make_result(const Exchange* exchange, const std::string& op, ElementType type,
+                              const Shape& shape, View* view) {
   auto result = std::make_unique<Result>();
-  int64_t bytes = spec.element_bytes;
-  for (int64_t n : shape) bytes *= n;
-  result->block = Block(bytes, spec.op, "results");
-  *view = fresh_view(result->block.data(), spec.element_bytes, shape);
+  result->block = Block(type.bytes * elements_of(shape), op, "results");
+  *view = fresh_view(result->block.data(), type, shape);
   for (int i = 0; i < view->rank; ++i) {
     result->shape[i] = view->shape[i];
     result->strides[i] = view->strides[i] / view->itemsize;
@@ -155,14 +153,14 @@ inline py::object make_result(const Exchange* exchange, const Spec& spec, const 
                   kCpu,
                   0,
                   shape.size(),
-                  {kFloat, static_cast<uint8_t>(8 * spec.element_bytes), 1},
+                  {type.kind == 'B' ? kBfloat : kFloat, static_cast<uint8_t>(8 * type.bytes), 1},
                   result->shape,
                   result->strides,
                   0};
   void* object = nullptr;
   // Taken by the library, whether it succeeds or not.
   if (exchange->give(&result.release()->owned, &object) != 0)
-    throw Error(Fault::kRuntime, spec.op,
+    throw Error(Fault::kRuntime, op,
                 "the library of the tensors must take the results, got: " + python_error());
   return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
 }

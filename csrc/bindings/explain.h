@@ -38,7 +38,7 @@ inline py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recomp
   p.T = T, p.B = B, p.recompute = recompute;
   int64_t tape_bytes = 0;
   for (const Role role : {Role::kInner, Role::kStates, Role::kSaved})
-    tape_bytes += role_bytes(rule_of(role), spec, 0) * elements_of(role_shape(role, spec, p));
+    tape_bytes += type_of_role(rule_of(role), spec, 0).bytes * elements_of(role_shape(role, spec, p));
   py::dict d, tile;
   d["cell"] = spec.op;
   d["dtype"] = dtype_name(spec.kind, spec.element_bytes);
@@ -59,7 +59,7 @@ inline py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recomp
 inline py::list cells() {
   py::list all;
   for (const std::string& name : cell_names()) {
-    const KernelEntry& k = find_kernel(name, 4);
+    const KernelEntry& k = find_kernel(name, kFloat32);
     py::dict d;
     d["name"] = name;
     d["gates"] = k.gates;

@@ -38,7 +38,7 @@ inline py::tuple run_fields(PyWeights& w, const py::tuple& values, std::vector<V
   std::vector<py::object> made;
   made.reserve(8);
   for_new_results(spec, p, fields, call, [&](const RoleRule& rule, int64_t i, const Shape& shape) {
-    made.push_back(make_result(caller, shape, &item_of(rule, i, call)));
+    made.push_back(make_result(caller, type_of_role(rule, spec, i), shape, &item_of(rule, i, call)));
   });
   const TeamLimit limit(static_cast<int>(fields.number(kThreads)));
   run_or_step(w, p, call);
@@ -94,7 +94,8 @@ inline py::tuple step_views(PyWeights& w, py::handle x, py::handle state, int th
   for (size_t k = 0; k < after.size(); ++k) {
     View& view = k == 0 ? call.y : call.final[k];  // h is the output
     const int64_t width = spec.state_width(static_cast<int64_t>(k));
-    after[k] = make_result(caller, p.batched ? Shape{p.B, width} : Shape{width}, &view);
+    const ElementType type = k == 0 ? spec.element() : spec.accumulator();
+    after[k] = make_result(caller, type, p.batched ? Shape{p.B, width} : Shape{width}, &view);
     view = with_one(view);
   }
   const TeamLimit limit(threads);

@@ -43,7 +43,7 @@ inline py::tuple tuple_of(const BasicShape<Symbol>& shape) {
 inline py::tuple result_shapes(const std::string& cell, int64_t layers, int64_t directions,
                                const py::tuple& x, py::object units, py::object outputs,
                                bool batch_first, int64_t recompute) {
-  const KernelEntry& k = find_kernel(cell, 4);
+  const KernelEntry& k = find_kernel(cell, kFloat32);
   Spec spec{cell, 4, layers, directions, 0, 0, true, k.gates, k.states, k.saved};
   BasicProblem<Symbol> p;
   p.batched = x.size() == 3, p.batch_first = batch_first, p.recompute = recompute;

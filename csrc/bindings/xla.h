@@ -22,9 +22,9 @@ inline void check_promised(const std::string& cell, const std::vector<int64_t>& 
                            const std::vector<Promised>& inputs) {
   xla::Arrays arrays;
   for (const auto& [shape, kind, itemsize] : inputs) {
-    View view = fresh_view(nullptr, itemsize, Shape(shape.data(), shape.data() + shape.size()));
+    View view =
+        fresh_view(nullptr, {kind, itemsize}, Shape(shape.data(), shape.data() + shape.size()));
     view.rank = static_cast<int>(shape.size());
-    view.kind = kind;
     arrays.inputs.push_back(view);
   }
   xla::check_cpu({cell, options.data(), static_cast<int64_t>(options.size())}, arrays);

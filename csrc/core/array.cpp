@@ -17,14 +17,14 @@ int64_t elements_of(const Shape& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>());
 }
 
-View fresh_view(void* data, int64_t itemsize, const Shape& shape) {
+View fresh_view(void* data, ElementType type, const Shape& shape) {
   View view;
   view.data = static_cast<char*>(data);
-  view.itemsize = itemsize;
-  view.kind = 'f';
+  view.itemsize = type.bytes;
+  view.kind = type.kind;
   view.given = view.writeable = view.fresh = true;
   view.rank = shape.size();
-  int64_t stride = itemsize;
+  int64_t stride = type.bytes;
   for (int i = view.rank - 1; i >= 0; --i) {
     view.shape[i] = shape[i];
     view.strides[i] = stride;

@@ -41,11 +41,17 @@ using Shape = BasicShape<int64_t>;
 std::string to_string(const Shape& shape);
 int64_t elements_of(const Shape& shape);
 
+// kind: NumPy's (f i u b c ...), or B for bfloat16.
+struct ElementType {
+  char kind;
+  int64_t bytes;
+};
+
 // An array of the caller's. Strides are in bytes and may be anything.
 struct View {
   char* data = nullptr;
   int64_t itemsize = 0;
-  char kind = 0;  // NumPy's: f i u b c ...; B: bfloat16
+  char kind = 0;  // as ElementType has it
   bool native = true;
   bool writeable = false;
   bool given = false;
@@ -57,7 +63,7 @@ struct View {
 };
 
 // Of a new array of floats in C order, made for a call.
-View fresh_view(void* data, int64_t itemsize, const Shape& shape);
+View fresh_view(void* data, ElementType type, const Shape& shape);
 Shape shape_of(const View& view);
 bool is_empty(const View& view);
 

@@ -114,8 +114,8 @@ std::string name_of(const RoleRule& rule, const Spec& spec, Kind kind, int64_t i
   return name.replace(hole, 2, of);
 }
 
-int64_t role_bytes(const RoleRule& rule, const Spec& spec, int64_t item) {
-  return is_accumulator(rule, item) ? spec.accumulator_bytes() : spec.element_bytes;
+ElementType type_of_role(const RoleRule& rule, const Spec& spec, int64_t item) {
+  return is_accumulator(rule, item) ? spec.accumulator() : spec.element();
 }
 
 }  // namespace fastrnn

@@ -230,8 +230,7 @@ inline bool is_accumulator(const RoleRule& rule, int64_t item) {
   return rule.element == ElementRule::kAccumulator ||
          (rule.element == ElementRule::kState && item > 0);
 }
-// Bytes of an element.
-int64_t role_bytes(const RoleRule& rule, const Spec& spec, int64_t item);
+ElementType type_of_role(const RoleRule& rule, const Spec& spec, int64_t item);
 const RoleRule& rule_of(Role role);
 
 }  // namespace fastrnn

@@ -1,11 +1,16 @@
 #include "dtype.h"
 
+#include "error.h"
+
 namespace fastrnn {
 
-const Dtype* find_dtype(const std::string& name) {
-  for (const Dtype& dtype : kDtypes)
-    if (name == dtype.name) return &dtype;
-  return nullptr;
+ElementType dtype_named(const std::string& op, const std::string& name) {
+  std::string names;
+  for (const Dtype& dtype : kDtypes) {
+    if (name == dtype.name) return dtype.type;
+    names += (names.empty() ? "" : ", ") + std::string(dtype.name);
+  }
+  throw Error(Fault::kType, op, "dtype must be one of " + names + ", got " + name);
 }
 
 std::string dtype_name(char kind, int64_t itemsize) {

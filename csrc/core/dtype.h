@@ -12,14 +12,16 @@ namespace fastrnn {
 // A type that layers are made of. An engine may serve some of them alone.
 struct Dtype {
   const char* name;
-  char kind;  // as View has it
-  int bytes;
+  ElementType type;
 };
-constexpr Dtype kDtypes[] = {
-    {"float32", 'f', 4}, {"float64", 'f', 8}, {"float16", 'f', 2}, {"bfloat16", 'B', 2}};
+constexpr ElementType kFloat32 = {'f', 4};
+constexpr Dtype kDtypes[] = {{"float32", kFloat32},
+                             {"float64", {'f', 8}},
+                             {"float16", {'f', 2}},
+                             {"bfloat16", {'B', 2}}};
 
-// Null for a name of none of them.
-const Dtype* find_dtype(const std::string& name);
+// The type of this name. Throws Error where there is none; op opens the message.
+ElementType dtype_named(const std::string& op, const std::string& name);
 
 // Names of any type, for messages: "float32", "bfloat16", "int64 in foreign byte order".
 std::string dtype_name(char kind, int64_t itemsize);

@@ -36,6 +36,8 @@ struct Spec {
 
   // Of an element that sums are made in, and the cell state: at least a float.
   int64_t accumulator_bytes() const { return std::max(element_bytes, 4); }
+  ElementType element() const { return {kind, element_bytes}; }
+  ElementType accumulator() const { return {'f', accumulator_bytes()}; }
   // Values of h, which are the outputs of a direction; and of any state.
   int64_t outputs() const { return projection ? projection : units; }
   int64_t state_width(int64_t state) const { return state == 0 ? outputs() : units; }

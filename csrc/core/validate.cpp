@@ -51,11 +51,10 @@ void check_dtype(const Item& item) {
       item.reject(Fault::kType, " must be integers in native byte order", dtype_of(view));
     return;
   }
-  const int64_t bytes = role_bytes(item.rule, item.spec, item.index);
-  const char kind = bytes == item.spec.element_bytes ? item.spec.kind : 'f';
-  if (view.kind == kind && view.itemsize == bytes && view.native) return;
-  item.reject(Fault::kType, " must be " + dtype_name(kind, bytes) + " in native byte order",
-              dtype_of(view));
+  const ElementType type = type_of_role(item.rule, item.spec, item.index);
+  if (view.kind == type.kind && view.itemsize == type.bytes && view.native) return;
+  const std::string name = dtype_name(type.kind, type.bytes);
+  item.reject(Fault::kType, " must be " + name + " in native byte order", dtype_of(view));
 }
 
 // Is given, and has the dtype and this shape.

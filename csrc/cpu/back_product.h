@@ -7,20 +7,22 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-// Where column n of a packed (K, N) matrix starts, and its step per k.
-template <class Storage> FASTRNN_INLINE const Storage* matrix_at(const void* packed, int64_t n,
-                                                                 int64_t K, int64_t N,
-                                                                 int64_t* step) {
+// Where column n of a packed (K, N) matrix starts, and its step per lane of k.
+template <class Storage> FASTRNN_INLINE const Lane<Storage>* matrix_at(const void* packed,
+                                                                       int64_t n, int64_t K,
+                                                                       int64_t N, int64_t* step) {
   constexpr int64_t L = Vec<Acc<Storage>>::kLanes, kPanel = kPanelVectors * L;
   const int64_t panel = n / kPanel * kPanel;
   *step = blocks_of(min(kPanel, N - panel), L) * L;
-  return static_cast<const Storage*>(packed) + panel * K + (n - panel);
+  return static_cast<const Lane<Storage>*>(packed) + panel * lanes_of<Storage>(K) + (n - panel);
 }
 
 template <class Cell, class Storage> struct BackProduct {
   using T = Acc<Storage>;
+  using F = Factor<Storage>;
   static constexpr int64_t L = Vec<T>::kLanes, kPanel = kPanelVectors * L;
-  using ChainTiles = Tiles<T, Storage, LhsLayout::kRows, ~0u>;
+  using ChainTiles = Tiles<F, Storage, LhsLayout::kRows, ~0u>;
+  using Args = TileArgs<F, Storage>;
 
   const void* matrix;
   Product kind;
@@ -50,7 +52,7 @@ template <class Cell, class Storage> struct BackProduct {
     int64_t units;
     int vectors, panels, chains;
 
-    Chain(const BackProduct& of, int64_t u, int64_t end, bool one_row, TileArgs<T, Storage>* args)
+    Chain(const BackProduct& of, int64_t u, int64_t end, bool one_row, Args* args)
         : panels(1), chains(of.chains) {
       units = min((u / kPanel + 1) * kPanel, end) - u;
       if (u % kPanel == 0)
@@ -59,26 +61,21 @@ template <class Cell, class Storage> struct BackProduct {
       vectors = static_cast<int>(blocks_of(units, L));
       args->K = of.planes;
       args->chains = chains;
-      args->panel_step = kPanel * args->K;
+      args->panel_step = kPanel * lanes_of<Storage>(args->K);
       args->b = matrix_at<Storage>(of.matrix, u, of.planes, of.columns, &args->b_step);
     }
-    void tile(int R, TileArgs<T, Storage>* args) const {
+    void tile(int R, Args* args) const {
       ChainTiles::run(R, vectors / panels, panels, args);
     }
     // The same where there are masks: of each gate that is masked apart a sum, times its mask, in
     // the order of planes. position_of(r): of the tile's r-th row.
-    template <class PositionOf> void masked_tile(const BackProduct& of, int64_t u,
-                                                 TileArgs<T, Storage> args, int R,
-                                                 PositionOf position_of) const {
+    template <class PositionOf> void masked_tile(const BackProduct& of, int64_t u, Args args, int R,
+                                                 F* apart, PositionOf position_of) const {
       alignas(64) T sums[kMatrixRows * kMostVectors * L];
       for (int i = 0; i < of.versions; ++i) {
-        TileArgs<T, Storage> own = args;
-        own.K = of.planes / of.versions;
-        own.b += i * own.K * own.b_step;
-        for (int r = 0; r < R; ++r) {
-          own.a[r] += i * own.K;
-          if (i > 0) own.out[r] = sums + r * vectors * L;
-        }
+        Args own = args;
+        take_version(of, i, R, apart, &own);
+        for (int r = 0; r < R && i > 0; ++r) own.out[r] = sums + r * vectors * L;
         tile(R, &own);
         for (int r = 0; r < R; ++r) {
           const int gate = MatrixPacking<Cell, Storage>::gate_of(of.kind, i);
@@ -90,7 +87,30 @@ template <class Cell, class Storage> struct BackProduct {
         }
       }
     }
+
+   private:
+    // The i-th of the versions' parts of the product's k. Where a lane has values of two gates (H is
+    // odd) the rows are copies, with zeros for those of the other gate.
+    static void take_version(const BackProduct& of, int i, int R, F* apart, Args* args) {
+      constexpr int64_t kValues = Lanes<Storage>::kValues;
+      const int64_t n = of.planes / of.versions, from = i * n;
+      const int64_t begin = from / kValues * kValues, end = lanes_of<Storage>(from + n) * kValues;
+      args->b += begin / kValues * args->b_step;
+      args->K = min(end, of.planes) - begin;
+      for (int r = 0; r < R; ++r) {
+        const F* row = args->a[r];
+        args->a[r] = row + begin;
+        if (args->K == n) continue;
+        F* copy = apart + r * apart_size(n);
+        fill_n(copy, args->K, factor_of<Storage>(T(0)));
+        copy_n(row + from, n, copy + (from - begin));
+        args->a[r] = copy;
+      }
+    }
   };
+
+  // Factors of a row of `apart`, where n of them have a mask of their own.
+  static int64_t apart_size(int64_t n) { return n + 2 * (Lanes<Storage>::kValues - 1); }
 };
 
 }  // namespace FASTRNN_ISA

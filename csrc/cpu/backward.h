@@ -16,11 +16,13 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-// Arrays, weights, h and its gradient are of type Storage; the cell state and its gradient, the
-// gradients of the gates, sums and arithmetic are Acc<Storage>.
+// Arrays, weights, h and its gradient are of type Storage; the cell state and its gradient, sums and
+// arithmetic are Acc<Storage>. The gradients of the gates are factors of products, rounded to what
+// Storage holds.
 template <class Cell, class Math, class Storage> struct Backward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
+  using F = Factor<Storage>;
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
   static constexpr int kPhases = Phases<Cell>::kCount;
   using Memory = BackwardMemory<Cell, Storage>;
@@ -46,7 +48,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   const Memory memory;
   const WeightGradients<Cell, Storage> weights;
-  const GateGradients<T> dgates;
+  const GateGradients<F> dgates;
   // The rows of a step.
   RowCursor<const Storage> dy, saved, x, mask;
   RowCursor<Storage> dx;
@@ -56,7 +58,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   enum { kBegin, kSteps, kInputGradients, kWeights } next = kBegin;
   int64_t last, end, chunk_begin, step;
   int64_t active, all;       // rows at `step`: of the part, of all
-  T *latest, *entering;      // dgates of all rows at `step`, and at `end`
+  F *latest, *entering;      // dgates of all rows at `step`, and at `end`
   int64_t count, all_count;  // rows of the chunk's steps, of the part and of all
   int phase = 0;             // where a task is a phase of a step
 
@@ -160,7 +162,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     --step;
     active = retreat_to(step, active);
     all = steps.grow(0, B, all, step);
-    const T* after = latest;
+    const F* after = latest;
     latest = step == chunk_begin ? dgates.other_carry(entering) : dgates.chunk + all_count * width;
     list_rows(active, count, all_count);
     count += active, all_count += all;
@@ -169,14 +171,14 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   Need take_input_gradients() {
     input_gradients(count);
-    if (pass.dw_ih) weights.pack_b(memory.listed, count);
+    if (pass.dw_ih) weights.pack_b(memory.listed, count, all_count);
     next = kWeights;
     return Need::kTeam;  // all parts read what all have written
   }
 
   Need add_weights() {
     const bool begins = pass.end >= last && end == last;
-    if (pass.dw_ih) weights.add(all_count, latest, all, begins);
+    if (pass.dw_ih) weights.add(all_count, latest, all, begins, chunk_begin == 0);
     end = chunk_begin;
     next = kSteps;
     return end > pass.begin ? Need::kTeam : finish();  // no part overwrites it before all have
@@ -184,7 +186,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   Need finish() {
     *memory.carried = latest == dgates.carry[1];
-    if (last == 0 && pass.dw_ih) weights.add(0, latest, 0, true);
+    if (last == 0 && pass.dw_ih) weights.add(0, latest, 0, true, true);
     if (pass.begin == 0) initial_gradients();
     return Need::kEnd;
   }
@@ -227,7 +229,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   // Lists the step's rows in listed[at, ...); k: the index of its first row among all parts'.
   void list_rows(int64_t active, int64_t at, int64_t k) {
-    const T* row = own_rows(latest);
+    const F* row = own_rows(latest);
     for (int64_t r = 0; r < active; ++r, row += width)
       memory.listed[at + r] = {row,
                                x.at[r],
@@ -241,7 +243,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   template <class U> U* own_rows(U* of_all) const { return of_all + work.row_begin * width; }
 
   // after: dgates of all rows at the step after this one.
-  void take_step(int64_t s, int64_t active, const T* after) {
+  void take_step(int64_t s, int64_t active, const F* after) {
     int64_t n = 0, starting = active;
     for (int64_t r = 0; r < active; ++r) {
       const int64_t position = work.row_begin + r;
@@ -254,7 +256,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
       }
       if (steps.repeats() && steps.has_idle_rows(pass.dy)) add_repeats(position, s);
     }
-    T* target = own_rows(latest);
+    F* target = own_rows(latest);
     const auto gradients = [&](int64_t r, int64_t u, int64_t units, const T* chain) {
       apply_cell<kPhases - 1>(r, u, units, chain, target);
     };
@@ -266,7 +268,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   // Of two phases the one that has made v, when the other's gradients are there.
   void take_first_phase() {
-    T* target = own_rows(latest);
+    F* target = own_rows(latest);
     multiply(to_v, units, target, active, in_order,
              [&](int64_t r, int64_t u, int64_t units, const T* chain) {
                apply_cell<0>(r, u, units, chain, target);
@@ -278,9 +280,9 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   // A product with n rows of gradients, the i-th of them row_of(i) of `rows`, for the part's own
   // columns. Calls use(row, u, units, chain) with what it gives for `units` columns from u on.
   template <class RowOf, class Use> void multiply(const Back& product, const Units& own,
-                                                  const T* rows, int64_t n, RowOf row_of,
+                                                  const F* rows, int64_t n, RowOf row_of,
                                                   Use use) const {
-    TileArgs<T, Storage> args;
+    TileArgs<F, Storage> args;
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMostVectors * L];
     for (int64_t u = own.begin; u < own.end;) {
@@ -292,7 +294,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
           args.out[r] = acc + r * chain.vectors * L;
         }
         if (product.masks.count())
-          chain.masked_tile(product, u, args, R,
+          chain.masked_tile(product, u, args, R, memory.apart,
                             [&](int r) { return work.row_begin + row_of(done + r); });
         else
           chain.tile(R, &args);
@@ -324,7 +326,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   // The epilogue of a phase: `units` units from u on of one row, for which `chain` is the product.
   template <int p> FASTRNN_INLINE void apply_cell(int64_t r, int64_t u, int64_t units,
-                                                  const T* chain, T* target) const {
+                                                  const T* chain, F* target) const {
     typename Epilogues::Row row;
     row.saved = saved.at[r] + u;
     row.dy = dy.at[r] + u;
@@ -364,12 +366,12 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   void input_gradients(int64_t count) {
     if (!pass.dx.base) return;
-    TileArgs<T, Storage> args;
+    TileArgs<F, Storage> args;
     args.K = G * H;
     args.shared_init = memory.zeros;
     alignas(64) T acc[kRows * kMostVectors * L];
     const int64_t end = flat_part(count, work.unit_member + 1);
-    args.panel_step = kPanel * args.K;
+    args.panel_step = kPanel * lanes_of<Storage>(args.K);
     for (int64_t n0 = 0, columns; n0 < I; n0 += columns) {
       const int panels = panels_at_once(false, kPanelVectors, 1, (I - n0) / kPanel);
       columns = min(panels * kPanel, I - n0);

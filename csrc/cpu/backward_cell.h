@@ -18,7 +18,8 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
   struct Row {
     const Storage *saved, *dy;
     PerState<ConstValues, Storage> before, after;
-    T *ds[S], *out;
+    T* ds[S];
+    Factor<Storage>* out;
     const T* w_diag;
   };
 
@@ -47,7 +48,7 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
   FASTRNN_INLINE void second(const Row& row, int64_t i, const T* chain, Load from, Store to) const {
     V dh = V::load(chain + i) + from(row.ds[0] + i) + from(row.dy + i);
     if constexpr (kProjects) {
-      to(dh, row.out + gradient.to_v() + i);
+      to(rounded<Storage>(dh), row.out + gradient.to_v() + i);
       to(V(T(0)), row.ds[0] + i);
     } else {
       Pack<V, Cell::kSaved> kept;
@@ -57,7 +58,8 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
       Cell::second_backward(math, kept, h, dh, dgate);
       to(dh, row.ds[0] + i);
       for (int g = 0; g < G; ++g)
-        if (Plane::is_second(g)) to(dgate[g], row.out + Plane::of_x(g) * H + i);
+        if (Plane::is_second(g))
+          to(rounded<Storage>(dgate[g]), row.out + Plane::of_x(g) * H + i);
     }
   }
 
@@ -75,7 +77,7 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
     for (int g = 0; g < G; ++g)
       if (!Plane::is_second(g)) store_gate(row, i, g, dgate, dr, to);
     store_units(row, i, dgate, to);
-    to(v, row.out + gradient.v() + i);
+    to(rounded<Storage>(v), row.out + gradient.v() + i);
   }
 
  private:
@@ -95,15 +97,15 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
   template <class Store> FASTRNN_INLINE void store_gate(const Row& row, int64_t i, int g,
                                                         const Gates<V, Cell>& dgate,
                                                         const Gates<V, Cell>& dr, Store to) const {
-    to(dgate[g], row.out + Plane::of_x(g) * H + i);
-    if (Plane::is_split(g)) to(dr[g], row.out + Plane::of_r(g) * H + i);
+    to(rounded<Storage>(dgate[g]), row.out + Plane::of_x(g) * H + i);
+    if (Plane::is_split(g)) to(rounded<Storage>(dr[g]), row.out + Plane::of_r(g) * H + i);
   }
   // The gradients of the parameters of a unit.
   template <class Store> FASTRNN_INLINE void store_units(const Row& row, int64_t i,
                                                          const Gates<V, Cell>& dgate,
                                                          Store to) const {
     for (int k = 0; k < Cell::kUnit; ++k)
-      to(dgate[G + k], row.out + gradient.of_units() + k * H + i);
+      to(rounded<Storage>(dgate[G + k]), row.out + gradient.of_units() + k * H + i);
   }
 };
 

@@ -126,13 +126,14 @@ bool can_project(const std::string& cell) {
   return false;
 }
 
-const KernelEntry& find_kernel(const std::string& cell, int element_bytes, bool projected) {
+const KernelEntry& find_kernel(const std::string& cell, ElementType type, bool projected) {
   const std::string name = kernel_name(parse_cell_name(cell), projected);
   for (int row = row_in_use(); row >= 0; --row) {
     const Level& level = levels()[static_cast<size_t>(row)];
     if (!level.usable) continue;
     for (const KernelEntry* k : all_kernels())
-      if (k->element_bytes == element_bytes && name == k->cell && same(k->level, level.name))
+      if (k->element_kind == type.kind && k->element_bytes == type.bytes && name == k->cell &&
+          same(k->level, level.name))
         return *k;
   }
   reject_cell(cell, projected, cell_names());

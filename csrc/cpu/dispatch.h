@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/dtype.h"
 #include "kernel_table.h"
 
 namespace fastrnn {
@@ -24,7 +25,7 @@ void use_level(const std::string& level);
 // The kernels of the highest level, at most the one in use, that serves the element type;
 // projected: those whose h is a projection. Throws Error: an unknown cell, one that is not built
 // projected.
-const KernelEntry& find_kernel(const std::string& cell, int element_bytes, bool projected = false);
+const KernelEntry& find_kernel(const std::string& cell, ElementType type, bool projected = false);
 bool can_project(const std::string& cell);
 
 }  // namespace fastrnn

@@ -30,15 +30,9 @@ void run_with_parameters(Weights& weights, const Problem& p, Call& call) {
   run(weights, p, call);
 }
 
-int bytes_of_element(const std::string& cell, const std::string& dtype) {
-  if (dtype != "float32" && dtype != "float64")
-    throw Error(Fault::kType, cell, "dtype must be float32 or float64, got " + dtype);
-  return find_dtype(dtype)->bytes;
-}
-
 Weights weights_of(const Spec& sizes) {
-  const int bytes = bytes_of_element(sizes.op, dtype_name(sizes.kind, sizes.element_bytes));
-  return Weights(sizes.op, bytes, sizes.layers, sizes.directions, sizes.inputs, sizes.units,
+  const ElementType type = dtype_named(sizes.op, dtype_name(sizes.kind, sizes.element_bytes));
+  return Weights(sizes.op, type, sizes.layers, sizes.directions, sizes.inputs, sizes.units,
                  sizes.bias, sizes.projection);
 }
 

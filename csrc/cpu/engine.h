@@ -18,7 +18,7 @@ namespace fastrnn {
 class Weights {
  public:
   // Throws Error: unknown cell, impossible sizes.
-  Weights(const std::string& cell, int element_bytes, int64_t layers, int64_t directions,
+  Weights(const std::string& cell, ElementType type, int64_t layers, int64_t directions,
           int64_t inputs, int64_t units, bool bias, int64_t projection = 0);
 
   const Spec& spec() const { return spec_; }
@@ -65,9 +65,6 @@ void step(const Weights& weights, const Problem& problem, const Call& call);
 
 // A call with its parameters: the step that takes_step() tells of, or packing and run().
 void run_with_parameters(Weights& weights, const Problem& problem, Call& call);
-
-// Of a dtype by its name. Throws Error for one that this engine has no kernels for.
-int bytes_of_element(const std::string& cell, const std::string& dtype);
 
 // Weights of the sizes that parameters have (sizes_of), not packed yet.
 Weights weights_of(const Spec& sizes);

@@ -16,11 +16,15 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-// Arrays, weights and h are of type Storage; the cell state, sums and arithmetic are Acc<Storage>.
+// Arrays, weights and h are of type Storage; the cell state, sums and arithmetic are Acc<Storage>;
+// rows that a product reads are factors (simd/factors.h), to which h and x are widened first where
+// that is another type.
 template <class Cell, class Math, class Storage> struct Forward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
+  using F = Factor<Storage>;
   static constexpr int L = V::kLanes, S = Cell::kStates;
+  static constexpr bool kWidens = !is_same<F, Storage>;
   using Epilogues = ForwardCell<Cell, Math, Storage>;
   static constexpr int kPhases = Phases<Cell>::kCount, kLast = kPhases - 1;
   static constexpr bool kProjects = Phases<Cell>::kProjects;
@@ -37,10 +41,10 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       for (int v = 0; v < U * G; ++v) mask |= unsigned{Gates::is_split(v % G)} << v;
       return mask;
     }
-    using StepTiles = Tiles<Storage, Storage, LhsLayout::kRows, split_vectors()>;
+    using StepTiles = Tiles<F, Storage, LhsLayout::kRows, split_vectors()>;
   };
   static constexpr int kRows = Panels<0>::kRows;
-  using ProjectTiles = Tiles<Storage, Storage, LhsLayout::kRows, ~0u>;
+  using ProjectTiles = Tiles<F, Storage, LhsLayout::kRows, ~0u>;
   // What a phase computes, in blocks of units, and the part's own of it.
   struct Own {
     int64_t units, blocks, begin, end;
@@ -55,14 +59,15 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   const Epilogues cell;
   const int64_t H, I, P, rows;
   Own own[kPhases];
-  const Storage** input;  // [flat] row of x for each (step, row) of the chunk
+  const F** input;  // [flat] row of x for each (step, row) of the chunk
   RowCursor<const Storage> x, mask;
   PerState<ConstRows, Storage> prev;
   PerState<RowCursor, Storage> next;
   RowCursor<Storage> save;
   PerState<Values, Storage> zeros;  // [P], [H]
-  Storage* staged;                  // [flat][I], masked input
-  Storage* v;                       // [rows][H], of the parts that share rows
+  F* staged;                        // [flat][I], masked or widened input
+  F* widened;                       // [rows][P], h where it is widened
+  F* v;                             // [rows][H], of the parts that share rows
   MaskedRows<Cell, Storage> masked;
   // Where the part is: the pass ends at `last`, the chunk at `end`.
   int64_t last, end, step, active;
@@ -74,7 +79,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   static int64_t carve(Forward* self, char* base, const PassSizes& sizes) {
     const int64_t H = sizes.H, P = sizes.P, rows = sizes.rows, flat = sizes.chunk_rows;
     Carver c{base};
-    const Storage** input = c.take<const Storage*>(flat);
+    const F** input = c.take<const F*>(flat);
     const Storage** x = c.take<const Storage*>(rows);
     const Storage** mask = c.take<const Storage*>(rows);
     Storage** save = c.take<Storage*>(rows);
@@ -90,16 +95,17 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     projected[0] = c.take<T>(flat * blocks_of(H, L) * Panels<0>::G * L);
     if constexpr (kPhases > 1)
       projected[1] = c.take<T>(kProjects ? 0 : flat * blocks_of(H, L) * Panels<1>::G * L);
-    Storage* staged = c.take<Storage>(sizes.masked ? flat * sizes.I : 0);
-    Storage* v = c.take<Storage>(kPhases > 1 ? rows * H : 0);
-    Storage* masked = c.take<Storage>(sizes.recurrent_masks * rows * P);
+    F* staged = c.take<F>(sizes.masked || kWidens ? flat * sizes.I : 0);
+    F* widened = c.take<F>(kWidens ? rows * P : 0);
+    F* v = c.take<F>(kPhases > 1 ? rows * H : 0);
+    F* masked = c.take<F>(sizes.recurrent_masks * rows * P);
     if (self) {
       self->input = input;
       self->x.at = x, self->mask.at = mask, self->save.at = save;
       self->prev = prev, self->zeros = zeros;
       each_state<S>([&](auto k) { self->next.at(k).at = next.at(k); });
       for (int p = 0; p < kPhases; ++p) self->own[p].projected = projected[p];
-      self->staged = staged, self->v = v, self->masked.memory = masked;
+      self->staged = staged, self->widened = widened, self->v = v, self->masked.memory = masked;
     }
     return c.used;
   }
@@ -121,7 +127,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     const int64_t first_of_group = s.unit_member * p.scratch_stride;
     if (has_helpers(s))
       for (Own& o : own) o.projected -= first_of_group / int64_t{sizeof(T)};
-    if constexpr (kPhases > 1) v -= first_of_group / int64_t{sizeof(Storage)};
+    if constexpr (kPhases > 1) v -= first_of_group / int64_t{sizeof(F)};
     each_state<S>([&](auto k) { clear_n(zeros.at(k), width(k)); });
   }
 
@@ -298,8 +304,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     taken = 0;
     for (int64_t s = step; s < end; ++s) {
       n = steps.shrink(work.row_begin, n, s);
-      copy_n(x.at, n, input + flat);
-      if (pass.mask.base) stage(flat, n);
+      enter_input(flat, n);
       flat += n;
       x.advance(steps, n, s);
       mask.advance(steps, n, s);
@@ -317,13 +322,13 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     const int64_t first_row = by_rows ? part(flat, work.unit_member, work.unit_members) : 0;
     const int64_t last_row = by_rows ? part(flat, work.unit_member + 1, work.unit_members) : flat;
     const int64_t from = by_rows ? 0 : o.begin, to = by_rows ? o.blocks : o.end;
-    TileArgs<Storage, Storage> args;
+    TileArgs<F, Storage> args;
     args.K = I;
-    args.panel_step = I * Panels<p>::kVectors * L;
+    args.panel_step = lanes_of<Storage>(I) * Panels<p>::kVectors * L;
     for (int64_t block = from; block < to;) {
       const int panels = panels_at<p>(to - block, flat == 1, 1);
       const int64_t width = min(panels / kPanels * U, to - block), n = width * G;
-      args.b = static_cast<const Storage*>(pass.w[p].w_ih) + block * G * L * I;
+      args.b = panel_at<p>(pass.w[p].w_ih, block, I);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_x) + block * G * L;
       T* out = o.projected + (block - from) * G * L;
@@ -347,11 +352,24 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     return static_cast<int>(max(kPanels, panels));
   }
 
-  void stage(int64_t flat, int64_t active) {
+  // Where the panel of a block of units begins, in weights of K values a row.
+  template <int p>
+  static const Lane<Storage>* panel_at(const void* packed, int64_t block, int64_t K) {
+    return static_cast<const Lane<Storage>*>(packed) +
+           block * Panels<p>::G * L * lanes_of<Storage>(K);
+  }
+
+  // Rows of x at a step: where they are, or where they are staged.
+  void enter_input(int64_t flat, int64_t active) {
+    if constexpr (!kWidens)
+      if (!pass.mask.base) return copy_n(x.at, active, input + flat);
     for (int64_t r = 0; r < active; ++r, ++flat) {
-      Storage* out = staged + flat * I;
-      for (int64_t i = 0; i < I; ++i)
-        out[i] = narrow<Storage>(widen(x.at[r][i]) * widen(mask.at[r][i]));
+      F* out = staged + flat * I;
+      if (!pass.mask.base)
+        to_factors(x.at[r], I, out);
+      else
+        for (int64_t i = 0; i < I; ++i)
+          out[i] = factor_of<Storage>(widen(x.at[r][i]) * widen(mask.at[r][i]));
       input[flat] = out;
     }
   }
@@ -362,26 +380,28 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     constexpr int kRows = Panels<p>::kRows;
     static_assert(kPanels == 1 || Panels<p>::split_vectors() + 1 < 2, "panels have one mask");
     const Own& o = own[p];
-    TileArgs<Storage, Storage> args;
+    TileArgs<F, Storage> args;
     args.K = p == 0 ? P : H;
     args.chains = o.chains;
-    args.panel_step = args.K * Panels<p>::kVectors * L;
+    args.panel_step = lanes_of<Storage>(args.K) * Panels<p>::kVectors * L;
     const T* const gates = o.projected + taken * o.row_width;
     alignas(64) T acc[kRows * kMostVectors * L];
-    const auto factor = [&](int64_t r) { return p == 0 ? prev.h[r] : v + r * H; };
     const bool is_masked = masked.template serves<p>(), by_gate = masked.template by_gate<p>();
-    if (is_masked) masked.template make<p>(active, factor);
+    if (is_masked)
+      masked.template make<p>(active, [&](int64_t r) { return multiplied<p>(r); });
+    else if (kWidens && p == 0)
+      for (int64_t r = 0; r < active; ++r) to_factors(prev.h[r], P, widened + r * P);
     for (int64_t block = o.begin; block < o.end;) {
       const int panels = panels_at<p>(o.end - block, active == 1 && !by_gate, o.chains);
       const int64_t width = min(panels / kPanels * U, o.end - block), n = width * G;
-      args.b = static_cast<const Storage*>(pass.w[p].w_hh) + block * G * L * args.K;
+      args.b = panel_at<p>(pass.w[p].w_hh, block, args.K);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_r) + block * G * L;
       const T* const projection = gates + (block - o.begin) * G * L;
       for (int64_t done = 0; done < active;) {
         const int R = next_rows(active - done, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = is_masked ? masked.at(Panels<p>::gate(0), done + r) : factor(done + r);
+          args.a[r] = is_masked ? masked.at(Panels<p>::gate(0), done + r) : factors<p>(done + r);
           args.init[r] = projection + (done + r) * o.row_width;
           args.out[r] = acc + r * n * L;
         }
@@ -396,6 +416,16 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       }
       block += width;
     }
+  }
+
+  // The row of h or v that the step multiplies, and its factors.
+  template <int p> FASTRNN_INLINE auto multiplied(int64_t r) const {
+    if constexpr (p == 0) return prev.h[r];
+    else return static_cast<const F*>(v + r * H);
+  }
+  template <int p> FASTRNN_INLINE const F* factors(int64_t r) const {
+    if constexpr (p == 0 && kWidens) return widened + r * P;
+    else return multiplied<p>(r);
   }
 
   // Where the projection of a block of units is, or what the first phase has left in that place.

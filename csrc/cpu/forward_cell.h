@@ -18,7 +18,8 @@ template <class Cell, class Math, class Storage> struct ForwardCell {
   struct Row {
     PerState<ConstValues, Storage> before;
     PerState<Values, Storage> after;
-    Storage *saved, *v;  // saved: null where no tape is kept
+    Storage* saved;  // null where no tape is kept
+    Factor<Storage>* v;
     const T* w_diag;
   };
 
@@ -55,7 +56,7 @@ template <class Cell, class Math, class Storage> struct ForwardCell {
       if constexpr (k.value > 0 || !kProjects) states[k.value] = from(row.before.at(k));
     });
     Cell::first(math, xs, rs, states, saved, v);
-    to(v, row.v);
+    to(rounded<Storage>(v), row.v);
     each_state<S>([&](auto k) {
       if constexpr (k.value > 0) to(states[k.value], row.after.at(k));
     });

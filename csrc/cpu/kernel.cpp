@@ -5,7 +5,7 @@
 //   FASTRNN_UNIT_CELL     name, struct and header of a line of cells/registry.h:
 //   FASTRNN_UNIT_STRUCT     lstm, Lstm,
 //   FASTRNN_UNIT_HEADER     "cells/lstm.h"
-//   FASTRNN_UNIT_ELEMENT  float or double
+//   FASTRNN_UNIT_ELEMENT  float, double, float16 or bfloat16
 //   FASTRNN_UNIT_MATH     Exact or Chosen; Linear in a test
 //
 // Everything that the unit reaches lives in fastrnn::isa_<level>, since it is compiled for that
@@ -55,6 +55,7 @@ extern const KernelEntry FASTRNN_UNIT_NAME;
 const KernelEntry FASTRNN_UNIT_NAME = {
     FASTRNN_TEXT(FASTRNN_UNIT_CELL),
     FASTRNN_TEXT(FASTRNN_UNIT_LEVEL),
+    Stored<Element>::kKind,
     sizeof(Element),
     sizeof(Acc<Element>),
     TheCell::kGates,

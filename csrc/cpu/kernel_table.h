@@ -191,7 +191,8 @@ struct PhaseEntry {
 struct KernelEntry {
   const char* cell;
   const char* level;
-  int element_bytes;      // 4: float, 8: double
+  char element_kind;      // as View has it
+  int element_bytes;
   int accumulator_bytes;  // of the type of sums, and of packed biases
   int gates, states, saved, unit_parameters;
   int phases, projects;  // products of a step; whether the last one makes h of any width

@@ -2,7 +2,8 @@
 //
 //   out[r][v] = init[r][v] + sum_k a[r][k] * b[k][v]
 //
-// Each element is one FMA chain in order of k (or a fixed number of them, below) whatever the
+// What a and b are made of is in simd/factors.h: k is there in lanes of one value, or of two. Each
+// element is one FMA chain in order of k (or a fixed number of them, below) whatever the
 // tile's shape, so results do not depend on how rows and units are cut into tiles. Bound: R * N
 // FMAs per k against N vector and R broadcast loads; with 2 FMAs a cycle a tile of 6 x 4 (32
 // registers) or 6 x 2 (16) is bound by arithmetic as long as b comes from L2 or nearer (N vectors
@@ -14,7 +15,7 @@
 // sum is cut into `chains` pieces of k that are added in order; see chains_for().
 #pragma once
 
-#include "../simd/storage.h"
+#include "../simd/factors.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -52,79 +53,131 @@ FASTRNN_INLINE int panels_at_once(bool one_row, int N, int chains, int64_t remai
 }
 
 // The layout of the left-hand side a: row-major through one pointer a row, or packed as
-// [k][kMatrixRows], which puts the values of one k side by side.
+// [lane of k][kMatrixRows], which puts the factors of one lane side by side.
 enum class LhsLayout { kRows, kPacked };
 
-// A and B: the storage types of a and b; the accumulators are those of A.
+// A: the type of left factors; B: the storage type of right ones; the accumulators are those of B.
 template <class A, class B> struct TileArgs {
-  using T = Acc<A>;
-  const A* a[kMaxRows];     // kPacked: a[0] only
+  using T = Acc<B>;
+  const A* a[kMaxRows];     // kPacked: a[0] only, and K is whole lanes
   const T* init[kMaxRows];  // N vectors each
   T* out[kMaxRows];         // N vectors each
   const T* shared_init;     // N vectors for all rows: the source of the vectors in mask Shared
   int64_t offset = 0;       // of the panel's vectors in all of these
-  const B* b;
-  int64_t b_step;  // elements from one k to the next
+  const Lane<B>* b;
+  int64_t b_step;  // lanes from one k to the next
   int64_t K;
-  int64_t panel_step = 0;  // from a panel to the next, where there are several
+  int64_t panel_step = 0;  // lanes from a panel to the next, where there are several
   int chains = 1;          // pieces of each sum; see above
 };
 
+// The left factors of a lane at p, and what a vector of right ones adds to a sum.
+template <class A, class B, int part, bool last> struct Factors {
+  using M = Multiply<A, B>;
+  using V = Vec<Acc<B>>;
+  static FASTRNN_INLINE V left(const A* p) {
+    if constexpr (last) return M::template last<part>(p);
+    return M::template left<part>(p);
+  }
+  static FASTRNN_INLINE V right(const Lane<B>* p) {
+    return M::template right<part>(Lanes<B>::load(p));
+  }
+};
+
+// Adds a part of the products of a lane, R rows by N vectors. at: of the lane, in the rows a.
+template <class A, class B, int part, bool last, int R, int N>
+FASTRNN_INLINE void add_part(const A* const (&a)[R], int64_t at, const Lane<B>* b,
+                             Vec<Acc<B>> (&acc)[R][N]) {
+  using F = Factors<A, B, part, last>;
+  using V = Vec<Acc<B>>;
+  constexpr int L = V::kLanes;
+  // The smaller operand is held in registers, the larger one streams through one register.
+  if constexpr (N <= R) {
+    V w[N];
+    FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = F::right(b + v * L);
+    FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
+      const V x = F::left(a[r] + at);
+      FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = F::M::add(acc[r][v], x, w[v]);
+    }
+  } else {
+    V x[R];
+    FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = F::left(a[r] + at);
+    FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
+      const V w = F::right(b + v * L);
+      FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][v] = F::M::add(acc[r][v], x[r], w);
+    }
+  }
+}
+template <class A, class B, bool last, int R, int N>
+FASTRNN_INLINE void add_lane(const A* const (&a)[R], int64_t at, const Lane<B>* b,
+                             Vec<Acc<B>> (&acc)[R][N]) {
+  using M = Multiply<A, B>;
+  constexpr int first = last ? M::kLastPart : 0;
+  add_part<A, B, first, last>(a, at, b, acc);
+  if constexpr (first + 1 < M::kParts) add_part<A, B, first + 1, last>(a, at, b, acc);
+}
+
 template <class A, class B, int R, int N, LhsLayout kLhs, unsigned Shared>
 __attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
-  using T = Acc<A>;
+  using T = Acc<B>;
   using V = Vec<T>;
-  constexpr int L = V::kLanes;
-  constexpr int64_t a_step = kLhs == LhsLayout::kRows ? 1 : kMatrixRows;
+  constexpr int L = V::kLanes, kValues = Lanes<B>::kValues;
+  constexpr int64_t a_step = (kLhs == LhsLayout::kRows ? 1 : kMatrixRows) * kValues;
   V acc[R][N];
   const A* a[R];
   T* out[R];
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
-    a[r] = kLhs == LhsLayout::kRows ? args.a[r] : args.a[0] + r;
+    a[r] = kLhs == LhsLayout::kRows ? args.a[r] : args.a[0] + r * kValues;
     out[r] = args.out[r] + args.offset;
     FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
         V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + args.offset + v * L);
   }
-  const B* b = args.b;
-  const int64_t b_step = args.b_step;
+  const Lane<B>* b = args.b;
+  const int64_t b_step = args.b_step, lanes = lanes_of<B>(args.K), whole = args.K / kValues;
   int64_t k = 0;
   for (int chain = 0;; ++chain) {
-    const int64_t end = chain + 1 == args.chains ? args.K : (chain + 1) * (args.K / args.chains);
-    for (; k < end; ++k, b += b_step) {
-      // The smaller operand is held in registers, the larger one streams through one register.
-      if constexpr (N <= R) {
-        V w[N];
-        FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = load(b + v * L);
-        FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
-          const V x(widen(a[r][k * a_step]));
-          FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
-        }
-      } else {
-        V x[R];
-        FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = V(widen(a[r][k * a_step]));
-        FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
-          const V w = load(b + v * L);
-          FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
-        }
-      }
-    }
+    const bool ends = chain + 1 == args.chains;
+    const int64_t end = ends ? whole : (chain + 1) * (lanes / args.chains);
+    for (; k < end; ++k, b += b_step) add_lane<A, B, false>(a, k * a_step, b, acc);
+    if constexpr (kValues > 1 && kLhs == LhsLayout::kRows)
+      if (ends && whole < lanes) add_lane<A, B, true>(a, k * a_step, b, acc);
     if (chain > 0)
       FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
           acc[r][v] = V::load(out[r] + v * L) + acc[r][v];
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v]
         .store(out[r] + v * L);
-    if (chain + 1 == args.chains) return;
+    if (ends) return;
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
         acc[r][v] = V(T(0));
   }
 }
 
+// A part of the products of a lane of one row, with P panels of N vectors.
+template <class A, class B, int part, bool last, int N, int P>
+FASTRNN_INLINE void add_part_of_row(const A* a, const Lane<B>* b, int64_t panel_step,
+                                    Vec<Acc<B>> (&acc)[P * N]) {
+  using F = Factors<A, B, part, last>;
+  constexpr int L = Vec<Acc<B>>::kLanes;
+  const Vec<Acc<B>> x = F::left(a);
+  FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
+      acc[p * N + v] = F::M::add(acc[p * N + v], x, F::right(b + p * panel_step + v * L));
+}
+template <class A, class B, bool last, int N, int P>
+FASTRNN_INLINE void add_lane_of_row(const A* a, const Lane<B>* b, int64_t panel_step,
+                                    Vec<Acc<B>> (&acc)[P * N]) {
+  using M = Multiply<A, B>;
+  constexpr int first = last ? M::kLastPart : 0;
+  add_part_of_row<A, B, first, last, N, P>(a, b, panel_step, acc);
+  if constexpr (first + 1 < M::kParts)
+    add_part_of_row<A, B, first + 1, last, N, P>(a, b, panel_step, acc);
+}
+
 // One row: P panels of N vectors, all pieces of the sums at once.
 template <class A, class B, int N, int P, int kChains, unsigned Shared>
 __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
-  using T = Acc<A>;
+  using T = Acc<B>;
   using V = Vec<T>;
-  constexpr int L = V::kLanes;
+  constexpr int L = V::kLanes, kValues = Lanes<B>::kValues;
   V acc[kChains][P * N];
   FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) {
     acc[0][v] = V::load(((Shared >> v % N) & 1 ? args.shared_init : args.init[0]) + v * L);
@@ -132,21 +185,24 @@ __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
   }
   const A* a = args.a[0];
   const int64_t b_step = args.b_step, panel_step = args.panel_step;
-  const int64_t piece = args.K / kChains;
-  for (int64_t k = 0; k < piece; ++k) FASTRNN_UNROLL for (int c = 0; c < kChains; ++c) {
-      const V x(widen(a[c * piece + k]));
-      const B* b = args.b + (c * piece + k) * b_step;
-      FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
-          acc[c][p * N + v] = fma(x, load(b + p * panel_step + v * L), acc[c][p * N + v]);
-    }
-  for (int64_t k = kChains * piece; k < args.K; ++k) {
-    const V x(widen(a[k]));
-    const B* b = args.b + k * b_step;
-    FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
-      V& last = acc[kChains - 1][p * N + v];
-      last = fma(x, load(b + p * panel_step + v * L), last);
-    }
-  }
+  const int64_t lanes = lanes_of<B>(args.K), whole = args.K / kValues;
+  // (Where pieces are many and K is odd, the last lane of a piece may be that of one value.)
+  const int64_t piece = lanes / kChains, side_by_side = min(piece, whole - (kChains - 1) * piece);
+  for (int64_t k = 0; k < side_by_side; ++k) FASTRNN_UNROLL for (int c = 0; c < kChains; ++c)
+      add_lane_of_row<A, B, false, N, P>(a + (c * piece + k) * kValues,
+                                         args.b + (c * piece + k) * b_step, panel_step, acc[c]);
+  if constexpr (kValues > 1)
+    FASTRNN_UNROLL for (int c = 0; c + 1 < kChains; ++c)
+      for (int64_t k = side_by_side; k < piece; ++k)
+        add_lane_of_row<A, B, false, N, P>(a + (c * piece + k) * kValues,
+                                           args.b + (c * piece + k) * b_step, panel_step, acc[c]);
+  for (int64_t k = (kChains - 1) * piece + side_by_side; k < whole; ++k)
+    add_lane_of_row<A, B, false, N, P>(a + k * kValues, args.b + k * b_step, panel_step,
+                                       acc[kChains - 1]);
+  if constexpr (kValues > 1)
+    if (whole < lanes)
+      add_lane_of_row<A, B, true, N, P>(a + whole * kValues, args.b + whole * b_step, panel_step,
+                                        acc[kChains - 1]);
   FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) FASTRNN_UNROLL for (int v = 0; v < P * N; ++v)
       acc[0][v] = acc[0][v] + acc[c][v];
   FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) acc[0][v].store(args.out[0] + v * L);
@@ -161,7 +217,7 @@ template <class A, class B, LhsLayout kLhs, unsigned Shared> struct Tiles {
     tile(*args);
     if (R == 1 && kLhs == LhsLayout::kRows) return;
     for (int p = 1; p < panels; ++p) {
-      args->b += args->panel_step, args->offset += N * Vec<Acc<A>>::kLanes;
+      args->b += args->panel_step, args->offset += N * Vec<Acc<B>>::kLanes;
       tile(*args);
     }
     args->b -= (panels - 1) * args->panel_step, args->offset = 0;

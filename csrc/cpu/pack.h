@@ -1,9 +1,10 @@
 // Weights as the tiles read them. A unit block is `lanes` units.
 //
-// Gate panels (forward): those of U unit blocks, one or kPanels of them; each has for each k its
-// vectors of [block][gate][lane]; K = I or H.
-// Matrix panels (backward, weight gradients): panel of kPanelVectors vectors of columns, then k,
-// then [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0.
+// Gate panels (forward): those of U unit blocks, one or kPanels of them; each has for each lane of k
+// (simd/factors.h) its vectors of [block][gate][lane]; K = I or H.
+// Matrix panels (backward, weight gradients): panel of kPanelVectors vectors of columns, then lane
+// of k, then [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0,
+// and so is what there is not of the last lane of k.
 #pragma once
 
 #include "microkernel.h"
@@ -40,7 +41,9 @@ template <class Phase, class S> struct Packing {
   static constexpr int kPanels = U * G > kMaxVectors ? 2 : 1;
   static_assert(U * G / kPanels <= kMaxVectors && U * G % kPanels == 0, "gates fill panels");
 
-  static int64_t gates_size(int64_t H, int64_t K) { return blocks_of(H, L) * L * G * K; }
+  static int64_t gates_size(int64_t H, int64_t K) {
+    return blocks_of(H, L) * L * G * lanes_of<S>(K) * Lanes<S>::kValues;
+  }
 
   // Members pack blocks of their own, those of whole panels.
   static void pack_gates(const StridedMatrix* matrix, int64_t H, int64_t K, int member, int members,
@@ -52,7 +55,7 @@ template <class Phase, class S> struct Packing {
          ++group) {
       const int64_t first = group * U, width = min(U, blocks - first);
       const int64_t N = width * G / kPanels;
-      S* out = static_cast<S*>(out_) + first * G * L * K;
+      Lane<S>* out = static_cast<Lane<S>*>(out_) + first * G * L * lanes_of<S>(K);
       for (int64_t u = 0; u < width; ++u)
         for (int64_t g = 0; g < G; ++g)
           pack_block(w + (Phase::gate(g) * H + (first + u) * L) * row, row, col,
@@ -61,42 +64,52 @@ template <class Phase, class S> struct Packing {
   }
 
   // Where a vector is, in panels of N vectors.
-  static int64_t vector_at(int64_t v, int64_t N, int64_t K) { return (v / N * N * K + v % N) * L; }
-
-  // A block of `units` rows of w becomes one vector per k.
-  static void pack_block(const S* w, int64_t row, int64_t col, int64_t units, int64_t K, S* out,
-                         int64_t step) {
-    if (col == 1)
-      for (int64_t k = pack_strips(w, row, units, K, out, step); k < K; k += L)
-        pack_square(w + k, row, units, min(L, K - k), out + k * step, step);
-    else if (row == 1)
-      for (int64_t k = 0; k < K; ++k) store(load_some(w + k * col, units), out + k * step);
-    else
-      for (int64_t k = 0; k < K; ++k)
-        for (int64_t lane = 0; lane < L; ++lane)
-          out[k * step + lane] = lane < units ? w[lane * row + k * col] : narrow<S>(T(0));
+  static int64_t vector_at(int64_t v, int64_t N, int64_t K) {
+    return (v / N * N * lanes_of<S>(K) + v % N) * L;
   }
 
-  // Packs whole strips of columns, and returns how many columns these are.
-  static int64_t pack_strips(const S* w, int64_t row, int64_t units, int64_t K, S* out,
+  // A block of `units` rows of w becomes one vector per lane of k.
+  static void pack_block(const S* w, int64_t row, int64_t col, int64_t units, int64_t K,
+                         Lane<S>* out, int64_t step) {
+    constexpr int kValues = Lanes<S>::kValues;
+    if (col == 1) {
+      for (int64_t k = pack_strips(w, row, units, K, out, step); k * kValues < K; k += L)
+        pack_square(w + k * kValues, row, units, min(L * kValues, K - k * kValues), out + k * step,
+                    step);
+      return;
+    }
+    if constexpr (kValues == 1)
+      if (row == 1) {
+        for (int64_t k = 0; k < K; ++k) store(load_some(w + k * col, units), out + k * step);
+        return;
+      }
+    for (int64_t k = 0; k < lanes_of<S>(K) * kValues; ++k)
+      for (int64_t lane = 0; lane < L; ++lane)
+        Lanes<S>::at(out + k / kValues * step + lane, static_cast<int>(k % kValues)) =
+            lane < units && k < K ? w[lane * row + k * col] : narrow<S>(T(0));
+  }
+
+  // Packs whole strips of columns, and returns how many lanes of k these are.
+  static int64_t pack_strips(const S* w, int64_t row, int64_t units, int64_t K, Lane<S>* out,
                              int64_t step) {
+    constexpr int kValues = Lanes<S>::kValues;
     int64_t k = 0;
-    for (; units == L && k + kStrip<T> <= K; k += kStrip<T>) {
+    for (; units == L && (k + kStrip<T>)*kValues <= K; k += kStrip<T>) {
       Vec<T> v[kStrip<T>];
-      Stored<S>::strip(w + k, row, v);
-      FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i) store(v[i], out + (k + i) * step);
+      Lanes<S>::strip(w + k * kValues, row, v);
+      FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i) Lanes<S>::store(v[i], out + (k + i) * step);
     }
     return k;
   }
 
-  // Packs what strips leave at an edge of the rows or of k.
-  template <class Out> static void pack_square(const S* w, int64_t row, int64_t units, int64_t n,
-                                               Out* out, int64_t step) {
+  // Packs n columns, at most L lanes of k, that strips leave at an edge of the rows or of k.
+  static void pack_square(const S* w, int64_t row, int64_t units, int64_t n, Lane<S>* out,
+                          int64_t step) {
     Vec<T> v[L];
     for (int64_t lane = 0; lane < L; ++lane)
-      v[lane] = lane < units ? load_some(w + lane * row, n) : Vec<T>(T(0));
+      v[lane] = lane < units ? Lanes<S>::of_row(w + lane * row, n) : Vec<T>(T(0));
     transpose(v);
-    for (int64_t k = 0; k < n; ++k) store(v[k], out + k * step);
+    for (int64_t k = 0; k < lanes_of<S>(n); ++k) Lanes<S>::store(v[k], out + k * step);
   }
 
   static void pack_bias(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H,
@@ -139,7 +152,11 @@ template <class Cell, class S> struct MatrixPacking {
   static constexpr int L = Vec<T>::kLanes;
   static_assert(Cell::kStates <= kMaxStates, "a cell has at most two states");
 
-  static int64_t size(int64_t K, int64_t N) { return blocks_of(N, L) * L * K; }
+  static constexpr int kValues = Lanes<S>::kValues;
+
+  static int64_t size(int64_t K, int64_t N) {
+    return blocks_of(N, L) * L * lanes_of<S>(K) * kValues;
+  }
 
   // The gate whose rows of w are the i-th of a product's.
   static constexpr int gate_of(Product product, int i) {
@@ -154,24 +171,34 @@ template <class Cell, class S> struct MatrixPacking {
                                         : Phase<Cell, 1>::kGates;
   }
 
-  // Members pack rows of their own.
+  // Members pack lanes of rows of their own.
   static void pack(const StridedMatrix* matrix, int64_t H, int64_t N, Product product, int member,
                    int members, void* out_) {
     const S* w = static_cast<const S*>(matrix->data);
-    const int64_t col = matrix->col_stride, K = gates_of(product) * H;
-    for (int64_t k = part(K, member, members); k < part(K, member + 1, members); ++k) {
+    const int64_t K = gates_of(product) * H, lanes = lanes_of<S>(K);
+    const int64_t end = part(lanes, member + 1, members) * kValues;
+    for (int64_t k = part(lanes, member, members) * kValues; k < end; ++k) {
       const int gate = gate_of(product, static_cast<int>(k / H));
-      const S* from = w + (gate * H + k % H) * matrix->row_stride;
+      const S* from = k < K ? w + (gate * H + k % H) * matrix->row_stride : nullptr;
       for (int64_t n0 = 0; n0 < N; n0 += kPanelVectors * L) {
         const int64_t width = min(kPanelVectors * L, N - n0), step = blocks_of(width, L) * L;
-        S* out = static_cast<S*>(out_) + n0 * K + k * step;
-        if (col == 1)
-          for (int64_t n = 0; n < width; ++n) out[n] = from[n0 + n];
-        else
-          for (int64_t n = 0; n < width; ++n) out[n] = from[(n0 + n) * col];
-        for (int64_t n = width; n < step; ++n) out[n] = narrow<S>(T(0));
+        Lane<S>* out = static_cast<Lane<S>*>(out_) + n0 * lanes + k / kValues * step;
+        pack_row(from, from ? matrix->col_stride : 0, n0, width, step, out,
+                 static_cast<int>(k % kValues));
       }
     }
+  }
+
+  // Columns [n0, n0 + width) of a row, as value i of lanes; without a row, zeros.
+  static FASTRNN_INLINE void pack_row(const S* from, int64_t col, int64_t n0, int64_t width,
+                                      int64_t step, Lane<S>* out, int i) {
+    const S zero = narrow<S>(T(0));
+    if (col == 1)
+      for (int64_t n = 0; n < width; ++n) Lanes<S>::at(out + n, i) = from[n0 + n];
+    else
+      for (int64_t n = 0; n < width; ++n)
+        Lanes<S>::at(out + n, i) = from ? from[(n0 + n) * col] : zero;
+    for (int64_t n = width; n < step; ++n) Lanes<S>::at(out + n, i) = zero;
   }
 };
 

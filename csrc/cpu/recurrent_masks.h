@@ -29,7 +29,7 @@ template <class Storage> struct MaskRows {
 // Of the rows of a part at one step of forward, what the masks leave.
 template <class Cell, class Storage> struct MaskedRows {
   MaskRows<Storage> masks;
-  Storage* memory;         // [RecurrentMasks::count][rows][P]
+  Factor<Storage>* memory;  // [RecurrentMasks::count][rows][P]
   int64_t first, rows, P;  // the position of the first row
 
   // What is projected enters no gate, and has no mask.
@@ -38,7 +38,7 @@ template <class Cell, class Storage> struct MaskedRows {
   }
   template <int phase> bool by_gate() const { return versions_of<Cell, phase>(masks.count()) > 1; }
 
-  Storage* at(int gate, int64_t r) const {
+  Factor<Storage>* at(int gate, int64_t r) const {
     return memory + ((masks.count() > 1 ? gate : 0) * rows + r) * P;
   }
 
@@ -47,29 +47,31 @@ template <class Cell, class Storage> struct MaskedRows {
     for (int64_t i = 0; i < versions_of<Cell, phase>(masks.count()); ++i) {
       const int gate = Phase<Cell, phase>::gate(static_cast<int>(i));
       for (int64_t r = 0; r < active; ++r) {
-        const Storage *from = row(r), *mask = masks.at(gate, first + r);
-        Storage* to = at(gate, r);
-        for (int64_t k = 0; k < P; ++k) to[k] = narrow<Storage>(widen(from[k]) * widen(mask[k]));
+        const auto* from = row(r);
+        const Storage* mask = masks.at(gate, first + r);
+        Factor<Storage>* to = at(gate, r);
+        for (int64_t k = 0; k < P; ++k) to[k] = factor_of<Storage>(widen(from[k]) * widen(mask[k]));
       }
     }
   }
 
   // A tile of which each gate goes on with a row of its own: one vector after the other. r: the
   // first of its R rows.
-  template <int phase> void tile_of_gates(const TileArgs<Storage, Storage>& args, int64_t r, int R,
-                                          int N, int panels) const {
+  template <int phase> void tile_of_gates(const TileArgs<Factor<Storage>, Storage>& args, int64_t r,
+                                          int R, int N, int panels) const {
     using Gates = Phase<Cell, phase>;
+    using Args = TileArgs<Factor<Storage>, Storage>;
     constexpr int64_t L = Vec<Acc<Storage>>::kLanes;
     for (int v = 0; v < N * panels; ++v) {
       const int i = v % Gates::kGates;
-      TileArgs<Storage, Storage> own = args;
+      Args own = args;
       own.b += Packing<Gates, Storage>::vector_at(v, N, args.K);
       for (int k = 0; k < R; ++k) {
         own.a[k] = at(Gates::gate(i), r + k);
         own.init[k] = (Gates::is_split(i) ? args.shared_init : args.init[k]) + v * L;
         own.out[k] += v * L;
       }
-      Tiles<Storage, Storage, LhsLayout::kRows, 0u>::get(R, 1, 1, args.chains)(own);
+      Tiles<Factor<Storage>, Storage, LhsLayout::kRows, 0u>::get(R, 1, 1, args.chains)(own);
     }
   }
 };

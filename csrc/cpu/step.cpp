@@ -99,7 +99,7 @@ void step(const Weights& weights, const Problem& p, const Call& call) {
   const int batch = p.batch_axis();
 
   // Zeros for a state that is not given, and what goes from layer to layer.
-  const int64_t row = whole_lines(H * element), between = whole_lines(p.B * width * element);
+  const int64_t row = whole_lines(H * spec.accumulator_bytes()), between = whole_lines(p.B * width * element);
   bool zeros = false;
   for (int k = 0; k < spec.states; ++k) zeros |= !call.initial[k].given;
   const int64_t bytes = (zeros ? row : 0) + (spec.layers > 1 ? 2 * between : 0);
@@ -129,7 +129,8 @@ void step(const Weights& weights, const Problem& p, const Call& call) {
       pass.x = in.base, pass.x_stride = in.stride;
       pass.y = out.base + d * H * element, pass.y_stride = out.stride;
       for (int k = 0; k < spec.states; ++k) {
-        const BatchRows from = initial[k].pass(index, element), to = final[k].pass(index, element);
+        const int64_t bytes = k == 0 ? element : spec.accumulator_bytes();
+        const BatchRows from = initial[k].pass(index, bytes), to = final[k].pass(index, bytes);
         pass.initial[k] = from.base, pass.initial_stride[k] = from.stride;
         pass.final[k] = to.base, pass.final_stride[k] = to.stride;
       }

@@ -21,6 +21,7 @@ template <class Cell, class Math, class Storage> struct Step {
   static constexpr int L = V::kLanes, G = Cell::kGates, S = Cell::kStates;
   // As many chains side by side as a panel is wide.
   static constexpr int kVectors = P::U * G;
+  static constexpr int64_t kSquare = L * Lanes<Storage>::kValues;  // columns of a square of lanes
   struct Sums {
     alignas(64) T at[kStepRows][kVectors][L];
   };
@@ -62,7 +63,8 @@ template <class Cell, class Math, class Storage> struct Step {
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v)
         if (!Planes<Cell>::is_split(v % G)) copy_n(from_x.at[r][v], L, sums.at[r][v]);
-    const int64_t each = H / chains;
+    constexpr int64_t kValues = Lanes<Storage>::kValues;
+    const int64_t each = lanes_of<Storage>(H) / chains * kValues;
     for (int chain = 0; chain < chains; ++chain) {
       Sums& of_piece = chain == 0 ? sums : piece;
       if (chain > 0) clear(vectors, &piece);
@@ -109,7 +111,8 @@ template <class Cell, class Math, class Storage> struct Step {
       return static_cast<const Storage*>(w.data) + (v % G * H + (begin + v / G) * L) * row + from;
     };
     const int64_t whole = (min(end, H / L) - begin) * G;  // vectors that have L units
-    const int64_t n = to - from, strips = n / kStrip<T> * kStrip<T>;
+    constexpr int64_t kColumns = Strips<Storage>::kColumns;
+    const int64_t n = to - from, strips = n / kColumns * kColumns;
     for (int64_t v = 0; v < whole;) {
       const bool pair = rows == 1 && v + 2 <= whole;
       const Storage* const both[] = {at(v), at(v + pair)};
@@ -118,20 +121,25 @@ template <class Cell, class Math, class Storage> struct Step {
       v += 1 + pair;
     }
     for (int64_t v = 0; v < (end - begin) * G; ++v)
-      for (int64_t k = v < whole ? strips : 0; k < n; k += L)
-        add_square(at(v) + k, row, min(L, H - (begin + v / G) * L), min(L, n - k), a, k,
+      for (int64_t k = v < whole ? strips : 0; k < n; k += kSquare)
+        add_square(at(v) + k, row, min(L, H - (begin + v / G) * L), min(kSquare, n - k), a, k,
                    sums->at[0][v]);
   }
 
   // Adds what strips leave at an edge of the units or of k.
   void add_square(const Storage* w, int64_t row, int64_t units, int64_t n, const Storage* const* a,
                   int64_t k, T* sums) const {
-    alignas(64) T columns[L * L];
+    constexpr int64_t kValues = Lanes<Storage>::kValues;
+    alignas(64) Lane<Storage> columns[L * L];
     P::pack_square(w, row, units, n, columns, L);
+    const auto lane = [&](int64_t i) { return Lanes<Storage>::load(columns + i * L); };
     for (int r = 0; r < rows; ++r, sums += kVectors * L) {
       V sum = V::load(sums);
-      for (int64_t i = 0; i < n; ++i)
-        sum = fma(V(widen(a[r][k + i])), V::load(columns + i * L), sum);
+      const int64_t whole = n / kValues;
+      for (int64_t i = 0; i < whole; ++i)
+        sum = Strips<Storage>::add_in_lane(sum, a[r] + k + i * kValues, lane(i));
+      if (whole * kValues < n)
+        sum = Strips<Storage>::add_last_lane(sum, a[r] + k + whole * kValues, lane(whole));
       sum.store(sums);
     }
   }

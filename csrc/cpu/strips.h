@@ -11,7 +11,9 @@ namespace FASTRNN_ISA {
 template <class Storage> struct Strips {
   using T = Acc<Storage>;
   using V = Vec<T>;
-  static constexpr int L = V::kLanes;
+  using M = Multiply<Storage, Storage>;
+  static constexpr int L = V::kLanes, kValues = Lanes<Storage>::kValues;
+  static constexpr int kColumns = kStrip<T> * kValues;
 
   // Continues the sums of some rows a with n columns of the vectors at w, whose rows are `row`
   // elements apart; the sums of two rows are `step` apart.
@@ -35,16 +37,28 @@ template <class Storage> struct Strips {
       a[r] = a_[r];
       FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = V::load(sums + r * step + c * L);
     }
-    for (int64_t k = 0; k < n; k += kStrip<T>) FASTRNN_UNROLL for (int c = 0; c < C; ++c) {
+    for (int64_t k = 0; k < n; k += kColumns) FASTRNN_UNROLL for (int c = 0; c < C; ++c) {
         V columns[kStrip<T>];
         if (k % kLine == 0) prefetch(w[c] + k + kLine, row);
-        Stored<Storage>::strip(w[c] + k, row, columns);
+        Lanes<Storage>::strip(w[c] + k, row, columns);
         FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i)
             FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][c] =
-                fma(V(widen(a[r][k + i])), columns[i], acc[r][c]);
+                add_in_lane(acc[r][c], a[r] + k + i * kValues, columns[i]);
       }
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c]
         .store(sums + r * step + c * L);
+  }
+
+  // Adds the products of a lane, whose values of a row begin at a.
+  static FASTRNN_INLINE V add_in_lane(V sum, const Storage* a, V lanes) {
+    sum = M::add(sum, M::template left<0>(a), M::template right<0>(lanes));
+    if constexpr (M::kParts > 1)
+      sum = M::add(sum, M::template left<1>(a), M::template right<1>(lanes));
+    return sum;
+  }
+  static FASTRNN_INLINE V add_last_lane(V sum, const Storage* a, V lanes) {
+    constexpr int part = M::kLastPart;
+    return M::add(sum, M::template last<part>(a), M::template right<part>(lanes));
   }
 
   // Prefetches the rows' next cache lines: a processor follows fewer streams by itself.

@@ -47,6 +47,9 @@ template <> struct Register<double> {
   typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
 };
 
+// Half a register: as many numbers of 16 bits as a vector of floats has lanes; see narrow.h.
+typedef uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2)));
+
 template <class T> struct Vec {
   static constexpr int kLanes = kVectorBytes / sizeof(T);
   using Scalar = T;
@@ -130,6 +133,27 @@ template <class T> FASTRNN_INLINE void load_strip(const T* p, int64_t row, Vec<T
     for (int k = 0; k < kStrip<T>; ++k) columns[k][lane] = p[lane * row + k];
   for (int k = 0; k < kStrip<T>; ++k) v[k] = Vec<T>::load(columns[k]);
 }
+
+// The same of rows of numbers of 16 bits, two of which are a lane.
+template <class U>
+FASTRNN_INLINE void load_pair_strip(const U* p, int64_t row, Vec<float> (&v)[kStrip<float>]) {
+  constexpr int L = Vec<float>::kLanes;
+  U columns[kStrip<float>][L][2];
+  for (int lane = 0; lane < L; ++lane)
+    for (int k = 0; k < 2 * kStrip<float>; ++k) columns[k / 2][lane][k % 2] = p[lane * row + k];
+  for (int k = 0; k < kStrip<float>; ++k) __builtin_memcpy(&v[k].raw, columns[k], sizeof v[k].raw);
+}
+
+// Products of pairs of numbers of bfloat16: to each lane of `sum` that of those in the high halves of
+// the lanes of a and b is added, then that of the low halves, each with one rounding. A level that
+// has an instruction for it specialises this.
+template <class T> struct PairProduct {
+  static constexpr bool kGiven = false;
+  static FASTRNN_INLINE Vec<T> add(Vec<T> sum, Vec<T> a, Vec<T> b) {
+    sum = fma(high_halves(a), high_halves(b), sum);
+    return fma(low_halves(a), low_halves(b), sum);
+  }
+};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -52,6 +52,14 @@ FASTRNN_INLINE Vec<double> at_least(Vec<double> x, Vec<double> limit) {
   return _mm256_max_pd(limit.raw, x.raw);
 }
 
+// Numbers of float16: see narrow.h.
+FASTRNN_INLINE Vec<float> widen_float16(HalfBits bits) {
+  return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits));
+}
+FASTRNN_INLINE HalfBits narrow_float16(Vec<float> v) {
+  return reinterpret_cast<HalfBits>(_mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT));
+}
+
 FASTRNN_INLINE void transpose(Vec<float> (&v)[8]) {
   for (int i = 0; i < 8; i += 4) {
     const __m256d low = _mm256_castps_pd(_mm256_unpacklo_ps(v[i].raw, v[i + 1].raw));
@@ -84,13 +92,15 @@ FASTRNN_INLINE void transpose(Vec<double> (&v)[4]) {
 
 // Loads put two rows of 128 bits into one register, so that shuffles need not cross lanes: those
 // have one port, loads have others.
-FASTRNN_INLINE __m256 load_halves(const float* p, int64_t apart) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + apart), 1);
+FASTRNN_INLINE __m128 load_128(const void* p) { return _mm_loadu_ps(static_cast<const float*>(p)); }
+template <class U> FASTRNN_INLINE __m256 load_halves(const U* p, int64_t apart) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(load_128(p)), load_128(p + apart), 1);
 }
 FASTRNN_INLINE __m256d load_halves(const double* p, int64_t apart) {
   return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd(p + apart), 1);
 }
-FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) {
+template <class U>
+FASTRNN_INLINE void load_strip_of(const U* p, int64_t row, Vec<float> (&v)[4]) {
   const __m256 a = load_halves(p, 4 * row), b = load_halves(p + row, 4 * row);
   const __m256 c = load_halves(p + 2 * row, 4 * row), d = load_halves(p + 3 * row, 4 * row);
   const __m256d low = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
@@ -101,6 +111,12 @@ FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) 
   v[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
   v[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
   v[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
+}
+FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) {
+  load_strip_of(p, row, v);
+}
+FASTRNN_INLINE void load_pair_strip(const uint16_t* p, int64_t row, Vec<float> (&v)[4]) {
+  load_strip_of(p, row, v);
 }
 FASTRNN_INLINE void load_strip(const double* p, int64_t row, Vec<double> (&v)[2]) {
   const __m256d a = load_halves(p, 2 * row), b = load_halves(p + row, 2 * row);

@@ -62,6 +62,15 @@ FASTRNN_INLINE Vec<double> ldexp_of(Vec<double> v, Vec<double> n) {
   return _mm512_maskz_scalef_pd(0xff, v.raw, n.raw);
 }
 
+// Numbers of float16: see narrow.h.
+FASTRNN_INLINE Vec<float> widen_float16(HalfBits bits) {
+  return _mm512_maskz_cvtph_ps(0xffff, reinterpret_cast<__m256i>(bits));
+}
+FASTRNN_INLINE HalfBits narrow_float16(Vec<float> v) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return reinterpret_cast<HalfBits>(_mm512_maskz_cvtps_ph(0xffff, v.raw, kNearest));
+}
+
 // Transposes n rows of blocks of 128 bits, 4 x 4 of them, where a column's rows lie n / 4 apart.
 template <class T, int n> FASTRNN_INLINE void transpose_blocks(Vec<T> (&v)[n]) {
   constexpr int apart = n / 4;
@@ -104,11 +113,12 @@ FASTRNN_INLINE void transpose(Vec<double> (&v)[8]) {
 
 // Loads put four rows of 128 bits into one register, so that shuffles need not cross lanes, and
 // half as many do: shuffles have one port, loads have others.
-FASTRNN_INLINE __m512 load_quarters(const float* p, int64_t apart) {
-  __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
-  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + apart), 1);
-  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 2 * apart), 2);
-  return _mm512_insertf32x4(v, _mm_loadu_ps(p + 3 * apart), 3);
+FASTRNN_INLINE __m128 load_128(const void* p) { return _mm_loadu_ps(static_cast<const float*>(p)); }
+template <class U> FASTRNN_INLINE __m512 load_quarters(const U* p, int64_t apart) {
+  __m512 v = _mm512_castps128_ps512(load_128(p));
+  v = _mm512_insertf32x4(v, load_128(p + apart), 1);
+  v = _mm512_insertf32x4(v, load_128(p + 2 * apart), 2);
+  return _mm512_insertf32x4(v, load_128(p + 3 * apart), 3);
 }
 FASTRNN_INLINE __m512d load_quarters(const double* p, int64_t apart) {
   __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd(p));
@@ -116,7 +126,8 @@ FASTRNN_INLINE __m512d load_quarters(const double* p, int64_t apart) {
   v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 2 * apart), 2);
   return _mm512_insertf64x2(v, _mm_loadu_pd(p + 3 * apart), 3);
 }
-FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) {
+template <class U>
+FASTRNN_INLINE void load_strip_of(const U* p, int64_t row, Vec<float> (&v)[4]) {
   const __m512 a = load_quarters(p, 4 * row), b = load_quarters(p + row, 4 * row);
   const __m512 c = load_quarters(p + 2 * row, 4 * row), d = load_quarters(p + 3 * row, 4 * row);
   const __m512d low = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
@@ -127,6 +138,12 @@ FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) 
   v[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
   v[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
   v[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+}
+FASTRNN_INLINE void load_strip(const float* p, int64_t row, Vec<float> (&v)[4]) {
+  load_strip_of(p, row, v);
+}
+FASTRNN_INLINE void load_pair_strip(const uint16_t* p, int64_t row, Vec<float> (&v)[4]) {
+  load_strip_of(p, row, v);
 }
 FASTRNN_INLINE void load_strip(const double* p, int64_t row, Vec<double> (&v)[2]) {
   const __m512d a = load_quarters(p, 2 * row), b = load_quarters(p + row, 2 * row);

@@ -21,7 +21,7 @@ struct CpuCall {
   Problem problem;
 
   CpuCall(const Request& request, const Arrays& arrays)
-      : call(call_of(request, find_kernel(request.cell, sizeof(float)).states, arrays)),
+      : call(call_of(request, find_kernel(request.cell, kFloat32).states, arrays)),
         weights(weights_of(sizes_of(request.cell, request.options[kLayers],
                                     request.options[kDirections], call.parameters))),
         problem(check_rows(weights.spec(), call)) {}

@@ -19,11 +19,8 @@ const void* find(const Attributes& attributes, std::string_view name, AttributeT
   return nullptr;
 }
 
-struct Element {
-  char kind;  // as View has it; '?' for types that no array of a call has
-  int64_t bytes;
-};
-Element element_of(int32_t type) {
+// Of kind '?' where no array of a call has the type.
+ElementType element_of(int32_t type) {
   switch (type) {
     case kPred: return {'b', 1};
     case kS8: return {'i', 1};
@@ -43,9 +40,8 @@ Element element_of(int32_t type) {
 }
 
 View view_of(const Buffer& buffer, bool writeable, int device) {
-  const Element element = element_of(buffer.dtype);
-  View view = fresh_view(buffer.data, element.bytes, Shape(buffer.dims, buffer.dims + buffer.rank));
-  view.kind = element.kind;
+  const ElementType element = element_of(buffer.dtype);
+  View view = fresh_view(buffer.data, element, Shape(buffer.dims, buffer.dims + buffer.rank));
   view.writeable = writeable;
   view.fresh = false;
   view.device = device;

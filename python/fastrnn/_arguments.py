@@ -21,12 +21,15 @@ def cell_name(cell: Any) -> str:
 
 def float_dtype(op: str, dtype: Any) -> np.dtype:
     """float32 or float64."""
-    return layer_dtype(op, dtype, "cpu")
+    return _dtype_of(op, dtype, _dtypes.WIDE)
 
 
 def layer_dtype(op: str, dtype: Any, device: str) -> np.dtype:
     """A dtype that the engine for a device computes in; bfloat16 needs ml_dtypes."""
-    names = _dtypes.OF_ENGINE[device]
+    return _dtype_of(op, dtype, _dtypes.OF_ENGINE[device])
+
+
+def _dtype_of(op: str, dtype: Any, names: tuple[str, ...]) -> np.dtype:
     name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or dtype
     if isinstance(name, str) and name in names and name in _dtypes.NARROW:
         return _dtypes.numpy_dtype(name)

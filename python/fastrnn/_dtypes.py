@@ -11,7 +11,7 @@ import numpy as np
 
 WIDE = ("float32", "float64")
 NARROW = ("float16", "bfloat16")
-OF_ENGINE: dict[str, tuple[str, ...]] = {"cpu": WIDE, "cuda": (*WIDE, *NARROW)}
+OF_ENGINE: dict[str, tuple[str, ...]] = {"cpu": (*WIDE, *NARROW), "cuda": (*WIDE, *NARROW)}
 
 
 def of_cell_state(name: str) -> str:
@@ -36,6 +36,6 @@ def numpy_dtype(name: str) -> np.dtype:
     try:
         import ml_dtypes
     except ImportError:
-        raise TypeError("[cuda] bfloat16 needs ml_dtypes, which is not installed") from None
+        raise TypeError("[dtype] bfloat16 needs ml_dtypes, which is not installed") from None
     found: np.dtype = np.dtype(ml_dtypes.bfloat16)
     return found

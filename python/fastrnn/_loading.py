@@ -29,7 +29,7 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> layers.Recurrent:
     path : str or path
         ``.safetensors`` or ``.npz``.
     device : str
-        Where the layer is to be. float16 and bfloat16 layers are on a GPU only.
+        Where the layer is to be.
 
     Returns
     -------

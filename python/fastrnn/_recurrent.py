@@ -35,7 +35,7 @@ class Recurrent(Module):
     bidirectional : bool
         D = 2: a second direction reads from a row's last step to its first.
     dtype : str or dtype
-        float32 or float64; on a GPU also float16 and bfloat16.
+        float32, float64, float16 or bfloat16; see `docs/architecture.md` on 16 bits.
     device : str
         ``"cpu"``, or ``"cuda"`` for the current GPU: parameters then are CuPy arrays, and calls
         take and give arrays of any library in that GPU's memory; see `fastrnn.cuda`.
@@ -273,7 +273,7 @@ class Recurrent(Module):
         Parameters
         ----------
         device : str
-            ``"cpu"`` or ``"cuda"``. float16 and bfloat16 layers are on a GPU only.
+            ``"cpu"`` or ``"cuda"``.
 
         Raises
         ------

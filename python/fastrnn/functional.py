@@ -14,7 +14,7 @@ Shapes, with ``T`` steps, ``B`` rows, ``I`` inputs, ``H`` units, ``D`` direction
 =========  ==================================================================================
 x          ``(T, B, I)``, with `batch_first` ``(B, T, I)``, without a batch ``(T, I)``
 state      ``(L * D, B, H)`` or ``(L * D, H)``; a pair ``(h, c)`` of them for the LSTM, where c is
-           float32 in calls of float16 and bfloat16 (on a GPU)
+           float32 in calls of float16 and bfloat16
 y          as x, with ``D * H`` in the last place. With ``weight_hr_l0`` ``(P, H)`` and its likes h
            is projected: it has P values in the place of H, in states and y, and c still H
 lengths    ``(B,)`` integers: steps of each row. Past them y is 0, the final state is that of the

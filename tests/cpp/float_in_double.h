@@ -14,6 +14,7 @@ struct FloatInDouble {
 
 template <> struct Stored<FloatInDouble> {
   using Accumulator = double;
+  static constexpr char kKind = 'f';
   using V = Vec<double>;
   static constexpr int L = V::kLanes;
   static double widen(FloatInDouble x) { return x.value; }
@@ -28,9 +29,9 @@ template <> struct Stored<FloatInDouble> {
   static void store(V v, FloatInDouble* p, int64_t n) {
     for (int64_t i = 0; i < n; ++i) p[i] = narrow(v.raw[i]);
   }
-  static void strip(const FloatInDouble* p, int64_t row, V (&v)[kStrip<double>]) {
-    for (int k = 0; k < kStrip<double>; ++k)
-      for (int64_t lane = 0; lane < L; ++lane) v[k].raw[lane] = widen(p[lane * row + k]);
+  static V rounded(V v) {
+    for (int64_t i = 0; i < L; ++i) v.raw[i] = widen(narrow(v.raw[i]));
+    return v;
   }
 };
 

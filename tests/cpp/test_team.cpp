@@ -249,7 +249,7 @@ struct Array {
 std::vector<float> train(const std::string& cell, int64_t T, int64_t B, int64_t H,
                          int64_t recompute) {
   rng.seed(7);
-  Weights w(cell, 4, 2, 2, 20, H, true);
+  Weights w(cell, kFloat32, 2, 2, 20, H, true);
   const Spec& spec = w.spec();
   Problem p;
   p.T = T, p.B = B, p.recompute = recompute;

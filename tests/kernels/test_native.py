@@ -25,9 +25,9 @@ def test_ctest_knows_every_program(native_build: Build) -> None:
     command = ["ctest", "--test-dir", str(native_build("tests")), "--show-only=json-v1"]
     listed = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     names = {test["name"] for test in listed["tests"]}
-    maths = {name for name in names if name.startswith("test_math_")}
-    assert maths >= {f"test_math_{level}" for level in DEV_LEVELS}
-    assert names - maths == {
+    of_levels = {name for name in names if name.startswith(("test_math_", "test_narrow_"))}
+    assert of_levels >= {f"test_{of}_{level}" for of in ("math", "narrow") for level in DEV_LEVELS}
+    assert names - of_levels == {
         "test_cells", "test_emulator", "test_engine", "test_linear", "test_races", "test_storage",
         "test_stored", "test_team",
     }  # fmt: skip
@@ -37,6 +37,12 @@ def test_ctest_knows_every_program(native_build: Build) -> None:
 def test_maths(native_build: Build, level: str) -> None:
     """exp, tanh and sigmoid: ULP, range, exact values, subnormals."""
     run([program(native_build("tests"), f"test_math_{level}")])
+
+
+@pytest.mark.parametrize("level", tiers.thin(LEVELS, DEV_LEVELS))
+def test_numbers_of_16_bits(native_build: Build, level: str) -> None:
+    """float16 and bfloat16: every number, every middle between two; products of pairs."""
+    run([program(native_build("tests"), f"test_narrow_{level}")])
 
 
 def test_cells_by_dual_numbers(native_build: Build) -> None:

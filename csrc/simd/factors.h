@@ -1,0 +1,140 @@
+// What a product is made of: rows of left factors, of type A, and lanes of right factors, which are
+// of the storage type B.
+//
+// A lane of right factors holds Lanes<B>::kValues values of neighbouring k. One, but for bfloat16,
+// of which an instruction multiplies pairs: there a lane of 32 bits has k in its low half and k + 1
+// in its high one, as a row of left factors has them in memory. The pair is multiplied high half
+// first, at every level, so that a level without the instruction (which widens either half, a part
+// of the product after the other) has the same chains.
+#pragma once
+
+#include "storage.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// The type of left factors of a storage type: what rows are widened to before a product reads them
+// many times, or the storage type itself where the product takes it as it is.
+template <class S> struct FactorOf {
+  using Type = Acc<S>;
+};
+template <bool pairs> struct FactorOfPairs {
+  using Type = float;
+};
+template <> struct FactorOfPairs<true> {
+  using Type = bfloat16;
+};
+template <> struct FactorOf<bfloat16> : FactorOfPairs<PairProduct<float>::kGiven> {};
+template <class S> using Factor = typename FactorOf<S>::Type;
+
+template <class S> FASTRNN_INLINE void to_factors(const S* from, int64_t n, Factor<S>* to) {
+  if constexpr (is_same<S, Factor<S>>)
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+  else
+    widen_n(from, n, to);
+}
+// A value of which a factor is made, as it is where it is stored.
+template <class S> FASTRNN_INLINE Factor<S> factor_of(Acc<S> x) {
+  if constexpr (is_same<S, Factor<S>>) return narrow<S>(x);
+  else return rounded<S>(x);
+}
+
+// Lanes of one value.
+template <class S> struct Lanes {
+  using Type = S;
+  using V = Vec<Acc<S>>;
+  static constexpr int kValues = 1;
+  static FASTRNN_INLINE V load(const S* p) { return FASTRNN_ISA::load(p); }
+  static FASTRNN_INLINE void store(V v, S* p) { FASTRNN_ISA::store(v, p); }
+  // The first n values of a row, zeros after them.
+  static FASTRNN_INLINE V of_row(const S* p, int64_t n) { return load_some(p, n); }
+  // As many rows as lanes, `row` elements apart: what is first in each, and so on.
+  static FASTRNN_INLINE void strip(const S* p, int64_t row, V (&v)[kStrip<Acc<S>>]) {
+    if constexpr (is_same<S, Acc<S>>) {
+      load_strip(p, row, v);
+    } else {
+      constexpr int64_t n = kStrip<Acc<S>>;
+      Acc<S> values[V::kLanes * n];
+      for (int64_t lane = 0; lane < V::kLanes; ++lane)
+        for (int64_t k = 0; k < n; ++k) values[lane * n + k] = widen(p[lane * row + k]);
+      load_strip(values, n, v);
+    }
+  }
+  // Value i of a lane.
+  static FASTRNN_INLINE S& at(S* lane, int) { return *lane; }
+};
+
+template <> struct Lanes<bfloat16> {
+  struct Type {
+    bfloat16 value[2];
+  };
+  using V = Vec<float>;
+  static constexpr int kValues = 2;
+  static FASTRNN_INLINE V load(const Type* p) {
+    V v;
+    memcpy(&v.raw, p, sizeof v.raw);
+    return v;
+  }
+  static FASTRNN_INLINE void store(V v, Type* p) { memcpy(p, &v.raw, sizeof v.raw); }
+  static FASTRNN_INLINE V of_row(const bfloat16* p, int64_t n) {
+    bfloat16 lanes[2 * V::kLanes] = {};
+    for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+    V v;
+    memcpy(&v.raw, lanes, sizeof v.raw);
+    return v;
+  }
+  static FASTRNN_INLINE void strip(const bfloat16* p, int64_t row, V (&v)[kStrip<float>]) {
+    load_pair_strip(&p->bits, row, v);
+  }
+  static FASTRNN_INLINE bfloat16& at(Type* lane, int i) { return lane->value[i]; }
+};
+
+template <class S> using Lane = typename Lanes<S>::Type;
+// Lanes that K values of a row of right factors take.
+template <class S> FASTRNN_INLINE constexpr int64_t lanes_of(int64_t K) {
+  return (K + Lanes<S>::kValues - 1) / Lanes<S>::kValues;
+}
+
+// sum + left * right, in kParts parts one after the other. left(p): the factor at p, for all lanes,
+// and with it those of the other values of a lane. last(p): where the last lane has one value; the
+// parts from kLastPart on.
+template <class A, class B> struct Multiply {
+  using V = Vec<Acc<B>>;
+  static constexpr int kParts = 1, kLastPart = 0;
+  template <int part> static FASTRNN_INLINE V left(const A* p) { return V(widen(*p)); }
+  template <int part> static FASTRNN_INLINE V last(const A* p) { return left<part>(p); }
+  template <int part> static FASTRNN_INLINE V right(V lanes) { return lanes; }
+  static FASTRNN_INLINE V add(V sum, V left, V right) { return fma(left, right, sum); }
+};
+
+template <> struct Multiply<float, bfloat16> {
+  using V = Vec<float>;
+  static constexpr int kParts = 2, kLastPart = 1;
+  template <int part> static FASTRNN_INLINE V left(const float* p) { return V(p[1 - part]); }
+  template <int part> static FASTRNN_INLINE V last(const float* p) { return V(p[0]); }
+  template <int part> static FASTRNN_INLINE V right(V lanes) {
+    return part == 0 ? high_halves(lanes) : low_halves(lanes);
+  }
+  static FASTRNN_INLINE V add(V sum, V left, V right) { return fma(left, right, sum); }
+};
+
+template <> struct Multiply<bfloat16, bfloat16> {
+  using V = Vec<float>;
+  static constexpr int kParts = 1, kLastPart = 0;
+  template <int part> static FASTRNN_INLINE V left(const bfloat16* p) {
+    uint32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return float_of(all_lanes(pair));
+  }
+  // What there is not is -0: a product with it changes no sum.
+  template <int part> static FASTRNN_INLINE V last(const bfloat16* p) {
+    return float_of(all_lanes(0x80000000u | p->bits));
+  }
+  template <int part> static FASTRNN_INLINE V right(V lanes) { return lanes; }
+  static FASTRNN_INLINE V add(V sum, V left, V right) {
+    return PairProduct<float>::add(sum, left, right);
+  }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
