@@ -25,7 +25,7 @@ struct Caller {
 // bfloat16 is no type of NumPy's own, but of ml_dtypes'.
 inline bool is_bfloat16(const py::dtype& dtype) {
   return dtype.kind() == 'V' && dtype.itemsize() == 2 &&
-         dtype.attr("name").equal(py::str("bfloat16"));
+         py::cast<std::string>(dtype.attr("name")) == "bfloat16";
 }
 inline py::dtype dtype_of_element(ElementType type) {
   if (type.kind == 'B')

@@ -38,7 +38,8 @@ inline py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recomp
   p.T = T, p.B = B, p.recompute = recompute;
   int64_t tape_bytes = 0;
   for (const Role role : {Role::kInner, Role::kStates, Role::kSaved})
-    tape_bytes += type_of_role(rule_of(role), spec, 0).bytes * elements_of(role_shape(role, spec, p));
+    tape_bytes +=
+        type_of_role(rule_of(role), spec, 0).bytes * elements_of(role_shape(role, spec, p));
   py::dict d, tile;
   d["cell"] = spec.op;
   d["dtype"] = dtype_name(spec.kind, spec.element_bytes);

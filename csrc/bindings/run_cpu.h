@@ -38,7 +38,8 @@ inline py::tuple run_fields(PyWeights& w, const py::tuple& values, std::vector<V
   std::vector<py::object> made;
   made.reserve(8);
   for_new_results(spec, p, fields, call, [&](const RoleRule& rule, int64_t i, const Shape& shape) {
-    made.push_back(make_result(caller, type_of_role(rule, spec, i), shape, &item_of(rule, i, call)));
+    made.push_back(
+        make_result(caller, type_of_role(rule, spec, i), shape, &item_of(rule, i, call)));
   });
   const TeamLimit limit(static_cast<int>(fields.number(kThreads)));
   run_or_step(w, p, call);

@@ -15,10 +15,8 @@ struct Dtype {
   ElementType type;
 };
 constexpr ElementType kFloat32 = {'f', 4};
-constexpr Dtype kDtypes[] = {{"float32", kFloat32},
-                             {"float64", {'f', 8}},
-                             {"float16", {'f', 2}},
-                             {"bfloat16", {'B', 2}}};
+constexpr Dtype kDtypes[] = {
+    {"float32", kFloat32}, {"float64", {'f', 8}}, {"float16", {'f', 2}}, {"bfloat16", {'B', 2}}};
 
 // The type of this name. Throws Error where there is none; op opens the message.
 ElementType dtype_named(const std::string& op, const std::string& name);

@@ -64,9 +64,7 @@ template <class Cell, class Storage> struct BackProduct {
       args->panel_step = kPanel * lanes_of<Storage>(args->K);
       args->b = matrix_at<Storage>(of.matrix, u, of.planes, of.columns, &args->b_step);
     }
-    void tile(int R, Args* args) const {
-      ChainTiles::run(R, vectors / panels, panels, args);
-    }
+    void tile(int R, Args* args) const { ChainTiles::run(R, vectors / panels, panels, args); }
     // The same where there are masks: of each gate that is masked apart a sum, times its mask, in
     // the order of planes. position_of(r): of the tile's r-th row.
     template <class PositionOf> void masked_tile(const BackProduct& of, int64_t u, Args args, int R,
@@ -89,8 +87,8 @@ template <class Cell, class Storage> struct BackProduct {
     }
 
    private:
-    // The i-th of the versions' parts of the product's k. Where a lane has values of two gates (H is
-    // odd) the rows are copies, with zeros for those of the other gate.
+    // The i-th of the versions' parts of the product's k. Where a lane has values of two gates (H
+    // is odd) the rows are copies, with zeros for those of the other gate.
     static void take_version(const BackProduct& of, int i, int R, F* apart, Args* args) {
       constexpr int64_t kValues = Lanes<Storage>::kValues;
       const int64_t n = of.planes / of.versions, from = i * n;

@@ -16,9 +16,9 @@ namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-// Arrays, weights, h and its gradient are of type Storage; the cell state and its gradient, sums and
-// arithmetic are Acc<Storage>. The gradients of the gates are factors of products, rounded to what
-// Storage holds.
+// Arrays, weights, h and its gradient are of type Storage; the cell state and its gradient, sums
+// and arithmetic are Acc<Storage>. The gradients of the gates are factors of products, rounded to
+// what Storage holds.
 template <class Cell, class Math, class Storage> struct Backward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;

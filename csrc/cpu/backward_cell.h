@@ -58,8 +58,7 @@ template <class Cell, class Math, class Storage> struct BackwardCell {
       Cell::second_backward(math, kept, h, dh, dgate);
       to(dh, row.ds[0] + i);
       for (int g = 0; g < G; ++g)
-        if (Plane::is_second(g))
-          to(rounded<Storage>(dgate[g]), row.out + Plane::of_x(g) * H + i);
+        if (Plane::is_second(g)) to(rounded<Storage>(dgate[g]), row.out + Plane::of_x(g) * H + i);
     }
   }
 

@@ -74,12 +74,14 @@ template <class Cell, class Storage> struct BackwardMemory {
   int64_t* carried;     // which carry of dgates has the step after the window
   // ... and of all steps of the chunk.
   ChunkRow<Storage>* listed;
-  Lane<F>* packed_a;  // [kTogether blocks of kRows rows of dW][lane of k][kRows]
-  F* apart;           // rows of BackProduct::Chain::masked_tile
+  Lane<F>* packed_a;                     // [kTogether blocks of kRows rows of dW][lane of k][kRows]
+  F* apart;                              // rows of BackProduct::Chain::masked_tile
   T* zeros;                              // [zeros_size()]
   PerState<Values, Storage> zero_state;  // [P], [H]
 
-  static int64_t packed_b_size(int64_t n, int64_t k) { return blocks_of(n, L) * L * lanes_of<F>(k); }
+  static int64_t packed_b_size(int64_t n, int64_t k) {
+    return blocks_of(n, L) * L * lanes_of<F>(k);
+  }
 
   // What a tile of several rows starts from, or whole vectors of a row.
   static int64_t zeros_size(int64_t H, int64_t P) {

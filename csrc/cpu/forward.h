@@ -420,12 +420,16 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
 
   // The row of h or v that the step multiplies, and its factors.
   template <int p> FASTRNN_INLINE auto multiplied(int64_t r) const {
-    if constexpr (p == 0) return prev.h[r];
-    else return static_cast<const F*>(v + r * H);
+    if constexpr (p == 0)
+      return prev.h[r];
+    else
+      return static_cast<const F*>(v + r * H);
   }
   template <int p> FASTRNN_INLINE const F* factors(int64_t r) const {
-    if constexpr (p == 0 && kWidens) return widened + r * P;
-    else return multiplied<p>(r);
+    if constexpr (p == 0 && kWidens)
+      return widened + r * P;
+    else
+      return multiplied<p>(r);
   }
 
   // Where the projection of a block of units is, or what the first phase has left in that place.

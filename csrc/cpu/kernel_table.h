@@ -191,7 +191,7 @@ struct PhaseEntry {
 struct KernelEntry {
   const char* cell;
   const char* level;
-  char element_kind;      // as View has it
+  char element_kind;  // as View has it
   int element_bytes;
   int accumulator_bytes;  // of the type of sums, and of packed biases
   int gates, states, saved, unit_parameters;

@@ -188,12 +188,12 @@ __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
   const int64_t lanes = lanes_of<B>(args.K), whole = args.K / kValues;
   // (Where pieces are many and K is odd, the last lane of a piece may be that of one value.)
   const int64_t piece = lanes / kChains, side_by_side = min(piece, whole - (kChains - 1) * piece);
-  for (int64_t k = 0; k < side_by_side; ++k) FASTRNN_UNROLL for (int c = 0; c < kChains; ++c)
-      add_lane_of_row<A, B, false, N, P>(a + (c * piece + k) * kValues,
-                                         args.b + (c * piece + k) * b_step, panel_step, acc[c]);
+  for (int64_t k = 0; k < side_by_side; ++k)
+    FASTRNN_UNROLL for (int c = 0; c < kChains; ++c) add_lane_of_row<A, B, false, N, P>(
+        a + (c * piece + k) * kValues, args.b + (c * piece + k) * b_step, panel_step, acc[c]);
   if constexpr (kValues > 1)
-    FASTRNN_UNROLL for (int c = 0; c + 1 < kChains; ++c)
-      for (int64_t k = side_by_side; k < piece; ++k)
+    FASTRNN_UNROLL for (int c = 0; c + 1 < kChains; ++c) for (int64_t k = side_by_side; k < piece;
+                                                              ++k)
         add_lane_of_row<A, B, false, N, P>(a + (c * piece + k) * kValues,
                                            args.b + (c * piece + k) * b_step, panel_step, acc[c]);
   for (int64_t k = (kChains - 1) * piece + side_by_side; k < whole; ++k)

@@ -1,10 +1,10 @@
 // Weights as the tiles read them. A unit block is `lanes` units.
 //
-// Gate panels (forward): those of U unit blocks, one or kPanels of them; each has for each lane of k
-// (simd/factors.h) its vectors of [block][gate][lane]; K = I or H.
-// Matrix panels (backward, weight gradients): panel of kPanelVectors vectors of columns, then lane
-// of k, then [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0,
-// and so is what there is not of the last lane of k.
+// Gate panels (forward): those of U unit blocks, one or kPanels of them; each has for each lane of
+// k (simd/factors.h) its vectors of [block][gate][lane]; K = I or H. Matrix panels (backward,
+// weight gradients): panel of kPanelVectors vectors of columns, then lane of k, then
+// [vector][lane]. The last panel holds fewer blocks (vectors); lanes past the end are 0, and so is
+// what there is not of the last lane of k.
 #pragma once
 
 #include "microkernel.h"
@@ -97,7 +97,8 @@ template <class Phase, class S> struct Packing {
     for (; units == L && (k + kStrip<T>)*kValues <= K; k += kStrip<T>) {
       Vec<T> v[kStrip<T>];
       Lanes<S>::strip(w + k * kValues, row, v);
-      FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i) Lanes<S>::store(v[i], out + (k + i) * step);
+      FASTRNN_UNROLL for (int i = 0; i < kStrip<T>; ++i)
+          Lanes<S>::store(v[i], out + (k + i) * step);
     }
     return k;
   }

@@ -8,9 +8,9 @@
 
 // `how` is extern where they are used, and nothing where they are made. The masks are those of
 // no split gate, of all, and of the GRU's.
-#define FASTRNN_SHARED_PRODUCTS(how, S)                                          \
-  how template struct Tiles<Factor<S>, S, LhsLayout::kRows, ~0u>;                \
-  how template struct Tiles<Factor<S>, S, LhsLayout::kRows, 0u>;                 \
-  how template struct Tiles<Factor<S>, S, LhsLayout::kRows, 1u << 2>;            \
-  how template struct Tiles<Factor<S>, Factor<S>, LhsLayout::kPacked, 0u>;       \
+#define FASTRNN_SHARED_PRODUCTS(how, S)                                    \
+  how template struct Tiles<Factor<S>, S, LhsLayout::kRows, ~0u>;          \
+  how template struct Tiles<Factor<S>, S, LhsLayout::kRows, 0u>;           \
+  how template struct Tiles<Factor<S>, S, LhsLayout::kRows, 1u << 2>;      \
+  how template struct Tiles<Factor<S>, Factor<S>, LhsLayout::kPacked, 0u>; \
   how template struct Strips<S>;

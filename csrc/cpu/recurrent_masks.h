@@ -30,7 +30,7 @@ template <class Storage> struct MaskRows {
 template <class Cell, class Storage> struct MaskedRows {
   MaskRows<Storage> masks;
   Factor<Storage>* memory;  // [RecurrentMasks::count][rows][P]
-  int64_t first, rows, P;  // the position of the first row
+  int64_t first, rows, P;   // the position of the first row
 
   // What is projected enters no gate, and has no mask.
   template <int phase> bool serves() const {

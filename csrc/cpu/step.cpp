@@ -99,7 +99,8 @@ void step(const Weights& weights, const Problem& p, const Call& call) {
   const int batch = p.batch_axis();
 
   // Zeros for a state that is not given, and what goes from layer to layer.
-  const int64_t row = whole_lines(H * spec.accumulator_bytes()), between = whole_lines(p.B * width * element);
+  const int64_t row = whole_lines(H * spec.accumulator_bytes()),
+                between = whole_lines(p.B * width * element);
   bool zeros = false;
   for (int k = 0; k < spec.states; ++k) zeros |= !call.initial[k].given;
   const int64_t bytes = (zeros ? row : 0) + (spec.layers > 1 ? 2 * between : 0);

@@ -5,11 +5,11 @@
 // h and v are packed once, by the parts that own the rows of the batch (packed_b). Every element of
 // dW is one chain of additions over the steps in backward order and, within a step, over the rows
 // in order of position. It is continued from chunk to chunk in the caller's array, so the size of a
-// chunk changes no bit; where that array is of another type than the sums, in memory of the pass, of
-// which it is rounded once at the end.
+// chunk changes no bit; where that array is of another type than the sums, in memory of the pass,
+// of which it is rounded once at the end.
 //
-// Of a lane of two k the first is in the high half, which is multiplied first, and the second one in
-// the low half: so a chunk may end within a lane, where 0 times -0 leaves the sum as it is.
+// Of a lane of two k the first is in the high half, which is multiplied first, and the second one
+// in the low half: so a chunk may end within a lane, where 0 times -0 leaves the sum as it is.
 #pragma once
 
 #include "backward_memory.h"
@@ -62,8 +62,8 @@ template <class Cell, class Storage> struct WeightGradients {
         masks{p.recurrent_masks, p.scan->row} {}
 
   // Packs x, h and v of the part's rows for all parts, as they entered their products. A few rows
-  // at a time, so that writes to a panel are contiguous for longer than a piece of one row. all: the
-  // rows of all parts.
+  // at a time, so that writes to a panel are contiguous for longer than a piece of one row. all:
+  // the rows of all parts.
   void pack_b(const Row* rows, int64_t count, int64_t all) const {
     const int64_t last = part(count, work.unit_member + 1, work.unit_members);
     for (int64_t f = part(count, work.unit_member, work.unit_members); f < last; f += kTogether) {
@@ -78,9 +78,9 @@ template <class Cell, class Storage> struct WeightGradients {
   }
 
   // What enters the product of a phase.
-  template <int phase, class Values>
-  void pack_versions(const Row* begin, const Row* end, int64_t all, int64_t n, Lane<F>* to,
-                     Values values) const {
+  template <int phase, class Values> void pack_versions(const Row* begin, const Row* end,
+                                                        int64_t all, int64_t n, Lane<F>* to,
+                                                        Values values) const {
     using Matrices = MatrixPacking<Cell, Storage>;
     constexpr Product kProduct = phase == 0 ? Product::kFirst : Product::kSecond;
     const bool masked = !Phase<Cell, phase>::kIsProjection;
@@ -94,9 +94,9 @@ template <class Cell, class Storage> struct WeightGradients {
   static constexpr int in_lane(int64_t k) { return static_cast<int>(kValues - 1 - k % kValues); }
 
   // mask: gives a row's, or null.
-  template <class Values, class Mask>
-  void pack_b(const Row* begin, const Row* end, int64_t all, int64_t n, Lane<F>* to, Values values,
-              Mask mask_of) const {
+  template <class Values, class Mask> void pack_b(const Row* begin, const Row* end, int64_t all,
+                                                  int64_t n, Lane<F>* to, Values values,
+                                                  Mask mask_of) const {
     const int64_t lanes = lanes_of<F>(max_k);
     for (int64_t n0 = 0; n0 < n; n0 += kPanel) {
       const int64_t columns = min(kPanel, n - n0), step = blocks_of(columns, L) * L;
@@ -107,8 +107,7 @@ template <class Cell, class Storage> struct WeightGradients {
         const int place = in_lane(row->k);
         if (mask)
           for (int64_t i = 0; i < columns; ++i)
-            Lanes<F>::at(out + i, place) =
-                factor_of<Storage>(widen(from[i]) * widen(mask[n0 + i]));
+            Lanes<F>::at(out + i, place) = factor_of<Storage>(widen(from[i]) * widen(mask[n0 + i]));
         else
           put_columns(from, columns, out, place);
         for (int64_t i = columns; i < step; ++i) Lanes<F>::at(out + i, place) = zero();
@@ -253,9 +252,9 @@ template <class Cell, class Storage> struct WeightGradients {
     return Plane::gate_of(static_cast<int>(m / H)) * H + m % H;
   }
 
-  // Calls use(sum, array, at, i) for each gradient that is the sum of plane m + i of [m, end) alone,
-  // those of a bias, one or both, or of a parameter of a unit; it is element `at` of an array of the
-  // caller's.
+  // Calls use(sum, array, at, i) for each gradient that is the sum of plane m + i of [m, end)
+  // alone, those of a bias, one or both, or of a parameter of a unit; it is element `at` of an
+  // array of the caller's.
   template <class Use> void with_sums(int64_t m, int64_t end, Use use) const {
     const int64_t gates = Plane::kCount * H, biases = pass.db_ih ? min(end, gates) : m;
     for (int64_t i = 0; m + i < biases; ++i) {

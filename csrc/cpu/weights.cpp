@@ -46,8 +46,17 @@ struct PackAll {
 Weights::Weights(const std::string& cell, ElementType type, int64_t layers, int64_t directions,
                  int64_t inputs, int64_t units, bool bias, int64_t projection)
     : kernel_(&find_kernel(cell, type, projection != 0)) {
-  spec_ = {cell,  static_cast<int>(type.bytes), layers, directions, inputs, units, bias,
-           kernel_->gates, kernel_->states, kernel_->saved, type.kind};
+  spec_ = {cell,
+           static_cast<int>(type.bytes),
+           layers,
+           directions,
+           inputs,
+           units,
+           bias,
+           kernel_->gates,
+           kernel_->states,
+           kernel_->saved,
+           type.kind};
   set_cell(parse_cell_name(cell), &spec_);
   spec_.projection = projection;
   check_spec(spec_);

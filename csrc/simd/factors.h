@@ -35,8 +35,10 @@ template <class S> FASTRNN_INLINE void to_factors(const S* from, int64_t n, Fact
 }
 // A value of which a factor is made, as it is where it is stored.
 template <class S> FASTRNN_INLINE Factor<S> factor_of(Acc<S> x) {
-  if constexpr (is_same<S, Factor<S>>) return narrow<S>(x);
-  else return rounded<S>(x);
+  if constexpr (is_same<S, Factor<S>>)
+    return narrow<S>(x);
+  else
+    return rounded<S>(x);
 }
 
 // Lanes of one value.

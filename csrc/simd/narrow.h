@@ -1,6 +1,6 @@
-// float16 and bfloat16: numbers of 16 bits, which arrays have and no arithmetic is done in. Widening
-// is exact. Narrowing rounds to the nearest, ties to even, keeps subnormal numbers and makes a NaN
-// quiet, all of it whatever the processor's control register says of subnormal numbers.
+// float16 and bfloat16: numbers of 16 bits, which arrays have and no arithmetic is done in.
+// Widening is exact. Narrowing rounds to the nearest, ties to even, keeps subnormal numbers and
+// makes a NaN quiet, all of it whatever the processor's control register says of subnormal numbers.
 #pragma once
 
 #include <string.h>
@@ -44,13 +44,10 @@ template <class Half> FASTRNN_INLINE Vec<float> widen_float16(Half half) {
   const FloatBits bits = __builtin_convertvector(half, FloatBits);
   const FloatBits sign = (bits & 0x8000) << 16, rest = (bits & 0x7fff) << 13;
   const FloatBits normal = rest + (112u << 23);
-  const FloatBits tiny =
-      bits_of(float_of(normal + (1u << 23)) - float_of(all_lanes(113u << 23)));
+  const FloatBits tiny = bits_of(float_of(normal + (1u << 23)) - float_of(all_lanes(113u << 23)));
   const FloatBits infinite = normal + (112u << 23);
   const FloatBits quiet = rest > (31u << 23) ? infinite | 0x400000 : infinite;
-  return float_of(sign | (rest >= (31u << 23)  ? quiet
-                          : rest < (1u << 23) ? tiny
-                                              : normal));
+  return float_of(sign | (rest >= (31u << 23) ? quiet : rest < (1u << 23) ? tiny : normal));
 }
 template <class V> FASTRNN_INLINE HalfBits narrow_float16(V v) {
   const FloatBits bits = bits_of(v), sign = (bits >> 16) & 0x8000, rest = bits & 0x7fffffff;

@@ -144,9 +144,9 @@ FASTRNN_INLINE void load_pair_strip(const U* p, int64_t row, Vec<float> (&v)[kSt
   for (int k = 0; k < kStrip<float>; ++k) __builtin_memcpy(&v[k].raw, columns[k], sizeof v[k].raw);
 }
 
-// Products of pairs of numbers of bfloat16: to each lane of `sum` that of those in the high halves of
-// the lanes of a and b is added, then that of the low halves, each with one rounding. A level that
-// has an instruction for it specialises this.
+// Products of pairs of numbers of bfloat16: to each lane of `sum` that of those in the high halves
+// of the lanes of a and b is added, then that of the low halves, each with one rounding. A level
+// that has an instruction for it specialises this.
 template <class T> struct PairProduct {
   static constexpr bool kGiven = false;
   static FASTRNN_INLINE Vec<T> add(Vec<T> sum, Vec<T> a, Vec<T> b) {

@@ -99,8 +99,7 @@ template <class U> FASTRNN_INLINE __m256 load_halves(const U* p, int64_t apart) 
 FASTRNN_INLINE __m256d load_halves(const double* p, int64_t apart) {
   return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd(p + apart), 1);
 }
-template <class U>
-FASTRNN_INLINE void load_strip_of(const U* p, int64_t row, Vec<float> (&v)[4]) {
+template <class U> FASTRNN_INLINE void load_strip_of(const U* p, int64_t row, Vec<float> (&v)[4]) {
   const __m256 a = load_halves(p, 4 * row), b = load_halves(p + row, 4 * row);
   const __m256 c = load_halves(p + 2 * row, 4 * row), d = load_halves(p + 3 * row, 4 * row);
   const __m256d low = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));

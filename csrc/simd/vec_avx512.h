@@ -126,8 +126,7 @@ FASTRNN_INLINE __m512d load_quarters(const double* p, int64_t apart) {
   v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 2 * apart), 2);
   return _mm512_insertf64x2(v, _mm_loadu_pd(p + 3 * apart), 3);
 }
-template <class U>
-FASTRNN_INLINE void load_strip_of(const U* p, int64_t row, Vec<float> (&v)[4]) {
+template <class U> FASTRNN_INLINE void load_strip_of(const U* p, int64_t row, Vec<float> (&v)[4]) {
   const __m512 a = load_quarters(p, 4 * row), b = load_quarters(p + row, 4 * row);
   const __m512 c = load_quarters(p + 2 * row, 4 * row), d = load_quarters(p + 3 * row, 4 * row);
   const __m512d low = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));

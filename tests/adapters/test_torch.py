@@ -143,12 +143,12 @@ def test_recurrent_masks_against_the_reference(name: str, gates: bool) -> None:
 
 
 def test_recurrent_masks_of_bfloat16() -> None:
-    """On the CPU they go to float32 with all else."""
     layer = ft.LSTM(4, 6).bfloat16()
     x, masks = torch.randn(5, 3, 4).bfloat16(), torch.rand(1, 4, 3, 6).bfloat16()
     y = layer(x, recurrent_masks=masks)[0]
     wide = copy.deepcopy(layer).float()(x.float(), recurrent_masks=masks.float())[0]
-    assert torch.equal(y, wide.bfloat16())
+    assert y.dtype == torch.bfloat16
+    assert_output(array(y.float()), array(wide), "bfloat16")
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -371,13 +371,9 @@ def test_frozen_layers_keep_their_weights() -> None:
     layer(x.double())
     with torch.device("meta"):
         nowhere = ft.RNN(3, 4)
-    for refused, got in (
-        (ft.LSTM(3, 4, dtype=torch.bfloat16), "torch.bfloat16"),
-        (nowhere, "tensors of another kind"),
-    ):
-        with pytest.raises(RuntimeError, match=f"to be frozen, got {got}"):
-            refused.freeze()
-        assert not refused.is_frozen
+    with pytest.raises(RuntimeError, match="to be frozen, got tensors of another kind"):
+        nowhere.freeze()
+    assert not nowhere.is_frozen
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # for which torch has no kernel
@@ -548,7 +544,7 @@ def test_converting_a_frozen_model_is_all_or_nothing(other: str) -> None:
         return
     model.to(other if other == "meta" else getattr(torch, other))
     assert len({(p.dtype, p.device) for p in model.parameters()}) == 1
-    assert all(layer.is_frozen == (other == "float64") for layer in model[:2])
+    assert all(layer.is_frozen == (other != "meta") for layer in model[:2])
     if other == "bfloat16":
         x = torch.randn(5, 2, 3).bfloat16()
         with torch.no_grad():
@@ -613,14 +609,18 @@ def test_empty_sequences_and_batches(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", [*LAYERS, *CELLS])
 def test_narrow_floats(name: str, dtype: Any) -> None:
-    """Computed in float32 and rounded once: torch's own narrow layers are further off."""
+    """Sums, cell states and gradients of parameters are float32 inside."""
     layer = getattr(ft, name)(5, 8, dtype=dtype)
     wide = copy.deepcopy(layer).float()
-    x = torch.randn(3, 5, dtype=dtype)
+    x, kind = torch.randn(3, 5, dtype=dtype), str(dtype).rpartition(".")[2]
     for a, b in zip(tensors(layer(x)), tensors(wide(x.float())), strict=True):
-        assert torch.equal(a, b.to(dtype))
+        assert a.dtype == dtype
+        assert_output(array(a.float()), array(b), kind)
     tensors(layer(x))[0].sum().backward()
-    assert all(p.grad.dtype == dtype for p in layer.parameters())
+    tensors(wide(x.float()))[0].sum().backward()
+    for p, q in zip(layer.parameters(), wide.parameters(), strict=True):
+        assert p.grad.dtype == dtype
+        assert_gradient(array(p.grad.float()), array(q.grad), kind)
     with pytest.raises((ValueError, RuntimeError), match="must be of one dtype"):
         layer(
             x, tuple(torch.zeros(1, 8) for _ in range(2)) if "LSTM" in name else torch.zeros(1, 8)

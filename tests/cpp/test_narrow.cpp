@@ -1,6 +1,6 @@
-// float16 and bfloat16 of one level (the unit's flags choose it): every number is widened exactly and
-// comes back; what lies between two goes to the nearer one, ties to the even one; products of pairs
-// are two fused ones, the high half first.
+// float16 and bfloat16 of one level (the unit's flags choose it): every number is widened exactly
+// and comes back; what lies between two goes to the nearer one, ties to the even one; products of
+// pairs are two fused ones, the high half first.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -57,7 +57,7 @@ def test_no_other_attributes_are_made_up() -> None:
         getattr(fastrnn, name)
 
 
-@pytest.mark.parametrize("dtype", [*_dtypes.WIDE, *_dtypes.NARROW])
+@pytest.mark.parametrize("dtype", [*_dtypes.WIDE, *_dtypes.NARROW, "float8", "int16"])
 def test_the_cpu_engine_has_the_dtypes_that_are_said_of_it(dtype: str) -> None:
     def make() -> Any:
         return _native.engine.Weights("lstm", dtype, 1, 1, 2, 3, True)

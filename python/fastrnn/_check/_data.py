@@ -13,7 +13,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn._bench.case import Case as NamedCase
-from fastrnn._dtypes import numpy_dtype
+from fastrnn._dtypes import numpy_dtype, of_cell_state
 from fastrnn.reference.cell import find
 
 
@@ -98,8 +98,9 @@ def make_data(case: Case, seed: int | tuple[int, ...] = 0) -> Data:
 
     def state_arrays() -> Any:
         widths = [case.outputs] + [case.H] * (states - 1)
-        arrays = tuple(normal(*rows, width) for width in widths)
-        return arrays[0] if states == 1 else arrays
+        arrays = [normal(*rows, width) for width in widths]
+        wide = numpy_dtype(of_cell_state(case.dtype))
+        return arrays[0] if states == 1 else (arrays[0], *(a.astype(wide) for a in arrays[1:]))
 
     options: dict[str, Any] = {"batch_first": case.batch_first, "reverse": case.reverse}
     if case.lengths:
