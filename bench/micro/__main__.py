@@ -83,7 +83,7 @@ def kernel_units(folder: Path) -> list[tuple[Path, list[str]]]:
                 "CELL": cell,
                 "STRUCT": struct,
                 "HEADER": f'"cells/{header}"',
-                "ELEMENT": "float",
+                "ELEMENTS(X)": "X(float)",
                 "MATH": "Exact",
             }
             definitions = [f"-DFASTRNN_UNIT_{name}={value}" for name, value in defined.items()]

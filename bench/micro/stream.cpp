@@ -58,7 +58,7 @@ struct Stream {
   Call call;
 
   Stream(const std::string& cell, int64_t H, int64_t T)
-      : weights(cell, sizeof(float), 1, 1, H, H, true),
+      : weights(cell, kFloat32, 1, 1, H, H, true),
         problem{T, 1},
         x(problem.sequence(H), 1),
         y(problem.sequence(H), 0) {

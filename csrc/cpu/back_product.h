@@ -21,7 +21,7 @@ template <class Cell, class Storage> struct BackProduct {
   using T = Acc<Storage>;
   using F = Factor<Storage>;
   static constexpr int64_t L = Vec<T>::kLanes, kPanel = kPanelVectors * L;
-  using ChainTiles = Tiles<F, Storage, LhsLayout::kRows, ~0u>;
+  using ChainTiles = Tiles<F, Storage, LhsLayout::kRows>;
   using Args = TileArgs<F, Storage>;
 
   const void* matrix;

@@ -283,7 +283,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
                                                   const F* rows, int64_t n, RowOf row_of,
                                                   Use use) const {
     TileArgs<F, Storage> args;
-    args.shared_init = memory.zeros;
+    args.shared_init = memory.zeros, args.shared = kAllVectors;
     alignas(64) T acc[kRows * kMostVectors * L];
     for (int64_t u = own.begin; u < own.end;) {
       const Chain chain(product, u, own.end, n == 1, &args);
@@ -368,7 +368,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
     if (!pass.dx.base) return;
     TileArgs<F, Storage> args;
     args.K = G * H;
-    args.shared_init = memory.zeros;
+    args.shared_init = memory.zeros, args.shared = kAllVectors;
     alignas(64) T acc[kRows * kMostVectors * L];
     const int64_t end = flat_part(count, work.unit_member + 1);
     args.panel_step = kPanel * lanes_of<Storage>(args.K);

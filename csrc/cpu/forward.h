@@ -36,15 +36,14 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     static constexpr int kVectors = U * G / kPanels, kRows = rows_for(kVectors);
     // Of the vectors of a panel, those whose chain of r starts from a bias of its own.
     static constexpr unsigned split_vectors() {
-      if (Gates::kIsProjection) return ~0u;
+      if (Gates::kIsProjection) return kAllVectors;
       unsigned mask = 0;
       for (int v = 0; v < U * G; ++v) mask |= unsigned{Gates::is_split(v % G)} << v;
       return mask;
     }
-    using StepTiles = Tiles<F, Storage, LhsLayout::kRows, split_vectors()>;
   };
   static constexpr int kRows = Panels<0>::kRows;
-  using ProjectTiles = Tiles<F, Storage, LhsLayout::kRows, ~0u>;
+  using RowTiles = Tiles<F, Storage, LhsLayout::kRows>;
   // What a phase computes, in blocks of units, and the part's own of it.
   struct Own {
     int64_t units, blocks, begin, end;
@@ -331,6 +330,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       args.b = panel_at<p>(pass.w[p].w_ih, block, I);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_x) + block * G * L;
+      args.shared = kAllVectors;
       T* out = o.projected + (block - from) * G * L;
       for (int64_t f = first_row; f < last_row;) {
         const int R = next_rows(last_row - f, Panels<p>::kRows);
@@ -338,7 +338,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
           args.a[r] = input[f];
           args.out[r] = out + f * o.row_width;
         }
-        ProjectTiles::run(R, static_cast<int>(n / panels), panels, &args);
+        RowTiles::run(R, static_cast<int>(n / panels), panels, &args);
       }
       block += width;
     }
@@ -397,6 +397,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       args.b = panel_at<p>(pass.w[p].w_hh, block, args.K);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_r) + block * G * L;
+      args.shared = Panels<p>::split_vectors();
       const T* const projection = gates + (block - o.begin) * G * L;
       for (int64_t done = 0; done < active;) {
         const int R = next_rows(active - done, kRows);
@@ -408,7 +409,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
         if (by_gate)
           masked.template tile_of_gates<p>(args, done, R, static_cast<int>(n / panels), panels);
         else
-          Panels<p>::StepTiles::run(R, static_cast<int>(n / panels), panels, &args);
+          RowTiles::run(R, static_cast<int>(n / panels), panels, &args);
         for (int r = 0; r < R; ++r, ++done)
           for (int64_t u = 0; u < width; ++u)
             apply_cell<p>(done, (block + u) * L, left_in_place<p>(done, block + u),

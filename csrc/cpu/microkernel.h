@@ -56,13 +56,16 @@ FASTRNN_INLINE int panels_at_once(bool one_row, int N, int chains, int64_t remai
 // [lane of k][kMatrixRows], which puts the factors of one lane side by side.
 enum class LhsLayout { kRows, kPacked };
 
+constexpr unsigned kAllVectors = ~0u;
+
 // A: the type of left factors; B: the storage type of right ones; the accumulators are those of B.
 template <class A, class B> struct TileArgs {
   using T = Acc<B>;
   const A* a[kMaxRows];     // kPacked: a[0] only, and K is whole lanes
   const T* init[kMaxRows];  // N vectors each
   T* out[kMaxRows];         // N vectors each
-  const T* shared_init;     // N vectors for all rows: the source of the vectors in mask Shared
+  const T* shared_init;     // N vectors for all rows, the source of those in a mask of vectors
+  unsigned shared;
   int64_t offset = 0;       // of the panel's vectors in all of these
   const Lane<B>* b;
   int64_t b_step;  // lanes from one k to the next
@@ -117,7 +120,7 @@ FASTRNN_INLINE void add_lane(const A* const (&a)[R], int64_t at, const Lane<B>* 
   if constexpr (first + 1 < M::kParts) add_part<A, B, first + 1, last>(a, at, b, acc);
 }
 
-template <class A, class B, int R, int N, LhsLayout kLhs, unsigned Shared>
+template <class A, class B, int R, int N, LhsLayout kLhs>
 __attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
   using T = Acc<B>;
   using V = Vec<T>;
@@ -130,7 +133,7 @@ __attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
     a[r] = kLhs == LhsLayout::kRows ? args.a[r] : args.a[0] + r * kValues;
     out[r] = args.out[r] + args.offset;
     FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
-        V::load(((Shared >> v) & 1 ? args.shared_init : args.init[r]) + args.offset + v * L);
+        V::load(((args.shared >> v) & 1 ? args.shared_init : args.init[r]) + args.offset + v * L);
   }
   const Lane<B>* b = args.b;
   const int64_t b_step = args.b_step, lanes = lanes_of<B>(args.K), whole = args.K / kValues;
@@ -173,14 +176,14 @@ FASTRNN_INLINE void add_lane_of_row(const A* a, const Lane<B>* b, int64_t panel_
 }
 
 // One row: P panels of N vectors, all pieces of the sums at once.
-template <class A, class B, int N, int P, int kChains, unsigned Shared>
+template <class A, class B, int N, int P, int kChains>
 __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
   using T = Acc<B>;
   using V = Vec<T>;
   constexpr int L = V::kLanes, kValues = Lanes<B>::kValues;
   V acc[kChains][P * N];
   FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) {
-    acc[0][v] = V::load(((Shared >> v % N) & 1 ? args.shared_init : args.init[0]) + v * L);
+    acc[0][v] = V::load(((args.shared >> v % N) & 1 ? args.shared_init : args.init[0]) + v * L);
     FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) acc[c][v] = V(T(0));
   }
   const A* a = args.a[0];
@@ -210,7 +213,7 @@ __attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
 
 template <class A, class B> using Tile = void (*)(const TileArgs<A, B>&);
 
-template <class A, class B, LhsLayout kLhs, unsigned Shared> struct Tiles {
+template <class A, class B, LhsLayout kLhs> struct Tiles {
   // R rows of several panels of N vectors, side by side in init and out.
   static FASTRNN_INLINE void run(int R, int N, int panels, TileArgs<A, B>* args) {
     const Tile<A, B> tile = get(R, N, panels, args->chains);
@@ -230,8 +233,8 @@ template <class A, class B, LhsLayout kLhs, unsigned Shared> struct Tiles {
   template <int N, int P> static Tile<A, B> of_row(int chains);
 };
 
-template <class A, class B, LhsLayout kLhs, unsigned Shared>
-Tile<A, B> Tiles<A, B, kLhs, Shared>::get(int R, int N, int panels, int chains) {
+template <class A, class B, LhsLayout kLhs>
+Tile<A, B> Tiles<A, B, kLhs>::get(int R, int N, int panels, int chains) {
   switch (N) {
     case 1: return with_vectors<1>(R, panels, chains);
     case 2: return with_vectors<2>(R, panels, chains);
@@ -240,17 +243,17 @@ Tile<A, B> Tiles<A, B, kLhs, Shared>::get(int R, int N, int panels, int chains) 
   }
 }
 
-template <class A, class B, LhsLayout kLhs, unsigned Shared> template <int N>
-Tile<A, B> Tiles<A, B, kLhs, Shared>::with_vectors(int R, int panels, int chains) {
+template <class A, class B, LhsLayout kLhs> template <int N>
+Tile<A, B> Tiles<A, B, kLhs>::with_vectors(int R, int panels, int chains) {
   static constexpr Tile<A, B> table[] = {
-      tile<A, B, min(1, rows_for(N)), N, kLhs, Shared>,
-      tile<A, B, min(2, rows_for(N)), N, kLhs, Shared>,
-      tile<A, B, min(3, rows_for(N)), N, kLhs, Shared>,
-      tile<A, B, min(4, rows_for(N)), N, kLhs, Shared>,
-      tile<A, B, min(5, rows_for(N)), N, kLhs, Shared>,
-      tile<A, B, min(6, rows_for(N)), N, kLhs, Shared>,
-      tile<A, B, min(7, rows_for(N)), N, kLhs, Shared>,
-      tile<A, B, min(8, rows_for(N)), N, kLhs, Shared>,
+      tile<A, B, min(1, rows_for(N)), N, kLhs>,
+      tile<A, B, min(2, rows_for(N)), N, kLhs>,
+      tile<A, B, min(3, rows_for(N)), N, kLhs>,
+      tile<A, B, min(4, rows_for(N)), N, kLhs>,
+      tile<A, B, min(5, rows_for(N)), N, kLhs>,
+      tile<A, B, min(6, rows_for(N)), N, kLhs>,
+      tile<A, B, min(7, rows_for(N)), N, kLhs>,
+      tile<A, B, min(8, rows_for(N)), N, kLhs>,
   };
   if constexpr (kLhs == LhsLayout::kRows)
     if (R == 1)
@@ -260,13 +263,13 @@ Tile<A, B> Tiles<A, B, kLhs, Shared>::with_vectors(int R, int panels, int chains
   return table[R - 1];
 }
 
-template <class A, class B, LhsLayout kLhs, unsigned Shared> template <int N, int P>
-Tile<A, B> Tiles<A, B, kLhs, Shared>::of_row(int chains) {
+template <class A, class B, LhsLayout kLhs> template <int N, int P>
+Tile<A, B> Tiles<A, B, kLhs>::of_row(int chains) {
   constexpr int kMost = kBusyChains / N, kPanels = N == 1 ? 1 : min(P, kMost);
   constexpr int kChains = kMost / kPanels;
-  return chains == 4   ? row_tile<A, B, N, kPanels, min(4, kChains), Shared>
-         : chains == 2 ? row_tile<A, B, N, kPanels, min(2, kChains), Shared>
-                       : row_tile<A, B, N, kPanels, 1, Shared>;
+  return chains == 4   ? row_tile<A, B, N, kPanels, min(4, kChains)>
+         : chains == 2 ? row_tile<A, B, N, kPanels, min(2, kChains)>
+                       : row_tile<A, B, N, kPanels, 1>;
 }
 
 // Rows of the next tile when `remaining` are to be done and a tile takes at most `max_rows`: as

@@ -1,5 +1,5 @@
 // The shared products of one level and one element type. CMake compiles this file once for each,
-// with FASTRNN_UNIT_LEVEL and FASTRNN_UNIT_ELEMENT as kernel.cpp has them.
+// with FASTRNN_UNIT_LEVEL as kernel.cpp has it and FASTRNN_UNIT_ELEMENT, one of its element types.
 #include "products.h"
 
 namespace fastrnn {

@@ -71,7 +71,8 @@ template <class Cell, class Storage> struct MaskedRows {
         own.init[k] = (Gates::is_split(i) ? args.shared_init : args.init[k]) + v * L;
         own.out[k] += v * L;
       }
-      Tiles<Factor<Storage>, Storage, LhsLayout::kRows, 0u>::get(R, 1, 1, args.chains)(own);
+      own.shared = 0;
+      Tiles<Factor<Storage>, Storage, LhsLayout::kRows>::get(R, 1, 1, args.chains)(own);
     }
   }
 };

@@ -29,7 +29,7 @@ template <class Cell, class Storage> struct WeightGradients {
   static constexpr int kPanel = Memory::kPanel, kRows = Memory::kRows;
   static constexpr int kTogether = Memory::kTogether, kPackedRows = Memory::kPackedRows;
   static constexpr int kValues = Lanes<F>::kValues;
-  using WeightTiles = Tiles<F, F, LhsLayout::kPacked, 0u>;
+  using WeightTiles = Tiles<F, F, LhsLayout::kPacked>;
   using Sums = ParameterSums<Cell, T>;
 
   const BackwardPass& pass;
@@ -222,6 +222,7 @@ template <class Cell, class Storage> struct WeightGradients {
     for (int r = 0; r < R; ++r) rows[r] = of.dw + weight_row(m + r) * N;
     TileArgs<F, F> args;
     args.K = lanes_of<F>(k) * kValues;
+    args.shared = 0;
     args.a[0] = reinterpret_cast<const F*>(a);
     alignas(64) T acc[kRows * kMostVectors * L];
     args.panel_step = kPanel * lanes;
