@@ -10,6 +10,7 @@ import fcntl
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,13 +29,25 @@ ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "pytest" / (sys.implementation.cache_tag or "python")
 X86 = "avx2" in _native.engine.built_levels()
 
-# Levels that tests run at: those this processor has; without AVX-512 also `wide`, whose lanes and
-# tiles are the same.
-LEVELS = _native.engine.usable_levels()
+
+def elements_of(level: str) -> list[str]:
+    """The element types of a level's row."""
+    rows = (ROOT / "csrc" / "simd" / "levels.def").read_text(encoding="utf-8")
+    found = re.search(rf'^FASTRNN_LEVEL\({level}, [^"]*"([^"]*)"', rows, re.MULTILINE)
+    assert found, level
+    return found[1].split()
+
+
+# Levels that this processor has, and those that tests run at, which have kernels for float32;
+# without AVX-512 also `wide`, whose lanes and tiles are the same.
+USABLE = _native.engine.usable_levels()
+LEVELS = [level for level in USABLE if "float" in elements_of(level)]
+# The dev tier's: the lowest, which is without vectors, and the highest.
+DEV_LEVELS = sorted({LEVELS[0], LEVELS[-1]}, key=LEVELS.index)
+# Beside them, those that have kernels for bfloat16 alone.
+OF_BFLOAT16 = [level for level in USABLE if level not in LEVELS]
 if X86 and "avx512" not in LEVELS:
     LEVELS = [*LEVELS, "wide"]
-# The dev tier's: the lowest, which is without vectors, and the highest.
-DEV_LEVELS = sorted({LEVELS[0], _native.engine.usable_levels()[-1]}, key=LEVELS.index)
 
 
 def kernel_levels(preset: str) -> list[str]:
@@ -45,8 +58,8 @@ def kernel_levels(preset: str) -> list[str]:
     compiled, to full; without the sanitizer its lanes run in ci too.
     """
     levels = {
-        ("dev", "tests"): ";".join(DEV_LEVELS),
-        ("ci", "tests"): ";".join(LEVELS),
+        ("dev", "tests"): ";".join(DEV_LEVELS + OF_BFLOAT16),
+        ("ci", "tests"): ";".join(LEVELS + OF_BFLOAT16),
         ("ci", "asan"): "scalar;neon;avx2",
         ("full", "tsan"): "scalar;avx2;wide",
     }

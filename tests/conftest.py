@@ -173,6 +173,11 @@ def others(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture(params=tiers.thin(LEVELS, DEV_LEVELS))
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Run the test once at each level."""
+    yield from at_level(request, monkeypatch)
+
+
+def at_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The engine at the level that is the fixture's parameter, until the test has ended."""
     if request.param == "wide":
         monkeypatch.setattr(_native, "engine", request.getfixturevalue("wide_engine"))
     before = _native.engine.level()

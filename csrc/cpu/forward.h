@@ -28,20 +28,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   using Epilogues = ForwardCell<Cell, Math, Storage>;
   static constexpr int kPhases = Phases<Cell>::kCount, kLast = kPhases - 1;
   static constexpr bool kProjects = Phases<Cell>::kProjects;
-  // A phase's gates in panels and tiles.
-  template <int phase> struct Panels : Phase<Cell, phase> {
-    using Gates = Phase<Cell, phase>;
-    using Pack = Packing<Gates, Storage>;
-    static constexpr int G = Gates::kGates, U = Pack::U, kPanels = Pack::kPanels;
-    static constexpr int kVectors = U * G / kPanels, kRows = rows_for(kVectors);
-    // Of the vectors of a panel, those whose chain of r starts from a bias of its own.
-    static constexpr unsigned split_vectors() {
-      if (Gates::kIsProjection) return kAllVectors;
-      unsigned mask = 0;
-      for (int v = 0; v < U * G; ++v) mask |= unsigned{Gates::is_split(v % G)} << v;
-      return mask;
-    }
-  };
+  template <int phase> using Panels = StepPanels<Cell, phase, Storage>;
   static constexpr int kRows = Panels<0>::kRows;
   using RowTiles = Tiles<F, Storage, LhsLayout::kRows>;
   // What a phase computes, in blocks of units, and the part's own of it.
@@ -303,7 +290,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     taken = 0;
     for (int64_t s = step; s < end; ++s) {
       n = steps.shrink(work.row_begin, n, s);
-      enter_input(flat, n);
+      for (int64_t r = 0; r < n; ++r)
+        input[flat + r] = factors_of_row(x.at[r], mask.at[r], I, staged + (flat + r) * I);
       flat += n;
       x.advance(steps, n, s);
       mask.advance(steps, n, s);
@@ -327,7 +315,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     for (int64_t block = from; block < to;) {
       const int panels = panels_at<p>(to - block, flat == 1, 1);
       const int64_t width = min(panels / kPanels * U, to - block), n = width * G;
-      args.b = panel_at<p>(pass.w[p].w_ih, block, I);
+      args.b = Panels<p>::Pack::panel_at(pass.w[p].w_ih, block, I);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_x) + block * G * L;
       args.shared = kAllVectors;
@@ -352,28 +340,6 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     return static_cast<int>(max(kPanels, panels));
   }
 
-  // Where the panel of a block of units begins, in weights of K values a row.
-  template <int p>
-  static const Lane<Storage>* panel_at(const void* packed, int64_t block, int64_t K) {
-    return static_cast<const Lane<Storage>*>(packed) +
-           block * Panels<p>::G * L * lanes_of<Storage>(K);
-  }
-
-  // Rows of x at a step: where they are, or where they are staged.
-  void enter_input(int64_t flat, int64_t active) {
-    if constexpr (!kWidens)
-      if (!pass.mask.base) return copy_n(x.at, active, input + flat);
-    for (int64_t r = 0; r < active; ++r, ++flat) {
-      F* out = staged + flat * I;
-      if (!pass.mask.base)
-        to_factors(x.at[r], I, out);
-      else
-        for (int64_t i = 0; i < I; ++i)
-          out[i] = factor_of<Storage>(widen(x.at[r][i]) * widen(mask.at[r][i]));
-      input[flat] = out;
-    }
-  }
-
   // A phase of the step, for the part's own units.
   template <int p> void multiply() {
     constexpr int G = Panels<p>::G, U = Panels<p>::U, kPanels = Panels<p>::kPanels;
@@ -394,7 +360,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     for (int64_t block = o.begin; block < o.end;) {
       const int panels = panels_at<p>(o.end - block, active == 1 && !by_gate, o.chains);
       const int64_t width = min(panels / kPanels * U, o.end - block), n = width * G;
-      args.b = panel_at<p>(pass.w[p].w_hh, block, args.K);
+      args.b = Panels<p>::Pack::panel_at(pass.w[p].w_hh, block, args.K);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_r) + block * G * L;
       args.shared = Panels<p>::split_vectors();

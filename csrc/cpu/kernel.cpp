@@ -81,7 +81,7 @@ template <class Element> struct KernelOf {
 // kernel_<cell>_<element>
 #define FASTRNN_UNIT_NAME(Element) \
   FASTRNN_PASTE(FASTRNN_PASTE(kernel_, FASTRNN_UNIT_CELL), FASTRNN_PASTE(_, Element))
-#define FASTRNN_UNIT_ENTRY(Element)                  \
+#define FASTRNN_UNIT_ENTRY(Element)                    \
   extern const KernelEntry FASTRNN_UNIT_NAME(Element); \
   const KernelEntry FASTRNN_UNIT_NAME(Element) = KernelOf<Element>::kEntry;
 FASTRNN_UNIT_ELEMENTS(FASTRNN_UNIT_ENTRY)

@@ -66,7 +66,7 @@ template <class A, class B> struct TileArgs {
   T* out[kMaxRows];         // N vectors each
   const T* shared_init;     // N vectors for all rows, the source of those in a mask of vectors
   unsigned shared;
-  int64_t offset = 0;       // of the panel's vectors in all of these
+  int64_t offset = 0;  // of the panel's vectors in all of these
   const Lane<B>* b;
   int64_t b_step;  // lanes from one k to the next
   int64_t K;
@@ -246,14 +246,10 @@ Tile<A, B> Tiles<A, B, kLhs>::get(int R, int N, int panels, int chains) {
 template <class A, class B, LhsLayout kLhs> template <int N>
 Tile<A, B> Tiles<A, B, kLhs>::with_vectors(int R, int panels, int chains) {
   static constexpr Tile<A, B> table[] = {
-      tile<A, B, min(1, rows_for(N)), N, kLhs>,
-      tile<A, B, min(2, rows_for(N)), N, kLhs>,
-      tile<A, B, min(3, rows_for(N)), N, kLhs>,
-      tile<A, B, min(4, rows_for(N)), N, kLhs>,
-      tile<A, B, min(5, rows_for(N)), N, kLhs>,
-      tile<A, B, min(6, rows_for(N)), N, kLhs>,
-      tile<A, B, min(7, rows_for(N)), N, kLhs>,
-      tile<A, B, min(8, rows_for(N)), N, kLhs>,
+      tile<A, B, min(1, rows_for(N)), N, kLhs>, tile<A, B, min(2, rows_for(N)), N, kLhs>,
+      tile<A, B, min(3, rows_for(N)), N, kLhs>, tile<A, B, min(4, rows_for(N)), N, kLhs>,
+      tile<A, B, min(5, rows_for(N)), N, kLhs>, tile<A, B, min(6, rows_for(N)), N, kLhs>,
+      tile<A, B, min(7, rows_for(N)), N, kLhs>, tile<A, B, min(8, rows_for(N)), N, kLhs>,
   };
   if constexpr (kLhs == LhsLayout::kRows)
     if (R == 1)

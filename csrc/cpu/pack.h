@@ -45,6 +45,11 @@ template <class Phase, class S> struct Packing {
     return blocks_of(H, L) * L * G * lanes_of<S>(K) * Lanes<S>::kValues;
   }
 
+  // Where the panel of a block of units begins.
+  static const Lane<S>* panel_at(const void* packed, int64_t block, int64_t K) {
+    return static_cast<const Lane<S>*>(packed) + block * G * L * lanes_of<S>(K);
+  }
+
   // Members pack blocks of their own, those of whole panels.
   static void pack_gates(const StridedMatrix* matrix, int64_t H, int64_t K, int member, int members,
                          void* out_) {
@@ -129,6 +134,21 @@ template <class Phase, class S> struct Packing {
     const Vec<T> x = vector_of<S>(b_ih, first, units), r = vector_of<S>(b_hh, first, units);
     (Phase::is_split(g) ? x : x + r).store(bias_x);
     (Phase::is_split(g) ? r : Vec<T>(T(0))).store(bias_r);
+  }
+};
+
+// A phase's gates in panels and tiles.
+template <class Cell, int phase, class S> struct StepPanels : Phase<Cell, phase> {
+  using Gates = Phase<Cell, phase>;
+  using Pack = Packing<Gates, S>;
+  static constexpr int G = Gates::kGates, U = Pack::U, kPanels = Pack::kPanels;
+  static constexpr int kVectors = U * G / kPanels, kRows = rows_for(kVectors);
+  // Of the vectors of a panel, those whose chain of r starts from a bias of its own.
+  static constexpr unsigned split_vectors() {
+    if (Gates::kIsProjection) return kAllVectors;
+    unsigned mask = 0;
+    for (int v = 0; v < U * G; ++v) mask |= unsigned{Gates::is_split(v % G)} << v;
+    return mask;
   }
 };
 

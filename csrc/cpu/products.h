@@ -6,7 +6,7 @@
 #include "strips.h"
 
 // `how` is extern where they are used, and nothing where they are made.
-#define FASTRNN_SHARED_PRODUCTS(how, S)                             \
-  how template struct Tiles<Factor<S>, S, LhsLayout::kRows>;        \
+#define FASTRNN_SHARED_PRODUCTS(how, S)                                \
+  how template struct Tiles<Factor<S>, S, LhsLayout::kRows>;           \
   how template struct Tiles<Factor<S>, Factor<S>, LhsLayout::kPacked>; \
   how template struct Strips<S>;

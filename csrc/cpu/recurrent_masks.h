@@ -50,7 +50,7 @@ template <class Cell, class Storage> struct MaskedRows {
         const auto* from = row(r);
         const Storage* mask = masks.at(gate, first + r);
         Factor<Storage>* to = at(gate, r);
-        for (int64_t k = 0; k < P; ++k) to[k] = factor_of<Storage>(widen(from[k]) * widen(mask[k]));
+        mask_factors(from, mask, P, to);
       }
     }
   }

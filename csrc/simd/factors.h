@@ -41,6 +41,23 @@ template <class S> FASTRNN_INLINE Factor<S> factor_of(Acc<S> x) {
     return rounded<S>(x);
 }
 
+// What a mask leaves of a row, whose values are stored or are factors.
+template <class S, class U>
+FASTRNN_INLINE void mask_factors(const U* from, const S* mask, int64_t n, Factor<S>* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = factor_of<S>(widen(from[i]) * widen(mask[i]));
+}
+// The factors of a row: itself, or a copy, which is masked where there is a mask.
+template <class S> FASTRNN_INLINE const Factor<S>* factors_of_row(const S* row, const S* mask,
+                                                                  int64_t n, Factor<S>* copy) {
+  if constexpr (is_same<S, Factor<S>>)
+    if (!mask) return row;
+  if (mask)
+    mask_factors(row, mask, n, copy);
+  else
+    to_factors(row, n, copy);
+  return copy;
+}
+
 // Lanes of one value.
 template <class S> struct Lanes {
   using Type = S;

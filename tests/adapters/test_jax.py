@@ -12,7 +12,7 @@ import pytest
 import fastrnn
 import tiers
 from cases import CHOSEN, CLIPPING, Case, cells, flat_state, make_data
-from fastrnn import functional, reference
+from fastrnn import _dtypes, functional, reference
 from fastrnn.reference.cell import find
 from tolerances import assert_gradient, assert_output
 
@@ -328,3 +328,24 @@ def test_init_alone_and_of_an_ensemble() -> None:
         assert {a.dtype.name for a in params.values()} == {"float64"}
         many = jax.vmap(lambda key: fj.init(key, "gru", 2, 3, dtype="float64"))(keys)
         close({name: a[1] for name, a in many.items()}, params, 0.0)
+
+
+@pytest.mark.parametrize("dtype", _dtypes.NARROW)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+def test_16_bits(cell: str, dtype: str) -> None:
+    """The bits of the engine's own calls, compiled and with gradients."""
+    data = make_data(Case(cell, 7, 4, 5, 9, dtype, D=2))
+    y, final, tape = functional.forward(cell, data.x, data.params, data.state)
+    dx, _, grads = functional.backward(cell, data.params, tape, data.dy)
+
+    def call(x: jax.Array, params: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
+        return fj.recurrent(cell, x, params, data.state)
+
+    (found, states), pull = jax.vjp(jax.jit(call), jnp.asarray(data.x), dict(data.params))
+    zeros = jax.tree.map(jnp.zeros_like, states)
+    back = pull((jnp.asarray(data.dy), zeros))
+    pairs = [(found, y), (back[0], dx), *((back[1][name], grad) for name, grad in grads.items())]
+    pairs += zip(flat_state(states), flat_state(final), strict=True)
+    for a, b in pairs:
+        assert a.dtype == b.dtype
+        assert np.asarray(a).tobytes() == b.tobytes()

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "check.h"
+#include "core/dtype.h"
 #include "cpu/engine.h"
 #include "cpu/float_state.h"
 #include "cpu/load.h"
@@ -240,7 +241,7 @@ struct Array {
     std::normal_distribution<float> normal(0, 1);
     if (scale > 0)
       for (float& v : values) v = static_cast<float>(scale) * normal(rng);
-    view = fresh_view(values.data(), 4, shape);
+    view = fresh_view(values.data(), kFloat32, shape);
     view.given = true;
   }
 };

@@ -59,7 +59,7 @@ struct Block {
       : values(static_cast<size_t>(elements_of(shape))) {
     std::uniform_real_distribution<float> uniform(-0.5f, 0.5f);
     for (float& v : values) v = random ? uniform(random_numbers) : 0.0f;
-    view = fresh_view(values.data(), 4, shape);
+    view = fresh_view(values.data(), kFloat32, shape);
     view.device = 0;
   }
 };
@@ -164,10 +164,10 @@ struct Case {
     Call call;
     call.x = x.view;
     for (size_t k = 0; k < initial.size(); ++k) call.initial[k] = initial[k].view;
-    call.lengths = fresh_view(const_cast<int64_t*>(lengths.data()), 8, {n.B});
-    call.lengths.kind = 'i', call.lengths.device = 0;
-    call.resets = fresh_view(const_cast<uint8_t*>(resets.data()), 1, {n.T, n.B});
-    call.resets.kind = 'b', call.resets.device = 0;
+    call.lengths = fresh_view(const_cast<int64_t*>(lengths.data()), {'i', 8}, {n.B});
+    call.lengths.device = 0;
+    call.resets = fresh_view(const_cast<uint8_t*>(resets.data()), {'b', 1}, {n.T, n.B});
+    call.resets.device = 0;
     for (const Block& p : parameters) call.parameters.push_back(p.view);
     return call;
   }

@@ -43,8 +43,9 @@ def recurrent(
     cell : str
         A name of `fastrnn.build_info()["cells"]`, or one that `fastrnn.cell_name` makes.
     x : array
-        ``(T, B, I)``, with `batch_first` ``(B, T, I)``, without a batch ``(T, I)``; float32, or
-        float64 where JAX has it enabled. So are the parameters and states.
+        ``(T, B, I)``, with `batch_first` ``(B, T, I)``, without a batch ``(T, I)``; float32,
+        float16, bfloat16, or float64 where JAX has it enabled. So are the parameters and h; the
+        cell state of an LSTM is float32 in 16 bits.
     params : mapping of str to array
         The parameters with torch's names, as `init` makes them.
     state : array or pair of arrays, optional

@@ -34,7 +34,7 @@ def layers(model: Any) -> dict[str, Recurrent]:
     ValueError
         A node breaks a rule, its weights come with each call; or as `load`, of the file.
     TypeError
-        As `prepare`; weights of float16 and bfloat16 have no layer on the CPU.
+        As `prepare`.
     NotImplementedError
         The engine has no such cell.
     """

@@ -22,7 +22,7 @@ class RNN(Recurrent, nn.RNN):
     input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
         As in `torch.nn.RNN`; `nonlinearity` is ``"tanh"`` or ``"relu"``.
     device, dtype
-        As in `torch.nn.RNN`. On the CPU float16 and bfloat16 are computed in float32.
+        As in `torch.nn.RNN`.
     recompute : bool or int
         See `Recurrent`.
     """
@@ -72,7 +72,7 @@ class GRU(Recurrent, nn.GRU):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         As in `torch.nn.GRU`.
     device, dtype
-        As in `torch.nn.GRU`. On the CPU float16 and bfloat16 are computed in float32.
+        As in `torch.nn.GRU`.
     recompute : bool or int
         See `Recurrent`.
     """
@@ -122,7 +122,7 @@ class LSTM(Recurrent, nn.LSTM):
         As in `torch.nn.LSTM`. The engine for GPUs has no projections yet: there such a layer runs
         as torch's own, or, with what torch's has not, step by step in torch's operations.
     device, dtype
-        As in `torch.nn.LSTM`. On the CPU float16 and bfloat16 are computed in float32.
+        As in `torch.nn.LSTM`.
     recompute : bool or int
         See `Recurrent`.
     """
