@@ -28,8 +28,8 @@ def test_ctest_knows_every_program(native_build: Build) -> None:
     maths = {name for name in names if name.startswith("test_math_")}
     assert maths >= {f"test_math_{level}" for level in DEV_LEVELS}
     assert names - maths == {
-        "test_cells", "test_emulator", "test_engine", "test_linear", "test_races", "test_storage",
-        "test_stored", "test_team",
+        "test_cells", "test_emulator", "test_engine", "test_linear", "test_micro", "test_queue",
+        "test_races", "test_storage", "test_stored", "test_team",
     }  # fmt: skip
 
 
