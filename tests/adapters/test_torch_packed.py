@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
 
 import fastrnn.torch  # noqa: E402
+from apart import in_new_process  # noqa: E402
 from fastrnn.torch import _engine, _packed  # noqa: E402
 from tolerances import gradient, relative  # noqa: E402
 
@@ -272,5 +272,4 @@ def peak_of_a_step(T: int, B: int, I: int, H: int) -> int:
 @pytest.mark.parametrize(("T", "B", "I", "H"), [(600, 256, 64, 128), (1000, 2000, 16, 16)])
 def test_memory_goes_with_the_rows(T: int, B: int, I: int, H: int) -> None:
     """A padded tape would take 393 and 768 MB."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(peak_of_a_step, (T, B, I, H)) < 32e6
+    assert in_new_process(peak_of_a_step, T, B, I, H) < 32e6

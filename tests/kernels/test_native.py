@@ -36,8 +36,8 @@ def test_ctest_knows_every_program(native_build: Build) -> None:
     of_levels = {name for name in names if name.startswith(("test_math_", "test_narrow_"))}
     assert of_levels >= {f"test_{of}_{level}" for of in ("math", "narrow") for level in DEV_LEVELS}
     assert names - of_levels == {
-        "test_cells", "test_emulator", "test_engine", "test_linear", "test_races", "test_storage",
-        "test_stored", "test_team",
+        "test_cells", "test_emulator", "test_engine", "test_linear", "test_micro", "test_queue",
+        "test_races", "test_storage", "test_stored", "test_team",
     }  # fmt: skip
 
 

@@ -4,7 +4,6 @@ ones.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from apart import in_new_process
 from cases import Case, cells, flat_state, make_data
 from fastrnn import _native, functional
 from fastrnn._engine import BACKWARD, FORWARD, Call
@@ -273,6 +273,4 @@ def test_memory_goes_with_the_rows_that_run(
     T: int, B: int, I: int, H: int, packed: bool, most: int
 ) -> None:
     """A tape of all steps and rows would take 393, 768 and 62 MB."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        peak = pool.apply(step_of, (T, B, I, H, packed))
-    assert peak < most * 1e6
+    assert in_new_process(step_of, T, B, I, H, packed) < most * 1e6

@@ -19,6 +19,7 @@ import pytest
 
 import fastrnn
 import tiers
+from apart import in_new_process
 from bench import __main__ as suite
 from bench import compare, keras_fit, markdown, memory, plots, ragged, scale, shapes
 from bench import load as busy
@@ -533,8 +534,7 @@ def footprint_of_hungry() -> dict[str, Any]:
 
 def test_the_peak_of_memory_is_that_of_the_step() -> None:
     """In a process of its own, as the command has it: other tests leave threads and memory."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(footprint_of_hungry)
+    found = in_new_process(footprint_of_hungry)
     assert found["bytes"] == pytest.approx(24e6, rel=0.05)
     assert found["ways"] == 1
     assert found["digests"] == {"y": memory.digest(np.ones(1_000_000))}
