@@ -3,6 +3,7 @@
 #include "../cells/gru.h"
 #include "../cells/lstm.h"
 #include "../cells/rnn.h"
+#include "../simd/factors.h"
 #include "../simd/math.h"
 #include "limits.h"
 
@@ -51,6 +52,25 @@ void multiply(int64_t rounds) {
   keep(sum);
 }
 
+// The same with bfloat16: by the instruction for pairs where the level has it, else as floats.
+constexpr bool kPairs = PairProduct<float>::kGiven;
+void multiply_bfloat16(int64_t rounds) {
+  if constexpr (kPairs) {
+    V acc[kChains], a(1.0f), b(0.5f);
+    for (auto& v : acc) v = V(1.0f);
+    keep(a);
+    keep(b);
+    for (int64_t i = 0; i < rounds; ++i)
+#pragma GCC unroll 10
+      for (int c = 0; c < kChains; ++c) acc[c] = PairProduct<float>::add(acc[c], a, b);
+    V sum = acc[0];
+    for (int c = 1; c < kChains; ++c) sum = sum + acc[c];
+    keep(sum);
+  } else {
+    multiply(rounds);
+  }
+}
+
 // Loads and nothing else, none waiting for another.
 void read(const Line* from, int64_t lines, int64_t repeats) {
   constexpr int kLines = 8, L = V::kLanes;
@@ -93,6 +113,8 @@ const LimitJobs limit_jobs = {
     FASTRNN_TEXT(FASTRNN_UNIT_LEVEL),
     2.0 * kChains * V::kLanes,
     multiply,
+    (kPairs ? 4.0 : 2.0) * kChains * V::kLanes,
+    multiply_bfloat16,
     read,
     steps<Rnn<Tanh>>,
     steps<Lstm>,

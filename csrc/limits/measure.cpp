@@ -99,9 +99,9 @@ template <class Job> double rate(int n, double units, const Job& job) {
   return best;
 }
 
-double gflops(const LimitJobs& jobs, int n) {
+double gflops(void (*multiply)(int64_t), double flops, int n) {
   constexpr int64_t kRounds = 1000000;
-  return 1e-9 * rate(n, kRounds * jobs.flops, [&](int) { jobs.multiply(kRounds); });
+  return 1e-9 * rate(n, kRounds * flops, [&](int) { multiply(kRounds); });
 }
 
 double bandwidth(const LimitJobs& jobs, int n, int64_t bytes) {
@@ -163,7 +163,9 @@ MachineLimits measure_limits(int threads, const CacheBytes& caches) {
   const LimitJobs& jobs = jobs_of(usable.empty() ? "" : usable.back());
   MachineLimits found{};
   const auto measured = [&](const auto& of) { return Rates{of(1), of(threads)}; };
-  found.fma_gflops = measured([&](int n) { return gflops(jobs, n); });
+  found.fma_gflops = measured([&](int n) { return gflops(jobs.multiply, jobs.flops, n); });
+  found.bfloat16_gflops =
+      measured([&](int n) { return gflops(jobs.multiply_bfloat16, jobs.bfloat16_flops, n); });
   const int64_t beyond = std::min<int64_t>(std::max<int64_t>(2 * caches.l3, 64 << 20), 256 << 20);
   const int64_t in_l3 = std::min(4 * caches.l2, caches.l3 / 2);
   const struct {

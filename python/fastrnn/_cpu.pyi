@@ -48,6 +48,7 @@ class CacheFacts(TypedDict):
 # Of the pairs, the first is of one core and the second of all threads.
 class LimitFacts(TypedDict):
     fma_gflops: list[float]
+    bfloat16_gflops: list[float]
     bandwidth: dict[str, list[float]]
     step_ns: dict[str, float]
     exchange_ns: float

@@ -32,6 +32,7 @@ from fastrnn._bench.peers import Way, load
 BENCHMARKS = "docs/benchmarks.md"
 LIMITS = {
     "fma_gflops": [100.0, 190.0],
+    "bfloat16_gflops": [200.0, 380.0],
     "bandwidth": {
         "l1": [300.0, 600.0],
         "l2": [118.0, 230.0],

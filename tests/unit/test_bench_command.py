@@ -21,6 +21,7 @@ from fastrnn._bench import cases, limits, peers, report, runner
 TINY = ["bench", "--shape", "5,2,3,4", "--rounds", "1", "--threads", "1"]
 MEASURED = {
     "fma_gflops": [100.0, 190.0],
+    "bfloat16_gflops": [200.0, 380.0],
     "bandwidth": {level: [20.0, 30.0] for level in limits.LEVELS},
     "step_ns": dict.fromkeys(cases.CELLS, 30.0),
     "exchange_ns": 100.0,

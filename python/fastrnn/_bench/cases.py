@@ -122,13 +122,23 @@ class Data:
     dy: np.ndarray
 
 
+def element_type(dtype: str) -> np.dtype:
+    """NumPy's dtype of a case; bfloat16 is that of ml_dtypes."""
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        found: np.dtype = np.dtype(ml_dtypes.bfloat16)
+        return found
+    return np.dtype(dtype)
+
+
 def make_data(case: Case) -> Data:
     """The same arrays in every process; dy is zero past a row's length."""
     rng = np.random.default_rng(0)
-    bound, rows = case.H**-0.5, case.gates * case.H
+    bound, rows, element = case.H**-0.5, case.gates * case.H, element_type(case.dtype)
 
     def normal(outer: int, inner: int) -> np.ndarray:
-        drawn = rng.standard_normal((outer, case.distinct, inner)).astype(case.dtype)
+        drawn = rng.standard_normal((outer, case.distinct, inner)).astype(element)
         return np.tile(drawn, (1, case.B // case.distinct, 1))
 
     inputs, params = case.layer_inputs(), {}
@@ -142,12 +152,12 @@ def make_data(case: Case) -> Data:
         if case.P:
             shapes["weight_hr"] = (case.P, case.H)
         for name, shape in shapes.items():
-            params[f"{name}_{suffix}"] = rng.uniform(-bound, bound, shape).astype(case.dtype)
+            params[f"{name}_{suffix}"] = rng.uniform(-bound, bound, shape).astype(element)
     steps = case.T if case.mode == "train" else 0
     dy = normal(steps, case.D * case.outputs) * valid(case)[:steps]
     widths = (case.outputs, case.H)[: case.states]
     state = tuple(normal(case.L * case.D, width) for width in widths)
-    return Data(params, normal(case.T, case.I), state, dy.astype(case.dtype))
+    return Data(params, normal(case.T, case.I), state, dy.astype(element))
 
 
 def valid(case: Case) -> np.ndarray:

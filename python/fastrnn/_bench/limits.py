@@ -24,6 +24,7 @@ from .cases import Case
 LEVELS = ("l1", "l2", "l3", "memory")
 Limits = dict[str, Any]
 RUNS = 3  # of the measurement
+ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 
 
 def cache_sizes() -> list[int]:
@@ -68,7 +69,7 @@ def best(runs: Sequence[Limits]) -> Limits:
         return [max(figures) for figures in zip(*values, strict=True)]
 
     return {
-        "fma_gflops": most(run["fma_gflops"] for run in runs),
+        **{rate: most(run[rate] for run in runs) for rate in ("fma_gflops", "bfloat16_gflops")},
         "bandwidth": {
             level: most(run["bandwidth"][level] for run in runs) for level in runs[0]["bandwidth"]
         },
@@ -85,31 +86,31 @@ def level_of(limits: Limits, share: float) -> str:
     return LEVELS[-1]
 
 
-def rates(limits: Limits, threads: int, itemsize: int) -> tuple[float, dict[str, float]]:
-    """FLOP/s, and bytes/s of each level, of one thread or of all."""
+def rates(limits: Limits, threads: int, dtype: str) -> tuple[float, dict[str, float]]:
+    """FLOP/s, and bytes/s of each level, of one thread or of all. (Of float16 sums are float32.)"""
     which = 0 if threads == 1 else 1
-    flops = limits["fma_gflops"][which] * 1e9 * 4 / itemsize
+    rate = limits["bfloat16_gflops" if dtype == "bfloat16" else "fma_gflops"][which]
+    flops = rate * 1e9 / (2 if dtype == "float64" else 1)
     return flops, {level: limits["bandwidth"][level][which] * 1e9 for level in LEVELS}
 
 
-def moving(limits: Limits, threads: int, itemsize: int, *arrays: tuple[float, float]) -> float:
+def moving(limits: Limits, threads: int, dtype: str, *arrays: tuple[float, float]) -> float:
     """Seconds to move arrays, each given as (elements, times); threads share them."""
-    _, bandwidth = rates(limits, threads, itemsize)
+    _, bandwidth = rates(limits, threads, dtype)
     seconds = 0.0
     for elements, times in arrays:
-        size = elements * itemsize
+        size = elements * ITEMSIZE[dtype]
         seconds += float(times * size / bandwidth[level_of(limits, size / threads)])
     return seconds
 
 
 def chain(case: Case, limits: Limits) -> float:
     """Seconds of the dependency chain of one step of one row, on one thread or on all."""
-    itemsize = 4 if case.dtype == "float32" else 8
     weights = case.gates * case.H * case.outputs + case.P * case.H
     found: list[float] = []
     for threads in {1, limits["threads"]}:
-        flops, _ = rates(limits, threads, itemsize)
-        product = max(2 * weights / flops, moving(limits, threads, itemsize, (weights, 1)))
+        flops, _ = rates(limits, threads, case.dtype)
+        product = max(2 * weights / flops, moving(limits, threads, case.dtype, (weights, 1)))
         exchange = limits["exchange_ns"] if threads > 1 else 0.0
         found.append(product + (limits["step_ns"][case.cell] + exchange) * 1e-9)
     return min(found)
@@ -117,10 +118,10 @@ def chain(case: Case, limits: Limits) -> float:
 
 def phases(case: Case, limits: Limits) -> dict[str, float]:
     """Least seconds of each phase of a call, all layers and directions together."""
-    threads, itemsize = limits["threads"], 4 if case.dtype == "float32" else 8
+    threads = limits["threads"]
     N, G, H = case.steps, case.gates, case.H
     T = int(case.row_lengths.max())
-    rate, _ = rates(limits, threads, itemsize)
+    rate, _ = rates(limits, threads, case.dtype)
     train = case.mode == "train"
     kept = N * (G + case.states) * H  # gates and states, written for backward and read by it
     # Directions do not wait for each other.
@@ -128,7 +129,7 @@ def phases(case: Case, limits: Limits) -> dict[str, float]:
     total: dict[str, float] = {}
 
     def add(name: str, flops: float, *arrays: tuple[float, float], least: float = 0.0) -> None:
-        bytes_ = moving(limits, threads, itemsize, *arrays)
+        bytes_ = moving(limits, threads, case.dtype, *arrays)
         total[name] = total.get(name, 0.0) + max(flops / rate, bytes_, least)
 
     for inputs in case.layer_inputs():

@@ -33,12 +33,19 @@ def build(case: Case, data: Data) -> dict[str, Way]:
     return {"layer": layer_way(case, data)}
 
 
+def state_of(arrays: tuple[np.ndarray, ...]) -> Any:
+    """As layers take it: in 16 bits a cell state is float32."""
+    h, *others = arrays
+    wide = "float32" if h.dtype.itemsize == 2 else h.dtype
+    return (h, *(c.astype(wide) for c in others)) if others else h
+
+
 def cell_way(case: Case, data: Data) -> Way:
     kinds = {"lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell, "rnn_tanh": fastrnn.RNNCell}
     cell: Any = kinds[case.cell](case.I, case.H, dtype=case.dtype)
     cell.load_state_dict({name[:-3]: a for name, a in data.params.items()})
     x = data.x[0]
-    state: Any = tuple(s[0] for s in data.state) if case.states == 2 else data.state[0][0]
+    state: Any = state_of(tuple(s[0] for s in data.state))
 
     def step() -> Any:
         nonlocal state
@@ -68,7 +75,7 @@ def layer_way(case: Case, data: Data) -> Way:
     )
     layer.load_state_dict(data.params)
     lengths = case.row_lengths if case.lengths else None
-    initial: Any = data.state if case.states == 2 else data.state[0]
+    initial: Any = state_of(data.state)
     x, dy, state = data.x, data.dy, initial
 
     def forward() -> Any:

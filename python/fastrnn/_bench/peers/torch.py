@@ -30,6 +30,24 @@ def setup(threads: int) -> None:
     torch.set_num_interop_threads(1)
 
 
+def tensor(array: np.ndarray) -> Any:
+    """The same memory; torch takes no bfloat16 of ml_dtypes."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def array(tensor: Any) -> np.ndarray:
+    """Its values, those of bfloat16 as float32."""
+    values = tensor.detach()
+    found: np.ndarray = (
+        values.float() if str(values.dtype) == "torch.bfloat16" else values
+    ).numpy()
+    return found
+
+
 def make_layer(case: Case, params: dict[str, np.ndarray], library: Any = None) -> Any:
     import torch
 
@@ -44,7 +62,7 @@ def make_layer(case: Case, params: dict[str, np.ndarray], library: Any = None) -
         dtype=getattr(torch, case.dtype),
         **options,
     )
-    layer.load_state_dict({name: torch.from_numpy(a) for name, a in params.items()})
+    layer.load_state_dict({name: tensor(a) for name, a in params.items()})
     return layer
 
 
@@ -59,7 +77,7 @@ def make_cells(case: Case, params: dict[str, np.ndarray], library: Any = None) -
         cell = classes[case.cell](inputs, case.H, dtype=getattr(torch, case.dtype))
         of_layer = {name: a for name, a in params.items() if name.endswith(f"_l{k}")}
         cell.load_state_dict(
-            {name.removesuffix(f"_l{k}"): torch.from_numpy(a) for name, a in of_layer.items()}
+            {name.removesuffix(f"_l{k}"): tensor(a) for name, a in of_layer.items()}
         )
         cells.append(cell)
     return cells
@@ -101,10 +119,9 @@ def step_arrays(case: Case) -> Callable[[Any], dict[str, np.ndarray]]:
 
 def tensors(case: Case, data: Data) -> tuple[Any, Any, Any]:
     """x, initial state as the layers take it, dy."""
-    import torch
 
-    state = tuple(torch.from_numpy(s) for s in data.state)
-    return torch.from_numpy(data.x), state if case.states == 2 else state[0], data.dy
+    state = tuple(tensor(s) for s in data.state)
+    return tensor(data.x), state if case.states == 2 else state[0], data.dy
 
 
 def arrays_of(case: Case, finals: bool = True) -> Callable[[Any], dict[str, np.ndarray]]:
@@ -112,13 +129,13 @@ def arrays_of(case: Case, finals: bool = True) -> Callable[[Any], dict[str, np.n
 
     def arrays(value: Any) -> dict[str, np.ndarray]:
         y, final, *rest = value
-        result = {"y": y.detach().numpy()}
+        result = {"y": array(y)}
         if finals:
             rows = case.L * case.D, case.B
-            states = [s.detach().numpy().reshape(*rows, -1) for s in as_tuple(final)]
+            states = [array(s).reshape(*rows, -1) for s in as_tuple(final)]
             result.update(zip(state_names(case), states, strict=True))
         for grads in rest:
-            result.update({name: g.numpy() for name, g in grads.items()})
+            result.update({name: array(g) for name, g in grads.items()})
         return result
 
     return arrays
@@ -145,7 +162,7 @@ def build(case: Case, data: Data, library: Any = None) -> dict[str, Way]:
 
     layer = make_layer(case, data.params, library)
     x, initial, _ = tensors(case, data)
-    dy = torch.from_numpy(data.dy)
+    dy = tensor(data.dy)
     lengths = torch.from_numpy(case.row_lengths)
 
     def padded(inputs: Any) -> Any:
