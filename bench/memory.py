@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._bench import limits, report, runner
-from fastrnn._bench.cases import Case, make_data
+from fastrnn._bench import report, runner
+from fastrnn._bench.cases import ITEMSIZE, Case, make_data
 from fastrnn._bench.peers import Unsupported
 from fastrnn._bench.worker import pilot
 
@@ -121,7 +121,7 @@ def measure(peer: str, case: Case, threads: int, isa: str | None) -> dict[str, A
 
 def result_bytes(case: Case) -> int:
     """Of y and dx."""
-    return case.T * case.B * (case.D * case.H + case.I) * limits.ITEMSIZE[case.dtype]
+    return case.T * case.B * (case.D * case.H + case.I) * ITEMSIZE[case.dtype]
 
 
 def make_row(case: Case, ours: Mapping[str, Any], other: Mapping[str, Any]) -> report.Row:

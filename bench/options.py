@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from fastrnn._bench import limits
-from fastrnn._bench.cases import CELL_NAMES, Case
+from fastrnn._bench.cases import CELL_NAMES, ITEMSIZE, Case
 
 from . import shapes
 
@@ -45,7 +44,7 @@ def add_grid(made: argparse.ArgumentParser, modes: Sequence[str]) -> None:
         made.set_defaults(mode=list(modes))
     made.add_argument("--threads", type=int, help="of each library (all)")
     made.add_argument("--isa", help="cap fastrnn's instruction set: scalar, avx2, avx512")
-    made.add_argument("--dtype", choices=list(limits.ITEMSIZE), default="float32")
+    made.add_argument("--dtype", choices=list(ITEMSIZE), default="float32")
 
 
 def chosen_cases(

@@ -16,6 +16,8 @@ CELLS = ("rnn_tanh", "lstm", "gru")
 CELL_NAMES = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}  # as options have them
 GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}
 MODES = ("forward", "train", "stream", "cell")
+# The dtypes of cases, and bytes of an element.
+ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 # Calls that are compared with the reference: a stream's state goes from call to call.
 STREAM_CHECKS = 4
 # Outputs of all layers, T B H D L, beyond which rows repeat: see `Case.distinct`.

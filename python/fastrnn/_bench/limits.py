@@ -19,12 +19,11 @@ from typing import Any
 
 from fastrnn import _native
 
-from .cases import Case
+from .cases import ITEMSIZE, Case
 
 LEVELS = ("l1", "l2", "l3", "memory")
 Limits = dict[str, Any]
 RUNS = 3  # of the measurement
-ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 
 
 def cache_sizes() -> list[int]:
