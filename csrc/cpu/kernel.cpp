@@ -53,6 +53,7 @@ template <class Element> struct KernelOf {
       FASTRNN_TEXT(FASTRNN_UNIT_LEVEL),
       Stored<Element>::kKind,
       sizeof(Element),
+      sizeof(Factor<Element>),
       sizeof(Acc<Element>),
       TheCell::kGates,
       TheCell::kStates,

@@ -193,6 +193,7 @@ struct KernelEntry {
   const char* level;
   char element_kind;  // as View has it
   int element_bytes;
+  int factor_bytes;       // of a left factor: see simd/factors.h
   int accumulator_bytes;  // of the type of sums, and of packed biases
   int gates, states, saved, unit_parameters;
   int phases, projects;  // products of a step; whether the last one makes h of any width

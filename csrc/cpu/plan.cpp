@@ -111,7 +111,8 @@ Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int6
                   int threads) {
   Plan plan = best_split(k, spec, p, total_steps, threads, false);
   // The projected gates of a chunk are written once and read once: half of L2 keeps them there.
-  const int64_t row = (spec.units + k.lanes) * k.gates * k.element_bytes / plan.recurrence_threads;
+  const int64_t width = (spec.units + k.lanes) * k.gates;
+  const int64_t row = width * k.accumulator_bytes / plan.recurrence_threads;
   const int64_t rows = std::max<int64_t>(1, p.B / plan.row_groups);
   plan.chunk = clamp(caches().l2 / 2 / (rows * row), 1, std::max<int64_t>(1, p.T));
   return plan;
@@ -124,7 +125,7 @@ Plan plan_backward(const KernelEntry& k, const Spec& spec, const Problem& p, int
   // beside the arithmetic, short enough that what all members read stays near.
   const int64_t widest = std::max(spec.inputs, spec.layer_outputs());
   const int64_t beside = spec.outputs() + (k.phases - 1) * 2 * (spec.units + spec.projection);
-  const int64_t row = (2 * k.planes * spec.units + widest + beside) * k.element_bytes;
+  const int64_t row = (2 * k.planes * spec.units + widest + beside) * k.factor_bytes;
   const int64_t rows = std::max<int64_t>(1, p.B);
   const int64_t near = caches().l2 / (rows * row), enough = (192 + rows - 1) / rows;
   plan.chunk = clamp(std::max(near, enough), 1, std::max<int64_t>(1, p.T));
