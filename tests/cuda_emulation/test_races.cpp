@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/validate.h"
 #include "cuda/executor.h"

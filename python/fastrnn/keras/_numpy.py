@@ -19,8 +19,8 @@ def why_not(x: Any, recurrent_masks: bool) -> str:
 
 
 def computes(cell: str, dtype: str, x: Any) -> bool:
-    """See `_backends`."""
-    return dtype in _dtypes.OF_ENGINE["cpu"]
+    """See `_backends`. In 16 bits Keras has cell states of the layer's dtype, and calls float32."""
+    return dtype in _dtypes.WIDE
 
 
 def keeps(state: Any) -> Any:
