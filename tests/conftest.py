@@ -212,6 +212,14 @@ def emulated(device: ModuleType) -> Iterator[ModuleType]:
 
 
 @pytest.fixture(autouse=True)
+def _restore_path() -> Iterator[None]:
+    """A test that adds to where modules are found leaves it as it was: children look there too."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture(autouse=True)
 def _restore_threads() -> Iterator[None]:
     """A test that sets the number of threads leaves it as it was."""
     before = _native.engine.get_num_threads()
