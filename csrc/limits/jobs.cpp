@@ -39,36 +39,30 @@ template <class Vector> FASTRNN_INLINE void keep(Vector& v) {
 
 constexpr int kChains = 10;  // 2 units x 4 cycles, and some room
 
-void multiply(int64_t rounds) {
+// Chains of sums, none of which waits for another: sum = add(sum, a, b).
+template <class Add> FASTRNN_INLINE void multiply_by(int64_t rounds, Add add) {
   V acc[kChains], a(1.0f), b(0.5f);
   for (auto& v : acc) v = V(1.0f);
   keep(a);
   keep(b);
   for (int64_t i = 0; i < rounds; ++i)
 #pragma GCC unroll 10
-    for (int c = 0; c < kChains; ++c) acc[c] = fma(acc[c], b, a);
+    for (int c = 0; c < kChains; ++c) acc[c] = add(acc[c], a, b);
   V sum = acc[0];
   for (int c = 1; c < kChains; ++c) sum = sum + acc[c];
   keep(sum);
+}
+void multiply(int64_t rounds) {
+  multiply_by(rounds, [](V sum, V a, V b) { return fma(sum, b, a); });
 }
 
 // The same with bfloat16: by the instruction for pairs where the level has it, else as floats.
 constexpr bool kPairs = PairProduct<float>::kGiven;
 void multiply_bfloat16(int64_t rounds) {
-  if constexpr (kPairs) {
-    V acc[kChains], a(1.0f), b(0.5f);
-    for (auto& v : acc) v = V(1.0f);
-    keep(a);
-    keep(b);
-    for (int64_t i = 0; i < rounds; ++i)
-#pragma GCC unroll 10
-      for (int c = 0; c < kChains; ++c) acc[c] = PairProduct<float>::add(acc[c], a, b);
-    V sum = acc[0];
-    for (int c = 1; c < kChains; ++c) sum = sum + acc[c];
-    keep(sum);
-  } else {
+  if constexpr (kPairs)
+    multiply_by(rounds, [](V sum, V a, V b) { return PairProduct<float>::add(sum, a, b); });
+  else
     multiply(rounds);
-  }
 }
 
 // Loads and nothing else, none waiting for another.
