@@ -125,7 +125,7 @@ class Data:
 
 
 def element_type(dtype: str) -> np.dtype:
-    """NumPy's dtype of a case; bfloat16 is that of ml_dtypes."""
+    """NumPy's dtype of a case: not by the engine's package, which peers' processes do not load."""
     if dtype == "bfloat16":
         import ml_dtypes
 
