@@ -624,12 +624,17 @@ def test_the_other_parts_in_cpp() -> None:
 
 @tiers.ci
 def test_the_probe_reads_each_level_no_faster_than_the_one_above() -> None:
-    found = limits.probe(2)
-    reads = [found["bandwidth"][level][0] for level in limits.LEVELS]
-    assert all(above > 0.9 * below for above, below in pairwise(reads))
-    # Processors load two operands from L1 in the time of two FMAs: 2 bytes a flop.
-    assert reads[0] > 1.4 * found["fma_gflops"][0]
-    assert found["exchange_ns"] > 1
+    reads, gflops = np.zeros(len(limits.LEVELS)), 0.0
+    # A rate is a limit: what else runs here can only lower one, and the best of a few probes is it.
+    for _ in range(5):
+        found = limits.probe(2)
+        assert found["exchange_ns"] > 1
+        reads = np.maximum(reads, [found["bandwidth"][level][0] for level in limits.LEVELS])
+        gflops = max(gflops, found["fma_gflops"][0])
+        # Processors load two operands from L1 in the time of two FMAs: 2 bytes a flop.
+        if all(above > 0.9 * below for above, below in pairwise(reads)) and reads[0] > 1.4 * gflops:
+            return
+    pytest.fail(f"GB/s at each level {reads}, GF/s {gflops}")
 
 
 def test_growth_is_compared_round_by_round() -> None:
