@@ -44,8 +44,11 @@ USABLE = _native.engine.usable_levels()
 LEVELS = [level for level in USABLE if "float" in elements_of(level)]
 # The dev tier's: the lowest, which is without vectors, and the highest.
 DEV_LEVELS = sorted({LEVELS[0], LEVELS[-1]}, key=LEVELS.index)
-# Beside them, those that have kernels for bfloat16 alone.
-OF_BFLOAT16 = [level for level in USABLE if level not in LEVELS]
+# Beside them, those that have kernels for bfloat16 alone, or products of 8 bits.
+OF_BFLOAT16, OF_INT8 = (
+    [level for level in USABLE if level not in LEVELS and element in elements_of(level)]
+    for element in ("bfloat16", "int8")
+)
 if X86 and "avx512" not in LEVELS:
     LEVELS = [*LEVELS, "wide"]
 
@@ -58,8 +61,8 @@ def kernel_levels(preset: str) -> list[str]:
     compiled, to full; without the sanitizer its lanes run in ci too.
     """
     levels = {
-        ("dev", "tests"): ";".join(DEV_LEVELS + OF_BFLOAT16),
-        ("ci", "tests"): ";".join(LEVELS + OF_BFLOAT16),
+        ("dev", "tests"): ";".join(DEV_LEVELS + OF_INT8 + OF_BFLOAT16),
+        ("ci", "tests"): ";".join(LEVELS + OF_INT8 + OF_BFLOAT16),
         ("ci", "asan"): "scalar;neon;avx2",
         ("full", "tsan"): "scalar;avx2;wide",
     }

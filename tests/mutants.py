@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS, BITS = "kernels/test_kernels.py", "kernels/test_bits.py"
-NARROW = "kernels/test_narrow.py"
+NARROW, INT8 = "kernels/test_narrow.py", "kernels/test_int8.py"
 MEMORY, INFINITE = "kernels/test_memory.py", "kernels/test_chosen.py"
 PACKED = "kernels/test_packed.py"
 TORCH, TRANSFORMS = "adapters/test_torch.py", "adapters/test_torch_transforms.py"
@@ -204,10 +204,10 @@ MUTANTS = [
      "args.init[r] : args.shared_init", KERNELS),
     ("cpu/microkernel.h", "acc[0][v] = acc[0][v] + acc[c][v];", ";", KERNELS),
     ("cpu/microkernel.h", "piece = lanes / kChains,", "piece = lanes / kChains / 2,", BITS),
-    ("cpu/microkernel.h", ", args->offset += N * Vec<Acc<B>>::kLanes;", ";", KERNELS),
-    ("cpu/pack.h", "(v / N * N * lanes_of<S>(K) + v % N) * L;", "v * L;", KERNELS),
+    ("cpu/microkernel.h", "args->offset += N * Vec<Acc<B>>::kLanes;", "", KERNELS),
+    ("cpu/pack.h", "return v / N * N * lanes + v % N;", "return v;", KERNELS),
     ("cpu/backward_memory.h", "max(kMostVectors * L, blocks", "max(kPanel, blocks", KERNELS),
-    ("cpu/recurrent_masks.h", "vector_at(v, N, args.K);", "vector_at(v, N, 1);", KERNELS),
+    ("cpu/recurrent_masks.h", "vector_at(v, N, lanes)", "vector_at(v, N, 1)", KERNELS),
     ("cpu/pack.h", "? x : x + r)", "? x + r : x)", KERNELS),
     ("cpu/pack.h", "transpose(v);", "", KERNELS),
     # a step without packing
@@ -223,12 +223,12 @@ MUTANTS = [
     ("cpu/step.cpp", "pass.y = out.base + d * H * element", "pass.y = out.base", BITS),
     ("cpu/pack.h", "from ? from[(n0 + n) * col] : zero;", "from ? from[n0 + n] : zero;", BITS),
     # forward
-    ("cpu/forward.h", "factors_of_row(x.at[r], mask.at[r],",
-     "factors_of_row<Storage>(x.at[r], nullptr,", KERNELS),
+    ("cpu/forward.h", "product.factors(x.at[r], mask.at[r],",
+     "product.factors<Storage>(x.at[r], nullptr,", KERNELS),
     ("cpu/forward_cell.h", "([&](auto k) { to(states[k.value], row.after.at(k)); });",
      "([&](auto k) { if (k.value) to(states[k.value], row.after.at(k)); });", KERNELS),
-    ("cpu/forward.h", "panel_step = lanes_of<Storage>(args.K) * Panels<p>::kVectors * L;",
-     "panel_step = lanes_of<Storage>(args.K) * L;", KERNELS),
+    ("cpu/forward.h", "panel_step = product.lanes(args.K) * Panels<p>::kVectors * L;",
+     "panel_step = product.lanes(args.K) * L;", KERNELS),
     ("cpu/forward.h", "    clear_idle_rows();\n", "", KERNELS),
     ("cpu/forward.h", "return work.unit_members > 1 ? Need::kGroup : Need::kNothing;",
      "return Need::kNothing;", BITS),
@@ -307,7 +307,7 @@ MUTANTS = [
     ("cpu/forward.h", "args.K = p == 0 ? P : H;", "args.K = P;", KERNELS),
     ("cpu/forward.h", "max(Panels<0>::U, Panels<kLast>::U)", "Panels<p>::U", BITS),
     ("cpu/forward.h", "      phase = 1 - phase;\n", "", BITS),
-    ("cpu/forward.h", "v -= first_of_group / int64_t{sizeof(F)};", "(void)0;", BITS),
+    ("cpu/forward.h", "v -= first_of_group / int64_t{sizeof(Storage)};", "(void)0;", BITS),
     ("cpu/forward_cell.h", "saved[k].store(x + k * L);", "(void)k;", KERNELS),
     ("cpu/backward_cell.h", "to(V(T(0)), row.ds[0] + i);", "(void)0;", KERNELS),
     ("cpu/backward_cell.h", "to(rounded<Storage>(v), row.out + gradient.v() + i);", "(void)v;",
@@ -332,7 +332,7 @@ MUTANTS = [
      KERNELS),
     ("cpu/forward.h", "masked.at(Panels<p>::gate(0), done + r)", "masked.at(0, done + r)", KERNELS),
     ("cpu/back_product.h", "args.out[r][k] + value;", "value;", KERNELS),
-    ("cpu/back_product.h", "args->b += begin / kValues * args->b_step;", "(void)0;", KERNELS),
+    ("cpu/back_product.h", "(args->b) + begin / kValues * args->b_step;", "(args->b);", KERNELS),
     ("cpu/back_product.h", "masks.at(gate, position_of(r)) + u", "masks.at(gate, position_of(r))",
      KERNELS),
     ("cpu/weight_gradients.h", "i), r.position) : nullptr;", "0), r.position) : nullptr;", KERNELS),
@@ -353,6 +353,26 @@ MUTANTS = [
     ("cpu/backward_cell.h", "    to(rounded<Storage>(dgate[g]), row.out + Plane::of_x(g)",
      "    to(dgate[g], row.out + Plane::of_x(g)", NARROW),
     ("cpu/step.cpp", "k == 0 ? element : spec.accumulator_bytes();", "element;", BITS),
+    # weights of 8 bits
+    ("cpu/integers.h", "kOfPairs[] = {0, 2, 1, 3}", "kOfPairs[] = {0, 1, 2, 3}", INT8),
+    ("cpu/integers.h", "most > bound ? most : bound", "bound > 0 ? bound : most", INT8),
+    ("cpu/integers.h", "-128 * total", "-127 * total", INT8),
+    ("cpu/integers.h", "limit / 127;", "limit / 128;", INT8),
+    ("cpu/integers.h", "checked += check.raw[i];", "checked += 0;", INT8),
+    ("cpu/integers.h", "inverse > 3.4e38f ? 0 :", "", INT8),
+    ("cpu/integers.h", "return mask ? v *", "return false ? v *", INT8),
+    ("cpu/integers.h", "p + 2 * part, sizeof", "p, sizeof", INT8),
+    ("cpu/integers.h", "w[lane * row + (k0 + i) * col] : 0", "w[lane * row + k0 + i] : 0", INT8),
+    ("cpu/integers.h", "return fma(V(__builtin_convertvector(sum, V::Raw)), scale, V::load(init));",
+     "return V(__builtin_convertvector(sum, V::Raw)) * scale + V::load(init);", INT8),
+    ("cpu/gate_product.h", "static_cast<const T*>(scales) + rows", "static_cast<const T*>(scales)",
+     INT8),
+    ("cpu/recurrent_masks.h", "own.scales += v * L", "own.scales += 0", INT8),
+    ("cpu/executor.cpp", "pass.bounds[0] = spec_.projection ? 0 : bound", "pass.bounds[0] = 0",
+     INT8),
+    ("core/cell_name.cpp", 'name != "rnn_relu"', "true", INT8),
+    ("cpu/microkernel.h", "M::kExact || !M::kInPieces ? 1 : args.chains", "args.chains", INT8),
+    ("cpu/weights.cpp", "projects ? kScaleHr : kScaleHh", "kScaleHh", INT8),
     # the team
     ("cpu/team.cpp", "parts_[k].progress().tasks() < at.tasks()) return false;",
      "parts_[k].progress().tasks() < at.tasks()) return true;", TEAM),

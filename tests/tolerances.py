@@ -19,6 +19,8 @@ __all__ = [
     "FLOAT32_GRADIENT",
     "FLOAT32_OUTPUT",
     "FLOAT64",
+    "INT8_OUTPUT",
+    "INT8_ROUNDING",
     "NARROW_GRADIENT",
     "NARROW_KINK",
     "NARROW_OUTPUT",
@@ -46,6 +48,11 @@ NARROW_GRADIENT = 32
 # Where an activation has a kink, a unit within the rounding of it may be on in one and off in the
 # other: its whole part of a sum, not a rounding of it.
 NARROW_KINK = 256
+
+# Weights and rows of 8 bits, in units of half a step of the largest value's. Errors of the products
+# of a row have all signs, and gates below 1 make older ones fade.
+INT8_ROUNDING = 0.5 / 127
+INT8_OUTPUT = 16
 
 
 def _name(dtype: object) -> str:

@@ -29,7 +29,7 @@ double tile_gflops(int rows) {
   };
   std::vector<float> a(rows * K, 0.1f), init(N * L), out(rows * N * L);
   std::vector<Line> b(K * N * L / 16);  // as weights are packed; a load across two lines is slow
-  TileArgs<float, float> args{};
+  TileArgs<float> args{};
   for (int r = 0; r < rows; ++r) {
     args.a[r] = a.data() + r * K;
     args.out[r] = out.data() + r * N * L;
@@ -38,7 +38,7 @@ double tile_gflops(int rows) {
   args.b = b.data()->at;
   args.b_step = N * L;
   args.K = K;
-  const Tile<float, float> tile = Tiles<float, float, LhsLayout::kRows>::get(rows, N);
+  const Tile<float> tile = Tiles<float, float, LhsLayout::kRows>::get(rows, N);
   const double time = seconds([&] {
     for (int call = 0; call < kCalls; ++call) tile(args);
   });

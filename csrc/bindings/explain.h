@@ -43,16 +43,19 @@ inline py::dict explain(const PyWeights& w, int64_t T, int64_t B, int64_t recomp
   py::dict d, tile;
   d["cell"] = spec.op;
   d["dtype"] = dtype_name(spec.kind, spec.element_bytes);
-  d["level"] = k.level;
+  d["level"] = w.product().level;
+  d["weights"] = std::string(spec.scheme ? spec.scheme->name : "");
   tile["lanes"] = k.lanes;
   tile["rows"] = k.tile_rows;
-  tile["panel_units"] = k.phase[0].panel_units;
+  tile["panel_units"] = k.phase[0].layout.blocks * k.lanes;
   d["tile"] = tile;
   d["forward"] = plan_dict(usage(w, p, Kind::kInfer));
-  d["forward_with_tape"] = plan_dict(usage(w, p, Kind::kForward));
-  d["backward"] = plan_dict(usage(w, p, Kind::kBackward));
+  if (!spec.scheme) {
+    d["forward_with_tape"] = plan_dict(usage(w, p, Kind::kForward));
+    d["backward"] = plan_dict(usage(w, p, Kind::kBackward));
+    d["tape_bytes"] = tape_bytes;
+  }
   d["available"] = available_dict();
-  d["tape_bytes"] = tape_bytes;
   d["packed_bytes"] = w.bytes();
   return d;
 }

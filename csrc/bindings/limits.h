@@ -31,6 +31,7 @@ inline py::dict limits_dict(int threads, int64_t l1, int64_t l2, int64_t l3) {
   step_ns["gru"] = found.gru_ns;
   all["fma_gflops"] = list_of(found.fma_gflops);
   all["bfloat16_gflops"] = list_of(found.bfloat16_gflops);
+  all["int8_gops"] = list_of(found.int8_gops);
   all["bandwidth"] = bandwidth;
   all["step_ns"] = step_ns;
   all["exchange_ns"] = found.exchange_ns;

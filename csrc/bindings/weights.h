@@ -30,8 +30,8 @@ struct PyWeights : Weights {
 inline std::unique_ptr<PyWeights> new_weights(const std::string& cell, const std::string& dtype,
                                               int64_t layers, int64_t directions, int64_t inputs,
                                               int64_t units, bool bias, int64_t projection = 0) {
-  return std::make_unique<PyWeights>(cell, dtype_named(cell, dtype), layers, directions, inputs,
-                                     units, bias, projection);
+  return std::make_unique<PyWeights>(cell, layer_type_named(cell, dtype), layers, directions,
+                                     inputs, units, bias, projection);
 }
 
 // Runs the engine while other threads of Python go on; where it takes a few microseconds, letting

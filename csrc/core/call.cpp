@@ -115,6 +115,7 @@ std::string name_of(const RoleRule& rule, const Spec& spec, Kind kind, int64_t i
 }
 
 ElementType type_of_role(const RoleRule& rule, const Spec& spec, int64_t item) {
+  if (rule.role == Role::kParameter) return parameter_type(spec, item);
   return is_accumulator(rule, item) ? spec.accumulator() : spec.element();
 }
 

@@ -53,6 +53,24 @@ constexpr BaseRow kBases[] = {
     {"gru_reset_before", "chosen_gru_reset_before", 0, 2, {kSigmoid, kTanh, kTanh}},
 };
 
+bool within_zero_and_one(const Activation& f) {
+  return f.function == Function::kSigmoid || f.function == Function::kHardSigmoid;
+}
+bool within_one(const Activation& f) {
+  return within_zero_and_one(f) || f.function == Function::kTanh ||
+         f.function == Function::kSoftsign ||
+         (f.function == Function::kScaledTanh && std::abs(f.alpha) <= 1);
+}
+// What a step multiplies: of an LSTM o f(c), of a GRU (1 - z) n + z h, and r h, of both functions.
+bool is_bounded(const BaseRow& base, const CellMaths& maths) {
+  const Activation& gate = maths.of[CellMaths::kGate];
+  if (base.functions == 3) return within_one(gate) && within_one(maths.of[CellMaths::kOutput]);
+  // (A clipped h that is clipped to what is beyond 1 is beyond it.)
+  if (maths.clips_state && (maths.low > 1 || maths.high < -1)) return false;
+  if (base.functions == 1) return within_one(gate);
+  return within_zero_and_one(gate) && within_one(maths.of[CellMaths::kCandidate]);
+}
+
 [[noreturn]] void reject(const std::string& rule, const std::string& got) {
   throw Error(Fault::kValue, "cell", rule + ", got " + got);
 }
@@ -147,7 +165,7 @@ CellName made(const BaseRow& base, const std::vector<Activation>& functions,
     reject(std::string(base.name) + " must have " + std::to_string(n) + " functions, or " +
                std::to_string(2 * n) + " for two directions",
            std::to_string(given));
-  CellName name{base.kernel, base.unit_parameters, given == 2 * n, {}};
+  CellName name{base.kernel, base.unit_parameters, given == 2 * n, {}, {}};
   for (size_t d = 0; d < 2; ++d) {
     CellMaths& maths = name.of_direction[d];
     maths = clips;
@@ -156,6 +174,7 @@ CellName made(const BaseRow& base, const std::vector<Activation>& functions,
       maths.of[i] = {base.usual[i], 0, 0};
       if (given && i < n) maths.of[i] = functions[given == n ? i : d * n + i];
     }
+    name.bounded[d] = is_bounded(base, maths);
   }
   return name;
 }
@@ -183,7 +202,10 @@ bool has_own_kernel(const std::string& name) {
 CellName parse_cell_name(const std::string& name) {
   const size_t open = name.find('(');
   const bool plain = open == std::string::npos;
-  if (plain && has_own_kernel(name)) return {name, 0, false, {}};  // what most calls have
+  if (plain && has_own_kernel(name)) {  // what most calls have
+    const bool bounded = name != "rnn_relu";
+    return {name, 0, false, {}, {bounded, bounded}};
+  }
   const BaseRow* base = find(kBases, name.substr(0, open));
   CellMaths clips = {};
   clips.clip = kInfinity;

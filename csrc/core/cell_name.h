@@ -15,6 +15,7 @@ struct CellName {
   int unit_parameters;        // K, those that a layer has of each unit; the kernel may have more
   bool directions_differ;     // has each direction functions of its own?
   CellMaths of_direction[2];  // what is chosen, where the kernel does not have it itself
+  bool bounded[2];            // as Spec has it
 };
 
 // Throws Error(kValue) where brackets hold no functions of a base.

@@ -9,7 +9,10 @@ void set_cell(const CellName& cell, Spec* spec) {
     throw Error(Fault::kValue, spec->op,
                 "functions of two directions must be for two directions, got one");
   spec->unit_parameters = cell.unit_parameters;
-  for (int d : {0, 1}) spec->maths[d] = cell.of_direction[d];
+  for (int d : {0, 1}) {
+    spec->maths[d] = cell.of_direction[d];
+    spec->bounded[d] = cell.bounded[d];
+  }
 }
 
 Shape parameter_shape(const Spec& spec, int64_t item) {
@@ -19,13 +22,21 @@ Shape parameter_shape(const Spec& spec, int64_t item) {
     case kWeightHh: return {rows, spec.outputs()};
     case kWeightDiag: return {spec.unit_parameters * spec.units};
     case kWeightHr: return {spec.projection, spec.units};
+    case kScaleHr: return {spec.projection};
     default: return {rows};
   }
 }
 
+ElementType parameter_type(const Spec& spec, int64_t item) {
+  const int kind = spec.kind_at(item % spec.params_per_pass());
+  const bool matrix = kind == kWeightIh || kind == kWeightHh || kind == kWeightHr;
+  return spec.scheme && matrix ? spec.scheme->type : spec.element();
+}
+
 std::vector<Parameter> parameters_of(const Spec& spec) {
   constexpr const char* kNames[kParameterKinds] = {"weight_ih", "weight_hh",   "bias_ih",
-                                                   "bias_hh",   "weight_diag", "weight_hr"};
+                                                   "bias_hh",   "weight_diag", "weight_hr",
+                                                   "scale_ih",  "scale_hh",    "scale_hr"};
   const int64_t each = spec.params_per_pass();
   std::vector<Parameter> all;
   for (int64_t item = 0; item < spec.passes() * each; ++item) {

@@ -9,6 +9,7 @@
 
 #include "array.h"
 #include "cell_name.h"
+#include "scheme.h"
 
 namespace fastrnn {
 
@@ -16,9 +17,20 @@ namespace fastrnn {
 inline int64_t ceil_div(int64_t n, int64_t k) { return n / k + (n % k > 0); }
 
 // The parameters of a pass, in the order in which they come. kWeightDiag: those of a unit alone,
-// such as its peepholes; kWeightHr: the projection of h.
-enum Parameters : int { kWeightIh, kWeightHh, kBiasIh, kBiasHh, kWeightDiag, kWeightHr };
-constexpr int kParameterKinds = kWeightHr + 1;
+// such as its peepholes; kWeightHr: the projection of h; kScaleIh and its likes: of the rows of
+// quantized weights.
+enum Parameters : int {
+  kWeightIh,
+  kWeightHh,
+  kBiasIh,
+  kBiasHh,
+  kWeightDiag,
+  kWeightHr,
+  kScaleIh,
+  kScaleHh,
+  kScaleHr
+};
+constexpr int kParameterKinds = kScaleHr + 1;
 
 // The sizes of a stack of layers.
 struct Spec {
@@ -33,6 +45,10 @@ struct Spec {
   int64_t unit_parameters = 0;   // of the cell, as the caller has them: see core/cell_name.h
   int64_t projection = 0;        // P where h is projected, else 0
   CellMaths maths[2] = {};       // of the cell, in each direction
+  // Is what a step multiplies (h, and v where there are two products) within 1, but for an h that
+  // was given, is masked, or is projected? In each direction.
+  bool bounded[2] = {};
+  const WeightScheme* scheme = nullptr;  // of quantized weights
 
   // Of an element that sums are made in, and the cell state: at least a float.
   int64_t accumulator_bytes() const { return std::max(element_bytes, 4); }
@@ -55,6 +71,7 @@ struct Spec {
   bool has(int kind) const {
     if (kind == kWeightDiag) return unit_parameters > 0;
     if (kind == kWeightHr) return projection > 0;
+    if (kind >= kScaleIh) return scheme && scheme->scaled && (kind != kScaleHr || projection > 0);
     return bias || kind < kBiasIh;
   }
   int64_t place_of(int kind) const {
@@ -81,8 +98,9 @@ struct Parameter {
 };
 // In torch's order: layer, direction, then w_ih w_hh b_ih b_hh, w_diag and w_hr.
 std::vector<Parameter> parameters_of(const Spec& spec);
-// That of one of them.
+// Those of one of them.
 Shape parameter_shape(const Spec& spec, int64_t item);
+ElementType parameter_type(const Spec& spec, int64_t item);
 
 // The sizes of a call, and where T and B stand in the caller's arrays.
 template <class Size> struct BasicProblem {

@@ -240,6 +240,12 @@ void check_spec(const Spec& spec) {
   if (spec.projection < 0)
     reject(spec, Fault::kValue, "proj_size must be at least 1, or 0 for none",
            std::to_string(spec.projection));
+  const int64_t products = std::max({spec.inputs, spec.layer_outputs(), spec.widest_state()});
+  if (spec.scheme && spec.scheme->integers && products > kMostIntegerProducts)
+    reject(spec, Fault::kValue,
+           "sums of " + std::string(spec.scheme->name) + " must be of at most " +
+               std::to_string(kMostIntegerProducts) + " products",
+           std::to_string(products));
   // Padding to whole vectors and the planes of split gates are less than this factor.
   const int64_t slack = 64 * spec.layers * 2 * spec.directions;
   const int64_t widest =
@@ -421,6 +427,9 @@ void read_batch_sizes(const Spec& spec, const View& batch_sizes, int64_t rows, i
 }
 
 void check_call(const Spec& spec, const Problem& problem, const Call& call) {
+  if (spec.scheme && call.kind != Kind::kInfer)
+    reject(spec, Fault::kNotImplemented, "calls of quantized weights must keep no tape",
+           "one for gradients");
   const Checker checker(spec, call, problem);
   checker.inputs();
   checker.outputs();

@@ -22,7 +22,7 @@ template <class Cell, class Storage> struct BackProduct {
   using F = Factor<Storage>;
   static constexpr int64_t L = Vec<T>::kLanes, kPanel = kPanelVectors * L;
   using ChainTiles = Tiles<F, Storage, LhsLayout::kRows>;
-  using Args = TileArgs<F, Storage>;
+  using Args = TileArgs<T>;
 
   const void* matrix;
   Product kind;
@@ -93,10 +93,10 @@ template <class Cell, class Storage> struct BackProduct {
       constexpr int64_t kValues = Lanes<Storage>::kValues;
       const int64_t n = of.planes / of.versions, from = i * n;
       const int64_t begin = from / kValues * kValues, end = lanes_of<Storage>(from + n) * kValues;
-      args->b += begin / kValues * args->b_step;
+      args->b = static_cast<const Lane<Storage>*>(args->b) + begin / kValues * args->b_step;
       args->K = min(end, of.planes) - begin;
       for (int r = 0; r < R; ++r) {
-        const F* row = args->a[r];
+        const F* row = static_cast<const F*>(args->a[r]);
         args->a[r] = row + begin;
         if (args->K == n) continue;
         F* copy = apart + r * apart_size(n);

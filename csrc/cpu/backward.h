@@ -282,7 +282,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
   template <class RowOf, class Use> void multiply(const Back& product, const Units& own,
                                                   const F* rows, int64_t n, RowOf row_of,
                                                   Use use) const {
-    TileArgs<F, Storage> args;
+    TileArgs<T> args;
     args.shared_init = memory.zeros, args.shared = kAllVectors;
     alignas(64) T acc[kRows * kMostVectors * L];
     for (int64_t u = own.begin; u < own.end;) {
@@ -366,7 +366,7 @@ template <class Cell, class Math, class Storage> struct Backward : InCallerMemor
 
   void input_gradients(int64_t count) {
     if (!pass.dx.base) return;
-    TileArgs<F, Storage> args;
+    TileArgs<T> args;
     args.K = G * H;
     args.shared_init = memory.zeros, args.shared = kAllVectors;
     alignas(64) T acc[kRows * kMostVectors * L];

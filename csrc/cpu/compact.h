@@ -1,6 +1,7 @@
 // The caller's arrays as the kernels can read them.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -46,7 +47,7 @@ class Strided {
 
  private:
   static void copy(const View& view, int dim, const char* from, char** to) {
-    if (dim == view.rank) {
+    if (dim >= std::min(view.rank, kMaxRank)) {
       std::memcpy(*to, from, static_cast<size_t>(view.itemsize));
       *to += view.itemsize;
       return;

@@ -15,8 +15,13 @@ namespace fastrnn {
   namespace isa_##level {                               \
     extern const KernelEntry kernel_##cell##_##element; \
   }
+#define FASTRNN_PRODUCTS(level, element)         \
+  namespace isa_##level {                        \
+    extern const ProductList products_##element; \
+  }
 #include "kernel_list.inc"
 #undef FASTRNN_KERNEL
+#undef FASTRNN_PRODUCTS
 
 namespace {
 
@@ -32,8 +37,8 @@ int index_of(const std::string& level) {
 bool same(const char* a, const char* b) { return std::strcmp(a, b) == 0; }
 
 bool is_built(const char* level) {
-  for (const KernelEntry* k : all_kernels())
-    if (same(k->level, level)) return true;
+  for (const ProductList* products : all_products())
+    if (same(products->entries->level, level)) return true;
   return false;
 }
 
@@ -80,8 +85,21 @@ int row_in_use() {
 const std::vector<const KernelEntry*>& all_kernels() {
   static const std::vector<const KernelEntry*> table = {
 #define FASTRNN_KERNEL(level, cell, element) &isa_##level::kernel_##cell##_##element,
+#define FASTRNN_PRODUCTS(level, element)
 #include "kernel_list.inc"
 #undef FASTRNN_KERNEL
+#undef FASTRNN_PRODUCTS
+  };
+  return table;
+}
+
+const std::vector<const ProductList*>& all_products() {
+  static const std::vector<const ProductList*> table = {
+#define FASTRNN_KERNEL(level, cell, element)
+#define FASTRNN_PRODUCTS(level, element) &isa_##level::products_##element,
+#include "kernel_list.inc"
+#undef FASTRNN_KERNEL
+#undef FASTRNN_PRODUCTS
   };
   return table;
 }
@@ -137,6 +155,24 @@ const KernelEntry& find_kernel(const std::string& cell, ElementType type, bool p
         return *k;
   }
   reject_cell(cell, projected, cell_names());
+}
+
+const ProductEntry& find_product(const KernelEntry& kernel, const WeightScheme* scheme) {
+  const char* const name = scheme ? scheme->name : "";
+  const ProductEntry* found = nullptr;
+  int row = -1;  // of what is found
+  for (const ProductList* list : all_products())
+    for (int i = 0; i < list->count; ++i) {
+      const ProductEntry& p = list->entries[i];
+      const int own = index_of(p.level);
+      if (p.element_kind == kernel.element_kind && p.element_bytes == kernel.element_bytes &&
+          p.lanes == kernel.lanes && same(p.scheme, name) && own <= row_in_use() && own > row &&
+          levels()[static_cast<size_t>(own)].usable)
+        found = &p, row = own;
+    }
+  if (found) return *found;
+  throw Error(Fault::kNotImplemented, kernel.cell,
+              std::string("this build must have products of ") + name + ", got none");
 }
 
 }  // namespace fastrnn

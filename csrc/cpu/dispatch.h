@@ -5,11 +5,13 @@
 #include <vector>
 
 #include "../core/dtype.h"
+#include "../core/scheme.h"
 #include "kernel_table.h"
 
 namespace fastrnn {
 
 const std::vector<const KernelEntry*>& all_kernels();
+const std::vector<const ProductList*>& all_products();
 // Cells that have a kernel of their own; names with functions of one's own are served as well.
 std::vector<std::string> cell_names();
 // Levels in ascending order: those in this build, and those of them that this processor can run.
@@ -27,5 +29,8 @@ void use_level(const std::string& level);
 // projected.
 const KernelEntry& find_kernel(const std::string& cell, ElementType type, bool projected = false);
 bool can_project(const std::string& cell);
+// The products for such a kernel, of weights that are quantized in this way, or not: those of the
+// highest level, at most the one in use. Throws Error: there are none in this build.
+const ProductEntry& find_product(const KernelEntry& kernel, const WeightScheme* scheme);
 
 }  // namespace fastrnn

@@ -8,14 +8,13 @@ namespace fastrnn {
 
 void run(const Weights& weights, const Problem& p, const Call& call) {
   const Spec& spec = weights.spec();
-  const KernelEntry& kernel = weights.kernel();
   CallMemory memory;
   check_call(spec, p, call);
   const Batch batch(spec, p, call, memory);
   const Threads threads(
-      [&](int n) { return plan_pass(kernel, spec, p, call.backward(), batch.total, n); });
+      [&](int n) { return plan_pass(weights, p, call.backward(), batch.total, n); });
   const int groups = threads.plan.row_groups;
-  const Prepared prepared(kernel, spec, p, call, threads.plan,
+  const Prepared prepared(weights, p, call, threads.plan,
                           {batch.longest(), batch.total, batch.max_rows(groups),
                            batch.rows_of_last_step(), batch.offsets()},
                           memory.lists());
@@ -37,14 +36,12 @@ Weights weights_of(const Spec& sizes) {
 }
 
 Usage usage(const Weights& weights, const Problem& p, Kind kind) {
-  const KernelEntry& kernel = weights.kernel();
-  const Spec& spec = weights.spec();
   Call call;
   call.kind = kind;
   const int64_t total = p.T * p.B;
-  const Plan plan = plan_pass(kernel, spec, p, call.backward(), total, available_threads());
+  const Plan plan = plan_pass(weights, p, call.backward(), total, available_threads());
   const BatchSizes sizes{p.T, total, ceil_div(p.B, plan.row_groups), p.B, nullptr};
-  const Prepared prepared(kernel, spec, p, call, plan, sizes, std::pmr::get_default_resource());
+  const Prepared prepared(weights, p, call, plan, sizes, std::pmr::get_default_resource());
   return {plan, prepared.bytes};
 }
 

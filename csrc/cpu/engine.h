@@ -14,15 +14,17 @@
 namespace fastrnn {
 
 // The weights of a stack as the kernels read them: copies, so the arrays they came from may change.
+// Quantized ones serve inference alone.
 // Those for either kind of pass are packed when first needed.
 class Weights {
  public:
   // Throws Error: unknown cell, impossible sizes.
-  Weights(const std::string& cell, ElementType type, int64_t layers, int64_t directions,
+  Weights(const std::string& cell, LayerType type, int64_t layers, int64_t directions,
           int64_t inputs, int64_t units, bool bias, int64_t projection = 0);
 
   const Spec& spec() const { return spec_; }
   const KernelEntry& kernel() const { return *kernel_; }
+  const ProductEntry& product() const { return *product_; }
   // Of pass layer * D + direction.
   const GatePanels& gate_panels(int64_t pass, int phase) const {
     return panels(false)->gates[pass * kernel_->phases + phase];
@@ -48,6 +50,7 @@ class Weights {
 
   Spec spec_;
   const KernelEntry* kernel_;
+  const ProductEntry* product_;
   // Set once, by whoever has packed first. Not under a lock: a child of fork() would find it locked
   // for ever where another thread was packing.
   std::atomic<const Panels*> panels_[2] = {{nullptr}, {nullptr}};

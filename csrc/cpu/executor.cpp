@@ -35,6 +35,9 @@ class Passes {
     if (!scan.recompute) pass.final = final_.of_pass(index(scan));
     for (int phase = 0; phase < e_.weights.kernel().phases; ++phase)
       pass.w[phase] = e_.weights.gate_panels(index(scan), phase);
+    pass.product = &e_.weights.product();
+    const float bound = spec_.bounded[scan.direction] ? 1.0f : 0.0f;
+    pass.bounds[0] = spec_.projection ? 0 : bound, pass.bounds[1] = bound;
     pass.max_rows = e_.prepared.max_rows;
     pass.chunk_rows = e_.prepared.forward_rows;
     set_scratch(e_.prepared.forward, &pass);

@@ -10,27 +10,25 @@
 #pragma once
 
 #include "forward_cell.h"
+#include "gate_product.h"
 #include "recurrent_masks.h"
 
 namespace fastrnn {
 
 namespace FASTRNN_ISA {
 
-// Arrays, weights and h are of type Storage; the cell state, sums and arithmetic are Acc<Storage>;
-// rows that a product reads are factors (simd/factors.h), to which h and x are widened first where
-// that is another type.
+// Arrays and h are of type Storage; the cell state, sums and arithmetic are Acc<Storage>. Products
+// are those of the pass (ProductEntry): it says what weights are, and what is made of the rows of x
+// and h that they are multiplied with.
 template <class Cell, class Math, class Storage> struct Forward : InCallerMemory {
   using T = Acc<Storage>;
   using V = Vec<T>;
-  using F = Factor<Storage>;
   static constexpr int L = V::kLanes, S = Cell::kStates;
-  static constexpr bool kWidens = !is_same<F, Storage>;
   using Epilogues = ForwardCell<Cell, Math, Storage>;
   static constexpr int kPhases = Phases<Cell>::kCount, kLast = kPhases - 1;
   static constexpr bool kProjects = Phases<Cell>::kProjects;
   template <int phase> using Panels = StepPanels<Cell, phase, Storage>;
   static constexpr int kRows = Panels<0>::kRows;
-  using RowTiles = Tiles<F, Storage, LhsLayout::kRows>;
   // What a phase computes, in blocks of units, and the part's own of it.
   struct Own {
     int64_t units, blocks, begin, end;
@@ -41,19 +39,20 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
 
   const ForwardPass& pass;
   const ThreadWork& work;
+  const GateProduct<T> product;
   const Steps<ForwardPass> steps;
   const Epilogues cell;
   const int64_t H, I, P, rows;
   Own own[kPhases];
-  const F** input;  // [flat] row of x for each (step, row) of the chunk
+  const void** input;  // [flat] factors of x for each (step, row) of the chunk
   RowCursor<const Storage> x, mask;
   PerState<ConstRows, Storage> prev;
   PerState<RowCursor, Storage> next;
   RowCursor<Storage> save;
   PerState<Values, Storage> zeros;  // [P], [H]
-  F* staged;                        // [flat][I], masked or widened input
-  F* widened;                       // [rows][P], h where it is widened
-  F* v;                             // [rows][H], of the parts that share rows
+  char* staged;                     // [flat], factors of x where they are copies
+  char* copies;                     // [rows], those of h, or of v
+  Storage* v;                       // [rows][H], of the parts that share rows
   MaskedRows<Cell, Storage> masked;
   // Where the part is: the pass ends at `last`, the chunk at `end`.
   int64_t last, end, step, active;
@@ -65,7 +64,8 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   static int64_t carve(Forward* self, char* base, const PassSizes& sizes) {
     const int64_t H = sizes.H, P = sizes.P, rows = sizes.rows, flat = sizes.chunk_rows;
     Carver c{base};
-    const F** input = c.take<const F*>(flat);
+    const ProductEntry& product = *sizes.product;
+    const void** input = c.take<const void*>(flat);
     const Storage** x = c.take<const Storage*>(rows);
     const Storage** mask = c.take<const Storage*>(rows);
     Storage** save = c.take<Storage*>(rows);
@@ -81,17 +81,19 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     projected[0] = c.take<T>(flat * blocks_of(H, L) * Panels<0>::G * L);
     if constexpr (kPhases > 1)
       projected[1] = c.take<T>(kProjects ? 0 : flat * blocks_of(H, L) * Panels<1>::G * L);
-    F* staged = c.take<F>(sizes.masked || kWidens ? flat * sizes.I : 0);
-    F* widened = c.take<F>(kWidens ? rows * P : 0);
-    F* v = c.take<F>(kPhases > 1 ? rows * H : 0);
-    F* masked = c.take<F>(sizes.recurrent_masks * rows * P);
+    const bool stages = sizes.masked || product.copies;
+    char* staged = c.take<char>(stages ? flat * product.factor_bytes(sizes.I) : 0);
+    const int64_t widest = kPhases > 1 ? max(P, H) : P;
+    char* copies = c.take<char>(product.copies ? rows * product.factor_bytes(widest) : 0);
+    Storage* v = c.take<Storage>(kPhases > 1 ? rows * H : 0);
+    char* masked = c.take<char>(sizes.recurrent_masks * rows * product.factor_bytes(P));
     if (self) {
       self->input = input;
       self->x.at = x, self->mask.at = mask, self->save.at = save;
       self->prev = prev, self->zeros = zeros;
       each_state<S>([&](auto k) { self->next.at(k).at = next.at(k); });
       for (int p = 0; p < kPhases; ++p) self->own[p].projected = projected[p];
-      self->staged = staged, self->widened = widened, self->v = v, self->masked.memory = masked;
+      self->staged = staged, self->copies = copies, self->v = v, self->masked.memory = masked;
     }
     return c.used;
   }
@@ -99,6 +101,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
   Forward(const ForwardPass& p, const ThreadWork& s)
       : pass(p),
         work(s),
+        product(*p.product),
         steps(p),
         cell{Math(p.maths), p.H},
         H(p.H),
@@ -108,12 +111,14 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     set_own<0>(H);
     if constexpr (kPhases > 1) set_own<1>(P);
     char* base = static_cast<char*>(p.scratch) + s.member * p.scratch_stride;
-    carve(this, base, sizes_of(p, rows));
-    masked = {{p.recurrent_masks, steps.scan.row}, masked.memory, s.row_begin, rows, P};
+    PassSizes sizes = sizes_of(p, rows);
+    sizes.product = p.product;
+    carve(this, base, sizes);
+    masked = {{p.recurrent_masks, steps.scan.row}, p.product, masked.memory, s.row_begin, rows, P};
     const int64_t first_of_group = s.unit_member * p.scratch_stride;
     if (has_helpers(s))
       for (Own& o : own) o.projected -= first_of_group / int64_t{sizeof(T)};
-    if constexpr (kPhases > 1) v -= first_of_group / int64_t{sizeof(F)};
+    if constexpr (kPhases > 1) v -= first_of_group / int64_t{sizeof(Storage)};
     each_state<S>([&](auto k) { clear_n(zeros.at(k), width(k)); });
   }
 
@@ -291,7 +296,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     for (int64_t s = step; s < end; ++s) {
       n = steps.shrink(work.row_begin, n, s);
       for (int64_t r = 0; r < n; ++r)
-        input[flat + r] = factors_of_row(x.at[r], mask.at[r], I, staged + (flat + r) * I);
+        input[flat + r] = product.factors(x.at[r], mask.at[r], I, staged, flat + r);
       flat += n;
       x.advance(steps, n, s);
       mask.advance(steps, n, s);
@@ -309,13 +314,13 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     const int64_t first_row = by_rows ? part(flat, work.unit_member, work.unit_members) : 0;
     const int64_t last_row = by_rows ? part(flat, work.unit_member + 1, work.unit_members) : flat;
     const int64_t from = by_rows ? 0 : o.begin, to = by_rows ? o.blocks : o.end;
-    TileArgs<F, Storage> args;
+    TileArgs<T> args;
     args.K = I;
-    args.panel_step = lanes_of<Storage>(I) * Panels<p>::kVectors * L;
+    args.panel_step = product.lanes(I) * Panels<p>::kVectors * L;
     for (int64_t block = from; block < to;) {
       const int panels = panels_at<p>(to - block, flat == 1, 1);
       const int64_t width = min(panels / kPanels * U, to - block), n = width * G;
-      args.b = Panels<p>::Pack::panel_at(pass.w[p].w_ih, block, I);
+      product.set_panel(pass.w[p].w_ih, pass.w[p].scale_ih, block * G * L, &args);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_x) + block * G * L;
       args.shared = kAllVectors;
@@ -326,7 +331,7 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
           args.a[r] = input[f];
           args.out[r] = out + f * o.row_width;
         }
-        RowTiles::run(R, static_cast<int>(n / panels), panels, &args);
+        product.run(R, static_cast<int>(n / panels), panels, &args);
       }
       block += width;
     }
@@ -346,21 +351,23 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     constexpr int kRows = Panels<p>::kRows;
     static_assert(kPanels == 1 || Panels<p>::split_vectors() + 1 < 2, "panels have one mask");
     const Own& o = own[p];
-    TileArgs<F, Storage> args;
+    TileArgs<T> args;
     args.K = p == 0 ? P : H;
     args.chains = o.chains;
-    args.panel_step = lanes_of<Storage>(args.K) * Panels<p>::kVectors * L;
+    args.panel_step = product.lanes(args.K) * Panels<p>::kVectors * L;
     const T* const gates = o.projected + taken * o.row_width;
     alignas(64) T acc[kRows * kMostVectors * L];
     const bool is_masked = masked.template serves<p>(), by_gate = masked.template by_gate<p>();
     if (is_masked)
-      masked.template make<p>(active, [&](int64_t r) { return multiplied<p>(r); });
-    else if (kWidens && p == 0)
-      for (int64_t r = 0; r < active; ++r) to_factors(prev.h[r], P, widened + r * P);
+      masked.template make<p>(active, pass.bounds[p], [&](int64_t r) { return multiplied<p>(r); });
+    else if (product.entry.copies)
+      for (int64_t r = 0; r < active; ++r)
+        product.entry.factors(multiplied<p>(r), nullptr, args.K, pass.bounds[p],
+                              product.copy_at(copies, r, args.K));
     for (int64_t block = o.begin; block < o.end;) {
       const int panels = panels_at<p>(o.end - block, active == 1 && !by_gate, o.chains);
       const int64_t width = min(panels / kPanels * U, o.end - block), n = width * G;
-      args.b = Panels<p>::Pack::panel_at(pass.w[p].w_hh, block, args.K);
+      product.set_panel(pass.w[p].w_hh, pass.w[p].scale_hh, block * G * L, &args);
       args.b_step = n / panels * L;
       args.shared_init = static_cast<const T*>(pass.w[p].bias_r) + block * G * L;
       args.shared = Panels<p>::split_vectors();
@@ -368,14 +375,19 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
       for (int64_t done = 0; done < active;) {
         const int R = next_rows(active - done, kRows);
         for (int r = 0; r < R; ++r) {
-          args.a[r] = is_masked ? masked.at(Panels<p>::gate(0), done + r) : factors<p>(done + r);
+          if (is_masked)
+            args.a[r] = masked.at(Panels<p>::gate(0), done + r);
+          else if (product.entry.copies)
+            args.a[r] = product.copy_at(copies, done + r, args.K);
+          else
+            args.a[r] = multiplied<p>(done + r);
           args.init[r] = projection + (done + r) * o.row_width;
           args.out[r] = acc + r * n * L;
         }
         if (by_gate)
           masked.template tile_of_gates<p>(args, done, R, static_cast<int>(n / panels), panels);
         else
-          RowTiles::run(R, static_cast<int>(n / panels), panels, &args);
+          product.run(R, static_cast<int>(n / panels), panels, &args);
         for (int r = 0; r < R; ++r, ++done)
           for (int64_t u = 0; u < width; ++u)
             apply_cell<p>(done, (block + u) * L, left_in_place<p>(done, block + u),
@@ -385,18 +397,9 @@ template <class Cell, class Math, class Storage> struct Forward : InCallerMemory
     }
   }
 
-  // The row of h or v that the step multiplies, and its factors.
-  template <int p> FASTRNN_INLINE auto multiplied(int64_t r) const {
-    if constexpr (p == 0)
-      return prev.h[r];
-    else
-      return static_cast<const F*>(v + r * H);
-  }
-  template <int p> FASTRNN_INLINE const F* factors(int64_t r) const {
-    if constexpr (p == 0 && kWidens)
-      return widened + r * P;
-    else
-      return multiplied<p>(r);
+  // The row of h or v that the step multiplies.
+  template <int p> FASTRNN_INLINE const Storage* multiplied(int64_t r) const {
+    return p == 0 ? prev.h[r] : v + r * H;
   }
 
   // Where the projection of a block of units is, or what the first phase has left in that place.

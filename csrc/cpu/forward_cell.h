@@ -19,7 +19,7 @@ template <class Cell, class Math, class Storage> struct ForwardCell {
     PerState<ConstValues, Storage> before;
     PerState<Values, Storage> after;
     Storage* saved;  // null where no tape is kept
-    Factor<Storage>* v;
+    Storage* v;
     const T* w_diag;
   };
 
@@ -56,7 +56,7 @@ template <class Cell, class Math, class Storage> struct ForwardCell {
       if constexpr (k.value > 0 || !kProjects) states[k.value] = from(row.before.at(k));
     });
     Cell::first(math, xs, rs, states, saved, v);
-    to(rounded<Storage>(v), row.v);
+    to(v, row.v);
     each_state<S>([&](auto k) {
       if constexpr (k.value > 0) to(states[k.value], row.after.at(k));
     });

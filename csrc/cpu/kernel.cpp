@@ -35,7 +35,7 @@ template <class Element> struct KernelOf {
   template <int phase> static constexpr PhaseEntry phase_entry() {
     if constexpr (phase < Phases<TheCell>::kCount) {
       using P = Packing<Phase<TheCell, phase>, Element>;
-      return {P::G, P::U * P::L, P::gates_size, P::pack_gates, P::pack_bias};
+      return {P::layout(), P::pack_bias};
     } else {
       return {};
     }

@@ -75,12 +75,13 @@ struct StridedVector {
 constexpr int kMaxPhases = 2;
 enum class Product : int { kInput, kFirst, kSecond };  // with x, h and v
 
-// The weights of a product of the step, of one layer in one direction, as PhaseEntry::pack_gates
-// and pack_bias make them...
+// The weights of a product of the step, of one layer in one direction, as
+// ProductEntry::pack_gates and PhaseEntry make them...
 struct GatePanels {
-  const void *w_ih, *w_hh;      // K = I, null for a projection; K = P, or H for v
-  const void *bias_x, *bias_r;  // [unit blocks][G][lanes]
-  const void* w_diag;           // [unit blocks][kUnit][lanes]
+  const void *w_ih, *w_hh;          // K = I, null for a projection; K = P, or H for v
+  const void *scale_ih, *scale_hh;  // [unit blocks][G][lanes], or null: of quantized weights
+  const void *bias_x, *bias_r;      // [unit blocks][G][lanes]
+  const void* w_diag;               // [unit blocks][kUnit][lanes]
 };
 // ... and as pack_matrix does, for backward: over (gate, unit), N = I, N = P and N = H.
 struct MatrixPanels {
@@ -98,9 +99,12 @@ struct ThreadWork {
   int recurrence_threads;
 };
 
+struct ProductEntry;
+
 struct ForwardPass {
   const RowSteps* scan;
   const CellMaths* maths;
+  const ProductEntry* product;
   int64_t I, H, P;  // P: values of h, H but for a projection
   int reverse;
   int64_t begin, end;             // the window: steps [begin, end) of each row
@@ -111,6 +115,8 @@ struct ForwardPass {
   Sequence entering[kMaxStates];  // where begin > 0: as states, of step begin - 1
   States initial, final;          // where begin = 0; at each row's end
   GatePanels w[kMaxPhases];
+  // Which values of h, and of v, usually are within; 0: none is known.
+  float bounds[kMaxPhases];
   RecurrentMasks recurrent_masks;
   int64_t max_rows;        // of a part
   int64_t chunk_rows;      // of a part, whose projection is held at once: one step's at least
@@ -169,22 +175,80 @@ struct PassSizes {
   int64_t I, H, P, B;
   int64_t rows;  // of a member, at one step
   int64_t chunk_rows;
-  int64_t recurrent_masks;  // RecurrentMasks::count
-  int masked;               // is there a mask of x?
+  int64_t recurrent_masks;      // RecurrentMasks::count
+  int masked;                   // is there a mask of x?
+  const ProductEntry* product;  // of forward
+};
+
+// How the gates of a product of the step lie in panels.
+constexpr int kMaxGates = 4;
+struct GateLayout {
+  int gates;            // 1 for a projection
+  int gate[kMaxGates];  // which of the cell's they are
+  int blocks;           // blocks of units that are computed together ...
+  int panels;           // ... and the panels that these are
 };
 
 // The gates of one product of the step.
 struct PhaseEntry {
-  int gates;        // 1 for a projection
-  int panel_units;  // units of a gate panel
-  // Elements that a packed w_ih or w_hh takes.
-  int64_t (*gates_size)(int64_t H, int64_t K);
-  // w: (G*H, K), of all gates; for a projection w_hr, with H = P. Each of `members` does its part.
-  void (*pack_gates)(const StridedMatrix* w, int64_t H, int64_t K, int member, int members,
-                     void* out);
-  // b_ih, b_hh: (G*H).
+  GateLayout layout;
+  // b_ih, b_hh: (G*H), of all gates; for a projection none, with H = P.
   void (*pack_bias)(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H, void* bias_x,
                     void* bias_r);
+};
+
+// Rows of the largest tile.
+constexpr int kMaxRows = 8;
+
+// What a tile computes: R rows by N vectors of sums,
+//
+//   out[r][v] = init[r][v] + sum_k a[r][k] * b[k][v]
+//
+// What a and b are made of is in simd/factors.h; T is the type of sums.
+template <class T> struct TileArgs {
+  const void* a[kMaxRows];  // packed: a[0] only, and K is whole lanes
+  const T* init[kMaxRows];  // N vectors each
+  T* out[kMaxRows];         // N vectors each
+  const T* shared_init;     // N vectors for all rows, the source of those in a mask of vectors
+  unsigned shared;
+  const T* scales = nullptr;  // N vectors, of quantized weights
+  int64_t offset = 0;         // of the panel's vectors in all of these
+  const void* b;
+  int64_t b_step;  // lanes from one k to the next
+  int64_t K;
+  int64_t panel_step = 0;  // lanes from a panel to the next, where there are several
+  int chains = 1;          // pieces of each sum; see cpu/microkernel.h
+};
+constexpr unsigned kAllVectors = ~0u;
+// A tile, once it is cast to what it is.
+template <class T> using TileOf = void (*)(const TileArgs<T>&);
+using AnyTile = void (*)();
+
+// How forward multiplies rows with weights at one level: what it makes of either, and the tiles.
+struct ProductEntry {
+  const char* level;
+  const char* scheme;  // how weights are quantized; empty where they are elements as rows are
+  char element_kind;   // of rows, as View has it
+  int element_bytes;
+  int lanes;                    // units side by side
+  int lane_bytes, lane_values;  // of a lane of packed weights: neighbours in k
+  int parts;                    // instructions that add the products of a lane
+  int scaled;                   // do rows of the weights have scales?
+  int copies;                   // are the factors of a row always a copy? else only where masked
+  int64_t (*factor_bytes)(int64_t n);  // that such a copy takes
+  // The factors of a row of n elements, times a mask where there is one: the row itself, or `copy`.
+  // bound: which values usually are within; 0: none is known.
+  const void* (*factors)(const void* row, const void* mask, int64_t n, float bound, void* copy);
+  // w: (G*H, K), of all gates; for a projection w_hr, with H = P. Each of `members` does its part.
+  void (*pack_gates)(const GateLayout* layout, const StridedMatrix* w, int64_t H, int64_t K,
+                     int member, int members, void* out);
+  // The tile of R rows and N vectors; for one row, of so many panels and chains.
+  AnyTile (*tile)(int R, int N, int panels, int chains);
+};
+// Those that one unit makes.
+struct ProductList {
+  const ProductEntry* entries;
+  int count;
 };
 
 // Everything the engine knows of one cell at one instruction set and element type.

@@ -1,9 +1,6 @@
-// The one GEMM tile of the engine: R rows by N vectors of accumulators that stay in registers.
-//
-//   out[r][v] = init[r][v] + sum_k a[r][k] * b[k][v]
-//
-// What a and b are made of is in simd/factors.h: k is there in lanes of one value, or of two. Each
-// element is one FMA chain in order of k (or a fixed number of them, below) whatever the
+// The one GEMM tile of the engine (TileArgs): R rows by N vectors of accumulators that stay in
+// registers. What it multiplies is in simd/factors.h: k is there in lanes of one value, or of more.
+// Each element is one FMA chain in order of k (or a fixed number of them, below) whatever the
 // tile's shape, so results do not depend on how rows and units are cut into tiles. Bound: R * N
 // FMAs per k against N vector and R broadcast loads; with 2 FMAs a cycle a tile of 6 x 4 (32
 // registers) or 6 x 2 (16) is bound by arithmetic as long as b comes from L2 or nearer (N vectors
@@ -16,6 +13,7 @@
 #pragma once
 
 #include "../simd/factors.h"
+#include "kernel_table.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -25,7 +23,6 @@ constexpr int kAccumulators = kRegisters / 4 * 3;
 // panel.
 constexpr int kPanelVectors = kRegisters / 8;
 constexpr int kMaxVectors = kPanelVectors > 3 ? kPanelVectors : 3;
-constexpr int kMaxRows = 8;
 // Vectors that several rows compute at once, of one panel or more.
 constexpr int kMostVectors = 4;
 
@@ -56,64 +53,47 @@ FASTRNN_INLINE int panels_at_once(bool one_row, int N, int chains, int64_t remai
 // [lane of k][kMatrixRows], which puts the factors of one lane side by side.
 enum class LhsLayout { kRows, kPacked };
 
-constexpr unsigned kAllVectors = ~0u;
-
-// A: the type of left factors; B: the storage type of right ones; the accumulators are those of B.
-template <class A, class B> struct TileArgs {
-  using T = Acc<B>;
-  const A* a[kMaxRows];     // kPacked: a[0] only, and K is whole lanes
-  const T* init[kMaxRows];  // N vectors each
-  T* out[kMaxRows];         // N vectors each
-  const T* shared_init;     // N vectors for all rows, the source of those in a mask of vectors
-  unsigned shared;
-  int64_t offset = 0;  // of the panel's vectors in all of these
-  const Lane<B>* b;
-  int64_t b_step;  // lanes from one k to the next
-  int64_t K;
-  int64_t panel_step = 0;  // lanes from a panel to the next, where there are several
-  int chains = 1;          // pieces of each sum; see above
-};
-
 // The left factors of a lane at p, and what a vector of right ones adds to a sum.
 template <class A, class B, int part, bool last> struct Factors {
   using M = Multiply<A, B>;
-  using V = Vec<Acc<B>>;
-  static FASTRNN_INLINE V left(const A* p) {
+  using Operand = typename M::Operand;
+  static FASTRNN_INLINE Operand left(const A* p) {
     if constexpr (last) return M::template last<part>(p);
     return M::template left<part>(p);
   }
-  static FASTRNN_INLINE V right(const Lane<B>* p) {
+  static FASTRNN_INLINE Operand right(const Lane<B>* p) {
     return M::template right<part>(Lanes<B>::load(p));
   }
 };
+template <class A, class B> using Sum = typename Multiply<A, B>::Sum;
 
 // Adds a part of the products of a lane, R rows by N vectors. at: of the lane, in the rows a.
 template <class A, class B, int part, bool last, int R, int N>
 FASTRNN_INLINE void add_part(const A* const (&a)[R], int64_t at, const Lane<B>* b,
-                             Vec<Acc<B>> (&acc)[R][N]) {
+                             Sum<A, B> (&acc)[R][N]) {
   using F = Factors<A, B, part, last>;
-  using V = Vec<Acc<B>>;
-  constexpr int L = V::kLanes;
+  using Operand = typename F::Operand;
+  constexpr int L = Vec<Acc<B>>::kLanes;
   // The smaller operand is held in registers, the larger one streams through one register.
   if constexpr (N <= R) {
-    V w[N];
+    Operand w[N];
     FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = F::right(b + v * L);
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
-      const V x = F::left(a[r] + at);
+      const Operand x = F::left(a[r] + at);
       FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = F::M::add(acc[r][v], x, w[v]);
     }
   } else {
-    V x[R];
+    Operand x[R];
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) x[r] = F::left(a[r] + at);
     FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
-      const V w = F::right(b + v * L);
+      const Operand w = F::right(b + v * L);
       FASTRNN_UNROLL for (int r = 0; r < R; ++r) acc[r][v] = F::M::add(acc[r][v], x[r], w);
     }
   }
 }
 template <class A, class B, bool last, int R, int N>
 FASTRNN_INLINE void add_lane(const A* const (&a)[R], int64_t at, const Lane<B>* b,
-                             Vec<Acc<B>> (&acc)[R][N]) {
+                             Sum<A, B> (&acc)[R][N]) {
   using M = Multiply<A, B>;
   constexpr int first = last ? M::kLastPart : 0;
   add_part<A, B, first, last>(a, at, b, acc);
@@ -121,53 +101,61 @@ FASTRNN_INLINE void add_lane(const A* const (&a)[R], int64_t at, const Lane<B>* 
 }
 
 template <class A, class B, int R, int N, LhsLayout kLhs>
-__attribute__((noinline)) void tile(const TileArgs<A, B>& args) {
+__attribute__((noinline)) void tile(const TileArgs<Acc<B>>& args) {
   using T = Acc<B>;
   using V = Vec<T>;
+  using M = Multiply<A, B>;
   constexpr int L = V::kLanes, kValues = Lanes<B>::kValues;
   constexpr int64_t a_step = (kLhs == LhsLayout::kRows ? 1 : kMatrixRows) * kValues;
-  V acc[R][N];
+  Sum<A, B> acc[R][N];
   const A* a[R];
   T* out[R];
+  const auto init = [&](int r, int v) {
+    return ((args.shared >> v) & 1 ? args.shared_init : args.init[r]) + args.offset + v * L;
+  };
   FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
-    a[r] = kLhs == LhsLayout::kRows ? args.a[r] : args.a[0] + r * kValues;
+    a[r] = kLhs == LhsLayout::kRows ? M::values(args.a[r])
+                                    : static_cast<const A*>(args.a[0]) + r * kValues;
     out[r] = args.out[r] + args.offset;
-    FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] =
-        V::load(((args.shared >> v) & 1 ? args.shared_init : args.init[r]) + args.offset + v * L);
+    FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = M::begin(args.a[r], init(r, v));
   }
-  const Lane<B>* b = args.b;
-  const int64_t b_step = args.b_step, lanes = lanes_of<B>(args.K), whole = args.K / kValues;
+  const Lane<B>* b = static_cast<const Lane<B>*>(args.b);
+  const int64_t b_step = args.b_step, lanes = lanes_of<B>(args.K);
+  const int64_t whole = M::kWholeLanes ? lanes : args.K / kValues;
+  const int chains = M::kExact || !M::kInPieces ? 1 : args.chains;
   int64_t k = 0;
   for (int chain = 0;; ++chain) {
-    const bool ends = chain + 1 == args.chains;
-    const int64_t end = ends ? whole : (chain + 1) * (lanes / args.chains);
+    const bool ends = chain + 1 == chains;
+    const int64_t end = ends ? whole : (chain + 1) * (lanes / chains);
     for (; k < end; ++k, b += b_step) add_lane<A, B, false>(a, k * a_step, b, acc);
-    if constexpr (kValues > 1 && kLhs == LhsLayout::kRows)
+    if constexpr (!M::kWholeLanes && kLhs == LhsLayout::kRows)
       if (ends && whole < lanes) add_lane<A, B, true>(a, k * a_step, b, acc);
-    if (chain > 0)
-      FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
-          acc[r][v] = V::load(out[r] + v * L) + acc[r][v];
-    FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v]
-        .store(out[r] + v * L);
+    if constexpr (!M::kExact)
+      if (chain > 0)
+        FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
+            acc[r][v] = V::load(out[r] + v * L) + acc[r][v];
+    FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
+        M::end(acc[r][v], args.a[r], init(r, v), args.scales, args.offset + v * L)
+            .store(out[r] + v * L);
     if (ends) return;
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
-        acc[r][v] = V(T(0));
+        acc[r][v] = M::zero();
   }
 }
 
 // A part of the products of a lane of one row, with P panels of N vectors.
 template <class A, class B, int part, bool last, int N, int P>
 FASTRNN_INLINE void add_part_of_row(const A* a, const Lane<B>* b, int64_t panel_step,
-                                    Vec<Acc<B>> (&acc)[P * N]) {
+                                    Sum<A, B> (&acc)[P * N]) {
   using F = Factors<A, B, part, last>;
   constexpr int L = Vec<Acc<B>>::kLanes;
-  const Vec<Acc<B>> x = F::left(a);
+  const typename F::Operand x = F::left(a);
   FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
       acc[p * N + v] = F::M::add(acc[p * N + v], x, F::right(b + p * panel_step + v * L));
 }
 template <class A, class B, bool last, int N, int P>
 FASTRNN_INLINE void add_lane_of_row(const A* a, const Lane<B>* b, int64_t panel_step,
-                                    Vec<Acc<B>> (&acc)[P * N]) {
+                                    Sum<A, B> (&acc)[P * N]) {
   using M = Multiply<A, B>;
   constexpr int first = last ? M::kLastPart : 0;
   add_part_of_row<A, B, first, last, N, P>(a, b, panel_step, acc);
@@ -177,64 +165,73 @@ FASTRNN_INLINE void add_lane_of_row(const A* a, const Lane<B>* b, int64_t panel_
 
 // One row: P panels of N vectors, all pieces of the sums at once.
 template <class A, class B, int N, int P, int kChains>
-__attribute__((noinline)) void row_tile(const TileArgs<A, B>& args) {
-  using T = Acc<B>;
-  using V = Vec<T>;
-  constexpr int L = V::kLanes, kValues = Lanes<B>::kValues;
-  V acc[kChains][P * N];
+__attribute__((noinline)) void row_tile(const TileArgs<Acc<B>>& args) {
+  using M = Multiply<A, B>;
+  constexpr int L = Vec<Acc<B>>::kLanes, kValues = Lanes<B>::kValues;
+  constexpr bool kOdd = !M::kWholeLanes;  // may the last lane have fewer values?
+  Sum<A, B> acc[kChains][P * N];
+  const auto init = [&](int v) {
+    return ((args.shared >> v % N) & 1 ? args.shared_init : args.init[0]) + v * L;
+  };
   FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) {
-    acc[0][v] = V::load(((args.shared >> v % N) & 1 ? args.shared_init : args.init[0]) + v * L);
-    FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) acc[c][v] = V(T(0));
+    acc[0][v] = M::begin(args.a[0], init(v));
+    FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) acc[c][v] = M::zero();
   }
-  const A* a = args.a[0];
+  const A* a = M::values(args.a[0]);
+  const Lane<B>* b = static_cast<const Lane<B>*>(args.b);
   const int64_t b_step = args.b_step, panel_step = args.panel_step;
-  const int64_t lanes = lanes_of<B>(args.K), whole = args.K / kValues;
+  const int64_t lanes = lanes_of<B>(args.K), whole = kOdd ? args.K / kValues : lanes;
   // (Where pieces are many and K is odd, the last lane of a piece may be that of one value.)
   const int64_t piece = lanes / kChains, side_by_side = min(piece, whole - (kChains - 1) * piece);
   for (int64_t k = 0; k < side_by_side; ++k)
     FASTRNN_UNROLL for (int c = 0; c < kChains; ++c) add_lane_of_row<A, B, false, N, P>(
-        a + (c * piece + k) * kValues, args.b + (c * piece + k) * b_step, panel_step, acc[c]);
-  if constexpr (kValues > 1)
+        a + (c * piece + k) * kValues, b + (c * piece + k) * b_step, panel_step, acc[c]);
+  if constexpr (kOdd)
     FASTRNN_UNROLL for (int c = 0; c + 1 < kChains; ++c) for (int64_t k = side_by_side; k < piece;
                                                               ++k)
         add_lane_of_row<A, B, false, N, P>(a + (c * piece + k) * kValues,
-                                           args.b + (c * piece + k) * b_step, panel_step, acc[c]);
+                                           b + (c * piece + k) * b_step, panel_step, acc[c]);
   for (int64_t k = (kChains - 1) * piece + side_by_side; k < whole; ++k)
-    add_lane_of_row<A, B, false, N, P>(a + k * kValues, args.b + k * b_step, panel_step,
+    add_lane_of_row<A, B, false, N, P>(a + k * kValues, b + k * b_step, panel_step,
                                        acc[kChains - 1]);
-  if constexpr (kValues > 1)
+  if constexpr (kOdd)
     if (whole < lanes)
-      add_lane_of_row<A, B, true, N, P>(a + whole * kValues, args.b + whole * b_step, panel_step,
+      add_lane_of_row<A, B, true, N, P>(a + whole * kValues, b + whole * b_step, panel_step,
                                         acc[kChains - 1]);
   FASTRNN_UNROLL for (int c = 1; c < kChains; ++c) FASTRNN_UNROLL for (int v = 0; v < P * N; ++v)
       acc[0][v] = acc[0][v] + acc[c][v];
-  FASTRNN_UNROLL for (int v = 0; v < P * N; ++v) acc[0][v].store(args.out[0] + v * L);
+  FASTRNN_UNROLL for (int v = 0; v < P * N; ++v)
+      M::end(acc[0][v], args.a[0], init(v), args.scales, v * L)
+          .store(args.out[0] + v * L);
 }
 
-template <class A, class B> using Tile = void (*)(const TileArgs<A, B>&);
+template <class B> using Tile = TileOf<Acc<B>>;
 
 template <class A, class B, LhsLayout kLhs> struct Tiles {
   // R rows of several panels of N vectors, side by side in init and out.
-  static FASTRNN_INLINE void run(int R, int N, int panels, TileArgs<A, B>* args) {
-    const Tile<A, B> tile = get(R, N, panels, args->chains);
+  static FASTRNN_INLINE void run(int R, int N, int panels, TileArgs<Acc<B>>* args) {
+    const Tile<B> tile = get(R, N, panels, args->chains);
     tile(*args);
     if (R == 1 && kLhs == LhsLayout::kRows) return;
+    const void* const first = args->b;
     for (int p = 1; p < panels; ++p) {
-      args->b += args->panel_step, args->offset += N * Vec<Acc<B>>::kLanes;
+      args->b = static_cast<const Lane<B>*>(args->b) + args->panel_step;
+      args->offset += N * Vec<Acc<B>>::kLanes;
       tile(*args);
     }
-    args->b -= (panels - 1) * args->panel_step, args->offset = 0;
+    args->b = first, args->offset = 0;
   }
 
   // The tile for R rows and N vectors; for one row, of so many panels and chains. Not inline, so
   // that one unit can make what all cells share: see products.h.
-  static Tile<A, B> get(int R, int N, int panels = 1, int chains = 1);
-  template <int N> static Tile<A, B> with_vectors(int R, int panels, int chains);
-  template <int N, int P> static Tile<A, B> of_row(int chains);
+  static Tile<B> get(int R, int N, int panels = 1, int chains = 1);
+  template <int N> static Tile<B> with_vectors(int R, int panels, int chains);
+  template <int N, int P> static Tile<B> of_row(int chains);
 };
 
 template <class A, class B, LhsLayout kLhs>
-Tile<A, B> Tiles<A, B, kLhs>::get(int R, int N, int panels, int chains) {
+Tile<B> Tiles<A, B, kLhs>::get(int R, int N, int panels, int chains) {
+  if (!Multiply<A, B>::kInPieces) chains = 1;
   switch (N) {
     case 1: return with_vectors<1>(R, panels, chains);
     case 2: return with_vectors<2>(R, panels, chains);
@@ -244,8 +241,8 @@ Tile<A, B> Tiles<A, B, kLhs>::get(int R, int N, int panels, int chains) {
 }
 
 template <class A, class B, LhsLayout kLhs> template <int N>
-Tile<A, B> Tiles<A, B, kLhs>::with_vectors(int R, int panels, int chains) {
-  static constexpr Tile<A, B> table[] = {
+Tile<B> Tiles<A, B, kLhs>::with_vectors(int R, int panels, int chains) {
+  static constexpr Tile<B> table[] = {
       tile<A, B, min(1, rows_for(N)), N, kLhs>, tile<A, B, min(2, rows_for(N)), N, kLhs>,
       tile<A, B, min(3, rows_for(N)), N, kLhs>, tile<A, B, min(4, rows_for(N)), N, kLhs>,
       tile<A, B, min(5, rows_for(N)), N, kLhs>, tile<A, B, min(6, rows_for(N)), N, kLhs>,
@@ -260,7 +257,7 @@ Tile<A, B> Tiles<A, B, kLhs>::with_vectors(int R, int panels, int chains) {
 }
 
 template <class A, class B, LhsLayout kLhs> template <int N, int P>
-Tile<A, B> Tiles<A, B, kLhs>::of_row(int chains) {
+Tile<B> Tiles<A, B, kLhs>::of_row(int chains) {
   constexpr int kMost = kBusyChains / N, kPanels = N == 1 ? 1 : min(P, kMost);
   constexpr int kChains = kMost / kPanels;
   return chains == 4   ? row_tile<A, B, N, kPanels, min(4, kChains)>

@@ -14,6 +14,10 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 FASTRNN_INLINE int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
+// Where a vector is in panels of N vectors, in vectors, where k is so many lanes.
+FASTRNN_INLINE int64_t vector_at(int64_t v, int64_t N, int64_t lanes) {
+  return v / N * N * lanes + v % N;
+}
 // Where a member's part of n things begins, as even as possible.
 FASTRNN_INLINE int64_t part(int64_t n, int member, int members) { return n * member / members; }
 
@@ -30,53 +34,14 @@ Vec<Acc<S>> vector_of(const StridedVector& vector, int64_t first, int64_t units)
   return V::load(lanes);
 }
 
-// The weights of a product of the step, packed as they are stored; S is their type.
-template <class Phase, class S> struct Packing {
+// Rows of weights, of type S, as lanes of k.
+template <class S> struct LanePacking {
   using T = Acc<S>;
-  static constexpr int L = Vec<T>::kLanes;
-  static constexpr int G = Phase::kGates;
-  // Unit blocks that are computed together, as many as fill a panel; and their panels: two where
-  // the gates of one block are too many for one.
-  static constexpr int U = G >= kPanelVectors ? 1 : kPanelVectors / G;
-  static constexpr int kPanels = U * G > kMaxVectors ? 2 : 1;
-  static_assert(U * G / kPanels <= kMaxVectors && U * G % kPanels == 0, "gates fill panels");
-
-  static int64_t gates_size(int64_t H, int64_t K) {
-    return blocks_of(H, L) * L * G * lanes_of<S>(K) * Lanes<S>::kValues;
-  }
-
-  // Where the panel of a block of units begins.
-  static const Lane<S>* panel_at(const void* packed, int64_t block, int64_t K) {
-    return static_cast<const Lane<S>*>(packed) + block * G * L * lanes_of<S>(K);
-  }
-
-  // Members pack blocks of their own, those of whole panels.
-  static void pack_gates(const StridedMatrix* matrix, int64_t H, int64_t K, int member, int members,
-                         void* out_) {
-    const S* w = static_cast<const S*>(matrix->data);
-    const int64_t row = matrix->row_stride, col = matrix->col_stride;
-    const int64_t blocks = blocks_of(H, L), groups = blocks_of(blocks, U);
-    for (int64_t group = part(groups, member, members); group < part(groups, member + 1, members);
-         ++group) {
-      const int64_t first = group * U, width = min(U, blocks - first);
-      const int64_t N = width * G / kPanels;
-      Lane<S>* out = static_cast<Lane<S>*>(out_) + first * G * L * lanes_of<S>(K);
-      for (int64_t u = 0; u < width; ++u)
-        for (int64_t g = 0; g < G; ++g)
-          pack_block(w + (Phase::gate(g) * H + (first + u) * L) * row, row, col,
-                     min(L, H - (first + u) * L), K, out + vector_at(u * G + g, N, K), N * L);
-    }
-  }
-
-  // Where a vector is, in panels of N vectors.
-  static int64_t vector_at(int64_t v, int64_t N, int64_t K) {
-    return (v / N * N * lanes_of<S>(K) + v % N) * L;
-  }
+  static constexpr int L = Vec<T>::kLanes, kValues = Lanes<S>::kValues;
 
   // A block of `units` rows of w becomes one vector per lane of k.
   static void pack_block(const S* w, int64_t row, int64_t col, int64_t units, int64_t K,
                          Lane<S>* out, int64_t step) {
-    constexpr int kValues = Lanes<S>::kValues;
     if (col == 1) {
       for (int64_t k = pack_strips(w, row, units, K, out, step); k * kValues < K; k += L)
         pack_square(w + k * kValues, row, units, min(L * kValues, K - k * kValues), out + k * step,
@@ -97,7 +62,6 @@ template <class Phase, class S> struct Packing {
   // Packs whole strips of columns, and returns how many lanes of k these are.
   static int64_t pack_strips(const S* w, int64_t row, int64_t units, int64_t K, Lane<S>* out,
                              int64_t step) {
-    constexpr int kValues = Lanes<S>::kValues;
     int64_t k = 0;
     for (; units == L && (k + kStrip<T>)*kValues <= K; k += kStrip<T>) {
       Vec<T> v[kStrip<T>];
@@ -116,6 +80,46 @@ template <class Phase, class S> struct Packing {
       v[lane] = lane < units ? Lanes<S>::of_row(w + lane * row, n) : Vec<T>(T(0));
     transpose(v);
     for (int64_t k = 0; k < lanes_of<S>(n); ++k) Lanes<S>::store(v[k], out + k * step);
+  }
+};
+
+// The weights of a product of the step, of type W, as ProductEntry::pack_gates. Members pack blocks
+// of their own, those of whole panels.
+template <class W> void pack_gates(const GateLayout* layout, const StridedMatrix* matrix, int64_t H,
+                                   int64_t K, int member, int members, void* out_) {
+  constexpr int64_t L = Vec<Acc<W>>::kLanes;
+  const int64_t G = layout->gates, U = layout->blocks, lanes = lanes_of<W>(K);
+  const auto* w = static_cast<const Element<W>*>(matrix->data);
+  const int64_t row = matrix->row_stride, col = matrix->col_stride;
+  const int64_t blocks = blocks_of(H, L), groups = blocks_of(blocks, U);
+  for (int64_t group = part(groups, member, members); group < part(groups, member + 1, members);
+       ++group) {
+    const int64_t first = group * U, width = min(U, blocks - first);
+    const int64_t N = width * G / layout->panels;
+    Lane<W>* out = static_cast<Lane<W>*>(out_) + first * G * L * lanes;
+    for (int64_t u = 0; u < width; ++u)
+      for (int64_t g = 0; g < G; ++g)
+        LanePacking<W>::pack_block(w + (layout->gate[g] * H + (first + u) * L) * row, row, col,
+                                   min(L, H - (first + u) * L), K,
+                                   out + vector_at(u * G + g, N, lanes) * L, N * L);
+  }
+}
+
+// What a product of the step has for each row of its weights, in blocks of units.
+template <class Phase, class S> struct Packing {
+  using T = Acc<S>;
+  static constexpr int L = Vec<T>::kLanes;
+  static constexpr int G = Phase::kGates;
+  // Unit blocks that are computed together, as many as fill a panel; and their panels: two where
+  // the gates of one block are too many for one.
+  static constexpr int U = G >= kPanelVectors ? 1 : kPanelVectors / G;
+  static constexpr int kPanels = U * G > kMaxVectors ? 2 : 1;
+  static_assert(U * G / kPanels <= kMaxVectors && U * G % kPanels == 0, "gates fill panels");
+
+  static constexpr GateLayout layout() {
+    GateLayout made{G, {}, U, kPanels};
+    for (int g = 0; g < G; ++g) made.gate[g] = Phase::gate(g);
+    return made;
   }
 
   static void pack_bias(const StridedVector* b_ih, const StridedVector* b_hh, int64_t H,

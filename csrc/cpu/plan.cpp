@@ -32,6 +32,15 @@ double ceil_div(double a, double b) {
   return static_cast<double>(static_cast<int64_t>((a + b - 1) / b));
 }
 
+// What a weight of a product costs: bytes to read, and how many an FMA's time multiplies.
+struct WeightCost {
+  double bytes, per_fma;
+};
+WeightCost cost_in(const ProductEntry& p) {
+  const double values = p.lane_values;
+  return {p.lane_bytes / values, values / p.parts};
+}
+
 struct StepCost {
   double arithmetic, weights, product, cell, exchange;
   double total() const { return product + cell + exchange + cost::kStepOverhead; }
@@ -40,16 +49,16 @@ struct StepCost {
 // One step of one recurrence thread: `rows` rows and its part of the units. `planes` values of each
 // unit go into the product, and one into a second product; those of other threads are read from
 // where these have written them.
-StepCost step_cost(const KernelEntry& k, const Spec& spec, double rows, int recurrence_threads,
-                   double planes) {
+StepCost step_cost(const KernelEntry& k, const WeightCost& weight, const Spec& spec, double rows,
+                   int recurrence_threads, double planes) {
   const double H = static_cast<double>(spec.units), P = static_cast<double>(spec.outputs());
   const double units = ceil_div(ceil_div(H, k.lanes), recurrence_threads) * k.lanes;
   const double weights =
-      k.phase[0].gates * units * P + k.phase[1].gates * units * (k.projects ? P : H);
-  const double bytes = weights * k.element_bytes;
+      k.phase[0].layout.gates * units * P + k.phase[1].layout.gates * units * (k.projects ? P : H);
+  const double bytes = weights * weight.bytes;
   const double tiles = ceil_div(rows, k.tile_rows);
   StepCost c{};
-  c.arithmetic = rows * weights / (cost::kFmasPerCycle * k.lanes);
+  c.arithmetic = rows * weights / (cost::kFmasPerCycle * k.lanes * weight.per_fma);
   // The first tile brings a panel from where the weights are, the others find it in L2.
   const double first = bytes / bytes_per_cycle(bytes), next = bytes / cost::kBytesL2;
   c.weights = first + (tiles - 1) * std::min(first, next);
@@ -67,22 +76,22 @@ const char* regime_of(const StepCost& c) {
   return c.weights > c.arithmetic ? "weight bandwidth" : "arithmetic";
 }
 
-Plan best_split(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
-                int threads, bool backward) {
+Plan best_split(const KernelEntry& k, const WeightCost& weight, const Spec& spec, const Problem& p,
+                int64_t total_steps, int threads, bool backward) {
   // Forward continues the chains of x W with h R. Backward has dgates R in a step, and dx and dW of
   // both matrices beside it.
   const double planes = backward ? static_cast<double>(k.gates) : 1;
   const double H = static_cast<double>(spec.units), I = static_cast<double>(spec.inputs);
   const double active = p.T ? static_cast<double>(total_steps) / p.T : 0;
-  const double panels = ceil_div(H, k.phase[0].panel_units);
+  const double panels = ceil_div(H, k.phase[0].layout.blocks * k.lanes);
   Plan best{};
   double best_cycles = -1;
   const auto consider = [&](int row_groups, int unit_members, int recurrence_threads) {
     const bool team = row_groups * unit_members > 1;
     const double rows = ceil_div(active, row_groups);
-    const StepCost step = step_cost(k, spec, rows, recurrence_threads, planes);
+    const StepCost step = step_cost(k, weight, spec, rows, recurrence_threads, planes);
     const double spread = rows * k.gates * H * (backward ? 2 * I + H : I) / unit_members /
-                          (cost::kFmasPerCycle * k.lanes);
+                          (cost::kFmasPerCycle * k.lanes * weight.per_fma);
     const double cycles = p.T * (step.total() + spread) + (team ? cost::kTeamStart : 0);
     if (best_cycles >= 0 && cycles >= best_cycles) return;
     best_cycles = cycles;
@@ -107,9 +116,9 @@ int64_t clamp(int64_t n, int64_t low, int64_t high) { return std::max(low, std::
 
 }  // namespace
 
-Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
-                  int threads) {
-  Plan plan = best_split(k, spec, p, total_steps, threads, false);
+Plan plan_forward(const KernelEntry& k, const ProductEntry& product, const Spec& spec,
+                  const Problem& p, int64_t total_steps, int threads) {
+  Plan plan = best_split(k, cost_in(product), spec, p, total_steps, threads, false);
   // The projected gates of a chunk are written once and read once: half of L2 keeps them there.
   const int64_t width = (spec.units + k.lanes) * k.gates;
   const int64_t row = width * k.accumulator_bytes / plan.recurrence_threads;
@@ -120,7 +129,8 @@ Plan plan_forward(const KernelEntry& k, const Spec& spec, const Problem& p, int6
 
 Plan plan_backward(const KernelEntry& k, const Spec& spec, const Problem& p, int64_t total_steps,
                    int threads) {
-  Plan plan = best_split(k, spec, p, total_steps, threads, true);
+  const WeightCost weight{static_cast<double>(k.element_bytes), 1};
+  Plan plan = best_split(k, weight, spec, p, total_steps, threads, true);
   // A chunk is the K of the weight gradients: long enough that reading and writing dW is little
   // beside the arithmetic, short enough that what all members read stays near.
   const int64_t widest = std::max(spec.inputs, spec.layer_outputs());

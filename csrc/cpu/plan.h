@@ -23,8 +23,8 @@ struct Plan {
 };
 
 // total_steps: the sum of all lengths.
-Plan plan_forward(const KernelEntry& kernel, const Spec& spec, const Problem& problem,
-                  int64_t total_steps, int threads);
+Plan plan_forward(const KernelEntry& kernel, const ProductEntry& product, const Spec& spec,
+                  const Problem& problem, int64_t total_steps, int threads);
 Plan plan_backward(const KernelEntry& kernel, const Spec& spec, const Problem& problem,
                    int64_t total_steps, int threads);
 

@@ -12,21 +12,26 @@ int64_t widest_input(const Spec& spec) {
 
 }  // namespace
 
-Plan plan_pass(const KernelEntry& kernel, const Spec& spec, const Problem& problem, bool backward,
-               int64_t total_steps, int threads) {
+Plan plan_pass(const Weights& weights, const Problem& problem, bool backward, int64_t total_steps,
+               int threads) {
+  const KernelEntry& kernel = weights.kernel();
+  const Spec& spec = weights.spec();
   return backward ? plan_backward(kernel, spec, problem, total_steps, threads)
-                  : plan_forward(kernel, spec, problem, total_steps, threads);
+                  : plan_forward(kernel, weights.product(), spec, problem, total_steps, threads);
 }
 
-Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p, const Call& call,
-                   const Plan& plan, const BatchSizes& batch, std::pmr::memory_resource* memory)
-    : window(recomputes(spec, p) ? window_steps(p, plan.chunk) : std::max<int64_t>(1, p.T)),
-      program(lower(spec, p, call, {false, batch.steps, window, batch.offsets}, memory)),
+Prepared::Prepared(const Weights& weights, const Problem& p, const Call& call, const Plan& plan,
+                   const BatchSizes& batch, std::pmr::memory_resource* memory)
+    : window(recomputes(weights.spec(), p) ? window_steps(p, plan.chunk)
+                                           : std::max<int64_t>(1, p.T)),
+      program(lower(weights.spec(), p, call, {false, batch.steps, window, batch.offsets}, memory)),
       max_rows(batch.max_rows),
       buffers(memory) {
+  const KernelEntry& kernel = weights.kernel();
+  const Spec& spec = weights.spec();
   const bool back = call.backward(), again = back && recomputes(spec, p);
   if (back) backward_rows = std::min(plan.chunk, window) * p.B - batch.fewest;
-  const Plan forwards = again ? plan_forward(kernel, spec, p, batch.total, plan.threads()) : plan;
+  const Plan forwards = again ? plan_pass(weights, p, false, batch.total, plan.threads()) : plan;
   if (!back || again) forward_rows = std::min(window, forwards.chunk) * max_rows;
 
   const auto take = [this](int64_t size) {
@@ -45,8 +50,8 @@ Prepared::Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& p
   if (call.kind == Kind::kInfer)
     states = take((spec.states - 1) * p.B * spec.units * spec.accumulator_bytes());
   PassSizes sizes{
-      widest_input(spec),          spec.units,    spec.outputs(), p.B, max_rows, forward_rows,
-      masks_of_row(spec, p, call), call.has_masks};
+      widest_input(spec),          spec.units,     spec.outputs(),    p.B, max_rows, forward_rows,
+      masks_of_row(spec, p, call), call.has_masks, &weights.product()};
   if (!back || again) forward = take_for_members(kernel.forward_scratch(&sizes));
   if (!back) return;
   sizes.chunk_rows = backward_rows;

@@ -3,6 +3,7 @@
 
 #include "../core/program.h"
 #include "call_memory.h"
+#include "engine.h"
 #include "kernel_table.h"
 #include "plan.h"
 
@@ -35,12 +36,12 @@ struct Prepared {
   MemberScratch forward, backward;
   int64_t bytes = 0;
 
-  Prepared(const KernelEntry& kernel, const Spec& spec, const Problem& problem, const Call& call,
-           const Plan& plan, const BatchSizes& batch, std::pmr::memory_resource* memory);
+  Prepared(const Weights& weights, const Problem& problem, const Call& call, const Plan& plan,
+           const BatchSizes& batch, std::pmr::memory_resource* memory);
 };
 
 // Of either kind of pass.
-Plan plan_pass(const KernelEntry& kernel, const Spec& spec, const Problem& problem, bool backward,
-               int64_t total_steps, int threads);
+Plan plan_pass(const Weights& weights, const Problem& problem, bool backward, int64_t total_steps,
+               int threads);
 
 }  // namespace fastrnn

@@ -29,8 +29,9 @@ template <class Storage> struct MaskRows {
 // Of the rows of a part at one step of forward, what the masks leave.
 template <class Cell, class Storage> struct MaskedRows {
   MaskRows<Storage> masks;
-  Factor<Storage>* memory;  // [RecurrentMasks::count][rows][P]
-  int64_t first, rows, P;   // the position of the first row
+  const ProductEntry* product;
+  char* memory;            // [RecurrentMasks::count][rows], factors of P values
+  int64_t first, rows, P;  // the position of the first row
 
   // What is projected enters no gate, and has no mask.
   template <int phase> bool serves() const {
@@ -38,41 +39,40 @@ template <class Cell, class Storage> struct MaskedRows {
   }
   template <int phase> bool by_gate() const { return versions_of<Cell, phase>(masks.count()) > 1; }
 
-  Factor<Storage>* at(int gate, int64_t r) const {
-    return memory + ((masks.count() > 1 ? gate : 0) * rows + r) * P;
+  char* at(int gate, int64_t r) const {
+    return memory + ((masks.count() > 1 ? gate : 0) * rows + r) * product->factor_bytes(P);
   }
 
-  // Masks row(r) of each of `active` rows for the gates of a phase.
-  template <int phase, class Row> void make(int64_t active, Row row) const {
+  // Masks row(r) of each of `active` rows for the gates of a phase. bound: as
+  // ProductEntry::factors().
+  template <int phase, class Row> void make(int64_t active, float bound, Row row) const {
     for (int64_t i = 0; i < versions_of<Cell, phase>(masks.count()); ++i) {
       const int gate = Phase<Cell, phase>::gate(static_cast<int>(i));
-      for (int64_t r = 0; r < active; ++r) {
-        const auto* from = row(r);
-        const Storage* mask = masks.at(gate, first + r);
-        Factor<Storage>* to = at(gate, r);
-        mask_factors(from, mask, P, to);
-      }
+      for (int64_t r = 0; r < active; ++r)
+        product->factors(row(r), masks.at(gate, first + r), P, bound, at(gate, r));
     }
   }
 
   // A tile of which each gate goes on with a row of its own: one vector after the other. r: the
   // first of its R rows.
-  template <int phase> void tile_of_gates(const TileArgs<Factor<Storage>, Storage>& args, int64_t r,
-                                          int R, int N, int panels) const {
+  template <int phase> void tile_of_gates(const TileArgs<Acc<Storage>>& args, int64_t r, int R,
+                                          int N, int panels) const {
     using Gates = Phase<Cell, phase>;
-    using Args = TileArgs<Factor<Storage>, Storage>;
     constexpr int64_t L = Vec<Acc<Storage>>::kLanes;
+    const int64_t lanes = blocks_of(args.K, product->lane_values);
     for (int v = 0; v < N * panels; ++v) {
       const int i = v % Gates::kGates;
-      Args own = args;
-      own.b += Packing<Gates, Storage>::vector_at(v, N, args.K);
+      TileArgs<Acc<Storage>> own = args;
+      own.b = static_cast<const char*>(args.b) + vector_at(v, N, lanes) * L * product->lane_bytes;
       for (int k = 0; k < R; ++k) {
         own.a[k] = at(Gates::gate(i), r + k);
         own.init[k] = (Gates::is_split(i) ? args.shared_init : args.init[k]) + v * L;
         own.out[k] += v * L;
       }
       own.shared = 0;
-      Tiles<Factor<Storage>, Storage, LhsLayout::kRows>::get(R, 1, 1, args.chains)(own);
+      if (args.scales) own.scales += v * L;
+      const AnyTile tile = product->tile(R, 1, 1, args.chains);
+      reinterpret_cast<TileOf<Acc<Storage>>>(tile)(own);
     }
   }
 };

@@ -69,7 +69,8 @@ template <class Pass> PassSizes sizes_of(const Pass& pass, int64_t rows) {
           rows,
           pass.chunk_rows,
           pass.recurrent_masks.count,
-          pass.mask.base != nullptr};
+          pass.mask.base != nullptr,
+          nullptr};
 }
 
 // Carves a block of workspace; with a null block it only counts.

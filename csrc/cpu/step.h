@@ -131,7 +131,7 @@ template <class Cell, class Math, class Storage> struct Step {
                   int64_t k, T* sums) const {
     constexpr int64_t kValues = Lanes<Storage>::kValues;
     alignas(64) Lane<Storage> columns[L * L];
-    P::pack_square(w, row, units, n, columns, L);
+    LanePacking<Storage>::pack_square(w, row, units, n, columns, L);
     const auto lane = [&](int64_t i) { return Lanes<Storage>::load(columns + i * L); };
     for (int r = 0; r < rows; ++r, sums += kVectors * L) {
       V sum = V::load(sums);

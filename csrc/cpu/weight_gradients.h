@@ -220,10 +220,10 @@ template <class Cell, class Storage> struct WeightGradients {
     const int R = static_cast<int>(end - m);
     T* rows[kRows];
     for (int r = 0; r < R; ++r) rows[r] = of.dw + weight_row(m + r) * N;
-    TileArgs<F, F> args;
+    TileArgs<T> args;
     args.K = lanes_of<F>(k) * kValues;
     args.shared = 0;
-    args.a[0] = reinterpret_cast<const F*>(a);
+    args.a[0] = a;
     alignas(64) T acc[kRows * kMostVectors * L];
     args.panel_step = kPanel * lanes;
     for (int64_t n0 = 0, width_n; n0 < N; n0 += width_n) {

@@ -23,6 +23,7 @@ struct PackOne {
 };
 struct PackAll {
   const KernelEntry* kernel;
+  const ProductEntry* product;
   bool backward;
   std::vector<PackOne> matrices;
   int members = 1;
@@ -35,7 +36,8 @@ struct PackAll {
       if (all.backward)
         all.kernel->pack_matrix(&w, m.H, m.K, m.product, member, members, m.out);
       else
-        all.kernel->phase[m.phase].pack_gates(&w, m.H, m.K, member, members, m.out);
+        all.product->pack_gates(&all.kernel->phase[m.phase].layout, &w, m.H, m.K, member, members,
+                                m.out);
     }
     return Need::kEnd;
   }
@@ -43,11 +45,12 @@ struct PackAll {
 
 }  // namespace
 
-Weights::Weights(const std::string& cell, ElementType type, int64_t layers, int64_t directions,
+Weights::Weights(const std::string& cell, LayerType type, int64_t layers, int64_t directions,
                  int64_t inputs, int64_t units, bool bias, int64_t projection)
-    : kernel_(&find_kernel(cell, type, projection != 0)) {
+    : kernel_(&find_kernel(cell, type.element, projection != 0)),
+      product_(&find_product(*kernel_, type.scheme)) {
   spec_ = {cell,
-           static_cast<int>(type.bytes),
+           static_cast<int>(type.element.bytes),
            layers,
            directions,
            inputs,
@@ -56,9 +59,10 @@ Weights::Weights(const std::string& cell, ElementType type, int64_t layers, int6
            kernel_->gates,
            kernel_->states,
            kernel_->saved,
-           type.kind};
+           type.element.kind};
   set_cell(parse_cell_name(cell), &spec_);
   spec_.projection = projection;
+  spec_.scheme = type.scheme;
   check_spec(spec_);
 }
 
@@ -79,8 +83,11 @@ namespace {
 // only counts.
 class PanelLayout {
  public:
-  PanelLayout(const Spec& spec, const KernelEntry& kernel, const std::vector<View>& parameters)
-      : spec_(spec), kernel_(kernel), parameters_(parameters) {}
+  PanelLayout(const Weights& weights, const std::vector<View>& parameters)
+      : spec_(weights.spec()),
+        kernel_(weights.kernel()),
+        product_(weights.product()),
+        parameters_(parameters) {}
 
   char* next = nullptr;
   std::vector<PackOne> matrices;
@@ -95,20 +102,23 @@ class PanelLayout {
     const int64_t K = phase == 0 ? spec_.outputs() : spec_.units;
     GatePanels panels{};
     const auto pack = [&](Parameters kind, int64_t columns) {
-      char* out = take(of.gates_size(H, columns) * kernel_.element_bytes);
+      const int64_t lanes = ceil_div(columns, product_.lane_values);
+      char* out = take(padded(H) * of.layout.gates * lanes * product_.lane_bytes);
       add({array(pass, kind), H, columns, phase, Product::kInput, out});
       return out;
     };
     if (!projects) panels.w_ih = pack(kWeightIh, I);
     panels.w_hh = pack(projects ? kWeightHr : kWeightHh, K);
-    char* const biases[] = {take_bias(of, H), take_bias(of, H)};
-    panels.bias_x = biases[0], panels.bias_r = biases[1];
-    if (phase == 0) panels.w_diag = pack_diag(pass);
-    if (!next) return panels;
     const Strided b_ih = projects ? Strided() : array(pass, kBiasIh);
     const Strided b_hh = projects ? Strided() : array(pass, kBiasHh);
-    const StridedVector ih = b_ih.vector(), hh = b_hh.vector();
-    of.pack_bias(&ih, &hh, H, biases[0], biases[1]);
+    pack_rows(of, H, b_ih, b_hh, &panels.bias_x, &panels.bias_r);
+    if (product_.scaled) {
+      const Strided none = Strided(), ih = projects ? Strided() : array(pass, kScaleIh);
+      const Strided hh = array(pass, projects ? kScaleHr : kScaleHh);
+      pack_rows(of, H, ih, none, &panels.scale_ih, nullptr);
+      pack_rows(of, H, hh, none, &panels.scale_hh, nullptr);
+    }
+    if (phase == 0) panels.w_diag = pack_diag(pass);
     return panels;
   }
 
@@ -119,20 +129,22 @@ class PanelLayout {
       add({array(pass, kind), rows, N, 0, product, out});
       return out;
     };
+    const auto gates = [&](int phase) { return kernel_.phase[phase].layout.gates; };
     MatrixPanels panels{};
     panels.w_diag = pack_diag(pass);
     panels.w_ih = pack(kWeightIh, kernel_.gates, H, I, Product::kInput);
-    panels.w_hh = pack(kWeightHh, kernel_.phase[0].gates, H, spec_.outputs(), Product::kFirst);
+    panels.w_hh = pack(kWeightHh, gates(0), H, spec_.outputs(), Product::kFirst);
     if (kernel_.phases == 1) return panels;
     const bool projects = is_projection(1);
-    panels.w_v = pack(projects ? kWeightHr : kWeightHh, kernel_.phase[1].gates,
-                      projects ? spec_.projection : H, H, Product::kSecond);
+    panels.w_v = pack(projects ? kWeightHr : kWeightHh, gates(1), projects ? spec_.projection : H,
+                      H, Product::kSecond);
     return panels;
   }
 
  private:
   const Spec& spec_;
   const KernelEntry& kernel_;
+  const ProductEntry& product_;
   const std::vector<View>& parameters_;
   int64_t bytes_ = 0;
 
@@ -148,12 +160,20 @@ class PanelLayout {
     bytes_ += whole_lines(n);
     return at;
   }
-  char* take_bias(const PhaseEntry& of, int64_t H) {
-    return take(of.gates_size(H, 1) * kernel_.accumulator_bytes);
+  int64_t padded(int64_t units) const { return ceil_div(units, kernel_.lanes) * kernel_.lanes; }
+  // A value for each row of the gates' weights, from vectors as biases are: where they belong to x,
+  // and to h.
+  void pack_rows(const PhaseEntry& of, int64_t H, const Strided& ih, const Strided& hh,
+                 const void** of_x, const void** of_h) {
+    const int64_t bytes = padded(H) * of.layout.gates * kernel_.accumulator_bytes;
+    char *const x = take(bytes), *const h = take(bytes);
+    *of_x = x;
+    if (of_h) *of_h = h;
+    const StridedVector vectors[] = {ih.vector(), hh.vector()};
+    if (next) of.pack_bias(&vectors[0], &vectors[1], H, x, h);
   }
   char* pack_diag(int64_t pass) {
-    const int64_t padded = ceil_div(spec_.units, kernel_.lanes) * kernel_.lanes;
-    char* out = take(padded * kernel_.unit_parameters * kernel_.accumulator_bytes);
+    char* out = take(padded(spec_.units) * kernel_.unit_parameters * kernel_.accumulator_bytes);
     const Strided diag = array(pass, kWeightDiag);
     const StridedVector w = diag.vector();
     if (next) kernel_.pack_diag(&w, spec_.units, out);
@@ -168,6 +188,9 @@ class PanelLayout {
 
 void Weights::pack(const std::vector<View>& parameters, bool backward) {
   if (packed(backward)) return;
+  if (backward && spec_.scheme)
+    throw Error(Fault::kNotImplemented, spec_.op,
+                "quantized weights serve inference alone, got a call with gradients");
   check_parameters(spec_, parameters);
   const auto lay_out = [&](PanelLayout& layout, Panels* panels) {
     for (int64_t pass = 0; pass < spec_.passes(); ++pass) {
@@ -181,15 +204,15 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
       }
     }
   };
-  PanelLayout counting(spec_, *kernel_, parameters);
+  PanelLayout counting(*this, parameters);
   lay_out(counting, nullptr);
   std::unique_ptr<Panels> made(
       new Panels{Block(counting.bytes(), spec_.op, "packed weights"), {}, {}});
-  PanelLayout layout(spec_, *kernel_, parameters);
+  PanelLayout layout(*this, parameters);
   layout.next = made->memory.data();
   lay_out(layout, made.get());
 
-  PackAll all{kernel_, backward, std::move(layout.matrices)};
+  PackAll all{kernel_, product_, backward, std::move(layout.matrices)};
   const Lease lease = lease_for_reading(counting.bytes());
   all.members = lease.members();
   run_job({all.members, 1, &all, PackAll::task});

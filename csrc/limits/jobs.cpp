@@ -23,46 +23,63 @@ constexpr int kRegisterBytes = 16;
 
 // Makes the compiler believe that a vector is read and changed here: in its register, or where the
 // level has wider vectors than the processor (`wide`) in memory.
-template <class Vector> FASTRNN_INLINE void keep(Vector& v) {
+template <class Register> FASTRNN_INLINE void keep_register(Register& r) {
   if constexpr (kVectorBytes > kRegisterBytes) {
-    asm volatile("" : "+m"(v.raw));
+    asm volatile("" : "+m"(r));
   } else {
 #if defined(__x86_64__)
-    asm volatile("" : "+x"(v.raw));
+    asm volatile("" : "+x"(r));
 #elif defined(__aarch64__)
-    asm volatile("" : "+w"(v.raw));
+    asm volatile("" : "+w"(r));
 #else
-    asm volatile("" : "+m"(v.raw));
+    asm volatile("" : "+m"(r));
 #endif
   }
 }
+template <class T> FASTRNN_INLINE void keep(Vec<T>& v) { keep_register(v.raw); }
+FASTRNN_INLINE void keep(Integers& v) { keep_register(v); }
 
 constexpr int kChains = 10;  // 2 units x 4 cycles, and some room
 
 // Chains of sums, none of which waits for another: sum = add(sum, a, b).
-template <class Add> FASTRNN_INLINE void multiply_by(int64_t rounds, Add add) {
-  V acc[kChains], a(1.0f), b(0.5f);
-  for (auto& v : acc) v = V(1.0f);
+template <class Add, class Sum>
+FASTRNN_INLINE void multiply_by(int64_t rounds, Sum one, Sum b, Add add) {
+  Sum acc[kChains], a = one;
+  for (auto& v : acc) v = one;
   keep(a);
   keep(b);
   for (int64_t i = 0; i < rounds; ++i)
 #pragma GCC unroll 10
     for (int c = 0; c < kChains; ++c) acc[c] = add(acc[c], a, b);
-  V sum = acc[0];
+  Sum sum = acc[0];
   for (int c = 1; c < kChains; ++c) sum = sum + acc[c];
   keep(sum);
 }
 void multiply(int64_t rounds) {
-  multiply_by(rounds, [](V sum, V a, V b) { return fma(sum, b, a); });
+  multiply_by(rounds, V(1.0f), V(0.5f), [](V sum, V a, V b) { return fma(sum, b, a); });
 }
 
 // The same with bfloat16: by the instruction for pairs where the level has it, else as floats.
 constexpr bool kPairs = PairProduct<float>::kGiven;
 void multiply_bfloat16(int64_t rounds) {
   if constexpr (kPairs)
-    multiply_by(rounds, [](V sum, V a, V b) { return PairProduct<float>::add(sum, a, b); });
+    multiply_by(rounds, V(1.0f), V(0.5f),
+                [](V sum, V a, V b) { return PairProduct<float>::add(sum, a, b); });
   else
     multiply(rounds);
+}
+
+// And with integers: four bytes at once where the level has it, else pairs of 16 bits.
+constexpr bool kQuads = QuadProduct<Integers>::kGiven;
+void multiply_int8(int64_t rounds) {
+  const Integers one = 1 - Integers{};
+  multiply_by(rounds, one, one, [](Integers sum, Integers a, Integers b) {
+    keep(a);  // or a product would be made once for all rounds
+    if constexpr (kQuads)
+      return add_quad_products(sum, a, b);
+    else
+      return add_pair_products(sum, a, b);
+  });
 }
 
 // Loads and nothing else, none waiting for another.
@@ -109,6 +126,8 @@ const LimitJobs limit_jobs = {
     multiply,
     (kPairs ? 4.0 : 2.0) * kChains * V::kLanes,
     multiply_bfloat16,
+    (kQuads ? 8.0 : 4.0) * kChains * V::kLanes,
+    multiply_int8,
     read,
     steps<Rnn<Tanh>>,
     steps<Lstm>,

@@ -13,13 +13,15 @@ struct alignas(64) Line {
   float values[kLineFloats];
 };
 
-// What is timed at one level, float32 but for one: jobs.cpp, compiled once for each.
+// What is timed at one level, float32 but for two: jobs.cpp, compiled once for each.
 struct LimitJobs {
   const char* level;
   double flops;  // of a round of multiply()
   void (*multiply)(int64_t rounds);
   double bfloat16_flops;
   void (*multiply_bfloat16)(int64_t rounds);
+  double int8_operations;
+  void (*multiply_int8)(int64_t rounds);
   void (*read)(const Line* from, int64_t lines, int64_t repeats);
   // Steps that wait for each other: h stored, one element of it loaded and broadcast, one FMA, the
   // cell.
@@ -34,7 +36,7 @@ struct Rates {
   double one, all;
 };
 struct MachineLimits {
-  Rates fma_gflops, bfloat16_gflops;
+  Rates fma_gflops, bfloat16_gflops, int8_gops;
   Rates bandwidth[kMemoryLevels];  // GB/s read; each thread reads memory of its own
   double rnn_tanh_ns, lstm_ns, gru_ns;
   double exchange_ns;  // from a store on one core until another core sees it; 0 with one thread

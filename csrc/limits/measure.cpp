@@ -166,6 +166,8 @@ MachineLimits measure_limits(int threads, const CacheBytes& caches) {
   found.fma_gflops = measured([&](int n) { return gflops(jobs.multiply, jobs.flops, n); });
   found.bfloat16_gflops =
       measured([&](int n) { return gflops(jobs.multiply_bfloat16, jobs.bfloat16_flops, n); });
+  found.int8_gops =
+      measured([&](int n) { return gflops(jobs.multiply_int8, jobs.int8_operations, n); });
   const int64_t beyond = std::min<int64_t>(std::max<int64_t>(2 * caches.l3, 64 << 20), 256 << 20);
   const int64_t in_l3 = std::min(4 * caches.l2, caches.l3 / 2);
   const struct {

@@ -58,9 +58,21 @@ template <class S> FASTRNN_INLINE const Factor<S>* factors_of_row(const S* row, 
   return copy;
 }
 
+// What forward multiplies of rows of type S with weights of type W.
+template <class S, class W> struct RowFactors {
+  using Type = Factor<S>;
+  static constexpr bool kCopies = !is_same<S, Type>;
+  static int64_t bytes(int64_t n) { return n * static_cast<int64_t>(sizeof(Type)); }
+  static const void* of(const void* row, const void* mask, int64_t n, float, void* copy) {
+    return factors_of_row(static_cast<const S*>(row), static_cast<const S*>(mask), n,
+                          static_cast<Type*>(copy));
+  }
+};
+
 // Lanes of one value.
 template <class S> struct Lanes {
   using Type = S;
+  using Element = S;
   using V = Vec<Acc<S>>;
   static constexpr int kValues = 1;
   static FASTRNN_INLINE V load(const S* p) { return FASTRNN_ISA::load(p); }
@@ -87,6 +99,7 @@ template <> struct Lanes<bfloat16> {
   struct Type {
     bfloat16 value[2];
   };
+  using Element = bfloat16;
   using V = Vec<float>;
   static constexpr int kValues = 2;
   static FASTRNN_INLINE V load(const Type* p) {
@@ -108,16 +121,38 @@ template <> struct Lanes<bfloat16> {
   static FASTRNN_INLINE bfloat16& at(Type* lane, int i) { return lane->value[i]; }
 };
 
+// Are the sums of products with such right factors multiplied by scales?
+template <class W> constexpr bool is_scaled = false;
+
 template <class S> using Lane = typename Lanes<S>::Type;
+// What a matrix of right factors holds before it is packed.
+template <class S> using Element = typename Lanes<S>::Element;
 // Lanes that K values of a row of right factors take.
 template <class S> FASTRNN_INLINE constexpr int64_t lanes_of(int64_t K) {
   return (K + Lanes<S>::kValues - 1) / Lanes<S>::kValues;
 }
 
-// sum + left * right, in kParts parts one after the other. left(p): the factor at p, for all lanes,
-// and with it those of the other values of a lane. last(p): where the last lane has one value; the
-// parts from kLastPart on.
-template <class A, class B> struct Multiply {
+// How left factors of type A are multiplied with right ones of type B.
+//
+// A sum begins with begin(row, init) or zero(); add() gives sum + left * right, in kParts parts one
+// after the other; and end(sum, row, init, scales, at) gives what it is worth.
+// values(row): the left factors of a row. left(p): the factor at p, for all lanes, and with it
+// those of the other values of a lane. last(p): where the last lane has one value; the parts from
+// kLastPart on. kWholeLanes: rows are filled up to whole lanes. kExact: sums are integers.
+// kInPieces: may a sum be made of several?
+template <class A, class B> struct MultiplyInFloats {
+  using T = Acc<B>;
+  using Operand = Vec<T>;
+  using Sum = Vec<T>;
+  static constexpr bool kExact = false, kInPieces = true;
+  static constexpr bool kWholeLanes = Lanes<B>::kValues == 1;
+  static FASTRNN_INLINE const A* values(const void* row) { return static_cast<const A*>(row); }
+  static FASTRNN_INLINE Sum begin(const void*, const T* init) { return Sum::load(init); }
+  static FASTRNN_INLINE Sum zero() { return Sum(T(0)); }
+  static FASTRNN_INLINE Sum end(Sum sum, const void*, const T*, const T*, int64_t) { return sum; }
+};
+
+template <class A, class B> struct Multiply : MultiplyInFloats<A, B> {
   using V = Vec<Acc<B>>;
   static constexpr int kParts = 1, kLastPart = 0;
   template <int part> static FASTRNN_INLINE V left(const A* p) { return V(widen(*p)); }
@@ -126,7 +161,7 @@ template <class A, class B> struct Multiply {
   static FASTRNN_INLINE V add(V sum, V left, V right) { return fma(left, right, sum); }
 };
 
-template <> struct Multiply<float, bfloat16> {
+template <> struct Multiply<float, bfloat16> : MultiplyInFloats<float, bfloat16> {
   using V = Vec<float>;
   static constexpr int kParts = 2, kLastPart = 1;
   template <int part> static FASTRNN_INLINE V left(const float* p) { return V(p[1 - part]); }
@@ -137,7 +172,7 @@ template <> struct Multiply<float, bfloat16> {
   static FASTRNN_INLINE V add(V sum, V left, V right) { return fma(left, right, sum); }
 };
 
-template <> struct Multiply<bfloat16, bfloat16> {
+template <> struct Multiply<bfloat16, bfloat16> : MultiplyInFloats<bfloat16, bfloat16> {
   using V = Vec<float>;
   static constexpr int kParts = 1, kLastPart = 0;
   template <int part> static FASTRNN_INLINE V left(const bfloat16* p) {

@@ -155,6 +155,24 @@ template <class T> struct PairProduct {
   }
 };
 
+// Integers of 32 bits, as many as a vector of floats has lanes.
+using Integers = Vec<float>::Bits;
+
+// sum, and in each lane the products of the low halves of a and b, and of the high ones, as signed
+// numbers.
+template <class I> FASTRNN_INLINE I add_pair_products(I sum, I a, I b) {
+  return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+}
+
+// The same of four bytes of each lane, those of a unsigned and those of b signed, at a level that
+// has an instruction for it.
+template <class I> struct QuadProduct {
+  static constexpr bool kGiven = false;
+};
+template <class I> FASTRNN_INLINE I add_quad_products(I sum, I a, I b) {
+  return QuadProduct<I>::add(sum, a, b);
+}
+
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn
 

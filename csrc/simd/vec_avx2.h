@@ -52,6 +52,11 @@ FASTRNN_INLINE Vec<double> at_least(Vec<double> x, Vec<double> limit) {
   return _mm256_max_pd(limit.raw, x.raw);
 }
 
+FASTRNN_INLINE Integers add_pair_products(Integers sum, Integers a, Integers b) {
+  return sum + reinterpret_cast<Integers>(
+                   _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+
 // Numbers of float16: see narrow.h.
 FASTRNN_INLINE Vec<float> widen_float16(HalfBits bits) {
   return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits));

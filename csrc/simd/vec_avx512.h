@@ -62,6 +62,11 @@ FASTRNN_INLINE Vec<double> ldexp_of(Vec<double> v, Vec<double> n) {
   return _mm512_maskz_scalef_pd(0xff, v.raw, n.raw);
 }
 
+FASTRNN_INLINE Integers add_pair_products(Integers sum, Integers a, Integers b) {
+  return sum + reinterpret_cast<Integers>(
+                   _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+
 // Numbers of float16: see narrow.h.
 FASTRNN_INLINE Vec<float> widen_float16(HalfBits bits) {
   return _mm512_maskz_cvtph_ps(0xffff, reinterpret_cast<__m256i>(bits));

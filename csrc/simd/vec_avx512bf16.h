@@ -1,7 +1,7 @@
 // AVX-512 with the products of bfloat16 (BF16).
 #pragma once
 
-#include "vec_avx512.h"
+#include "vec_avx512vnni.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {

@@ -36,7 +36,7 @@ struct Case {
 
   int64_t outputs() const { return D * (P ? P : H); }
   Weights weights(int element_bytes) const {
-    return Weights(cell, {'f', element_bytes}, L, D, I, H, bias, P);
+    return Weights(cell, ElementType{'f', element_bytes}, L, D, I, H, bias, P);
   }
 };
 

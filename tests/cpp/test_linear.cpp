@@ -118,7 +118,7 @@ template <class Cell> void compare(const char* cell, double gain = 3) {
     for (double& a : v) a = scale * normal(rng);
     return v;
   };
-  Weights weights(cell, {'f', sizeof(double)}, 1, D, I, H, true);
+  Weights weights(cell, ElementType{'f', sizeof(double)}, 1, D, I, H, true);
   const Spec& spec = weights.spec();
   Problem p;
   p.T = T, p.B = B;

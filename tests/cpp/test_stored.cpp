@@ -82,7 +82,7 @@ template <class T> void run(const Stored& c, const std::string& name) {
   const Array<uint8_t> resets = cast<uint8_t>(c.at("resets"));
   const int64_t P = c.at("h0").shape[2], D = c.at("h0").shape[0];
   const int64_t H = c.projected() ? c.at("weight_hr_l0").shape[1] : P;
-  Weights w(c.cell, {'f', sizeof(T)}, 1, D, x.shape[2], H, true, c.projected() ? P : 0);
+  Weights w(c.cell, ElementType{'f', sizeof(T)}, 1, D, x.shape[2], H, true, c.projected() ? P : 0);
   const Spec& spec = w.spec();
   Problem p;
   p.T = x.shape[0], p.B = x.shape[1];

@@ -104,8 +104,11 @@ def test_no_symbol_escapes_its_level(native_build: Build) -> None:
     kernels = re.findall(r"^FASTRNN_KERNEL\((\w+), (\w+), (\w+)\)$", kernel_list(build), re.M)
     assert len(kernels) >= 10
     units = {f"kernel_{level}_{cell}": "cpu/kernel" for level, cell, _ in kernels}
-    for level, _, element in kernels:
-        units[f"kernel_{level}_products_{element}"] = "cpu/products"
+    for level, element in re.findall(
+        r"^FASTRNN_PRODUCTS\((\w+), (\w+)\)$", kernel_list(build), re.M
+    ):
+        source = "cpu/quantized" if element == "int8" else "cpu/products"
+        units[f"kernel_{level}_products_{element}"] = source
         units[f"limits_{level}"] = "limits/jobs"
     escaped = []
     for name, source in units.items():
@@ -127,14 +130,19 @@ def test_no_symbol_escapes_its_level(native_build: Build) -> None:
 
 
 def test_units_of_a_wheel(tmp_path: Path) -> None:
-    """How many kernels are compiled is what a build from source takes: seconds each. Of a cell, by
-    levels and element types:
+    """How many kernels are compiled is what a build from source takes: seconds each. Of a cell, and
+    of the products that cells share, by levels and element types:
     """
     preset = ["cmake", "--preset", "release", "-B", str(tmp_path)]
     run([*preset, "-DFASTRNN_MODULE=OFF", "-DFASTRNN_CUDA=OFF"], cwd=ROOT)
-    units = {"x86_64": 3 * 4 + 1, "aarch64": 2 * 4}.get(platform.machine(), 4)
+    of_cell, shared = {"x86_64": (3 * 4 + 1, 3 * 5 + 2), "aarch64": (2 * 4, 2 * 5)}.get(
+        platform.machine(), (4, 5)
+    )
     registry = (ROOT / "csrc" / "cells" / "registry.h").read_text(encoding="utf-8")
-    assert kernel_list(tmp_path).count("\n") == len(re.findall("^FASTRNN_", registry, re.M)) * units
+    units = kernel_list(tmp_path)
+    cells = len(re.findall("^FASTRNN_", registry, re.M))
+    assert units.count("FASTRNN_KERNEL(") == cells * of_cell
+    assert units.count("FASTRNN_PRODUCTS(") == shared
 
 
 def test_modules_ask_for_no_streams(native_build: Build) -> None:
