@@ -26,6 +26,7 @@ from ._loading import load
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN, Recurrent
 from .module import Module
+from .quantized import Quantized, quantize
 
 if TYPE_CHECKING:
     from . import cuda
@@ -37,6 +38,7 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "Module",
+    "Quantized",
     "RNNCell",
     "Recurrent",
     "build_info",
@@ -46,6 +48,7 @@ __all__ = [
     "functional",
     "get_num_threads",
     "load",
+    "quantize",
     "reference",
     "release_memory",
     "set_num_threads",
@@ -132,12 +135,12 @@ def build_info() -> dict[str, Any]:
     }
 
 
-def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
+def explain(layer: Recurrent | Quantized, shape: tuple[int, ...]) -> dict[str, Any]:
     """The plan of a call: instruction set, what bounds it, blocking, threads, bytes.
 
     Parameters
     ----------
-    layer : Recurrent
+    layer : Recurrent or Quantized
     shape : tuple of int
         The shape of x: ``(T, B, I)``, ``(B, T, I)`` for a layer with `batch_first`, or ``(T, I)``.
 
@@ -162,7 +165,7 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     MemoryError
         No array of this shape can be addressed.
     """
-    if not isinstance(layer, Recurrent):
+    if not isinstance(layer, (Recurrent, Quantized)):
         raise TypeError(f"[explain] layer must be a recurrent layer, got {type(layer).__name__}")
     if not isinstance(shape, (tuple, list)) or not all(
         isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape
@@ -180,5 +183,7 @@ def explain(layer: Recurrent, shape: tuple[int, ...]) -> dict[str, Any]:
     T, B = (shape[0], 1) if len(shape) == 2 else shape[:2]
     if len(shape) == 3 and layer.batch_first:
         T, B = B, T
-    recompute = _arguments.checkpoint_steps(layer.cell, layer.recompute)
-    return dict(layer._weights(backward=True)[1].native.explain(T, B, recompute))
+    recompute = layer.recompute if isinstance(layer, Recurrent) else 0
+    recompute = _arguments.checkpoint_steps(layer.cell, recompute)
+    weights = layer._weights(backward=isinstance(layer, Recurrent))[1]
+    return dict(weights.native.explain(T, B, recompute))

@@ -7,6 +7,8 @@ and gives arrays of the library that their parameters came from.
 from collections.abc import Sequence
 from typing import TypedDict
 
+from typing_extensions import NotRequired
+
 __version__: str
 # The fields of `Call`, in order.
 call_fields: tuple[str, ...]
@@ -49,6 +51,7 @@ class CacheFacts(TypedDict):
 class LimitFacts(TypedDict):
     fma_gflops: list[float]
     bfloat16_gflops: list[float]
+    int8_gops: list[float]
     bandwidth: dict[str, list[float]]
     step_ns: dict[str, float]
     exchange_ns: float
@@ -72,12 +75,13 @@ class Explanation(TypedDict):
     cell: str
     dtype: str
     level: str
+    weights: str
     tile: TileFacts
     forward: PlanFacts
-    forward_with_tape: PlanFacts
-    backward: PlanFacts
+    forward_with_tape: NotRequired[PlanFacts]
+    backward: NotRequired[PlanFacts]
     available: ThreadFacts
-    tape_bytes: int
+    tape_bytes: NotRequired[int]
     packed_bytes: int
 
 class Weights:

@@ -122,7 +122,10 @@ class Engine(Protocol):
 
     @property
     def Weights(self) -> Callable[[str, str, int, int, int, int, bool, int], PackedWeights]:
-        """The class: of a cell, a dtype, L, D, I and H, with biases or without, and of P or 0."""
+        """The class: of a cell, a dtype, L, D, I and H, with biases or without, and of P or 0.
+
+        On the CPU the dtype may be a scheme of quantized weights.
+        """
 
     def pack_new(
         self,

@@ -5,12 +5,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 import numpy as np
 
-from . import _arguments, _cell_names, _dtypes, _engine, _files, _native, layers
+from . import (
+    _arguments,
+    _cell_names,
+    _dtypes,
+    _engine,
+    _files,
+    _native,
+    _schemes,
+    layers,
+    quantized,
+)
 from ._saved import FORMAT, HEADER, LAYERS, Description, check_path, npz_dtype
 
 _MAX_TEXT = 1 << 16  # characters of the object of JSON; one that was saved has some 300
@@ -18,7 +28,9 @@ _MAX_TEXT = 1 << 16  # characters of the object of JSON; one that was saved has 
 _Members = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 
 
-def load(path: str | os.PathLike[str], device: str = "cpu") -> layers.Recurrent:
+def load(
+    path: str | os.PathLike[str], device: str = "cpu"
+) -> layers.Recurrent | quantized.Quantized:
     """The layer of a file that `save` wrote: a new one, of the same class and parameters.
 
     The file is checked before anything of its size is allocated: sizes, names, shapes and dtypes
@@ -33,8 +45,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> layers.Recurrent:
 
     Returns
     -------
-    Recurrent
-        `LSTM`, `GRU`, `RNN` or `Recurrent`. Its dropout masks come from a new seed.
+    Recurrent or Quantized
+        `LSTM`, `GRU`, `RNN`, `Recurrent` or `Quantized`. Dropout masks come from a new seed.
 
     Raises
     ------
@@ -69,9 +81,12 @@ def _npz(file: BinaryIO) -> _Found:
     archive = _files.Npz(file)
     description = _described(archive.text(HEADER, _MAX_TEXT))
     members = {name: member for name, member in archive.members.items() if name != HEADER}
-    _compare(description, members, np.dtype(npz_dtype(description.dtype)))
-    dtype = _dtypes.numpy_dtype(description.dtype)
-    return description, {name: archive.read(name).view(dtype) for name in members}
+    _compare(description, members, lambda name: np.dtype(npz_dtype(description.dtype_of(name))))
+
+    def read(name: str) -> np.ndarray:
+        return archive.read(name).view(_dtypes.numpy_dtype(description.dtype_of(name)))
+
+    return description, {name: read(name) for name in members}
 
 
 def _safetensors(file: BinaryIO) -> _Found:
@@ -80,7 +95,11 @@ def _safetensors(file: BinaryIO) -> _Found:
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
         raise ValueError(f"__metadata__ must have a text {HEADER!r}, as a saved layer's, got none")
     description = _described(text)
-    _compare(description, contents.members, _dtypes.numpy_dtype(description.dtype))
+    _compare(
+        description,
+        contents.members,
+        lambda name: _dtypes.numpy_dtype(description.dtype_of(name)),
+    )
     return description, contents.arrays()
 
 
@@ -125,11 +144,18 @@ def _check_names(description: Description) -> None:
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {reprlib.repr(value)}")
     own = (found.base if found else description.cell).partition("_")[0].upper()
-    if description.layer not in (own, "Recurrent"):
+    if description.weights:
+        if (description.layer, description.dtype) != ("Quantized", "float32"):
+            got = f"{description.layer!r} of {description.dtype}"
+            raise ValueError(f"layer must be 'Quantized' of float32, got {got}")
+        _schemes.check("load", description.weights)
+    elif description.layer not in (own, "Recurrent"):
         raise ValueError(f"layer must be {own!r} or 'Recurrent', got {description.layer!r}")
 
 
-def _compare(description: Description, members: _Members, dtype: np.dtype) -> None:
+def _compare(
+    description: Description, members: _Members, dtype_of: Callable[[str], np.dtype]
+) -> None:
     """The file has the parameters of its description, and nothing else."""
     directions = 2 if description.bidirectional else 1
     first = dataclasses.replace(description, num_layers=1)
@@ -139,6 +165,7 @@ def _compare(description: Description, members: _Members, dtype: np.dtype) -> No
     for name, shape in _shapes(description, directions):
         if name not in members:
             raise ValueError(f"{name} must be there, got none")
+        dtype = dtype_of(name)
         if members[name] != (tuple(shape), dtype):
             found, other = members[name]
             raise ValueError(f"{name} must be {dtype} {tuple(shape)}, got {other} {found}")
@@ -149,7 +176,7 @@ def _shapes(description: Description, directions: int) -> list[tuple[str, tuple[
     try:
         return _native.engine.Weights(
             description.cell,
-            _dtypes.WIDE[0],
+            description.weights or _dtypes.WIDE[0],
             description.num_layers,
             directions,
             description.input_size,
@@ -161,8 +188,14 @@ def _shapes(description: Description, directions: int) -> list[tuple[str, tuple[
         raise ValueError(str(error)) from None
 
 
-def _built(description: Description, device: str) -> layers.Recurrent:
+def _built(description: Description, device: str) -> layers.Recurrent | quantized.Quantized:
     """A layer of the description, with parameters of its own."""
+    if description.weights:
+        if device != "cpu":
+            raise NotImplementedError(
+                f"[load] device of quantized layers must be 'cpu', got {device!r}"
+            )
+        return quantized.Quantized(description.cell, **description.options)
     layer: type[layers.Recurrent] = getattr(layers, description.layer)
     own = layer._cell_options(description.cell)
     made = layer(**own, **description.options, device=device)

@@ -7,6 +7,24 @@ from typing import Any
 
 # torch's names, and that of a unit's own parameters; "_l0", "_l0_reverse", "_l1", ... follow.
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_diag", "weight_hr")
+# Of those of torch the matrices, which may be quantized: then the rows of each have scales.
+MATRICES = {"weight_ih": "scale_ih", "weight_hh": "scale_hh", "weight_hr": "scale_hr"}
+
+
+def kind_of(name: str) -> str:
+    """The kind of a parameter, without what its name says of layer and direction."""
+    return name.partition("_l")[0] if "_l" in name else name
+
+
+def is_scale(name: str) -> bool:
+    """Whether a parameter is the scales of a quantized weight's rows."""
+    return kind_of(name) in MATRICES.values()
+
+
+def scale_name(name: str) -> str:
+    """Of the scales of a weight's rows."""
+    kind = kind_of(name)
+    return name.replace(kind, MATRICES[kind])
 
 
 def kinds(bias: bool, diag: bool = False, projected: bool = False) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the layers of every cell are: parameters, packed weights, calls, dropout."""
+"""What the layers of every cell are that can be trained: initial parameters, gradients, dropout."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from . import _arguments, _arrays, _dropout, _engine, _saved, functional
-from ._engine import FORWARD, Call, PackedWeights
+from . import _arguments, _arrays, _dropout, _engine, functional
+from ._engine import FORWARD, Call
+from ._stack import Stack
 from .functional import Packed, State, Tape
-from .module import Module
 
 
-class Recurrent(Module):
+class Recurrent(Stack):
     """A stack of layers of any cell of the registry.
 
     Parameters
@@ -115,39 +115,6 @@ class Recurrent(Module):
         # Names the layer in its tapes; copied and pickled along, so that a copy is another owner,
         # but of tapes that were copied with it.
         self._owner = object()
-        self._packed: tuple[int, Packed] | None = None
-
-    def __call__(
-        self,
-        x: np.ndarray,
-        state: State = None,
-        lengths: Any = None,
-        resets: np.ndarray | None = None,
-        *,
-        holds: np.ndarray | None = None,
-        repeat_held: bool = False,
-        recurrent_masks: np.ndarray | None = None,
-        out: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, State]:
-        """Run the layers: no tape, no dropout.
-
-        Parameters and results are those of `fastrnn.functional.infer`: ``y, hn``, or
-        ``y, (hn, cn)``.
-        """
-        # This is all that a stream's step passes through in Python: no call that can be left out.
-        entry = self._packed
-        if entry is None or entry[0] != self._version or self._open:
-            entry = self._weights(backward=False)
-        if lengths is not None:
-            lengths = _arguments.lengths_array(self.cell, lengths)
-        # The fields of a Call, which would take time to make.
-        call = (
-            x, state, lengths, resets, holds, None, recurrent_masks, None, out,
-            self.batch_first, self.reverse,
-        )  # fmt: skip
-        if repeat_held is False:
-            return entry[1].native.run(call)
-        return entry[1].native.run((*call, _arguments.flag(self.cell, "repeat_held", repeat_held)))
 
     def forward(
         self,
@@ -203,25 +170,6 @@ class Recurrent(Module):
             )
         steps = functional.steps_of(self.cell, tape)
         return functional.run_backward(weights, tape, steps, dy, dstate)
-
-    def _ready(self) -> PackedWeights:
-        """The engine's weights of the present version, for calls that keep no tape."""
-        entry = self._packed
-        if entry is None or entry[0] != self._version or self._open:
-            entry = self._weights(backward=False)
-        return entry[1].native
-
-    def _weights(self, backward: bool) -> tuple[int, Packed]:
-        """Packed weights of the present version."""
-        version, entry = self._version, self._packed
-        if self._open:  # inside a mutable() block anything may change before the next call
-            return version, Packed(self.cell, self._arrays, backward=backward)
-        if entry is None or entry[0] != version:
-            entry = version, Packed(self.cell, self._arrays)
-            self._packed = entry
-        if backward:
-            entry[1].add(self._arrays, backward=True)
-        return entry
 
     def _draw_masks(self, x: Any, weights: Packed) -> list[Any] | None:
         if self.dropout == 0.0 or self.num_layers == 1:
@@ -287,44 +235,7 @@ class Recurrent(Module):
         made._keep(made._placed({name: _arrays.on_host(a) for name, a in self._arrays.items()}))
         return made
 
-    save = _saved.save
-
     def _placed(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """Arrays of the host on the layer's device."""
         library = _arrays.default_library(self.cell, self.device)
         return {name: library.from_host(a) for name, a in arrays.items()}
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state["_packed"] = None
-        return state
-
-    @classmethod
-    def _cell_options(cls, cell: str) -> dict[str, Any]:
-        """The options of the class's constructor that make it a layer of this cell."""
-        return {"cell": cell}
-
-    def _options(self) -> list[str]:
-        own = self._cell_options(self.cell)
-        cell = own.pop("cell", None)
-        options = [] if cell is None else [repr(cell)]
-        options += [str(self.input_size), str(self.hidden_size)]
-        for name, usual in (
-            ("num_layers", 1),
-            ("bias", True),
-            ("batch_first", False),
-            ("dropout", 0.0),
-            ("bidirectional", False),
-            ("reverse", False),
-            ("recompute", 0),
-            ("proj_size", 0),
-            ("device", "cpu"),
-        ):
-            if getattr(self, name) != usual:
-                options.append(f"{name}={getattr(self, name)!r}")
-        if self.dtype != np.float32:
-            options.append(f"dtype={self.dtype.name!r}")
-        return options + [f"{name}={value!r}" for name, value in own.items()]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self._options())})"

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from . import _arrays, _files
+from . import _arrays, _files, _schemes
 
 if TYPE_CHECKING:
-    from .layers import Recurrent
+    from ._stack import Stack
 
 FORMAT = 1
 HEADER = "fastrnn"  # the name of the object in both containers
 SUFFIXES = (".safetensors", ".npz")
-LAYERS = ("LSTM", "GRU", "RNN", "Recurrent")  # what `layer` may say
+LAYERS = ("LSTM", "GRU", "RNN", "Recurrent", "Quantized")  # what `layer` may say
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,23 @@ class Description:
     dtype: str
     reverse: bool = False  # here and below: not in files of before
     proj_size: int = 0
+    weights: str = ""  # how they are quantized
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments of a layer's constructor that are alike for all classes."""
-        every = dataclasses.asdict(self)
+        """The arguments of a layer's constructor that are alike for all cells of its class."""
+        others = {"format", "layer", "cell"}
         if self.layer in ("GRU", "RNN"):
-            del every["proj_size"]
-        return {name: every[name] for name in every if name not in ("format", "layer", "cell")}
+            others |= {"proj_size"}
+        others |= {"dtype", "dropout"} if self.layer == "Quantized" else {"weights"}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in others}
+
+    def dtype_of(self, name: str) -> str:
+        """The dtype of a parameter."""
+        return _schemes.dtype_of(self.weights, name, self.dtype)
 
 
-def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
+def save(layer: Stack, path: str | os.PathLike[str]) -> None:
     """Write the layer to a file: its parameters, and what rebuilds it with `fastrnn.load`.
 
     The file is written beside `path` and takes its place when it is whole. It keeps parameters,
@@ -94,11 +100,12 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
         num_layers=layer.num_layers,
         bias=layer.bias,
         batch_first=layer.batch_first,
-        dropout=layer.dropout,
+        dropout=getattr(layer, "dropout", 0.0),
         bidirectional=layer.bidirectional,
         dtype=layer.dtype.name,
         reverse=layer.reverse,
         proj_size=layer.proj_size,
+        weights=getattr(layer, "weights", ""),
     )
     header = json.dumps(dataclasses.asdict(description))
     arrays = {k: np.ascontiguousarray(_arrays.on_host(v)) for k, v in layer.state_dict().items()}

@@ -58,7 +58,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arguments, _arrays, _dtypes, _engine, _parameters
+from . import _arguments, _arrays, _dtypes, _engine, _parameters, _schemes
 from ._cell_names import FunctionLike
 from ._engine import BACKWARD, FORWARD, Call
 
@@ -75,9 +75,12 @@ class Packed:
     cell : str
         A name of `fastrnn.build_info()["cells"]`, or one that `fastrnn.cell_name` makes.
     params : mapping of str to ndarray
-        The parameters with torch's names, all float32 or all float64.
+        The parameters with torch's names, all of one dtype; or those of a `fastrnn.Quantized`.
     forward, backward : bool
         What the weights will be used for.
+    weights : str, optional
+        How they are quantized, as `fastrnn.quantize` names it. Without it parameters with scales
+        are taken for ``"int8"``, and others for what is not quantized.
     """
 
     def __init__(
@@ -87,10 +90,21 @@ class Packed:
         *,
         forward: bool = True,
         backward: bool = False,
+        weights: str | None = None,
     ) -> None:
         self.cell = cell = _arguments.cell_name(cell)
-        sizes = _sizes(cell, params)
-        self.native = _engine.for_array(params["weight_ih_l0"]).Weights(cell, *sizes)
+        dtype, *sizes = _sizes(cell, params)
+        if weights is None and "scale_ih_l0" in params:
+            weights = "int8"
+        engine = _engine.for_array(params["weight_ih_l0"])
+        if not weights:
+            self.native = engine.Weights(cell, dtype, *sizes)
+        elif engine is _engine.for_device("cpu"):
+            self.native = engine.Weights(cell, _schemes.check(cell, weights), *sizes)
+        else:
+            raise NotImplementedError(
+                f"[{cell}] quantized weights must be in host memory, got arrays of a GPU"
+            )
         self.names = [name for name, _ in self.native.parameters]
         self.ready = {False: False, True: False}
         uses = ("forward", forward), ("backward", backward)
@@ -105,10 +119,18 @@ class Packed:
 
 
 def pack(
-    cell: str, params: Mapping[str, np.ndarray], *, forward: bool = True, backward: bool = True
+    cell: str,
+    params: Mapping[str, np.ndarray],
+    *,
+    forward: bool = True,
+    backward: bool = True,
+    weights: str | None = None,
 ) -> Packed:
-    """Pack weights once for many calls; the result stands in for `params` in every call here."""
-    packed = Packed(cell, params, forward=forward, backward=backward)
+    """Pack weights once for many calls; the result stands in for `params` in every call here.
+
+    Parameters are those of `Packed`; quantized weights serve `forward` alone, without a tape.
+    """
+    packed = Packed(cell, params, forward=forward, backward=backward, weights=weights)
     packed.native.copy_parameters()
     return packed
 
@@ -400,10 +422,8 @@ def _copied(cell: str, array: Any) -> Any:
     return None if array is None else _arrays.library_of(cell, array).copy(array)
 
 
-def _sizes(
-    cell: str, params: Mapping[str, np.ndarray]
-) -> tuple[str, int, int, int, int, bool, int]:
-    """The dtype, L, D, I, H, bias and P of the parameters; the engine checks the rest."""
+def _sizes(cell: str, params: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
+    """The arguments of an engine's Weights behind the cell; it checks the rest."""
 
     if not isinstance(params, Mapping):
         raise TypeError(
@@ -426,5 +446,5 @@ def _sizes(
     inputs, units, projection = w_ih.shape[1], w_hh.shape[1], 0
     if "weight_hr_l0" in params:
         units, projection = matrix("weight_hr_l0").shape[1], units
-    bias = "bias_ih_l0" in params
-    return _dtypes.name_of(w_ih), layers, directions, inputs, units, bias, projection
+    sizes = layers, directions, inputs, units, "bias_ih_l0" in params, projection
+    return _dtypes.name_of(w_ih), *sizes

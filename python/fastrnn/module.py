@@ -88,13 +88,14 @@ class Module:
         ----------
         state : mapping of str to array
             One array of floats for each parameter and no more; converted to the module's dtype.
+            Where the module's are integers, integers of their dtype.
 
         Raises
         ------
         ValueError
             A parameter is missing, unknown or has another shape. Nothing has been written then.
         TypeError
-            A value is not an array of floats.
+            A value is not an array of floats, or of those integers.
         """
         if not isinstance(state, Mapping):
             raise TypeError(
@@ -111,8 +112,9 @@ class Module:
                 value = np.asarray(_arrays.on_host(state[name]))
             except ValueError:  # lists in lists, of different lengths
                 raise TypeError(f"[{self._op}] {name} must be floats, got nested lists") from None
-            if not _dtypes.is_float(value.dtype):
-                raise TypeError(f"[{self._op}] {name} must be floats, got {value.dtype}")
+            kind = "floats" if _dtypes.is_float(own.dtype) else str(own.dtype)
+            if not (_dtypes.is_float(value.dtype) if kind == "floats" else value.dtype == kind):
+                raise TypeError(f"[{self._op}] {name} must be {kind}, got {value.dtype}")
             if value.shape != tuple(own.shape):
                 raise ValueError(
                     f"[{self._op}] {name} must have shape {tuple(own.shape)}, got {value.shape}"

@@ -33,6 +33,7 @@ BENCHMARKS = "docs/benchmarks.md"
 LIMITS = {
     "fma_gflops": [100.0, 190.0],
     "bfloat16_gflops": [200.0, 380.0],
+    "int8_gops": [400.0, 760.0],
     "bandwidth": {
         "l1": [300.0, 600.0],
         "l2": [118.0, 230.0],

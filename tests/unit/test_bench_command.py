@@ -22,6 +22,7 @@ TINY = ["bench", "--shape", "5,2,3,4", "--rounds", "1", "--threads", "1"]
 MEASURED = {
     "fma_gflops": [100.0, 190.0],
     "bfloat16_gflops": [200.0, 380.0],
+    "int8_gops": [400.0, 760.0],
     "bandwidth": {level: [20.0, 30.0] for level in limits.LEVELS},
     "step_ns": dict.fromkeys(cases.CELLS, 30.0),
     "exchange_ns": 100.0,

@@ -20,7 +20,7 @@ from fastrnn import _cell_names, _check, _native, functional
 from fastrnn._check import _compare, _subjects, _tolerances
 from fastrnn._check._data import Case, Data, make_data
 
-LEVELS = _native.engine.usable_levels()
+LEVELS = [level.name for level in _check.levels()]
 CELL = "rnn_relu"  # of which a line at each level is all that there is
 BUILD = fastrnn.build_info()
 

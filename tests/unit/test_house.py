@@ -30,7 +30,7 @@ LONG_SIGNATURES = {
     ("python/fastrnn/layers.py", "GRU.__init__"),
     ("python/fastrnn/layers.py", "LSTM.__init__"),
     ("python/fastrnn/layers.py", "RNN.__init__"),
-    ("python/fastrnn/reference/scan.py", "forward"),
+    ("python/fastrnn/quantized.py", "Quantized.__init__"),
     ("python/fastrnn/torch/_flops.py", "_forward_flops"),
     ("python/fastrnn/torch/_layers.py", "GRU.__init__"),
     ("python/fastrnn/torch/_layers.py", "LSTM.__init__"),

@@ -164,6 +164,7 @@ def test_what_a_file_says(tmp_path: Path, suffix: str) -> None:
         "dtype": "float32",
         "reverse": False,
         "proj_size": 0,
+        "weights": "",
     }
     assert fastrnn.load(path).recompute == 0
 
@@ -398,8 +399,11 @@ FIELDS: list[tuple[str, Any]] = [
     ("dtype", "object"),
     ("device", "cuda"),
     ("reverse", 0),
+    ("weights", "int8"),
+    ("weights", "int4"),
+    ("weights", None),
 ]
-ADDED = {"reverse", "proj_size"}  # fields that files of earlier versions lack
+ADDED = {"reverse", "proj_size", "weights"}  # fields that files of earlier versions lack
 
 
 @suffixes
@@ -613,4 +617,4 @@ def test_a_description_has_every_option_of_a_layer() -> None:
     options = set(inspect.signature(fastrnn.Recurrent).parameters)
     of_process = {"device", "seed", "recompute"}
     fields = set(_saved.Description.__dataclass_fields__)
-    assert fields == (options - of_process) | {"format", "layer"}
+    assert fields == (options - of_process) | {"format", "layer", "weights"}

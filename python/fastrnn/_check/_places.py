@@ -43,6 +43,12 @@ class Level:
     def serves(self, case: Case) -> bool:
         return True
 
+    def has_kernels(self) -> bool:
+        """Whether layers of float32 have kernels here, and not those of a level below."""
+        with self._in_use(1):
+            weights = _native.engine.Weights("lstm", "float32", 1, 1, 1, 1, True)
+            return weights.explain(1, 1, 0)["level"] == self.name
+
     def runs(self, case: Case, data: Data) -> Iterator[tuple[str, Results]]:
         most = _native.engine.get_num_threads()
         for threads in sorted({1, most}):
@@ -130,8 +136,12 @@ def _on_host(results: dict[str, Any]) -> Results:
 
 
 def levels() -> list[Level]:
-    """Those that are built and that this processor runs, whatever caps the one in use."""
-    return list(map(Level, _native.engine.usable_levels()))
+    """Those that are built and that this processor runs, whatever caps the one in use.
+
+    Without those that have nothing of their own for the types that are checked.
+    """
+    found = list(map(Level, _native.engine.usable_levels()))
+    return [level for level in found if level.has_kernels()]
 
 
 def why_no_gpus() -> str:

@@ -15,7 +15,13 @@ from .. import _dtypes
 from ._json import json_object
 
 _MAX_HEADER = 4 << 20  # some 30,000 arrays; the format itself allows 100 MB
-_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I8": "int8",
+}
 
 
 def _package(name: str) -> Any:

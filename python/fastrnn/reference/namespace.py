@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import Array, Maths, sigmoid
+from .quantized import IntegerWeights, multiply
 
 
 class Moment(NamedTuple):
@@ -118,9 +119,9 @@ class NumPy(Looping):
         result: Array = np.logaddexp(0.0, a)
         return result
 
-    def linear(self, x: Array, w: Array, b: Array | None) -> Array:
-        result: Array = x @ w.T if b is None else x @ w.T + b
-        return result
+    def linear(self, x: Array, w: Array | IntegerWeights, b: Array | None) -> Array:
+        result: Array = multiply(x, w)
+        return result if b is None else result + b
 
     def project(self, x: Array, moments: Sequence[Moment], w: Array, b: Array) -> dict[int, Array]:
         return {m.t: self.linear(self.at(x, m.t, m.rows), w, b) for m in moments}

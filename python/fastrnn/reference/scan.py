@@ -18,6 +18,7 @@ from . import loop
 from .cell import Array, Arrays, Cell, find
 from .loop import Step, Weights
 from .namespace import NUMPY
+from .quantized import is_quantized, of_pass
 
 State: TypeAlias = Array | Arrays
 StateLike: TypeAlias = ArrayLike | Sequence[ArrayLike]
@@ -73,7 +74,8 @@ def forward(
     params : mapping
         The parameters by torch's names, e.g. ``weight_ih_l0``, ``bias_hh_l1_reverse``; they say
         how many layers and directions there are, and whether there are biases. With
-        ``weight_hr_l0`` (P, H) and its likes h is projected, and P values wide.
+        ``weight_hr_l0`` (P, H) and its likes h is projected, and P values wide. Those of a
+        `fastrnn.Quantized` are taken too, for this function alone.
     state : (L*D, B, H), or a tuple of such for a cell with several states, optional
         Initial states; zeros if not given. Unbatched (L*D, H). h is (L*D, B, P) where it is
         projected, and y then (T, B, D*P).
@@ -194,6 +196,7 @@ def backward(
     the_cell = find(cell)
     T, B, input_size = tape.shape
     weights, L, D, widths = _read_params(cell, the_cell, params, input_size)
+    _require(not is_quantized(params), cell, "weights must not be quantized", "scales")
     cells = _of_directions(cell, D)
     dy = _time_first(_float64(dy), tape.batch_first, tape.unbatched)
     n = widths[0]
@@ -342,8 +345,10 @@ def _read_params(
 ) -> tuple[list[Weights], int, int, list[int]]:
     """Give the weights of each pass, L, D, and how wide each state is."""
     D = 2 if "weight_ih_l0_reverse" in params else 1
-    projected = "weight_hr_l0" in params
+    projected, quantized = "weight_hr_l0" in params, is_quantized(params)
     kinds = _parameters.kinds("bias_ih_l0" in params, the_cell.unit_parameters > 0, projected)
+    if quantized:
+        kinds += tuple(s for kind, s in _parameters.MATRICES.items() if kind in kinds)
     L = max(1, len(params) // (D * len(kinds)))
     suffixes = _suffixes(L, D)
     expected = [kind + suffix for suffix in suffixes for kind in kinds]
@@ -363,6 +368,9 @@ def _read_params(
             "bias_hh": (rows,),
             "weight_diag": (the_cell.unit_parameters * H,),
             "weight_hr": (n, H),
+            "scale_ih": (rows,),
+            "scale_hh": (rows,),
+            "scale_hr": (n,),
         }
         arrays: dict[str, Any] = dict.fromkeys(_parameters.KINDS)
         arrays |= {kind: np.zeros(shapes[kind]) for kind in _parameters.kinds(True)}
@@ -370,7 +378,9 @@ def _read_params(
             name = kind + suffix
             arrays[kind] = _float64(params[name])
             _expect(cell, name, arrays[kind], shapes[kind])
-        weights.append(Weights(*arrays.values()))
+        if quantized:
+            arrays |= of_pass(cell, p % D, arrays)
+        weights.append(Weights(*(arrays[kind] for kind in _parameters.KINDS)))
     return weights, L, D, [n] + [H] * (the_cell.states - 1)
 
 
