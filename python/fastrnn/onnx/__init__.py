@@ -1,6 +1,7 @@
 """Models of ONNX with their recurrent nodes on the engine.
 
-`prepare` and `run_node` run a node RNN, LSTM or GRU of any version; `layers` gives the recurrent
+`prepare` and `run_node` run a node RNN, LSTM or GRU of any version, or an LSTM of integers as ONNX
+Runtime has it; `layers` gives the recurrent
 nodes of any model as layers with their weights; `load` makes a whole model a callable, in which
 recurrent nodes run here and all else in ONNX Runtime or, where it is not installed, in onnx's own
 evaluator; `export` writes layers as a model; `Backend` is onnx's own interface to all that.

@@ -55,7 +55,7 @@ class Backend(onnx.backend.base.Backend):
         outputs_info: Any = None,
         **_: Any,
     ) -> tuple[np.ndarray, ...]:
-        """The outputs of an RNN, LSTM or GRU; as `fastrnn.onnx.run_node`."""
+        """The outputs of a recurrent node; as `fastrnn.onnx.run_node`."""
         cls._check_device(device)
         return _node.run_node(node, inputs)
 

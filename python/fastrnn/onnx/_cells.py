@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _arrays, _cell_names, weights
+from . import _quantized
 from ._options import FUNCTIONS, Function, Options, as_written
 
 _ONNX_NAMES = {own: theirs for theirs, own in FUNCTIONS.items()}
@@ -39,7 +40,7 @@ def _named(options: Options, peepholes: bool, functions: tuple[Function, ...]) -
 
 
 def parameters(options: Options, arrays: Mapping[str, Any], direction: int) -> dict[str, Any]:
-    """The parameters of one direction by torch's names, out of W, R, B and P.
+    """The parameters of one direction by torch's names, out of what `_node.weights` gives.
 
     Raises
     ------
@@ -50,12 +51,21 @@ def parameters(options: Options, arrays: Mapping[str, Any], direction: int) -> d
         name: None if arrays.get(name) is None else np.asarray(arrays[name])[direction, None]
         for name in ("W", "R", "B", "P")
     }
-    return weights.from_onnx(
-        cell(options, of_one["P"] is not None, direction),
-        **of_one,
-        linear_before_reset=int(options.reset_after),
-        input_forget=int(options.coupled),
-    )
+    name = cell(options, of_one["P"] is not None, direction)
+
+    def named(given: Mapping[str, Any]) -> dict[str, Any]:
+        return weights.from_onnx(
+            name,
+            **given,
+            linear_before_reset=int(options.reset_after),
+            input_forget=int(options.coupled),
+        )
+
+    made = named(of_one)
+    if not options.quantized:
+        return made
+    scales = np.concatenate([arrays["W_scale"], arrays["R_scale"]], axis=1)
+    return _quantized.parameters(made, named({**of_one, "B": scales[direction, None]}))
 
 
 # ---- and back ------------------------------------------------------------------------------------
@@ -101,7 +111,10 @@ def attributes(name: str, directions: int) -> dict[str, Any]:
 
 
 def arrays(name: str, params: Mapping[str, Any], layer: int) -> dict[str, np.ndarray]:
-    """W, R, B and P of a layer of a stack, out of its parameters."""
+    """W, R, B and P of a layer of a stack, out of its parameters, and what integers have beside."""
     own = re.compile(rf"[a-z_]+_l{layer}(_reverse)?")
     of_layer = {n: np.asarray(_arrays.on_host(a)) for n, a in params.items() if own.fullmatch(n)}
-    return weights.to_onnx(name, of_layer, layer)
+    if not any(n.startswith("scale") for n in of_layer):
+        return weights.to_onnx(name, of_layer, layer)
+    made, scales = (weights.to_onnx(name, p, layer) for p in _quantized.apart(of_layer))
+    return _quantized.as_node(made, scales["B"])

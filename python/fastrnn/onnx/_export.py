@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import onnx
@@ -14,22 +14,27 @@ from onnx import helper, numpy_helper
 from .. import _arguments
 from .._files._whole import write_whole
 from .._recurrent import Recurrent
-from . import _cells
+from ..quantized import Quantized
+from . import _cells, _library, _quantized
 from ._options import OPERATORS
 
 OPSET = 17
+_OPSETS = {"": OPSET, _library.MICROSOFT: 1}
 _IR = 8  # the first with this opset
 _AXES = {False: ("T", "B"), True: ("B", "T")}
 
+Layer: TypeAlias = Recurrent | Quantized
 
-def export(layers: Recurrent | Sequence[Recurrent], path: Any, stateful: bool = False) -> None:
+
+def export(layers: Layer | Sequence[Layer], path: Any, stateful: bool = False) -> None:
     """Write layers as a model of opset 17, with a node for each layer.
 
     Parameters
     ----------
-    layers : fastrnn.Recurrent, or sequence of them
+    layers : fastrnn.Recurrent or fastrnn.Quantized, or sequence of them
         One above the other, all `batch_first` or none, of one dtype. Dropout is no part of
-        inference and left out.
+        inference and left out. Of quantized layers the LSTM alone has a node, which is ONNX
+        Runtime's.
     path : str or Path
         The file takes its place when it is whole.
     stateful : bool
@@ -46,7 +51,8 @@ def export(layers: Recurrent | Sequence[Recurrent], path: Any, stateful: bool = 
     ValueError
         There are none, or they do not fit on each other; 2 GiB or more.
     NotImplementedError
-        Of two directions the first is the reverse one; a projection.
+        Of two directions the first is the reverse one; a projection; a quantized layer that is no
+        LSTM.
     TypeError
         Not layers; `stateful` is neither True nor False.
     OSError
@@ -57,8 +63,8 @@ def export(layers: Recurrent | Sequence[Recurrent], path: Any, stateful: bool = 
     >>> layer = fastrnn.GRU(80, 256, num_layers=2, seed=0)
     >>> fastrnn.onnx.export(layer, "stream.onnx", stateful=True)
     """
-    alone = isinstance(layers, Recurrent)
-    stack = [layers] if isinstance(layers, Recurrent) else list(layers)
+    alone = isinstance(layers, Layer)
+    stack = [layers] if isinstance(layers, Layer) else list(layers)
     _check(stack)
     stateful = _arguments.flag("export", "stateful", stateful)
     first, last = stack[0], stack[-1]
@@ -92,7 +98,8 @@ class _Graph:
 
     def node(self, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         name = f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, outputs, name, **attributes))
+        domain = _library.DOMAINS.get(op, ("",))[0]
+        self.nodes.append(helper.make_node(op, inputs, outputs, name, domain=domain, **attributes))
 
     def constant(self, name: str, array: np.ndarray) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -113,18 +120,19 @@ class _Graph:
         if sum(len(tensor.raw_data) for tensor in self.constants) >= 2**31 - 2**20:
             raise ValueError("[export] model must be below 2 GiB, got more")
         graph = helper.make_graph(self.nodes, "fastrnn", self.inputs, self.outputs, self.constants)
-        opsets = [helper.make_opsetid("", OPSET)]
+        domains = sorted({"", *(node.domain for node in self.nodes)})
+        opsets = [helper.make_opsetid(domain, _OPSETS[domain]) for domain in domains]
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=_IR, producer_name="fastrnn"
         )
 
 
-def _check(stack: list[Recurrent]) -> None:
+def _check(stack: list[Layer]) -> None:
     if not stack:
         raise ValueError("[export] layers must be at least one, got none")
-    below: Recurrent | None = None
+    below: Layer | None = None
     for layer in stack:
-        if not isinstance(layer, Recurrent):
+        if not isinstance(layer, Layer):
             raise TypeError(f"[export] layers must be recurrent layers, got {type(layer).__name__}")
         if layer.reverse and layer.bidirectional:
             raise NotImplementedError(
@@ -135,6 +143,7 @@ def _check(stack: list[Recurrent]) -> None:
             raise NotImplementedError(
                 f"[export] proj_size must be 0, since ONNX has no projection, got {layer!r}"
             )
+        _operator(layer)
         if below is not None:
             width = below.hidden_size * (2 if below.bidirectional else 1)
             if layer.input_size != width:
@@ -150,11 +159,29 @@ def _check(stack: list[Recurrent]) -> None:
         below = layer
 
 
-def _turn(layer: Recurrent) -> dict[str, Any]:
+def _operator(layer: Layer) -> str:
+    """The operator of a layer's nodes."""
+    found = _cells.operator(layer.cell)
+    if not isinstance(layer, Quantized):
+        return found
+    if found != OPERATORS[_quantized.OPERATOR].equations:
+        raise NotImplementedError(
+            "[export] a quantized layer must be an LSTM, of which alone ONNX Runtime has a node, "
+            f"got {layer!r}"
+        )
+    if layer.weights != _quantized.SCHEME:
+        raise NotImplementedError(
+            f"[export] weights of a quantized layer must be {_quantized.SCHEME}, of which alone "
+            f"ONNX Runtime has a node, got {layer!r}"
+        )
+    return _quantized.OPERATOR
+
+
+def _turn(layer: Layer) -> dict[str, Any]:
     return {"perm": [1, 0, 2]} if layer.batch_first else {}
 
 
-def _add(graph: _Graph, layer: Recurrent, x: str, suffix: str, stateful: bool) -> str:
+def _add(graph: _Graph, layer: Layer, x: str, suffix: str, stateful: bool) -> str:
     """The nodes of a stack; the name of its output ``(T, B, D * H)``."""
     D, L = 2 if layer.bidirectional else 1, layer.num_layers
     states = ("h", "c") if _cells.operator(layer.cell) == "LSTM" else ("h",)
@@ -176,7 +203,7 @@ def _add(graph: _Graph, layer: Recurrent, x: str, suffix: str, stateful: bool) -
 
 
 def _add_node(
-    graph: _Graph, layer: Recurrent, k: int, inputs: list[str], suffix: str, final: list[str]
+    graph: _Graph, layer: Layer, k: int, inputs: list[str], suffix: str, final: list[str]
 ) -> str:
     """The node of layer k: inputs are x and, where there are some, initial states."""
     D = 2 if layer.bidirectional else 1
@@ -185,7 +212,7 @@ def _add_node(
     x, *initial = inputs
     names = {what: graph.constant(f"{what}{name}", array) for what, array in arrays.items()}
     names |= {"X": x, **dict(zip(("initial_h", "initial_c"), initial, strict=False))}
-    op = _cells.operator(layer.cell)
+    op = _operator(layer)
     given = [names.get(what, "") for what in OPERATORS[op].inputs]
     while not given[-1]:
         given.pop()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .._recurrent import Recurrent
-from . import _cells, _model, _node, _options, _scopes
+from ..quantized import Quantized
+from . import _cells, _model, _node, _options, _quantized, _scopes
 from ._options import Options
 
 
-def layers(model: Any) -> dict[str, Recurrent]:
+def layers(model: Any) -> dict[str, Recurrent | Quantized]:
     """The recurrent nodes of a model as layers with its weights, whatever other nodes it has.
 
     Weights that nodes make of constants (Transpose, Concat, Slice, Cast and so on) are computed,
@@ -22,7 +23,7 @@ def layers(model: Any) -> dict[str, Recurrent]:
 
     Returns
     -------
-    dict of str to fastrnn.Recurrent
+    dict of str to fastrnn.Recurrent, or to fastrnn.Quantized where weights are integers
         By the nodes' names, or where they have none, the operator and the first output:
         ``LSTM_y``. A further node of the same name has ``#2`` behind it. ``layout=1`` is
         `batch_first`, ``direction="reverse"`` is `reverse`. Initial states and lengths are
@@ -36,13 +37,13 @@ def layers(model: Any) -> dict[str, Recurrent]:
     TypeError
         As `prepare`.
     NotImplementedError
-        The engine has no such cell.
+        The engine has no such cell, or no integers with such zero points.
     """
     found = _scopes.recurrent(_model.read(model))
     return {each.name: _layer(_options.read(each.node), each) for each in found}
 
 
-def _layer(options: Options, found: _scopes.Found) -> Recurrent:
+def _layer(options: Options, found: _scopes.Found) -> Recurrent | Quantized:
     constants = found.constants()
     for what in _options.WEIGHTS:
         if what in options.inputs and options.inputs[what] not in constants:
@@ -55,16 +56,18 @@ def _layer(options: Options, found: _scopes.Found) -> Recurrent:
     cell = _cells.of_directions(options, "P" in arrays)
     _node.check_cells(options, (cell,))
     parameters = [_cells.parameters(options, arrays, direction) for direction in range(D)]
-    layer = Recurrent(
-        cell,
-        arrays["W"].shape[2],
-        arrays["R"].shape[2],
-        bias="B" in arrays,
-        batch_first=options.batch_first,
-        bidirectional=D == 2,
-        dtype=arrays["W"].dtype,
-        reverse=options.reverse == (True,),
-    )
+    sizes = arrays["W"].shape[2], arrays["R"].shape[2]
+    kinds: dict[str, Any] = {
+        "bias": "B" in arrays,
+        "batch_first": options.batch_first,
+        "bidirectional": D == 2,
+        "reverse": options.reverse == (True,),
+    }
+    layer: Recurrent | Quantized
+    if options.quantized:
+        layer = Quantized(cell, *sizes, **kinds, weights=_quantized.SCHEME)
+    else:
+        layer = Recurrent(cell, *sizes, **kinds, dtype=arrays["W"].dtype)
     layer.load_state_dict(
         {
             name + ("_reverse" if direction else ""): array

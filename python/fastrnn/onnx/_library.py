@@ -12,7 +12,10 @@ except ImportError:
         'fastrnn.onnx needs onnx, which is not installed: pip install "fastrnn[onnx]"'
     ) from None
 
-RECURRENT = ("RNN", "LSTM", "GRU")
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
+_ONNX = ("", "ai.onnx")  # both are the domain of ONNX itself
+DOMAINS = {"RNN": _ONNX, "LSTM": _ONNX, "GRU": _ONNX, "DynamicQuantizeLSTM": (MICROSOFT,)}
+RECURRENT = tuple(DOMAINS)
 
 
 @cache
@@ -26,8 +29,8 @@ def runtime() -> Any:
 
 
 def is_recurrent(node: onnx.NodeProto) -> bool:
-    """Whether a node is an RNN, LSTM or GRU of ONNX itself."""
-    return node.domain in ("", "ai.onnx") and node.op_type in RECURRENT
+    """Whether a node is an RNN, LSTM or GRU of ONNX itself, or the LSTM of integers."""
+    return node.domain in DOMAINS.get(node.op_type, ())
 
 
 def label(node: onnx.NodeProto) -> str:

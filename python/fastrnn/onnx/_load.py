@@ -142,7 +142,8 @@ def load(model: Any, *, measure: bool = True) -> Model:
         In the first call of each size of its inputs, within a factor of two, time the model cut at
         all of its recurrent nodes, cut at those alone that gain more than the cut costs, and whole
         in ONNX Runtime, and keep the fastest. Results may then be either's, which differ by
-        roundings. With False every node runs on the engine that has a cell there.
+        roundings; those of a DynamicQuantizeLSTM by as much as x and h are rounded there. With
+        False every node runs on the engine that has a cell there.
 
     Returns
     -------
@@ -197,7 +198,7 @@ def _named_and_typed(model: onnx.ModelProto) -> onnx.ModelProto:
     """Recurrent nodes with names of their own, and the types of values as far as they are known."""
     for found in _scopes.recurrent(model):
         found.node.name = found.name
-        dtype = next((array.dtype for array in found.constants().values()), None)
+        dtype = found.dtype()
         if dtype is not None:
             kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             known = found.scope.types

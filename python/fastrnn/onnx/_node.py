@@ -15,8 +15,8 @@ import onnx
 from onnx import numpy_helper
 
 from .. import _engine, functional
-from . import _cells, _options
-from ._options import OPERATORS, WEIGHTS, Options
+from . import _cells, _options, _quantized
+from ._options import NEEDED, OPERATORS, WEIGHTS, Options
 
 _FLOATS = ("float32", "float64")
 _NARROW = ("float16", "bfloat16")  # computed in float32
@@ -63,6 +63,8 @@ class Prepared:
         whole = all(what in known for what in WEIGHTS if what in options.inputs)
         if not whole:  # that the cell is there is to be known before
             check_cells(options, _cell_names(options, "P" in options.inputs))
+            if options.quantized:
+                _quantized.check_zero_points(options, known)
         self._weights = _pack(options, known) if whole else None
         self.cells = self._weights.cells if self._weights else ()
         self._all = tuple(options.outputs) == OPERATORS[options.operator].outputs
@@ -141,11 +143,11 @@ def prepare(node: onnx.NodeProto, weights: Mapping[str, Any]) -> Prepared:
     Parameters
     ----------
     node : onnx.NodeProto
-        An RNN, LSTM or GRU of any version.
+        An RNN, LSTM or GRU of any version, or ONNX Runtime's DynamicQuantizeLSTM.
     weights : mapping of str to array or onnx.TensorProto
         Values of the node's inputs that are the same in every call, by the names that the node
         gives them: W, R, B and P, and others as one likes. Weights that are not here come with
-        each call and are packed there.
+        each call and are packed there. Zero points must be here.
 
     Returns
     -------
@@ -159,7 +161,7 @@ def prepare(node: onnx.NodeProto, weights: Mapping[str, Any]) -> Prepared:
     TypeError
         A dtype, or something that is not an array.
     NotImplementedError
-        The engine has no such cell.
+        The engine has no such cell, or no integers with such zero points.
 
     Examples
     --------
@@ -226,12 +228,14 @@ def _array(options: Options, what: str, value: Any) -> np.ndarray:
 
 
 def weights(options: Options, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """W, R, B and P, checked, without a P that has no effect."""
+    """W, R, B and P, checked, without a P that has no effect; of integers the scales beside."""
     arrays = {what: given[what] for what in WEIGHTS if given.get(what) is not None}
-    for what in ("W", "R"):
-        if what not in arrays:
+    for what in WEIGHTS:
+        if what in NEEDED and what in options.inputs and what not in arrays:
             raise ValueError(f"{options.label} input {what} must be there, got none")
     arrays = {what: _array(options, what, value) for what, value in arrays.items()}
+    if options.quantized:
+        arrays = _quantized.as_lstm(options, arrays)
     _check(options, arrays)
     if "P" in arrays and not arrays["P"].any():
         del arrays["P"]
@@ -259,9 +263,10 @@ def _cell_names(options: Options, peepholes: bool) -> tuple[str, ...]:
 
 def check_cells(options: Options, cells: tuple[str, ...]) -> None:
     """The engine has them, which it says when it makes weights."""
+    dtype = _quantized.SCHEME if options.quantized else "float32"
     for cell in cells:
         try:
-            _engine.for_device("cpu").Weights(cell, "float32", 1, 1, 1, 1, True, 0)
+            _engine.for_device("cpu").Weights(cell, dtype, 1, 1, 1, 1, True, 0)
         except (ValueError, NotImplementedError) as error:
             raise NotImplementedError(f"{options.label} {error}") from None
 
@@ -286,6 +291,7 @@ def _check(options: Options, arrays: Mapping[str, np.ndarray]) -> None:
             f"got {options.hidden_size}"
         )
     shapes = {"W": (D, G * H, W[2]), "R": (D, G * H, H), "B": (D, 2 * G * H), "P": (D, 3 * H)}
+    shapes |= {"W_scale": (D, G * H), "R_scale": (D, G * H)}
     for what, array in arrays.items():
         if array.dtype != dtype:
             raise TypeError(

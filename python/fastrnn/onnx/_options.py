@@ -1,12 +1,13 @@
 """What a recurrent node says: its attributes and names, checked against ONNX's text.
 
 The rules are those of the operators RNN, LSTM and GRU at https://onnx.ai/onnx/operators/, from
-version 7 to 22; version 1 has ``output_sequence`` beside, which changes no number.
+version 7 to 22; version 1 has ``output_sequence`` beside, which changes no number. The rules of
+DynamicQuantizeLSTM are in ONNX Runtime's ``docs/ContribOperators.md``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,27 +17,51 @@ from .. import _cell_names
 from ._library import RECURRENT, is_recurrent, label
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-WEIGHTS = ("W", "R", "B", "P")
+_OF_INTEGERS = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
+WEIGHTS = ("W", "R", "B", "P", *_OF_INTEGERS)
+NEEDED = ("X", "W", "R", *_OF_INTEGERS)  # those of them that an operator has at all
 
 
 @dataclass(frozen=True)
 class Operator:
     """An operator: its inputs, outputs and gates, and the functions that it has by default."""
 
+    equations: str  # the operator of ONNX that has the same
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     gates: int
     activations: tuple[str, ...]
     attributes: dict[str, Any]  # its own beside the common ones, with their values by default
+    quantized: bool = False  # W and R are integers of 8 bits, and all else is float32
 
+
+_OF_ONNX: dict[str, Any] = {"layout": 0, "output_sequence": 0}
 
 OPERATORS = {
-    "RNN": Operator(_INPUTS[:6], ("Y", "Y_h"), 1, ("tanh",), {}),
+    "RNN": Operator("RNN", _INPUTS[:6], ("Y", "Y_h"), 1, ("tanh",), _OF_ONNX),
     "LSTM": Operator(
-        _INPUTS, ("Y", "Y_h", "Y_c"), 4, ("sigmoid", "tanh", "tanh"), {"input_forget": 0}
+        "LSTM",
+        _INPUTS,
+        ("Y", "Y_h", "Y_c"),
+        4,
+        ("sigmoid", "tanh", "tanh"),
+        {**_OF_ONNX, "input_forget": 0},
     ),
-    "GRU": Operator(_INPUTS[:6], ("Y", "Y_h"), 3, ("sigmoid", "tanh"), {"linear_before_reset": 0}),
+    "GRU": Operator(
+        "GRU",
+        _INPUTS[:6],
+        ("Y", "Y_h"),
+        3,
+        ("sigmoid", "tanh"),
+        {**_OF_ONNX, "linear_before_reset": 0},
+    ),
 }
+OPERATORS["DynamicQuantizeLSTM"] = replace(
+    OPERATORS["LSTM"],
+    inputs=(*_INPUTS, *_OF_INTEGERS),
+    attributes={"input_forget": 0},
+    quantized=True,
+)
 
 # The functions of ONNX, by their names here. (What alpha and beta are where they are left out, this
 # library has from ONNX: `fastrnn.cell_name`.)
@@ -62,8 +87,6 @@ _COMMON: dict[str, Any] = {
     "clip": None,
     "direction": "forward",
     "hidden_size": None,
-    "layout": 0,
-    "output_sequence": 0,
 }
 _TYPES = {
     "activation_alpha": onnx.AttributeProto.FLOATS,
@@ -83,7 +106,8 @@ class Options:
     """A node in plain values."""
 
     label: str
-    operator: str
+    operator: str  # that of ONNX with these equations
+    quantized: bool
     inputs: dict[str, str]  # the names of the values by what they are, without those left out
     outputs: tuple[str, ...]  # what each output with a name is
     reverse: tuple[bool, ...]  # of each direction
@@ -120,16 +144,17 @@ def read(node: onnx.NodeProto) -> Options:
     reverse = _DIRECTIONS[directions]
     return Options(
         label(node),
-        node.op_type,
+        operator.equations,
+        operator.quantized,
         _names(node, "input", node.input, operator.inputs),
         tuple(_names(node, "output", node.output, operator.outputs)),
         reverse,
         _functions(node, given, operator.activations, len(reverse)),
         _clip(node, given["clip"]),
         _hidden_size(node, given["hidden_size"]),
-        _choice(node, given, "layout", (0, 1)) == 1,
-        node.op_type == "LSTM" and _choice(node, given, "input_forget", (0, 1)) == 1,
-        node.op_type == "GRU" and given["linear_before_reset"] != 0,
+        _flag(node, given, "layout"),
+        _flag(node, given, "input_forget"),
+        given.get("linear_before_reset", 0) != 0,
     )
 
 
@@ -173,8 +198,8 @@ def _names(node: onnx.NodeProto, kind: str, given: Any, known: tuple[str, ...]) 
             f"got {len(given)}"
         )
     names = {what: name for what, name in zip(known, given, strict=False) if name}
-    for what in ("X", "W", "R") if kind == "input" else ():
-        if what not in names:
+    for what in NEEDED if kind == "input" else ():
+        if what in known and what not in names:
             raise ValueError(f"{label(node)} input {what} must be there, got none")
     return names
 
@@ -183,6 +208,11 @@ def _choice(node: onnx.NodeProto, given: dict[str, Any], name: str, of: tuple[An
     if given[name] not in of:
         raise ValueError(f"{label(node)} attribute {name} must be one of {of}, got {given[name]!r}")
     return given[name]
+
+
+def _flag(node: onnx.NodeProto, given: dict[str, Any], name: str) -> bool:
+    """Whether an attribute is 1; not where the operator has none of this name."""
+    return name in given and _choice(node, given, name, (0, 1)) == 1
 
 
 def _clip(node: onnx.NodeProto, clip: float | None) -> float | None:

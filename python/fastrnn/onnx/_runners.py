@@ -56,7 +56,7 @@ def runner(model: onnx.ModelProto, piece: bool = True) -> Running:
         return by_runtime
     outputs = [value.name for value in model.graph.output]
     try:
-        evaluator = ReferenceEvaluator(model, new_ops=[LSTM, GRU, RNN])
+        evaluator = ReferenceEvaluator(model, new_ops=[LSTM, GRU, RNN, DynamicQuantizeLSTM])
     except Exception as error:
         raise NotImplementedError(
             "[onnx] operators must be of ONNX Runtime's or of onnx's evaluator, got "
@@ -132,3 +132,7 @@ class GRU(_OnEngine):
 
 class RNN(_OnEngine):
     pass
+
+
+class DynamicQuantizeLSTM(_OnEngine):
+    op_domain = _library.MICROSOFT

@@ -146,6 +146,12 @@ class Found:
         values = {names[w]: self.scope.constant(names[w]) for w in WEIGHTS if names.get(w)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def dtype(self) -> np.dtype | None:
+        """That of X and of the outputs, as far as it is known here."""
+        if OPERATORS[self.node.op_type].quantized:
+            return np.dtype(np.float32)
+        return next((array.dtype for array in self.constants().values()), None)
+
 
 def recurrent(model: onnx.ModelProto) -> list[Found]:
     """The recurrent nodes of a model and of every body in it, in their order."""
