@@ -2,8 +2,9 @@
 
 Same constructors, parameters, initial values, results and errors; faster on CPUs, and with
 `lengths=`, `resets=`, `recompute=` and all cell states beside. `accelerate` swaps the layers of a
-model that exists already, `restore` swaps them back. Gradients of every order and kind,
-``torch.compile``, ``torch.export`` and torch's ways of scaling out work as with torch's own layers.
+model that exists already, `restore` swaps them back; `accelerate(model, dtype="int8")` makes them
+`Quantized`, for inference. Of all others gradients of every order and kind, ``torch.compile``,
+``torch.export`` and torch's ways of scaling out work as with torch's own layers.
 
 Calls use as many threads as ``torch.get_num_threads()`` says.
 """
@@ -20,6 +21,7 @@ from . import _flops  # noqa: F401  (registers its formulas)
 from ._accelerate import accelerate, restore
 from ._cells import GRUCell, LSTMCell, RNNCell
 from ._layers import GRU, LSTM, RNN
+from ._quantized import Quantized
 from ._tracing import recorded_as
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "RNN",
     "GRUCell",
     "LSTMCell",
+    "Quantized",
     "RNNCell",
     "Report",
     "accelerate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from .._swaps import Report, Unfit, subclass
-from . import _engine, _layers
+from . import _engine, _layers, _to_int8
+from ._quantized import SCHEME, Quantized
 from ._twins import (
     ORIGINALS,
     OURS,
@@ -23,7 +25,7 @@ from ._twins import (
 _NAMES = {original.__name__ for original in TWINS}
 
 
-def accelerate(model: nn.Module) -> Report:
+def accelerate(model: nn.Module, dtype: str | None = None) -> Report:
     """Let every `nn.RNN`, `nn.LSTM`, `nn.GRU` and their cells inside a model run on fastrnn.
 
     The modules themselves stay: only their class changes, to a subclass of the one they had. So
@@ -35,6 +37,12 @@ def accelerate(model: nn.Module) -> Report:
     ----------
     model : torch.nn.Module
         Changed in place; may itself be such a layer.
+    dtype : str, optional
+        ``"int8"``: every `nn.RNN`, `nn.LSTM` and `nn.GRU` of float32 on the CPU, swapped before or
+        not, becomes a `Quantized`, for inference alone: its parameters go, and buffers in int8 with
+        the scales of their rows come in their place. Layers that `torch.ao.quantization` has
+        quantized dynamically to ``torch.qint8`` keep their integers and scales. Cells, subclasses
+        and parametrised layers are kept as they are. `restore` cannot undo it.
 
     Returns
     -------
@@ -47,8 +55,14 @@ def accelerate(model: nn.Module) -> Report:
     ------
     TypeError
         `model` is not a module.
+    ValueError
+        Another name of a dtype.
     """
-    return _swap("accelerate", model, to_ours, _why_not_ours)
+    if dtype is None:
+        return _swap("accelerate", model, functools.partial(_turn, to=to_ours), _why_not_ours)
+    if dtype != SCHEME:
+        raise ValueError(f"[accelerate] dtype must be {SCHEME!r} or None, got {dtype!r}")
+    return _swap("accelerate", model, _to_int8.quantize_in_place, _to_int8.why_not)
 
 
 def restore(model: nn.Module) -> Report:
@@ -63,20 +77,20 @@ def restore(model: nn.Module) -> Report:
     -------
     Report
         What was changed, and what was kept and why: a subclass of fastrnn's layers, a forward that
-        was wrapped after `accelerate`.
+        was wrapped after `accelerate`, quantized weights.
 
     Raises
     ------
     TypeError
         `model` is not a module.
     """
-    return _swap("restore", model, to_torchs, _why_not_torchs)
+    return _swap("restore", model, functools.partial(_turn, to=to_torchs), _why_not_torchs)
 
 
 def _swap(
     op: str,
     model: nn.Module,
-    to: Callable[[type], type],
+    turn: Callable[[nn.Module], None],
     reason_to_keep: Callable[[nn.Module], str | None],
 ) -> Report:
     if not isinstance(model, nn.Module):
@@ -88,7 +102,7 @@ def _swap(
         reason = reason_to_keep(module)
         if reason is None:
             try:
-                _turn(module, to)
+                turn(module)
                 report.changed[name] = _name_of(module) + _caveat(module)
             except Unfit as error:
                 reason = str(error)
@@ -101,7 +115,7 @@ def _swap(
 
 
 def _is_recurrent(module: nn.Module) -> bool:
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase, Quantized)):
         return True
     if isinstance(module, torch.jit.ScriptModule):
         return getattr(module, "original_name", None) in _NAMES
@@ -111,7 +125,7 @@ def _is_recurrent(module: nn.Module) -> bool:
 
 def _why_not_ours(module: nn.Module) -> str | None:
     cls = type(module)
-    if isinstance(module, OURS):
+    if isinstance(module, (*OURS, Quantized)):
         return f"it is {_name_of(module)} already"
     if isinstance(module, torch.jit.ScriptModule):
         return "compiled by TorchScript"
@@ -130,6 +144,8 @@ def _why_not_ours(module: nn.Module) -> str | None:
 
 
 def _why_not_torchs(module: nn.Module) -> str | None:
+    if isinstance(module, Quantized):
+        return "its weights are quantized"
     if not isinstance(module, OURS):
         return "it is not fastrnn's"
     if "forward" in vars(module):
@@ -145,6 +161,8 @@ def _by(module: nn.Module) -> str:
 def _name_of(module: nn.Module) -> str:
     """``fastrnn.torch.LSTM``, ``torch.nn.LSTM``, or what a subclass of them is called."""
     cls = type(module)
+    if issubclass(cls, Quantized):
+        return f"fastrnn.torch.{cls.__name__}"
     if cls in TWINS:
         return f"torch.nn.{cls.__name__}"
     if cls in ORIGINALS:

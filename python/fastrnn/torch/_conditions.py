@@ -22,10 +22,15 @@ def is_plain(inputs: Inputs) -> bool:
 
 
 def _has_memory(inputs: Inputs) -> bool:
+    tensors = _tensors(inputs)
+    return PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
+
+
+def _tensors(inputs: Inputs) -> list[Tensor]:
     tensors = [*inputs.states, *inputs.masks, *inputs.parameters, inputs.x]
     if inputs.steps is not NO_STEP_INPUTS:
         tensors += [a for a in inputs.steps if a is not None]
-    return PLAIN.issuperset(map(type, tensors)) and not any(map(Tensor.is_neg, tensors))
+    return tensors
 
 
 def takes_packed(inputs: Inputs) -> bool:
@@ -71,6 +76,21 @@ def is_direct(inputs: Inputs) -> bool:
         or wants_gradient(inputs)
         or inputs.x.is_meta
     ) and is_plain(inputs)
+
+
+def why_not_alone(inputs: Inputs) -> str:
+    """Why the engine cannot run a call that nothing else could run; empty where it can.
+
+    Unlike `is_direct` this lets a profiler look on, which sees nothing of the call then, and takes
+    tensors whose sign is still to be changed, for a copy is no operation that anyone has to see.
+    """
+    if wants_gradient(inputs):
+        return "tensors that require gradients"
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return "a transform of torch.func or of forward-mode gradients"
+    if _tracing.is_recorded():
+        return "a recorder or a mode that watches operations"
+    return "" if PLAIN.issuperset(map(type, _tensors(inputs))) else "tensors of another kind"
 
 
 def refuse_mixture(call: Call, inputs: Inputs) -> None:

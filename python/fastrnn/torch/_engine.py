@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import _dtypes, _engine
 from ._call import Call, Inputs
 
+INFER = _engine.INFER
 EXCHANGE = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
 # The classes of torch.nn for those of the engines.

@@ -14,11 +14,42 @@ from ._call import Call, Inputs
 _version: Any = Tensor._version.__get__  # type: ignore[attr-defined]
 
 
-class Frozen:
-    """Packed weights, and the key that they are kept under.
+class Kept:
+    """The key that packed weights are kept under, of the tensors that they were packed from.
 
     The key is the tensors themselves, where their values lie, and how often they were written.
     All are held: the id or the address of what is gone could come back as another tensor's.
+
+    Parameters
+    ----------
+    tensors : tuple of Tensor
+        To be packed after this, and not before: what another thread writes meanwhile must not count
+        as packed.
+    """
+
+    __slots__ = ("addresses", "tensors", "values", "versions")
+
+    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+        self.tensors = tensors
+        self.values = tuple(t.detach() for t in tensors)
+        self.addresses = [v.data_ptr() for v in self.values]
+        # Tensors made in inference mode have no version: what is written into them is not seen.
+        self.versions = None if any(t.is_inference() for t in tensors) else _versions(tensors)
+
+    def is_of(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether these are the tensors that were packed, with their values where they lay."""
+        return (
+            all(map(operator.is_, tensors, self.tensors))
+            and list(map(Tensor.data_ptr, tensors)) == self.addresses
+        )
+
+    def is_current(self) -> bool:
+        """Whether nothing that torch counts has been written into them since."""
+        return self.versions is None or _versions(self.tensors) == self.versions
+
+
+class Frozen(Kept):
+    """The packed weights of a layer, with their key.
 
     Parameters
     ----------
@@ -35,27 +66,15 @@ class Frozen:
         Different dtypes.
     """
 
-    __slots__ = ("addresses", "packed", "tensors", "values", "versions")
+    __slots__ = ("packed",)
 
     def __init__(self, call: Call, parameters: tuple[Tensor, ...]) -> None:
-        self.tensors = parameters
-        self.values = tuple(p.detach() for p in parameters)
-        self.addresses = [v.data_ptr() for v in self.values]
-        # Before packing: what another thread writes meanwhile must not count as packed. Tensors
-        # made in inference mode have no version: what is written into them is not seen.
-        self.versions = None if any(p.is_inference() for p in parameters) else _versions(parameters)
+        super().__init__(parameters)
         device = parameters[0].device
         try:
             self.packed: Any = _engine.pack(call, device, self.values, forward=True, keep=True)
         except Exception as error:
             _engine.raise_as_torch(error)
-
-    def is_of(self, parameters: tuple[Tensor, ...]) -> bool:
-        """Whether these are the tensors that were packed, with their values where they lay."""
-        return (
-            all(map(operator.is_, parameters, self.tensors))
-            and list(map(Tensor.data_ptr, parameters)) == self.addresses
-        )
 
     def serving(self, call: Call, inputs: Inputs) -> Frozen | None:
         """What serves a call of the layer: this, or anew where its tensors were written.
@@ -77,10 +96,6 @@ class Frozen:
         if call.cells or not _conditions.is_direct(inputs):
             return None
         return self if self.is_current() else Frozen(call, inputs.parameters)
-
-    def is_current(self) -> bool:
-        """Whether nothing that torch counts has been written into them since."""
-        return self.versions is None or _versions(self.tensors) == self.versions
 
 
 def _versions(tensors: tuple[Tensor, ...]) -> list[int]:

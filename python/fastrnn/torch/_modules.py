@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .._sizes import SIZES
+from ._call import StepInputs
 
 
 def parameters_of(module: nn.Module, names: Sequence[str]) -> tuple[Tensor, ...]:
@@ -31,6 +33,20 @@ def states_of(cell: str, hx: Any) -> tuple[Tensor, ...]:
         if not isinstance(state, Tensor):
             raise not_a_tensor(cell, "hx", state)
     return tuple(states)
+
+
+def check_given(cell: str, steps: StepInputs) -> None:
+    """That what a call says of its steps are tensors, of which none wants a gradient."""
+    for name, tensor in zip(steps._fields, steps, strict=True):
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise not_a_tensor(cell, name, tensor)
+        if tensor.requires_grad and torch.is_grad_enabled():
+            raise NotImplementedError(
+                f"[{cell}] {name} must not require a gradient, which has no kernel, "
+                "got one that does"
+            )
 
 
 def not_a_tensor(op: str, name: str, value: Any) -> TypeError:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ._call import Inputs
+from ._call import Inputs, StepInputs
 
 
 def pad(packed: PackedSequence, inputs: Inputs, batch_first: bool) -> Inputs:
@@ -68,6 +68,22 @@ def unsort_rows(packed: PackedSequence, results: Tensor, dim: int) -> Tensor:
     """Results whose rows, along `dim`, are in the packed order, in the caller's."""
     order = packed.unsorted_indices
     return results if order is None else results.index_select(dim, order)
+
+
+def refuse_steps(op: str, steps: StepInputs) -> None:
+    """What a packed sequence says itself of its steps must not be said once more.
+
+    Raises
+    ------
+    ValueError
+        There are lengths, resets or holds.
+    """
+    refused = [name for name in ("lengths", "resets", "holds") if getattr(steps, name) is not None]
+    if refused:
+        raise ValueError(
+            f"[{op}] a PackedSequence must come without lengths, resets and holds, "
+            f"got {', '.join(refused)}"
+        )
 
 
 def check(op: str, packed: PackedSequence) -> None:

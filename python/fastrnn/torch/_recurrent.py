@@ -14,7 +14,7 @@ from . import _autograd, _composite, _narrow, _packed, _tracing
 from ._call import Call, Inputs, StepInputs, step_inputs
 from ._conditions import takes_packed
 from ._frozen import Frozen, freeze
-from ._modules import not_a_tensor, parameters_of, states_of
+from ._modules import check_given, not_a_tensor, parameters_of, states_of
 
 
 class Recurrent(nn.RNNBase):
@@ -150,35 +150,17 @@ class Recurrent(nn.RNNBase):
     ) -> tuple[Any, Any, Tensor | None]:
         if repeat_held is not False:
             repeat_held = _arguments.flag(self._cell, "repeat_held", repeat_held)
-        given = [name for name in steps._fields if getattr(steps, name) is not None]
         if isinstance(input, PackedSequence):
-            refused = [name for name in given if name != "recurrent_masks"]
-            if refused:
-                raise ValueError(
-                    f"[{self._cell}] a PackedSequence must come without lengths, resets and holds, "
-                    f"got {', '.join(refused)}"
-                )
-            self._check_given(steps, given)
+            _packed.refuse_steps(self._cell, steps)
+            check_given(self._cell, steps)
             return self._run_packed(input, hx, steps.recurrent_masks, cells)
         if not isinstance(input, Tensor):
             raise not_a_tensor(self._cell, "input", input)
         states = states_of(self._cell, hx)
-        self._check_given(steps, given)
+        check_given(self._cell, steps)
         masks = self._masks(input) if self.dropout and self.training else ()
         inputs = Inputs(input, steps, states, masks, self._parameters_in_order())
         return self._run_tensors(inputs, cells, repeat_held)
-
-    def _check_given(self, steps: StepInputs, given: list[str]) -> None:
-        """Tensors, of which none wants a gradient that nobody computes."""
-        for name in given:
-            tensor = getattr(steps, name)
-            if not isinstance(tensor, Tensor):
-                raise not_a_tensor(self._cell, name, tensor)
-            if tensor.requires_grad and torch.is_grad_enabled():
-                raise NotImplementedError(
-                    f"[{self._cell}] {name} must not require a gradient, which has no kernel, "
-                    "got one that does"
-                )
 
     def _run_tensors(
         self, inputs: Inputs, cells: bool, repeat_held: bool = False

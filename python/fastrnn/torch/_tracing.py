@@ -113,10 +113,9 @@ def elsewhere(module: Any, input: Any, hx: Any, options: dict[str, Any]) -> Any:
         Those that only fastrnn has, None for what was not given.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    if not _is_in_dynamo():
-        proxy = _proxy_among((input, hx, *given.values()))
-        if proxy is not None:
-            return _leaf(module, proxy, (input, hx), given)
+    node = node_of(module, input, hx, given)
+    if node is not None:
+        return node
     onnx = exports_to_onnx()
     if not holds_torchs():
         return None
@@ -131,6 +130,14 @@ def elsewhere(module: Any, input: Any, hx: Any, options: dict[str, Any]) -> Any:
             "in the place of lengths, or record it within fastrnn.torch.recorded_as('fastrnn')"
         )
     return module._torchs.forward(module, input, hx)
+
+
+def node_of(module: Any, input: Any, hx: Any, given: dict[str, Any]) -> Any:
+    """What FX is given for a call with its proxies: a node; None where none of them is there."""
+    if _is_in_dynamo():
+        return None
+    proxy = _proxy_among((input, hx, *given.values()))
+    return None if proxy is None else _leaf(module, proxy, (input, hx), given)
 
 
 def exports_to_onnx() -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ._modules import not_a_tensor
+from ._quantized import Quantized
 from ._recurrent import Recurrent
 
 __all__ = ["unroll"]
@@ -31,7 +32,7 @@ def unroll(layer: torch.nn.Module, x: Tensor, state: Any, starts: Tensor) -> tup
 
     Parameters
     ----------
-    layer : fastrnn.torch.RNN, LSTM or GRU
+    layer : fastrnn.torch.RNN, LSTM, GRU or Quantized
         In one direction; with any number of layers.
     x : Tensor
         ``(T, B, I)``, with `batch_first` ``(B, T, I)``, or ``(T, I)``; T and B may be 0.
@@ -65,7 +66,7 @@ def unroll(layer: torch.nn.Module, x: Tensor, state: Any, starts: Tensor) -> tup
     lie one after the other, ``(B * T, I)``, and of ``get_states`` in CleanRL's ``ppo_atari_lstm``,
     where steps do, ``(T * B, I)``.
     """
-    if not isinstance(layer, Recurrent):
+    if not isinstance(layer, (Recurrent, Quantized)):
         got = f"{type(layer).__module__}.{type(layer).__qualname__}"
         raise TypeError(f"[rl] layer must be a layer of fastrnn.torch, got {got}")
     if layer.bidirectional:
