@@ -25,6 +25,8 @@ With --kind model the shapes are those of models that people use, each with its 
 `document` puts them into a part of their own.
 With --adapter torch, jax or onnx, fastrnn.torch, fastrnn.jax or fastrnn.onnx stands for fastrnn;
 the last has the modes forward and stream, and no projections.
+With --dtype float16, bfloat16 or int8, fastrnn in float32 is a peer too; int8, of the weights, has
+the modes forward and stream.
 
 --against takes the fastrnn of another environment into the same rounds, for instance the version
 before a change: its Python, or a command that starts one ("env PYTHONPATH=FOLDER python"). What
@@ -41,7 +43,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from fastrnn._bench import limits, report, rows, runner
-from fastrnn._bench.cases import MODES, Case
+from fastrnn._bench.cases import ITEMSIZE, MODES, Case
 from fastrnn._bench.peers import AGAINST
 
 from . import (
@@ -58,7 +60,7 @@ from . import (
     scale,
 )
 from .options import add_grid, chosen_cases, make_parser
-from .peers import ADAPTERS, PEERS
+from .peers import ADAPTERS, PEERS, PEERS_OF_NARROW
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     made = make_parser("bench", __doc__)
     add_grid(made, MODES)
     made.add_argument("--quick", action="store_true", help="a few shapes, under 5 minutes")
-    made.add_argument("--peers", nargs="*", choices=PEERS, help="beside fastrnn")
+    made.add_argument("--peers", nargs="*", choices=PEERS_OF_NARROW, help="beside fastrnn")
     made.add_argument("--adapter", choices=ADAPTERS, help="fastrnn through another library's face")
     made.add_argument("--against", metavar="PYTHON", help="another environment's fastrnn")
     made.add_argument("--rounds", type=int, default=15, help="at most (15); 5 in a hurry")
@@ -86,13 +88,14 @@ def parser() -> argparse.ArgumentParser:
 def settings_of(options: argparse.Namespace, cores: int, level: str) -> list[Setting]:
     """The parts of a run; see the module's text."""
     named = options.peers is not None or options.against
-    peers = tuple(options.peers or ()) if named else PEERS
+    every = PEERS_OF_NARROW if ITEMSIZE[options.dtype] < 4 else PEERS
+    peers = tuple(options.peers or ()) if named else every
     threads = options.threads or cores
     settings = [Setting(threads, options.isa, peers)]
     if not (named or options.threads or options.isa or options.quick):
         if cores > 1:
             settings.append(Setting(1, None, ("torch",)))
-        if level == "avx512":
+        if level.startswith("avx512"):
             settings.append(Setting(threads, "avx2", ("torch",)))
     return settings
 

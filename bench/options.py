@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from fastrnn._bench.cases import CELL_NAMES, ITEMSIZE, Case
+from fastrnn._bench.cases import CELL_NAMES, INFERENCE, ITEMSIZE, Case
 
 from . import shapes
 
@@ -57,10 +57,11 @@ def chosen_cases(
     SystemExit
         There are none: a shape says which modes it is for.
     """
+    quantized = options.dtype == "int8"
     chosen = shapes.make_cases(
         [shape for path in options.shapes for shape in shapes.read_shapes(path)],
         [CELL_NAMES[cell] for cell in options.cell],
-        options.mode,
+        [mode for mode in options.mode if mode in INFERENCE or not quantized],
         options.dtype,
         quick,
         sweeps,

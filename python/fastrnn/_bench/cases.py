@@ -16,8 +16,9 @@ CELLS = ("rnn_tanh", "lstm", "gru")
 CELL_NAMES = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}  # as options have them
 GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}
 MODES = ("forward", "train", "stream", "cell")
-# The dtypes of cases, and bytes of an element.
-ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+# The dtypes of cases, and bytes of an element; of int8 those of a weight: all else is float32.
+ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int8": 1}
+INFERENCE = ("forward", "stream")  # what quantized layers have of the modes
 # Calls that are compared with the reference: a stream's state goes from call to call.
 STREAM_CHECKS = 4
 # Outputs of all layers, T B H D L, beyond which rows repeat: see `Case.distinct`.
@@ -53,6 +54,11 @@ class Case(base.Case):
             f"recompute{self.recompute}": self.recompute,
             self.model: self.model,
         }
+
+    @property
+    def elements(self) -> str:
+        """The dtype of arrays, and of weights before they are quantized."""
+        return "float32" if self.dtype == "int8" else self.dtype
 
     @property
     def streams(self) -> bool:
@@ -137,7 +143,7 @@ def element_type(dtype: str) -> np.dtype:
 def make_data(case: Case) -> Data:
     """The same arrays in every process; dy is zero past a row's length."""
     rng = np.random.default_rng(0)
-    bound, rows, element = case.H**-0.5, case.gates * case.H, element_type(case.dtype)
+    bound, rows, element = case.H**-0.5, case.gates * case.H, element_type(case.elements)
 
     def normal(outer: int, inner: int) -> np.ndarray:
         drawn = rng.standard_normal((outer, case.distinct, inner)).astype(element)

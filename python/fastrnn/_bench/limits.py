@@ -22,6 +22,7 @@ from fastrnn import _native
 from .cases import ITEMSIZE, Case
 
 LEVELS = ("l1", "l2", "l3", "memory")
+RATES = ("fma_gflops", "bfloat16_gflops", "int8_gops")
 Limits = dict[str, Any]
 RUNS = 3  # of the measurement
 
@@ -68,7 +69,7 @@ def best(runs: Sequence[Limits]) -> Limits:
         return [max(figures) for figures in zip(*values, strict=True)]
 
     return {
-        **{rate: most(run[rate] for run in runs) for rate in ("fma_gflops", "bfloat16_gflops")},
+        **{rate: most(run[rate] for run in runs) for rate in RATES},
         "bandwidth": {
             level: most(run["bandwidth"][level] for run in runs) for level in runs[0]["bandwidth"]
         },
@@ -86,9 +87,11 @@ def level_of(limits: Limits, share: float) -> str:
 
 
 def rates(limits: Limits, threads: int, dtype: str) -> tuple[float, dict[str, float]]:
-    """FLOP/s, and bytes/s of each level, of one thread or of all. (Of float16 sums are float32.)"""
+    """FLOP/s, and bytes/s of each level, of one thread or of all. (Of float16 sums are float32; of
+    int8 they are integers, whose operations count as FLOP.)
+    """
     which = 0 if threads == 1 else 1
-    rate = limits["bfloat16_gflops" if dtype == "bfloat16" else "fma_gflops"][which]
+    rate = limits[{"bfloat16": "bfloat16_gflops", "int8": "int8_gops"}.get(dtype, RATES[0])][which]
     flops = rate * 1e9 / (2 if dtype == "float64" else 1)
     return flops, {level: limits["bandwidth"][level][which] * 1e9 for level in LEVELS}
 
@@ -123,6 +126,9 @@ def phases(case: Case, limits: Limits) -> dict[str, float]:
     rate, _ = rates(limits, threads, case.dtype)
     train = case.mode == "train"
     kept = N * (G + case.states) * H  # gates and states, written for backward and read by it
+    wide = (
+        ITEMSIZE[case.elements] / ITEMSIZE[case.dtype]
+    )  # bytes of a value beside those of a weight
     # Directions do not wait for each other.
     latency = T * chain(case, limits) / min(case.D, threads)
     total: dict[str, float] = {}
@@ -134,7 +140,7 @@ def phases(case: Case, limits: Limits) -> dict[str, float]:
     for inputs in case.layer_inputs():
         for _ in range(case.D):
             w, r = G * H * inputs, (G * case.outputs + case.P) * H
-            x, h = N * inputs, N * case.outputs
+            x, h = wide * N * inputs, wide * N * case.outputs
             add("inputs", 2 * N * w, (w, 1), (x, 1))
             add("steps", 2 * N * r, (r, T), (h, 1), (kept, train), least=latency)
             if train:

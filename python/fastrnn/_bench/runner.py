@@ -21,7 +21,7 @@ import numpy as np
 
 from . import peers as all_peers
 from .cases import Case, expected
-from .peers import AGAINST, OURS, is_ours
+from .peers import AGAINST, OURS, is_ours, runs_engine
 
 HERE = Path(__file__).resolve().parent
 BLOCK_SECONDS = 0.05
@@ -65,7 +65,7 @@ class Worker:
             try:
                 self._process = subprocess.Popen(
                     [*(python or [sys.executable]), str(HERE / "start.py"), *arguments],
-                    env=environment(threads, isa if is_ours(peer) else None, bool(python)),
+                    env=environment(threads, isa if runs_engine(peer) else None, bool(python)),
                     pass_fds=[far.fileno()],
                     stdin=subprocess.DEVNULL,
                 )
@@ -154,7 +154,7 @@ def packages(peer: str, elsewhere: bool) -> list[str]:
     Where the worker is of this environment, fastrnn too; beside other libraries its name alone.
     """
     ours = [] if elsewhere else [f"fastrnn={HERE.parent}"]
-    found = [*(ours if is_ours(peer) else ["fastrnn="]), f"{__package__}={HERE}"]
+    found = [*(ours if runs_engine(peer) else ["fastrnn="]), f"{__package__}={HERE}"]
     for place in all_peers.PLACES:
         outermost = place.partition(".")[0]
         if outermost != "fastrnn":

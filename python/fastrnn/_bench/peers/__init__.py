@@ -33,6 +33,8 @@ import numpy as np
 PLACES = [__name__]
 # fastrnn, as a peer and by its times; peers whose names begin so are fastrnn under an adapter.
 OURS = "fastrnn"
+# fastrnn in float32, as a peer of itself in narrower types.
+IN_FLOAT32 = "float32"
 # What times of another build of fastrnn are called by.
 AGAINST = "against"
 
@@ -69,6 +71,11 @@ def load(name: str) -> ModuleType:
 def is_ours(peer: str) -> bool:
     """Whether it is fastrnn, alone or under an adapter."""
     return peer == OURS or peer.startswith(f"{OURS}_")
+
+
+def runs_engine(peer: str) -> bool:
+    """Whether its process has fastrnn's engine, and not the name of the package alone."""
+    return is_ours(peer) or peer == IN_FLOAT32
 
 
 def missing(*modules: str) -> str | None:

@@ -64,16 +64,18 @@ def layer_way(case: Case, data: Data) -> Way:
     options: dict[str, Any] = {"recompute": case.recompute} if case.recompute else {}
     if case.P:
         options["proj_size"] = case.P
-    layer = fastrnn.Recurrent(
+    layer: Any = fastrnn.Recurrent(
         case.cell,
         case.I,
         case.H,
         case.L,
         bidirectional=case.D == 2,
-        dtype=case.dtype,
+        dtype=case.elements,
         **options,
     )
     layer.load_state_dict(data.params)
+    if case.dtype == "int8":
+        layer = fastrnn.quantize(layer, "int8")
     lengths = case.row_lengths if case.lengths else None
     initial: Any = state_of(data.state)
     x, dy, state = data.x, data.dy, initial

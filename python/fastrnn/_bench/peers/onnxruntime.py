@@ -1,8 +1,10 @@
-"""ONNX Runtime: forward only, float32, called plainly or with bound memory."""
+"""ONNX Runtime: forward only, float32 or the LSTM in int8, called plainly or with bound memory."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from ..cases import Case, Data
 from . import Unsupported, Way, missing
 from .onnx_model import feeds, make_model, named
 
-NOTE = "forward in float32 alone"
+NOTE = "forward alone, in float32; in int8 the LSTM"
 
 _threads = 1
 
@@ -32,7 +34,8 @@ def setup(threads: int) -> None:
 
 
 def build(case: Case, data: Data) -> dict[str, Way]:
-    if case.mode == "train" or case.dtype != "float32":
+    served = case.dtype == "float32" or (case.dtype == "int8" and case.cell == "lstm")
+    if case.mode == "train" or not served:
         raise Unsupported(NOTE)
     ways = {}
     for ragged in [True, False] if case.lengths else [False]:
@@ -51,9 +54,10 @@ def make_way(case: Case, data: Data, ragged: bool, bound: bool) -> Way:
     options.intra_op_num_threads = _threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = ort.InferenceSession(
-        make_model(case, data.params, ragged), options, providers=["CPUExecutionProvider"]
-    )
+    model = make_model(case, data.params, ragged)
+    if case.dtype == "int8":
+        model = quantized(model)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     given = {"x": data.x, **feeds(case, data.state)}
     if ragged:
         given["lengths"] = case.row_lengths.astype(np.int32)
@@ -68,6 +72,17 @@ def make_way(case: Case, data: Data, ragged: bool, bound: bool) -> Way:
 
     make = make_bound if bound else make_run
     return Way(make(session, given, outputs, case.mode == "stream"), arrays)
+
+
+def quantized(model: bytes) -> bytes:
+    """The model with DynamicQuantizeLSTM in the place of LSTM, by ONNX Runtime's own tool."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        before.write_bytes(model)
+        quantize_dynamic(before, after, op_types_to_quantize=["LSTM"], weight_type=QuantType.QInt8)
+        return after.read_bytes()
 
 
 def make_run(

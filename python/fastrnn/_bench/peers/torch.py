@@ -1,14 +1,17 @@
-"""torch.nn: the layers, padded or packed; for a stream also the cells."""
+"""torch.nn: the layers, padded or packed; for a stream also the cells. In int8 those of dynamic
+quantization.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..cases import Case, Data, as_tuple, state_names
-from . import Way, missing
+from . import Unsupported, Way, missing
 
 PROJECTS = True
 
@@ -59,11 +62,24 @@ def make_layer(case: Case, params: dict[str, np.ndarray], library: Any = None) -
         case.H,
         case.L,
         bidirectional=case.D == 2,
-        dtype=getattr(torch, case.dtype),
+        dtype=getattr(torch, case.elements),
         **options,
     )
     layer.load_state_dict({name: tensor(a) for name, a in params.items()})
-    return layer
+    return quantized(layer) if case.dtype == "int8" else layer
+
+
+def quantized(layer: Any) -> Any:
+    """torch's own layer of integers in its place."""
+    import torch
+
+    if not isinstance(layer, (torch.nn.LSTM, torch.nn.GRU)) or layer.proj_size:
+        raise Unsupported("no dynamic quantization of this layer")
+    kinds = {torch.nn.LSTM, torch.nn.GRU}
+    with warnings.catch_warnings():  # it is deprecated, and what there is
+        warnings.simplefilter("ignore")
+        quantize: Any = torch.ao.quantization.quantize_dynamic
+        return quantize(torch.nn.Sequential(layer.eval()), kinds)[0]
 
 
 def make_cells(case: Case, params: dict[str, np.ndarray], library: Any = None) -> list[Any]:
