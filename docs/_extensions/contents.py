@@ -24,7 +24,7 @@ class Table(NamedTuple):
 
 START = ("numpy", "torch", "keras", "jax", "cupy", "onnx")
 GUIDE = ("conventions", "sequences", "training", "long-sequences", "streaming")
-GUIDE += ("threads", "determinism", "devices", "limits", "migrating")
+GUIDE += ("threads", "determinism", "quantization", "devices", "limits", "migrating")
 LIBRARIES = ("numpy", "torch", "keras", "jax", "onnx", "weights", "serving", "processes")
 
 CONTENTS = {
