@@ -47,6 +47,7 @@ class Strided {
 
  private:
   static void copy(const View& view, int dim, const char* from, char** to) {
+    // (The compiler sees that no rank is above kMaxRank, and warns of nothing.)
     if (dim >= std::min(view.rank, kMaxRank)) {
       std::memcpy(*to, from, static_cast<size_t>(view.itemsize));
       *to += view.itemsize;

@@ -2,7 +2,7 @@
 // of the row, and multiplied with quantized weights, of which each row has a scale too.
 //
 //   q[k] = round(127 x[k] / bound)          ties to even
-//   sum_k x[k] w[k]  is about  (bound / 127) scale_w sum_k q[k] q_w[k]
+//   sum_k x[k] w[k]  is about  (scale_w sum_k q[k] q_w[k]) (bound / 127)
 //
 // bound is the largest |x[k]| of the row, or 1 where that is less and the row is of an h that stays
 // within 1 by itself. A row with a NaN or an infinity gives NaN. Sums are of 32 bits, and exact: at
@@ -182,8 +182,9 @@ template <> struct Multiply<IntegerFactor, int8> {
   }
   static FASTRNN_INLINE V end(Sum sum, const void* row, const float* init, const float* scales,
                               int64_t at) {
-    const V scale = V::load(scales + at) * V(header_of(row).scale);
-    return fma(V(__builtin_convertvector(sum, V::Raw)), scale, V::load(init));
+    // (The product of both scales may be infinite where a sum is zero.)
+    const V scaled = V(__builtin_convertvector(sum, V::Raw)) * V::load(scales + at);
+    return fma(scaled, V(header_of(row).scale), V::load(init));
   }
 };
 

@@ -190,7 +190,7 @@ void Weights::pack(const std::vector<View>& parameters, bool backward) {
   if (packed(backward)) return;
   if (backward && spec_.scheme)
     throw Error(Fault::kNotImplemented, spec_.op,
-                "quantized weights serve inference alone, got a call with gradients");
+                "quantized weights must be packed with backward=False, got True");
   check_parameters(spec_, parameters);
   const auto lay_out = [&](PanelLayout& layout, Panels* panels) {
     for (int64_t pass = 0; pass < spec_.passes(); ++pass) {

@@ -58,6 +58,8 @@ def load(
         The system's reason; also where `path` is a device or a pipe.
     TypeError, RuntimeError, MemoryError
         As the constructor of the layer.
+    NotImplementedError
+        A quantized layer for a GPU.
     """
     place, suffix = check_path("load", path)
     _engine.check_device("load", device)
@@ -149,6 +151,8 @@ def _check_names(description: Description) -> None:
             got = f"{description.layer!r} of {description.dtype}"
             raise ValueError(f"layer must be 'Quantized' of float32, got {got}")
         _schemes.check("load", description.weights)
+        if description.dropout:
+            raise ValueError(f"dropout must be 0.0 for 'Quantized', got {description.dropout}")
     elif description.layer not in (own, "Recurrent"):
         raise ValueError(f"layer must be {own!r} or 'Recurrent', got {description.layer!r}")
 

@@ -97,7 +97,7 @@ class Packed:
         if weights is None and "scale_ih_l0" in params:
             weights = "int8"
         engine = _engine.for_array(params["weight_ih_l0"])
-        if not weights:
+        if weights is None:
             self.native = engine.Weights(cell, dtype, *sizes)
         elif engine is _engine.for_device("cpu"):
             self.native = engine.Weights(cell, _schemes.check(cell, weights), *sizes)
@@ -190,7 +190,7 @@ def infer(
         Read each row from its last step to its first; y stays in the order of time. Of two
         directions it is then the second that reads forward.
     params : mapping or Packed
-        The parameters, or the result of `pack`.
+        The parameters, those of a `fastrnn.Quantized` with int8 too, or the result of `pack`.
     out : ndarray, optional
         Written with y and returned in its place.
 

@@ -49,13 +49,13 @@ class Quantized(Stack):
     With ``"int8"`` a product of a step, of a row x with the weights W and their scales s, is ::
 
         q_k   = round(127 x_k / m)             to the nearest, ties to even
-        y_j   = (m / 127) s_j sum_k q_k W_jk   the sum in int32, without an error
+        y_j   = (s_j sum_k q_k W_jk) (m / 127)   the sum in int32, without an error
 
     m is the largest magnitude in the row, of each row and step for itself; but 1 at least for an h
     that stays within 1 by itself: that of LSTM, GRU, RNN with tanh and the like, where it is not
     projected. (A given state may be larger.) So results do not depend on the other
     rows of a batch, and no value is cut off. A row that holds a NaN or an infinity gives NaN.
-    Numbers below 1e-36 count as zero where all of their row are. All else is in float32; results
+    Numbers below 4e-37 count as zero where all of their row are. All else is in float32; results
     have the same bits at every level of instructions.
 
     With the others products are of float32, of x with s_j W_jk or with the W_jk of 16 bits, which
@@ -115,7 +115,7 @@ class Quantized(Stack):
         ValueError
             Also a scale that is negative or not finite.
         """
-        for name in self._arrays:
+        for name in self._arrays if isinstance(state, Mapping) else ():
             if _parameters.is_scale(name) and name in state:
                 check_scales(self.cell, name, state[name])
         super().load_state_dict(state)
@@ -207,9 +207,12 @@ def quantized_parameters(
 
 
 def _rounded(op: str, name: str, w: np.ndarray, dtype: str) -> np.ndarray:
+    _check_finite(op, name, w)
     with np.errstate(over="ignore"):
         made = w.astype(_dtypes.numpy_dtype(dtype))
-    _check_finite(op, name, made.astype(np.float32))
+    beyond = ~np.isfinite(made.astype(np.float32))
+    if beyond.any():
+        raise ValueError(f"[{op}] {name} must be within {dtype}, got {w[beyond][0]}")
     return made
 
 
@@ -236,7 +239,8 @@ def _quantized_rows(op: str, name: str, w: np.ndarray) -> tuple[np.ndarray, np.n
 def check_scales(op: str, name: str, scales: Any) -> None:
     """What is no array of numbers, the module says."""
     try:
-        found = np.asarray(scales, np.float64)
+        with np.errstate(over="ignore"):  # as they will be
+            found = np.asarray(scales, np.float64).astype(np.float32)
     except (TypeError, ValueError):
         return
     for wrong in unusable(found):

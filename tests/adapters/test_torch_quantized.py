@@ -697,3 +697,31 @@ def test_dynamic_layers_without_int8_are_kept_as_before() -> None:
     report = ft.accelerate(net)
     assert report.kept == {"0": "quantised, torch.ao.nn.quantized.dynamic.modules.rnn.LSTM"}
     assert not report.changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda scale: scale.int(), "must be of floats, got torch.int32"),
+        (lambda scale: scale * 1j, "must be of floats, got torch.complex64"),
+        (lambda scale: scale.double() + 1e300, "must be finite and not negative, got inf"),
+    ],
+)
+def test_scales_that_are_no_scales(changed: Any, message: str) -> None:
+    module = nn.GRU(3, 4)
+    fastrnn.torch.accelerate(module, dtype="int8")
+    state = module.state_dict()
+    before = state["scale_ih_l0"].clone()
+    with pytest.raises(RuntimeError, match=message):
+        module.load_state_dict({**state, "scale_ih_l0": changed(state["scale_ih_l0"])})
+    assert torch.equal(module.scale_ih_l0, before)
+    module.load_state_dict({**state, "scale_ih_l0": state["scale_ih_l0"].bfloat16()})
+    assert module.scale_ih_l0.dtype == torch.float32
+
+
+def test_repeat_held_is_checked_of_packed_rows_too() -> None:
+    module = nn.GRU(3, 4)
+    fastrnn.torch.accelerate(module, dtype="int8")
+    packed = nn.utils.rnn.pack_sequence([torch.zeros(3, 3)])
+    with pytest.raises((TypeError, ValueError), match="repeat_held must be True or False"):
+        module(packed, repeat_held="no")

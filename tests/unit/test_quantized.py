@@ -125,6 +125,7 @@ def test_a_file_is_a_quarter_as_long(tmp_path: Path) -> None:
         ({"weights": "int4"}, "weights must be one of"),
         ({"layer": "LSTM"}, "layer must be 'Quantized' of float32, got 'LSTM' of float32"),
         ({"dtype": "float64"}, "got 'Quantized' of float64"),
+        ({"dropout": 0.5}, "dropout must be 0.0 for 'Quantized', got 0.5"),
         ({"hidden_size": 8}, "must be "),
     ],
 )
@@ -182,12 +183,15 @@ def test_parameters_that_are_loaded() -> None:
         ({"weight_ih_l0": state["weight_ih_l0"].astype(np.int16)}, TypeError, "must be int8, got"),
         ({"scale_ih_l0": np.full(15, np.nan)}, ValueError, "finite and not negative, got nan"),
         ({"scale_hh_l0": np.full(15, -1.0)}, ValueError, "finite and not negative, got -1.0"),
+        ({"scale_hh_l0": np.full(15, 1e39)}, ValueError, "finite and not negative, got inf"),
         ({"scale_hh_l0": np.ones(14)}, ValueError, r"must have shape \(15,\)"),
         ({"scale_hh_l0": "many"}, TypeError, "must be floats"),
         ({"bias_ih_l0": np.zeros(15, np.int8)}, TypeError, "must be floats, got int8"),
     ):
         with pytest.raises(error, match=message):
             made.load_state_dict({**state, **changes})
+    with pytest.raises(TypeError, match="parameters must be a mapping"):
+        made.load_state_dict(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="scale_hh_l0 of shape"):
         made.load_state_dict({k: v for k, v in state.items() if k != "scale_hh_l0"})
 
@@ -200,6 +204,14 @@ def test_weights_that_are_not_finite(bad: float) -> None:
     message = rf"^\[lstm\] weight_hh_l0 must be finite to be quantized, got {bad} in row 7$"
     with pytest.raises(ValueError, match=message):
         quantize(layer)
+
+
+def test_weights_beyond_float16() -> None:
+    layer = fastrnn.LSTM(4, 5, seed=0)
+    with layer.mutable() as params:
+        params["weight_hh_l0"][7, 2] = 1e5
+    with pytest.raises(ValueError, match=r"weight_hh_l0 must be within float16, got 100000.0$"):
+        quantize(layer, "float16_weights")
 
 
 def test_what_cannot_be_quantized() -> None:
@@ -220,7 +232,7 @@ def test_no_gradients() -> None:
     assert not hasattr(small, "forward")
     assert not hasattr(small, "backward")
     x, params = draw(3, 2, 4), small.state_dict()
-    with pytest.raises(NotImplementedError, match=r"^\[lstm\] quantized weights serve inference"):
+    with pytest.raises(NotImplementedError, match=r"^\[lstm\] quantized weights must be packed"):
         functional.pack("lstm", params)
     with pytest.raises(
         NotImplementedError, match=r"^\[lstm\] calls of quantized weights must keep"

@@ -1,4 +1,6 @@
-"""Products with weights of 8 bits, as `fastrnn.Quantized` has them, but for float64 around them."""
+"""Products with weights of 8 bits, as `fastrnn.Quantized` of ``"int8"`` has them, but for float64
+around them: so rows of tiny numbers are no zeros here.
+"""
 
 from __future__ import annotations
 

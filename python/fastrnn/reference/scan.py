@@ -75,7 +75,7 @@ def forward(
         The parameters by torch's names, e.g. ``weight_ih_l0``, ``bias_hh_l1_reverse``; they say
         how many layers and directions there are, and whether there are biases. With
         ``weight_hr_l0`` (P, H) and its likes h is projected, and P values wide. Those of a
-        `fastrnn.Quantized` are taken too, for this function alone.
+        `fastrnn.Quantized` of ``"int8"`` are taken too, for this function alone.
     state : (L*D, B, H), or a tuple of such for a cell with several states, optional
         Initial states; zeros if not given. Unbatched (L*D, H). h is (L*D, B, P) where it is
         projected, and y then (T, B, D*P).

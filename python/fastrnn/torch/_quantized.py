@@ -148,6 +148,8 @@ class Quantized(nn.Module):
             node = _tracing.node_of(self, input, hx, given)
             if node is not None:
                 return node
+        if repeat_held is not False:
+            repeat_held = _arguments.flag(self._cell, "repeat_held", repeat_held)
         if isinstance(input, PackedSequence):
             _packed.refuse_steps(self._cell, steps)
             return self._run_packed(input, hx, steps)
@@ -166,8 +168,6 @@ class Quantized(nn.Module):
         cell = self._cell
         if steps is not NO_STEP_INPUTS:
             check_given(cell, steps)
-        if repeat_held is not False:
-            repeat_held = _arguments.flag(cell, "repeat_held", repeat_held)
         self._refuse(Inputs(x, steps, states, (), ()))
         hx = tuple(map(array_of, states)) if states else None
         given = tuple(None if value is None else array_of(value) for value in steps)
@@ -276,13 +276,8 @@ class Quantized(nn.Module):
             value = state.get(prefix + name)
             if not isinstance(value, Tensor):  # torch says so
                 continue
-            if _schemes.dtype_of(SCHEME, name, "") == "int8" and value.dtype != torch.int8:
-                errors.append(f"[{self._cell}] {name} must be of int8, got {value.dtype}")
-            elif _parameters.is_scale(name):
-                try:
-                    check_scales(self._cell, name, array_of(value))
-                except ValueError as error:
-                    errors.append(str(error))
+            if error := _why_not_loaded(self._cell, name, value):
+                errors.append(error)
         return errors
 
     def __getstate__(self) -> dict[str, Any]:
@@ -303,6 +298,21 @@ class Quantized(nn.Module):
             value = getattr(self, name)
             text += "" if value == usual else f", {name}={value}"
         return f"{text}, dtype=int8"
+
+
+def _why_not_loaded(cell: str, name: str, value: Tensor) -> str:
+    """Why a tensor must not become a buffer; empty where it may."""
+    if _schemes.dtype_of(SCHEME, name, "") == "int8":
+        same = value.dtype == torch.int8
+        return "" if same else f"[{cell}] {name} must be of int8, got {value.dtype}"
+    if not value.is_floating_point():
+        return f"[{cell}] {name} must be of floats, got {value.dtype}"
+    if _parameters.is_scale(name) and not value.is_meta:
+        try:
+            check_scales(cell, name, array_of(value.float()))
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 def array_of(tensor: Tensor) -> np.ndarray:
