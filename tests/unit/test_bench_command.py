@@ -167,7 +167,7 @@ def test_onnx_runtime_has_no_training(
     found = tmp_path / "run.json"
     chosen = ["--cell", "rnn", "--peers", "onnxruntime", "--json", str(found)]
     assert cli.main([*TINY, *chosen]) == 0
-    assert capsys.readouterr().out.count("forward in float32 alone") == 1
+    assert capsys.readouterr().out.count("forward alone, in float32; in int8 the LSTM") == 1
     forward, train = report.read(found)
     assert list(forward["ms"]) == ["fastrnn", "onnxruntime"]
     assert list(train["ms"]) == ["fastrnn"]
