@@ -56,7 +56,8 @@ def steps_ns() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         units = kernel_units(Path(folder))
         units += [(path, []) for path in SOURCES.glob("core/*.cpp")]
-        apart = ("kernel.cpp", "products.cpp")  # which kernel_units has
+        # What kernel_units has, and products that no layer here has.
+        apart = ("kernel.cpp", "products.cpp", "quantized.cpp")
         units += [(p, []) for p in SOURCES.glob("cpu/*.cpp") if p.name not in apart]
         options = ("-I", folder, "-fopenmp")
 
@@ -76,7 +77,8 @@ def kernel_units(folder: Path) -> list[tuple[Path, list[str]]]:
     """The kernels of RTNeural's cells, a file and its definitions; writes their list."""
     registry = (SOURCES / "cells" / "registry.h").read_text(encoding="utf-8")
     products = SOURCES / "cpu" / "products.cpp"
-    units, names = [(products, ["-DFASTRNN_UNIT_ELEMENT=float"])], ""
+    units = [(products, ["-DFASTRNN_UNIT_ELEMENT=float"])]
+    names = f"FASTRNN_PRODUCTS({level()}, float)\n"
     for cell, struct, header in re.findall(r"^FASTRNN_CELL\((\w+), (.+), (\S+)\)$", registry, re.M):
         if cell in RTNEURAL_US:
             defined = {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/dtype.h"
 #include "cpu/engine.h"
 #include "cpu/team.h"
 #include "native.h"

@@ -632,8 +632,9 @@ def test_the_probe_reads_each_level_no_faster_than_the_one_above() -> None:
         assert found["exchange_ns"] > 1
         reads = np.maximum(reads, [found["bandwidth"][level][0] for level in limits.LEVELS])
         gflops = max(gflops, found["fma_gflops"][0])
-        # Processors load two operands from L1 in the time of two FMAs: 2 bytes a flop.
-        if all(above > 0.9 * below for above, below in pairwise(reads)) and reads[0] > 1.4 * gflops:
+        # Processors load two operands from L1 in the time of two FMAs, 2 bytes a flop, and keep
+        # that up in part: one of two is less than any of them does.
+        if all(above > 0.9 * below for above, below in pairwise(reads)) and reads[0] > gflops:
             return
     pytest.fail(f"GB/s at each level {reads}, GF/s {gflops}")
 
