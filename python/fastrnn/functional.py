@@ -79,8 +79,7 @@ class Packed:
     forward, backward : bool
         What the weights will be used for.
     weights : str, optional
-        How they are quantized, as `fastrnn.quantize` names it. Without it parameters with scales
-        are taken for ``"int8"``, and others for what is not quantized.
+        How they are quantized, as `fastrnn.quantize` names it.
     """
 
     def __init__(
@@ -94,8 +93,8 @@ class Packed:
     ) -> None:
         self.cell = cell = _arguments.cell_name(cell)
         dtype, *sizes = _sizes(cell, params)
-        if weights is None and "scale_ih_l0" in params:
-            weights = "int8"
+        if weights is None and "scale_ih_l0" in params:  # of more than one scheme
+            raise ValueError(f"[{cell}] quantized weights must be packed with weights=, got none")
         engine = _engine.for_array(params["weight_ih_l0"])
         if weights is None:
             self.native = engine.Weights(cell, dtype, *sizes)
@@ -190,7 +189,7 @@ def infer(
         Read each row from its last step to its first; y stays in the order of time. Of two
         directions it is then the second that reads forward.
     params : mapping or Packed
-        The parameters, those of a `fastrnn.Quantized` with int8 too, or the result of `pack`.
+        The parameters, or the result of `pack`, as quantized ones must be.
     out : ndarray, optional
         Written with y and returned in its place.
 

@@ -25,6 +25,7 @@ from test_kept_bits import kept_data
 from tolerances import INT8_OUTPUT, INT8_ROUNDING, assert_output, output, output_error
 
 FLIPS = 0.1
+LINEAR = "rnn(affine(1.0, 0.0))"  # gives its products as they are
 EVERY = [
     case
     for cases in (kernel_cases, chosen_cases, projected_cases, masked_cases)
@@ -45,12 +46,17 @@ def named(y: np.ndarray, state: Any) -> dict[str, np.ndarray]:
     return {"y": y, **dict(zip(("hn", "cn"), states, strict=False))}
 
 
+def packed(cell: str, params: dict[str, np.ndarray], scheme: str = "int8") -> functional.Packed:
+    return functional.pack(cell, params, backward=False, weights=scheme)
+
+
 def quantized(case: Case, data: Data) -> dict[str, np.ndarray]:
     return quantized_parameters(case.cell, data.params, "int8")
 
 
 def infer(case: Case, data: Data, params: Any = None, **options: Any) -> dict[str, np.ndarray]:
     params = quantized(case, data) if params is None else params
+    params = params if isinstance(params, functional.Packed) else packed(case.cell, params)
     options = {**data.options, **options}
     return named(*functional.infer(case.cell, data.x, params, data.state, **options))
 
@@ -193,7 +199,7 @@ def of_one_product(x: Any, w: int, scale: Any, bias: Any = 0.0) -> np.ndarray:
         "scale_hh_l0": np.zeros(1, np.float32),
     }
     x = np.float32(x).reshape(1, -1, 1)
-    return functional.infer("rnn(affine(1.0, 0.0))", x, params)[0].ravel()
+    return functional.infer(LINEAR, x, packed(LINEAR, params))[0].ravel()
 
 
 def test_what_is_as_good_as_zero_is_zero(level: str) -> None:
@@ -219,7 +225,7 @@ def test_scales_whose_product_is_infinite(level: str) -> None:
         "scale_ih_l0": np.float32([2e4]),
         "scale_hh_l0": np.zeros(1, np.float32),
     }
-    y, _ = functional.infer("rnn(affine(1.0, 0.0))", np.float32([[[3e38, 0]]]), params)
+    y, _ = functional.infer(LINEAR, np.float32([[[3e38, 0]]]), packed(LINEAR, params))
     assert y.item() == 0
 
 
@@ -267,7 +273,7 @@ def test_sums_are_exact(K: int, level: str) -> None:
         # A scale of 1, and relu, which leaves a sum as it is: q is x.
         x = np.full((1, 2, K), 127, np.float32)
         x[0, 1, ::2] = -127
-        y, _ = functional.infer("rnn(affine(1.0, 0.0))", x, params)
+        y, _ = functional.infer(LINEAR, x, packed(LINEAR, params))
         sums = sign * 127 * x.astype(np.float64).sum(-1)[0]
         assert np.array_equal(y[0, :, 0], sums.astype(np.float32))
         assert np.array_equal(y[0, :, 1], (sums / 8).astype(np.float32))
@@ -302,8 +308,7 @@ def test_weights_alone(case: Case, scheme: str, level: str) -> None:
     """They are what they stand for: with those in float64, as float32 is."""
     data = make_data(case)
     params = quantized_parameters(case.cell, data.params, scheme)
-    packed = functional.pack(case.cell, params, backward=False, weights=scheme)
-    got = infer(case, data, packed)
+    got = infer(case, data, packed(case.cell, params, scheme))
     exact = wanted(case, data, meant(params))
     for name, array in exact.items():
         assert_output(got[name], array, "float32", name)
@@ -315,10 +320,10 @@ def test_a_row_has_its_bits_in_any_batch(scheme: str, level: str) -> None:
         case = Case("gru", 4, 5, 9, H, "float32")
         data = make_data(case)
         params = quantized_parameters("gru", data.params, scheme)
-        packed = functional.pack("gru", params, backward=False, weights=scheme)
-        whole, _ = functional.infer("gru", data.x, packed)
+        weights = packed("gru", params, scheme)
+        whole, _ = functional.infer("gru", data.x, weights)
         for b in range(5):
-            alone, _ = functional.infer("gru", data.x[:, b : b + 1], packed)
+            alone, _ = functional.infer("gru", data.x[:, b : b + 1], weights)
             assert alone.tobytes() == whole[:, b : b + 1].tobytes()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import Quantized, functional, quantize
+from fastrnn import Quantized, _native, _schemes, functional, quantize
 
 suffixes = pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
 LAYERS: list[Callable[[], fastrnn.Recurrent]] = [
@@ -44,8 +44,9 @@ def test_what_is_kept_of_a_layer(make: Callable[[], fastrnn.Recurrent]) -> None:
     exact, _ = layer(x)
     assert y.dtype == np.float32
     assert 0 < np.abs(y - exact).max() < 0.05
+    weights = functional.pack(layer.cell, small.state_dict(), backward=False, weights="int8")
     again, _ = functional.infer(
-        layer.cell, x, small.state_dict(), batch_first=layer.batch_first, reverse=layer.reverse
+        layer.cell, x, weights, batch_first=layer.batch_first, reverse=layer.reverse
     )
     assert again.tobytes() == y.tobytes()
 
@@ -233,13 +234,28 @@ def test_no_gradients() -> None:
     assert not hasattr(small, "backward")
     x, params = draw(3, 2, 4), small.state_dict()
     with pytest.raises(NotImplementedError, match=r"^\[lstm\] quantized weights must be packed"):
-        functional.pack("lstm", params)
+        functional.pack("lstm", params, weights="int8")
+    packed = functional.pack("lstm", params, backward=False, weights="int8")
     with pytest.raises(
         NotImplementedError, match=r"^\[lstm\] calls of quantized weights must keep"
     ):
-        functional.forward("lstm", x, params)
-    packed = functional.pack("lstm", params, backward=False)
+        functional.forward("lstm", x, packed)
     assert functional.infer("lstm", x, packed)[0].tobytes() == small(x)[0].tobytes()
+
+
+def test_a_scheme_is_not_guessed() -> None:
+    """Scales alone do not say whether x and h are integers too."""
+    params = quantize(fastrnn.LSTM(4, 5, seed=0), "int8_weights").state_dict()
+    for call in (functional.pack, lambda cell, p: functional.infer(cell, draw(3, 2, 4), p)):
+        with pytest.raises(ValueError, match=r"^\[lstm\] quantized weights must be packed with w"):
+            call("lstm", params)  # type: ignore[operator]
+
+
+def test_schemes_are_those_of_the_engine() -> None:
+    for name, scheme in _schemes.SCHEMES.items():
+        made = _native.engine.Weights("lstm", name, 1, 1, 2, 3, True).parameters
+        assert ("scale_ih_l0" in dict(made)) == scheme.scaled
+        assert quantize(fastrnn.LSTM(2, 3, seed=0), name).weights == name
 
 
 def test_dtypes_of_a_call() -> None:
@@ -247,11 +263,13 @@ def test_dtypes_of_a_call() -> None:
     with pytest.raises(TypeError, match="x must be float32"):
         small(draw(3, 2, 4).astype(np.float64))
     params = small.state_dict()
+    changed = {**params, "weight_hh_l0": draw(20, 5)}
     with pytest.raises(TypeError, match="weight_hh_l0 must be int8"):
-        functional.infer("lstm", draw(3, 2, 4), {**params, "weight_hh_l0": draw(20, 5)})
+        functional.pack("lstm", changed, backward=False, weights="int8")
     wide = params["weight_ih_l0"].astype(np.int16)
+    changed = {**params, "weight_ih_l0": wide}
     with pytest.raises(TypeError, match=r"weight_ih_l0 must be int8 .*, got int16"):
-        functional.infer("lstm", draw(3, 2, 4), {**params, "weight_ih_l0": wide})
+        functional.pack("lstm", changed, backward=False, weights="int8")
 
 
 def test_explain() -> None:

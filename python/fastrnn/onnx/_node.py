@@ -250,8 +250,11 @@ def _pack(options: Options, given: Mapping[str, Any]) -> _Weights:
         arrays = {what: value.astype(np.float32) for what, value in arrays.items()}
     cells = _cell_names(options, "P" in arrays)
     check_cells(options, cells)
+    scheme = _quantized.SCHEME if options.quantized else None
     runs = tuple(
-        functional.Packed(cell, _cells.parameters(options, arrays, direction)).native.run
+        functional.Packed(
+            cell, _cells.parameters(options, arrays, direction), weights=scheme
+        ).native.run
         for direction, cell in enumerate(cells)
     )
     return _Weights(runs, cells, arrays["R"].shape[2], dtype, dtype.name in _NARROW)

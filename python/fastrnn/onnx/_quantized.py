@@ -141,11 +141,9 @@ def parameters(made: Mapping[str, Any], scales: Mapping[str, Any]) -> Arrays:
     """Parameters of int8, of those whose weights are floats, and of some with scales as biases."""
     found = {}
     for name, array in made.items():
-        kind = _parameters.kind_of(name)
-        if kind in _parameters.MATRICES:
+        if _parameters.kind_of(name) in _parameters.MATRICES:
             found[name] = array.astype(np.int8)
-            scale = name.replace(kind, _parameters.MATRICES[kind])
-            found[scale] = scales[name.replace("weight", "bias")]
+            found[_parameters.scale_name(name)] = scales[name.replace("weight", "bias")]
         else:
             found[name] = array
     return found
@@ -155,8 +153,7 @@ def apart(params: Mapping[str, np.ndarray]) -> tuple[Arrays, Arrays]:
     """The inverse of `parameters`."""
     made, scales = {}, {}
     for name, array in params.items():
-        kind = _parameters.kind_of(name)
-        if kind in _parameters.MATRICES.values():
+        if _parameters.is_scale(name):
             scales[name.replace("scale", "bias")] = array
         else:
             made[name] = array.astype(np.float32)
