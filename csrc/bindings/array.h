@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,17 +23,28 @@ struct Caller {
   const dlpack::Exchange* exchange = nullptr;  // null: NumPy
 };
 
-// bfloat16 is no type of NumPy's own, but of ml_dtypes'.
+// bfloat16 is no type of NumPy's own, but of ml_dtypes'. NumPy gives such a type a number, of which
+// the last one that was seen is kept: to look at the name took longer than a small step.
+inline std::atomic<int> bfloat16_number{-1};
 inline bool is_bfloat16(const py::dtype& dtype) {
-  return dtype.kind() == 'V' && dtype.itemsize() == 2 &&
-         py::cast<std::string>(dtype.attr("name")) == "bfloat16";
+  if (dtype.kind() != 'V' || dtype.itemsize() != 2) return false;
+  const int number = dtype.num();
+  if (number == bfloat16_number.load(std::memory_order_relaxed)) return true;
+  if (py::cast<std::string>(dtype.attr("name")) != "bfloat16") return false;
+  bfloat16_number.store(number, std::memory_order_relaxed);
+  return true;
+}
+inline py::dtype bfloat16_dtype() {
+  const int number = bfloat16_number.load(std::memory_order_relaxed);
+  if (number >= 0) return py::dtype(number);
+  return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
 }
 inline py::dtype dtype_of_element(ElementType type) {
-  if (type.kind == 'B')
-    return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+  constexpr int kHalf = 23;  // NPY_HALF
+  if (type.kind == 'B') return bfloat16_dtype();
   return type.bytes == 4   ? py::dtype::of<float>()
          : type.bytes == 8 ? py::dtype::of<double>()
-                           : py::dtype("float16");
+                           : py::dtype(kHalf);
 }
 
 // None gives a View that is not given. The array must outlive the View.
