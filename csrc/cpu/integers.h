@@ -149,12 +149,15 @@ template <> struct RowFactors<float, int8> {
   }
 };
 
+using BytePairs = uint16_t __attribute__((vector_size(kVectorBytes)));
+
 template <> struct Multiply<IntegerFactor, int8> {
   using V = Vec<float>;
   using Operand = Integers;
   using Sum = Integers;
   static constexpr bool kExact = true, kInPieces = true, kWholeLanes = true;
   static constexpr bool kQuads = QuadProduct<Integers>::kGiven;
+  static constexpr bool kMasks = !kQuads;
   static constexpr int kParts = kQuads ? 1 : 2, kLastPart = 0;
 
   static FASTRNN_INLINE const IntegerFactor* values(const void* row) { return factors_after(row); }
@@ -171,8 +174,13 @@ template <> struct Multiply<IntegerFactor, int8> {
   }
   template <int part> static FASTRNN_INLINE Operand right(Operand lanes) {
     if constexpr (kQuads) return lanes;
-    const auto bytes = reinterpret_cast<FloatBits>(lanes);
-    return reinterpret_cast<Operand>((part == 0 ? bytes : bytes >> 8) & 0x00ff00ffu);
+    const auto pairs = reinterpret_cast<BytePairs>(lanes);
+    return reinterpret_cast<Operand>(part == 0 ? pairs & 0xff : pairs >> 8);
+  }
+  template <int part> static FASTRNN_INLINE Operand right_unmasked(Operand lanes) {
+    if (part == 1) return right<part>(lanes);
+    const auto upper = opaque(reinterpret_cast<BytePairs>(lanes) << 8);
+    return reinterpret_cast<Operand>(upper >> 8);
   }
   static FASTRNN_INLINE Sum add(Sum sum, Operand left, Operand right) {
     if constexpr (kQuads)

@@ -18,7 +18,6 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-constexpr int kAccumulators = kRegisters / 4 * 3;
 // Vectors of a panel: of one whose width is free, and of the widest, since three gates are one
 // panel.
 constexpr int kPanelVectors = kRegisters / 8;
@@ -29,8 +28,15 @@ constexpr int kMostVectors = 4;
 FASTRNN_INLINE constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 FASTRNN_INLINE constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Rows of the largest tile with n vectors that fits the registers.
-constexpr int rows_for(int n) { return static_cast<int>(min(kAccumulators / n, kMaxRows)); }
+// Rows of the largest tile with n vectors that fits the registers: beside its sums there are the
+// vectors of a lane, a factor, and the constants of the product.
+constexpr int rows_for(int n, int constants = 0) {
+  return static_cast<int>(min((kRegisters - n - 1 - constants) / n, kMaxRows));
+}
+// That of rows and weights of a storage type.
+template <class S> constexpr int rows_of_tile(int n) {
+  return rows_for(n, Multiply<Factor<S>, S>::kMasks);
+}
 constexpr int kMatrixRows = rows_for(kPanelVectors);
 
 // How many chains each sum of a product is split into (split-k) when a row of it has so many
@@ -64,6 +70,11 @@ template <class A, class B, int part, bool last> struct Factors {
   static FASTRNN_INLINE Operand right(const Lane<B>* p) {
     return M::template right<part>(Lanes<B>::load(p));
   }
+  // In a tile that leaves no register for a constant.
+  static FASTRNN_INLINE Operand right_of_full(const Lane<B>* p) {
+    if constexpr (M::kMasks) return M::template right_unmasked<part>(Lanes<B>::load(p));
+    return right(p);
+  }
 };
 template <class A, class B> using Sum = typename Multiply<A, B>::Sum;
 
@@ -76,8 +87,10 @@ FASTRNN_INLINE void add_part(const A* const (&a)[R], int64_t at, const Lane<B>* 
   constexpr int L = Vec<Acc<B>>::kLanes;
   // The smaller operand is held in registers, the larger one streams through one register.
   if constexpr (N <= R) {
+    constexpr bool kFull = R * N + N + 1 >= kRegisters;
     Operand w[N];
-    FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] = F::right(b + v * L);
+    FASTRNN_UNROLL for (int v = 0; v < N; ++v) w[v] =
+        kFull ? F::right_of_full(b + v * L) : F::right(b + v * L);
     FASTRNN_UNROLL for (int r = 0; r < R; ++r) {
       const Operand x = F::left(a[r] + at);
       FASTRNN_UNROLL for (int v = 0; v < N; ++v) acc[r][v] = F::M::add(acc[r][v], x, w[v]);
@@ -143,24 +156,23 @@ __attribute__((noinline)) void tile(const TileArgs<Acc<B>>& args) {
   }
 }
 
-// A part of the products of a lane of one row, with P panels of N vectors.
-template <class A, class B, int part, bool last, int N, int P>
-FASTRNN_INLINE void add_part_of_row(const A* a, const Lane<B>* b, int64_t panel_step,
-                                    Sum<A, B> (&acc)[P * N]) {
-  using F = Factors<A, B, part, last>;
-  constexpr int L = Vec<Acc<B>>::kLanes;
-  const typename F::Operand x = F::left(a);
-  FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v)
-      acc[p * N + v] = F::M::add(acc[p * N + v], x, F::right(b + p * panel_step + v * L));
-}
+// Adds the products of a lane of one row, with P panels of N vectors. Each vector is read once for
+// all parts.
 template <class A, class B, bool last, int N, int P>
 FASTRNN_INLINE void add_lane_of_row(const A* a, const Lane<B>* b, int64_t panel_step,
                                     Sum<A, B> (&acc)[P * N]) {
   using M = Multiply<A, B>;
-  constexpr int first = last ? M::kLastPart : 0;
-  add_part_of_row<A, B, first, last, N, P>(a, b, panel_step, acc);
-  if constexpr (first + 1 < M::kParts)
-    add_part_of_row<A, B, first + 1, last, N, P>(a, b, panel_step, acc);
+  using Operand = typename M::Operand;
+  constexpr int L = Vec<Acc<B>>::kLanes;
+  constexpr int kFirst = last ? M::kLastPart : 0, kSecond = M::kParts - 1;
+  const Operand x = Factors<A, B, kFirst, last>::left(a);
+  const Operand y = Factors<A, B, kSecond, last>::left(a);
+  FASTRNN_UNROLL for (int p = 0; p < P; ++p) FASTRNN_UNROLL for (int v = 0; v < N; ++v) {
+    const Operand w = Lanes<B>::load(b + p * panel_step + v * L);
+    Sum<A, B>& sum = acc[p * N + v];
+    sum = M::add(sum, x, M::template right<kFirst>(w));
+    if constexpr (kFirst < kSecond) sum = M::add(sum, y, M::template right<kSecond>(w));
+  }
 }
 
 // One row: P panels of N vectors, all pieces of the sums at once.

@@ -146,7 +146,7 @@ template <class Cell, int phase, class S> struct StepPanels : Phase<Cell, phase>
   using Gates = Phase<Cell, phase>;
   using Pack = Packing<Gates, S>;
   static constexpr int G = Gates::kGates, U = Pack::U, kPanels = Pack::kPanels;
-  static constexpr int kVectors = U * G / kPanels, kRows = rows_for(kVectors);
+  static constexpr int kVectors = U * G / kPanels, kRows = rows_of_tile<S>(kVectors);
   // Of the vectors of a panel, those whose chain of r starts from a bias of its own.
   static constexpr unsigned split_vectors() {
     if (Gates::kIsProjection) return kAllVectors;

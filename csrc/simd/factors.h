@@ -139,12 +139,13 @@ template <class S> FASTRNN_INLINE constexpr int64_t lanes_of(int64_t K) {
 // values(row): the left factors of a row. left(p): the factor at p, for all lanes, and with it
 // those of the other values of a lane. last(p): where the last lane has one value; the parts from
 // kLastPart on. kWholeLanes: rows are filled up to whole lanes. kExact: sums are integers.
-// kInPieces: may a sum be made of several?
+// kInPieces: may a sum be made of several? kMasks: right() wants a register for a constant, and
+// right_unmasked() gives the same without.
 template <class A, class B> struct MultiplyInFloats {
   using T = Acc<B>;
   using Operand = Vec<T>;
   using Sum = Vec<T>;
-  static constexpr bool kExact = false, kInPieces = true;
+  static constexpr bool kExact = false, kInPieces = true, kMasks = false;
   static constexpr bool kWholeLanes = Lanes<B>::kValues == 1;
   static FASTRNN_INLINE const A* values(const void* row) { return static_cast<const A*>(row); }
   static FASTRNN_INLINE Sum begin(const void*, const T* init) { return Sum::load(init); }
@@ -163,11 +164,15 @@ template <class A, class B> struct Multiply : MultiplyInFloats<A, B> {
 
 template <> struct Multiply<float, bfloat16> : MultiplyInFloats<float, bfloat16> {
   using V = Vec<float>;
+  static constexpr bool kMasks = true;
   static constexpr int kParts = 2, kLastPart = 1;
   template <int part> static FASTRNN_INLINE V left(const float* p) { return V(p[1 - part]); }
   template <int part> static FASTRNN_INLINE V last(const float* p) { return V(p[0]); }
   template <int part> static FASTRNN_INLINE V right(V lanes) {
     return part == 0 ? high_halves(lanes) : low_halves(lanes);
+  }
+  template <int part> static FASTRNN_INLINE V right_unmasked(V lanes) {
+    return part == 0 ? high_halves_by_shifts(lanes) : low_halves(lanes);
   }
   static FASTRNN_INLINE V add(V sum, V left, V right) { return fma(left, right, sum); }
 };
