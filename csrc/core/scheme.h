@@ -34,4 +34,7 @@ struct LayerType {
 // That of a dtype's name, or of a scheme's. Throws Error where there is none; op opens the message.
 LayerType layer_type_named(const std::string& op, const std::string& name);
 
+// Throws Error where a scale is negative or not finite. scales: a vector of float32.
+void check_scales(const std::string& op, const std::string& name, const View& scales);
+
 }  // namespace fastrnn

@@ -294,8 +294,11 @@ void check_parameters(const Spec& spec, const std::vector<View>& views) {
     reject(spec, Fault::kValue, "there must be " + std::to_string(expected.size()) + " parameters",
            std::to_string(views.size()));
   const RoleRule& rule = rule_of(Role::kParameter);
-  for (size_t i = 0; i < expected.size(); ++i)
+  for (size_t i = 0; i < expected.size(); ++i) {
     check_values({spec, Kind::kInfer, rule, static_cast<int64_t>(i), views[i]}, expected[i].shape);
+    const int64_t kind = spec.kind_at(static_cast<int64_t>(i) % spec.params_per_pass());
+    if (kind >= kScaleIh) check_scales(spec.op, expected[i].name, views[i]);
+  }
 }
 
 void check_sizes(const Spec& spec, int64_t T, int64_t B) {

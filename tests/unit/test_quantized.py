@@ -168,6 +168,23 @@ def test_copies_and_pickles() -> None:
         assert small(x)[0].tobytes() == y.tobytes()
 
 
+@pytest.mark.parametrize("bad", [-1.0, -1e-45, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["scale_ih_l0", "scale_hh_l0", "scale_hr_l0"])
+def test_scales_that_are_written_are_checked_before_a_call(name: str, bad: float) -> None:
+    small = quantize(fastrnn.LSTM(4, 5, proj_size=3, seed=2))
+    x = draw(3, 2, 4)
+    y, _ = small(x)
+    with small.mutable() as params:
+        good = params[name][-1]
+        params[name][-1] = bad
+    got = {-1e-45: "-1.4013e-45"}.get(bad, f"{bad:g}")
+    with pytest.raises(ValueError, match=rf"\[lstm\] {name} must be .* not negative, got {got}$"):
+        small(x)
+    with small.mutable() as params:
+        params[name][-1] = good
+    assert small(x)[0].tobytes() == y.tobytes()
+
+
 def test_parameters_that_are_loaded() -> None:
     small = quantize(fastrnn.GRU(4, 5, seed=2))
     state = small.state_dict()
