@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays
+from . import _arrays, _dtypes
 from .module import Module
 
 _Array = npt.NDArray[Any]
@@ -27,8 +27,29 @@ def _number(op: str, name: str, value: float, *, below: float = math.inf) -> flo
     return number
 
 
+_MASTER = "master"
+
+
+def _is_narrow(p: _Array) -> bool:
+    return p.dtype.name in _dtypes.NARROW
+
+
+def _wide(p: _Array) -> _Array:
+    """A copy in float32."""
+    return p.astype(np.float32)
+
+
+def _zeros(p: _Array) -> _Array:
+    """What sums over steps begin with, in the dtype of their arithmetic."""
+    return np.zeros(p.shape, np.float32 if _is_narrow(p) else p.dtype)
+
+
 class _Optimizer:
-    """Checks, moment buffers and saving, common to the optimisers."""
+    """Checks, moment buffers and saving, common to the optimisers.
+
+    Of a parameter of 16 bits it keeps a master copy in float32, which steps change, and of which
+    the parameter is what rounding leaves: most steps are too small to be seen in 16 bits.
+    """
 
     _op: str
     _buffers: tuple[str, ...]
@@ -47,7 +68,10 @@ class _Optimizer:
         self._step = 0
         # One dict per module and buffer: name of the parameter -> array of its shape.
         self._moments: list[dict[str, dict[str, _Array]]] = [
-            {b: {k: np.zeros_like(p) for k, p in m.parameters.items()} for b in self._buffers}
+            {
+                **{b: {k: _zeros(p) for k, p in m.parameters.items()} for b in self._buffers},
+                _MASTER: {k: _wide(p) for k, p in m.parameters.items() if _is_narrow(p)},
+            }
             for m in self.modules
         ]
 
@@ -92,7 +116,17 @@ class _Optimizer:
             for module, group, moments in zip(self.modules, grads, self._moments, strict=True):
                 with module.mutable() as parameters:
                     for name, p in parameters.items():
-                        self._update(p, group[name], *(moments[b][name] for b in self._buffers))
+                        own = [moments[b][name] for b in self._buffers]
+                        if _is_narrow(p):
+                            self._update_narrow(p, group[name], moments[_MASTER][name], own)
+                        else:
+                            self._update(p, group[name], *own)
+
+    def _update_narrow(self, p: _Array, g: _Array, master: _Array, moments: list[_Array]) -> None:
+        # Where somebody else has set the parameter, its value counts.
+        np.copyto(master, _wide(p), where=master.astype(p.dtype) != p)
+        self._update(master, _wide(g), *moments)
+        p[...] = master.astype(p.dtype)
 
     def _update(self, p: _Array, g: _Array, *moments: _Array) -> None:
         raise NotImplementedError
@@ -104,7 +138,8 @@ class _Optimizer:
         -------
         dict
             ``step`` (an integer array of no dimension) and one array per buffer and parameter,
-            named ``{buffer}.{module's index}.{parameter}``. Hyperparameters are not in it.
+            named ``{buffer}.{module's index}.{parameter}``; of parameters of 16 bits in float32,
+            with their master copies, the buffer ``master``. Hyperparameters are not in it.
         """
         state: dict[str, _Array] = {"step": np.array(self._step, np.int64)}
         state.update((name, array.copy()) for name, array in self._named().items())
@@ -160,7 +195,8 @@ class SGD(_Optimizer):
     Parameters
     ----------
     modules : sequence of Module
-        Layers and heads whose parameters are trained.
+        Layers and heads whose parameters are trained. Those of 16 bits have master copies in
+        float32, in which the updates are made.
     lr : float
         Learning rate, not negative.
     momentum : float
@@ -192,7 +228,8 @@ class Adam(_Optimizer):
     Parameters
     ----------
     modules : sequence of Module
-        Layers and heads whose parameters are trained.
+        Layers and heads whose parameters are trained. Those of 16 bits have master copies in
+        float32, in which the updates are made.
     lr : float
         Learning rate, not negative.
     betas : tuple of float

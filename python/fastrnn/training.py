@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arguments, _arrays
+from . import _arguments, _arrays, _dtypes
 from ._optimizers import SGD, Adam
 from .module import Module
 
@@ -273,16 +273,19 @@ def clip_grad_norm_(grads: Sequence[Mapping[str, _Array]], max_norm: float) -> f
     arrays = []
     for group in grads:
         for name, g in group.items():
-            if not _arrays.is_numpy(g) or g.dtype.kind != "f":
+            if not _arrays.is_numpy(g) or not _dtypes.is_float(g.dtype):
                 got = g.dtype if _arrays.is_numpy(g) else type(g).__name__
                 raise TypeError(f"[{op}] grads must be float arrays, got {got} for {name}")
             if not g.flags.writeable:
                 raise ValueError(f"[{op}] grads must be writable, got a read-only {name}")
             arrays.append(g)
     with np.errstate(all="ignore"):
-        norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in arrays))
+        norm = math.sqrt(sum(float(np.sum(np.square(g.astype(np.float64)))) for g in arrays))
         coefficient = float(max_norm) / (norm + 1e-6)
         if not coefficient >= 1:  # NaN too
             for g in arrays:
-                g *= coefficient
+                if g.dtype.name in _dtypes.NARROW:  # rounded once
+                    g[...] = (g.astype(np.float32) * coefficient).astype(g.dtype)
+                else:
+                    g *= coefficient
     return norm

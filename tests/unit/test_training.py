@@ -10,6 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import fastrnn
 from builds import ROOT
 from fastrnn import training
 from fastrnn.training import SGD, Adam, LinearCrossEntropy, clip_grad_norm_
@@ -454,6 +455,53 @@ def test_optimizers_go_on_from_their_state_with_the_same_bits(name, kind, option
     assert first.state_dict()["step"] == second.state_dict()["step"] == 6
     expected = {"Adam": 9, "SGD": 5 if "momentum" in options else 1}[name]
     assert len(saved) == expected
+
+
+def narrow_and_wide(dtype):
+    """A layer of 16 bits, and one of float32 with the same parameters."""
+    narrow, wide = fastrnn.GRU(3, 4, seed=0, dtype=dtype), fastrnn.GRU(3, 4)
+    wide.load_state_dict(narrow.state_dict())
+    return narrow, wide
+
+
+def as_float32(grads):
+    return [{k: g.astype(np.float32) for k, g in group.items()} for group in grads]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("name", "kind", "options"), OPTIMIZERS)
+def test_optimizers_add_up_steps_that_16_bits_do_not_see(name, kind, options, dtype):
+    narrow, wide = narrow_and_wide(dtype)
+    options = {**options, "lr": 1e-5}
+    ours, theirs = kind([narrow], **options), kind([wide], **options)
+    begin = narrow.state_dict()
+    rng = np.random.default_rng(0)
+    for step in range(60):
+        if step == 30:  # goes on from what was saved
+            other = kind([narrow], **options)
+            other.load_state_dict(ours.state_dict())
+            ours = other
+        if step == 40:  # a value that somebody sets counts
+            for layer in (narrow, wide):
+                with layer.mutable() as parameters:
+                    parameters["weight_hh_l0"][0, :2] = 0.5, np.nan
+        grads = draw([narrow], rng)
+        ours.step(grads)
+        theirs.step(as_float32(grads))
+        for k, p in narrow.parameters.items():
+            np.testing.assert_array_equal(p, wide.parameters[k].astype(p.dtype))
+    assert any((p != begin[k]).mean() > 0.05 for k, p in narrow.parameters.items())
+    assert {a.dtype for k, a in ours.state_dict().items() if k != "step"} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_clipping_rounds_gradients_of_16_bits_once(dtype):
+    narrow, _ = narrow_and_wide(dtype)
+    grads = draw([narrow], np.random.default_rng(0))
+    wide = as_float32(grads)
+    assert clip_grad_norm_(grads, 0.3) == clip_grad_norm_(wide, 0.3)
+    for a, b in zip(flat(grads), flat(wide), strict=True):
+        np.testing.assert_array_equal(a, b.astype(a.dtype))
 
 
 def test_optimizers_advance_the_version_of_each_module():
