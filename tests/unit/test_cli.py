@@ -136,7 +136,8 @@ def test_a_checkpoint_of_the_first_version_loads_and_goes_on(tmp_path):
     run.save(tmp_path / "again.npz")
     old, new = contents(stored), contents(tmp_path / "again.npz")
     header, again = (json.loads(str(arrays.pop("config"))) for arrays in (old, new))
-    assert again == header | {"fastrnn": fastrnn.__version__}
+    config = header["config"] | {"dtype": "float32"}  # the only one there was
+    assert again == header | {"fastrnn": fastrnn.__version__, "config": config}
     assert {name: a.tobytes() for name, a in old.items()} == {
         name: a.tobytes() for name, a in new.items()
     }
@@ -147,10 +148,11 @@ def test_a_checkpoint_of_the_first_version_loads_and_goes_on(tmp_path):
     assert [run.train_step(streams) for _ in range(2)] == pytest.approx(losses[3:], rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_a_resumed_run_gives_the_bits_of_one_that_was_not_stopped(cell, text, tmp_path):
+def test_a_resumed_run_gives_the_bits_of_one_that_was_not_stopped(cell, dtype, text, tmp_path):
     whole, half = str(tmp_path / "whole.npz"), str(tmp_path / "half.npz")
-    arguments = resume_arguments(cell, text)
+    arguments = [*resume_arguments(cell, text), "--dtype", dtype]
     assert cli.main([*arguments, "--steps", "20", "--out", whole]) == 0
     assert cli.main([*arguments, "--steps", "10", "--out", half]) == 0
     assert len(contents(half)["history.train"]) == 10
@@ -492,12 +494,38 @@ def test_train_refuses_models_that_no_memory_holds(option, value, text, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_the_memory_that_training_needs(cell, text):
-    run = charlm.Run.start(charlm.Config(cell=cell, layers=3, hidden=5), charlm.load_text(text))
+def test_the_memory_that_training_needs(cell, dtype, text):
+    config = charlm.Config(cell=cell, layers=3, hidden=5, dtype=dtype)
+    run = charlm.Run.start(config, charlm.load_text(text))
     arrays = [p for m in run.model.modules.values() for p in m.parameters.values()]
-    characters = len(run.model.vocabulary)
-    assert run.config.training_bytes(characters) == 4 * sum(a.nbytes for a in arrays)
+    of_adam = [a for name, a in run.optimizer.state_dict().items() if name != "step"]
+    held = 2 * sum(a.nbytes for a in arrays) + sum(a.nbytes for a in of_adam)
+    assert run.config.training_bytes(len(run.model.vocabulary)) == held
+
+
+def test_training_in_bfloat16_learns_what_float32_does(text, tmp_path):
+    content = charlm.load_text(text)
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        config = charlm.Config(hidden=16, seq_len=8, batch=4, steps=60, lr=1e-2, dtype=dtype)
+        run = charlm.Run.start(config, content)
+        train, held_out = run.split(content)
+        for _ in range(config.steps):
+            run.train_step(train)
+        losses[dtype] = run.model.evaluate(held_out, config.seq_len)
+        assert {p.dtype.name for p in run.model.layer.parameters.values()} == {dtype}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=2e-2)
+    assert losses["bfloat16"] < 0.8 * np.log(len(run.model.vocabulary))
+
+
+def test_bfloat16_needs_ml_dtypes(text, tmp_path, monkeypatch, fails):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    out = tmp_path / "model.npz"
+    message = fails("train", "--text", text, *TINY, "--out", out, "--dtype", "bfloat16")
+    assert message == "--dtype bfloat16 needs ml_dtypes: pip install ml_dtypes"
+    assert not out.exists()
 
 
 def test_memory_that_the_system_does_not_give(text, tmp_path, fails, monkeypatch):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = charlm.Config()
 # What a resumed run cannot change: it gives the checkpoint its shapes, or the text its order.
-_FIXED = ("cell", "layers", "hidden", "dropout", "seq_len", "batch", "seed")
+_FIXED = ("cell", "layers", "hidden", "dropout", "seq_len", "batch", "seed", "dtype")
 
 
 def add(commands: Commands) -> None:
@@ -41,6 +41,12 @@ def add(commands: Commands) -> None:
     train.add_argument("--text", metavar="FILE", help="UTF-8 text to learn (Python's help texts)")
     train.add_argument(
         "--cell", choices=("lstm", "gru", "rnn"), help=f"recurrent cell ({_DEFAULT.cell})"
+    )
+    train.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="what the layers compute in; bfloat16 is faster, and most so on processors with "
+        f"instructions for it ({_DEFAULT.dtype})",
     )
     option("--layers", int, "number of layers")
     option("--hidden", int, "units of a layer")

@@ -4,7 +4,8 @@
 ``config``            the header: format, version, config, vocabulary, hash of the text, step,
                       and how many times the layer has drawn dropout masks
 ``layer.NAME``        parameters, as `state_dict` names them; likewise ``head.`` and, of its
-                      moments and its step, ``optimizer.``
+                      moments and its step, ``optimizer.``; what is of 16 bits in float32, since
+                      NumPy's files do not know bfloat16
 ``state.0, state.1``  the state that the next window starts from; none before the first step
 ``history.train``     the loss of each step
 ``history.valid``     (step, loss) of each validation
@@ -22,7 +23,7 @@ import numpy as np
 
 import fastrnn
 
-from .. import _files
+from .. import _dtypes, _files
 from .._user_error import UserError
 from ._data import Array, Vocabulary
 from ._model import Config, State
@@ -67,13 +68,17 @@ def _arrays_of(run: Run) -> dict[str, Any]:
     }
     arrays: dict[str, Any] = {"config": json.dumps(header)}
     for prefix, module in _modules_of(run).items():
-        arrays.update((f"{prefix}.{k}", v) for k, v in module.state_dict().items())
+        arrays.update((f"{prefix}.{k}", _stored(v)) for k, v in module.state_dict().items())
     if run.state is not None:
         parts = run.state if isinstance(run.state, tuple) else (run.state,)
-        arrays.update((f"state.{i}", part) for i, part in enumerate(parts))
+        arrays.update((f"state.{i}", _stored(part)) for i, part in enumerate(parts))
     arrays["history.train"] = np.array(run.train_losses, np.float64)
     arrays["history.valid"] = np.array(run.valid_losses, np.float64).reshape(-1, 2)
     return arrays
+
+
+def _stored(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype.name in _dtypes.NARROW else array
 
 
 def _load(file: BinaryIO) -> dict[str, Array]:
@@ -131,4 +136,5 @@ def _state_of(config: Config, step: int, named: dict[str, Array]) -> State:
         raise ValueError(f"state must be {count} arrays of float32 {shape}")
     if not state:
         return None
+    state[0] = state[0].astype(_dtypes.numpy_dtype(config.dtype))  # h
     return tuple(state) if config.cell == "lstm" else state[0]

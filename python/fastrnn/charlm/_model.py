@@ -11,12 +11,14 @@ import numpy as np
 import fastrnn
 from fastrnn.training import LinearCrossEntropy
 
+from .. import _dtypes
 from .._user_error import UserError
 from ._data import Array, Streams, Vocabulary
 
 State = Any  # what a layer takes and gives: (L, B, H), or a pair of these for the LSTM
 
 _LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+DTYPES = ("float32", "bfloat16")  # of the layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Config:
     seed: int = 0
     eval_every: int = 150
     text: str | None = None
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "seq_len", "batch", "steps", "eval_every"):
@@ -48,6 +51,13 @@ class Config:
             self._need(name, isinstance(value, int) and value > 0, "a positive integer")
             self._need(name, value < 2**63, "below 2**63")
         self._need("cell", self.cell in _LAYERS, "one of " + ", ".join(_LAYERS))
+        self._need("dtype", self.dtype in DTYPES, "one of " + ", ".join(DTYPES))
+        try:
+            _dtypes.numpy_dtype(self.dtype)
+        except TypeError:
+            raise UserError(
+                f"--dtype {self.dtype} needs ml_dtypes: pip install ml_dtypes"
+            ) from None
         self._need("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         for name in ("lr", "clip"):
             value = getattr(self, name)
@@ -61,6 +71,8 @@ class Config:
 
     def training_bytes(self, characters: int) -> int:
         """Memory of the parameters, their gradients and Adam's two moments, in float32.
+
+        In bfloat16 it is as much: parameters and gradients take half, and Adam a master copy.
 
         Parameters
         ----------
@@ -93,10 +105,15 @@ class Model:
         size = len(vocabulary)
         seeds = np.random.default_rng(config.seed).integers(2**31, size=2).tolist()
         self.layer = getattr(fastrnn, _LAYERS[config.cell])(
-            size, config.hidden, num_layers=config.layers, dropout=config.dropout, seed=seeds[0]
+            size,
+            config.hidden,
+            num_layers=config.layers,
+            dropout=config.dropout,
+            dtype=config.dtype,
+            seed=seeds[0],
         )
         self.head = LinearCrossEntropy(config.hidden, size, seed=seeds[1])
-        self._one_hot = np.eye(size, dtype=np.float32)
+        self._one_hot = np.eye(size, dtype=self.layer.dtype)
 
     @property
     def modules(self) -> dict[str, Any]:
@@ -116,8 +133,8 @@ class Model:
             The state before the window; None is zero.
         """
         y, state, tape = self.layer.forward(self._one_hot[inputs], state)
-        loss, dy, head_grads = self.head.loss_and_grad(y, targets)
-        _, _, layer_grads = self.layer.backward(tape, dy)
+        loss, dy, head_grads = self.head.loss_and_grad(_for_head(y), targets)
+        _, _, layer_grads = self.layer.backward(tape, dy.astype(y.dtype, copy=False))
         return loss, state, [layer_grads, head_grads]
 
     def evaluate(self, streams: Streams, seq_len: int) -> float:
@@ -126,7 +143,7 @@ class Model:
         for start in range(0, len(streams), seq_len):
             inputs, targets = streams.window(start, seq_len)
             y, state = self.layer(self._one_hot[inputs], state)
-            total += self.head.loss(y, targets) * targets.size
+            total += self.head.loss(_for_head(y), targets) * targets.size
         return float(total / streams.targets.size)
 
     def generate(
@@ -156,7 +173,7 @@ class Model:
         ids, state, text = self.vocabulary.encode(prompt), None, []
         for _ in range(length):
             y, state = self.layer(self._one_hot[ids[:, None]], state)
-            z = self.head.logits(y[-1, 0]).astype(np.float64)
+            z = self.head.logits(_for_head(y[-1, 0])).astype(np.float64)
             if not np.isfinite(z).all():
                 raise UserError("the model gives logits that are not finite")
             if temperature > 0:
@@ -167,3 +184,8 @@ class Model:
                 ids = np.argmax(z, keepdims=True)
             text.append(self.vocabulary.characters[int(ids[0])])
         return "".join(text)
+
+
+def _for_head(y: Array) -> Array:
+    """What a layer gives, in the dtype of the head."""
+    return y.astype(np.float32, copy=False)
