@@ -1,4 +1,4 @@
-"""fastrnn.torch with weights of int8: `accelerate(model, dtype="int8")`."""
+"""fastrnn.torch with quantized weights: `accelerate(model, dtype="int8")` and the like."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import gc
 import io
 import pickle
 import re
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa
 
 import fastrnn  # noqa: E402
 import fastrnn.torch as ft  # noqa: E402
+from fastrnn import _schemes  # noqa: E402
 from fastrnn.torch import rl  # noqa: E402
+from fastrnn.torch._quantized import array_of  # noqa: E402
 
 # torch's warnings of itself.
 pytestmark = [
@@ -86,7 +89,7 @@ def in_numpy(layer: Any, parameters: Any = None) -> fastrnn.Quantized:
     return same
 
 
-def from_floats(layer: Any) -> fastrnn.Quantized:
+def from_floats(layer: Any, weights: str = "int8") -> fastrnn.Quantized:
     """What `fastrnn.quantize` makes of the NumPy layer with the parameters of torch's."""
     sizes = (layer.input_size, layer.hidden_size, layer.num_layers)
     options = {
@@ -101,7 +104,7 @@ def from_floats(layer: Any) -> fastrnn.Quantized:
     else:
         floats = fastrnn.RNN(*sizes, nonlinearity=layer.nonlinearity, **options)
     floats.load_state_dict({k: v.numpy() for k, v in layer.state_dict().items()})
-    return fastrnn.quantize(floats, "int8")
+    return fastrnn.quantize(floats, weights)
 
 
 def input_of(layer: Any, *, steps: int = T) -> Any:
@@ -131,22 +134,24 @@ def differs(a: Any, b: Any) -> bool:
 # ---- numbers -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("weights", list(_schemes.SCHEMES))
 @pytest.mark.parametrize("case", CASES)
-def test_results_are_those_of_numpys_layer(case: str) -> None:
+def test_results_are_those_of_numpys_layer(case: str, weights: str) -> None:
     layer = made(case)
-    x, expected = input_of(layer), from_floats(layer)
+    x, expected = input_of(layer), from_floats(layer, weights)
     with torch.no_grad():
         floats = layer(x)
     kept = layer
-    report = ft.accelerate(layer, dtype="int8")
+    report = ft.accelerate(layer, dtype=weights)
     assert report.changed == {"": "fastrnn.torch.Quantized"}
     assert not report.kept
     assert layer is kept
     assert type(layer) is ft.Quantized
     assert sorted(layer.state_dict()) == sorted(expected.parameters)
     for name, value in layer.state_dict().items():
-        assert value.numpy().tobytes() == expected.parameters[name].tobytes()
-        assert value.numpy().dtype == expected.parameters[name].dtype
+        array = array_of(value)
+        assert array.tobytes() == expected.parameters[name].tobytes()
+        assert array.dtype == expected.parameters[name].dtype
     bitwise(layer(x), expected(x.numpy()))
     assert differs(layer(x), floats)  # or nothing was quantized
     for ours, theirs in zip(leaves(layer(x)), leaves(floats), strict=True):
@@ -262,9 +267,9 @@ def test_hooks_names_and_what_calls_the_layer_stay() -> None:
     assert net.rnn is rnn
     assert net.head.weight is weight
     assert called == ["after", "after"]
-    assert repr(net.rnn) == "Quantized(LSTM, 5, 8, dtype=int8)"
+    assert repr(net.rnn) == "Quantized(LSTM, 5, 8, weights=int8)"
     assert repr(quantized("projected")) == (
-        "Quantized(LSTM, 5, 8, proj_size=3, num_layers=2, bidirectional=True, dtype=int8)"
+        "Quantized(LSTM, 5, 8, proj_size=3, num_layers=2, bidirectional=True, weights=int8)"
     )
 
 
@@ -478,7 +483,7 @@ def test_recorders_and_transforms() -> None:
 
 def test_names_of_dtypes() -> None:
     net = nn.Sequential(nn.LSTM(I, H))
-    message = r"\[accelerate\] dtype must be 'int8' or None, got 'int4'"
+    message = r"\[accelerate\] dtype must be one of \('int8', .*, None\), got 'int4'"
     with pytest.raises(ValueError, match=message):
         ft.accelerate(net, dtype="int4")
     with pytest.raises(TypeError, match=r"\[accelerate\] model must be a torch.nn.Module, got int"):
@@ -491,7 +496,7 @@ def test_a_whole_model() -> None:
     net = nn.ModuleList([nn.LSTM(I, H), nn.Linear(H, H), shared, nn.LSTMCell(H, H), shared])
     report = ft.accelerate(net, dtype="int8")
     assert report.changed == {"0": "fastrnn.torch.Quantized", "2": "fastrnn.torch.Quantized"}
-    assert report.kept == {"3": "a cell, for which there are no int8 weights"}
+    assert report.kept == {"3": "a cell, for which there are no quantized weights"}
     assert net[2] is net[4]
     assert type(net[3]) is nn.LSTMCell
     again = "it is fastrnn.torch.Quantized already"
@@ -554,11 +559,17 @@ KEPT = {
     "wrapped": (wrapped, "its forward was replaced on the module: accelerate before that"),
     "kept": (lambda: named("_kept"), "it has an attribute _kept, a name that fastrnn uses"),
     "scale": (lambda: named("scale_hh_l0"), "it has an attribute scale_hh_l0, a name that .*"),
-    "float64": (lambda: nn.LSTM(I, H).double(), "its parameters are of torch.float64: int8 .*"),
-    "float16": (lambda: nn.GRU(I, H).half(), "its parameters are of torch.float16: int8 .*"),
-    "meta": (lambda: nn.LSTM(I, H, device="meta"), "its parameters are on meta: int8 weights .*"),
+    "float64": (
+        lambda: nn.LSTM(I, H).double(),
+        "its parameters are of torch.float64: quantized .*",
+    ),
+    "float16": (lambda: nn.GRU(I, H).half(), "its parameters are of torch.float16: quantized .*"),
+    "meta": (
+        lambda: nn.LSTM(I, H, device="meta"),
+        "its parameters are on meta: quantized weights .*",
+    ),
     "nan": (not_finite, r"\[lstm\] weight_hh_l0 must be finite to be quantized, got nan in row 1"),
-    "cell": (lambda: ft.GRUCell(I, H), "a cell, for which there are no int8 weights"),
+    "cell": (lambda: ft.GRUCell(I, H), "a cell, for which there are no quantized weights"),
     "wide": (lambda: nn.RNN(70_000, 1), r"\[rnn_tanh\] .*, got 70000"),
 }
 
@@ -662,10 +673,6 @@ def shifted() -> Any:
 
 DYNAMIC_KEPT = {
     "zero point": (shifted, "quantised, with a zero point of weight_hh_l0 that is not 0 but 3"),
-    "float16": (
-        lambda: dynamically(nn.Sequential(nn.LSTM(I, H)), dtype=torch.float16)[0],
-        "quantised to torch.float16, not to torch.qint8",
-    ),
     "no bias": (
         lambda: torch.ao.nn.quantized.dynamic.GRU(I, H, bias=False),
         "quantised, without the biases that torch itself needs to run it",
@@ -690,6 +697,63 @@ def test_dynamic_layers_that_are_kept(case: str) -> None:
     assert report.changed == {}
     assert report.kept["0"] == reason
     assert type(net[0]) is cls
+
+
+@pytest.mark.parametrize("asked", ["int8", "float16_weights"])
+@pytest.mark.parametrize("case", DYNAMIC)
+def test_dynamic_layers_of_float16_keep_their_weights(case: str, asked: str) -> None:
+    torch.manual_seed(len(case))
+    floats = nn.Sequential(DYNAMIC[case]()).eval()
+    parameters = {k: v.detach().clone() for k, v in floats[0].named_parameters()}
+    net = dynamically(floats, dtype=torch.float16)
+    layer, x = net[0], torch.randn(12, 12, I)
+    theirs = layer(x)
+    assert ft.accelerate(net, dtype=asked).changed == {"0": "fastrnn.torch.Quantized"}
+    assert layer.weights == "float16_weights"
+    state = layer.state_dict()
+    assert sorted(state) == sorted(parameters)
+    for name, value in state.items():
+        assert torch.equal(value, parameters[name].to(value.dtype)), name
+        assert value.dtype == (torch.float16 if name.startswith("weight") else torch.float32)
+    for a, b in zip(leaves(layer(x)), leaves(theirs), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
+def test_dynamic_layers_do_not_become_what_they_are_not(dtype: Any) -> None:
+    net = dynamically(nn.Sequential(nn.GRU(I, H)), dtype=dtype)
+    report = ft.accelerate(net, dtype="bfloat16_weights")
+    assert report.kept == {"0": f"quantised to {dtype}, which does not become bfloat16_weights"}
+    assert not report.changed
+
+
+@pytest.mark.parametrize("weights", list(_schemes.SCHEMES))
+def test_every_scheme_is_a_layer_like_others(weights: str) -> None:
+    layer = nn.LSTM(I, H)
+    ft.accelerate(layer, dtype=weights)
+    dtype = _schemes.SCHEMES[weights].dtype
+    with pytest.raises(
+        ValueError, match=f"float32 where weights are of {dtype}, got torch.float64"
+    ):
+        layer(torch.zeros(T, B, I).double())
+    with pytest.raises(RuntimeError, match=f"a layer with {dtype} weights must be called for inf"):
+        layer(torch.zeros(T, B, I, requires_grad=True))
+    copied = pickle.loads(pickle.dumps(layer))
+    assert copied.weights == weights
+    assert repr(copied).endswith(f", weights={weights})")
+    x = torch.randn(T, B, I)
+    assert not differs(copied(x), layer(x))
+    state = {k: v.double() if v.is_floating_point() else v for k, v in layer.state_dict().items()}
+    copied.load_state_dict(state)
+    assert not differs(copied(x), layer(x))
+
+
+def test_bfloat16_weights_need_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    layer = nn.LSTM(I, H)
+    with pytest.raises(TypeError, match="bfloat16 needs ml_dtypes, which is not installed"):
+        ft.accelerate(layer, dtype="bfloat16_weights")
+    assert type(layer) is nn.LSTM
 
 
 def test_dynamic_layers_without_int8_are_kept_as_before() -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from .. import _dtypes, _schemes
 from .._swaps import Report, Unfit, subclass
-from . import _engine, _layers, _to_int8
-from ._quantized import SCHEME, Quantized
+from . import _engine, _layers, _to_quantized
+from ._quantized import Quantized
 from ._twins import (
     ORIGINALS,
     OURS,
@@ -41,8 +42,10 @@ def accelerate(model: nn.Module, dtype: str | None = None) -> Report:
         ``"int8"``: every `nn.RNN`, `nn.LSTM` and `nn.GRU` of float32 on the CPU, swapped before or
         not, becomes a `Quantized`, for inference alone: its parameters go, and buffers in int8 with
         the scales of their rows come in their place. Layers that `torch.ao.quantization` has
-        quantized dynamically to ``torch.qint8`` keep their integers and scales. Cells, subclasses
-        and parametrised layers are kept as they are. `restore` cannot undo it.
+        quantized dynamically to ``torch.qint8`` keep their integers and scales, and those of
+        ``torch.float16`` have these weights alone. Cells, subclasses and parametrised layers are
+        kept as they are. `restore` cannot undo it. ``"int8_weights"``, ``"bfloat16_weights"`` and
+        ``"float16_weights"`` likewise, for weights alone; see `fastrnn.quantize`.
 
     Returns
     -------
@@ -54,15 +57,22 @@ def accelerate(model: nn.Module, dtype: str | None = None) -> Report:
     Raises
     ------
     TypeError
-        `model` is not a module.
+        `model` is not a module; ``"bfloat16_weights"`` without ml_dtypes.
     ValueError
         Another name of a dtype.
     """
     if dtype is None:
         return _swap("accelerate", model, functools.partial(_turn, to=to_ours), _why_not_ours)
-    if dtype != SCHEME:
-        raise ValueError(f"[accelerate] dtype must be {SCHEME!r} or None, got {dtype!r}")
-    return _swap("accelerate", model, _to_int8.quantize_in_place, _to_int8.why_not)
+    if not isinstance(dtype, str) or dtype not in _schemes.SCHEMES:
+        names = (*_schemes.SCHEMES, None)
+        raise ValueError(f"[accelerate] dtype must be one of {names}, got {dtype!r}")
+    _dtypes.numpy_dtype(_schemes.SCHEMES[dtype].dtype)  # is what bfloat16 needs there?
+    return _swap(
+        "accelerate",
+        model,
+        functools.partial(_to_quantized.quantize_in_place, scheme=dtype),
+        functools.partial(_to_quantized.why_not, scheme=dtype),
+    )
 
 
 def restore(model: nn.Module) -> Report:

@@ -1,4 +1,4 @@
-"""Layers whose weights are integers of 8 bits; `accelerate` makes them of others."""
+"""Layers whose weights are quantized; `accelerate` makes them of others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .. import _arguments, _parameters, _schemes
+from .. import _arguments, _dtypes, _parameters, _schemes
 from ..functional import Packed
 from ..quantized import check_scales
 from . import _conditions, _engine, _packed, _tracing
@@ -18,28 +18,28 @@ from ._call import NO_STEP_INPUTS, Inputs, StepInputs, step_inputs
 from ._frozen import Kept
 from ._modules import check_given, not_a_tensor, states_of
 
-SCHEME = "int8"  # of `fastrnn.Quantized`, that the layers have
-
 
 class _KeptPacked(Kept):
-    """Packed weights in int8, with the key of the tensors they were packed from."""
+    """Packed weights, with the key of the tensors they were packed from."""
 
     __slots__ = ("run",)
 
-    def __init__(self, cell: str, names: list[str], tensors: tuple[Tensor, ...]) -> None:
+    def __init__(
+        self, cell: str, scheme: str, names: list[str], tensors: tuple[Tensor, ...]
+    ) -> None:
         super().__init__(tensors)
         arrays = {name: array_of(value) for name, value in zip(names, self.values, strict=True)}
-        self.run = Packed(cell, arrays, weights=SCHEME).native.run
+        self.run = Packed(cell, arrays, weights=scheme).native.run
 
 
 class Quantized(nn.Module):
-    """An RNN, LSTM or GRU whose weights are quantized to int8: for inference, on the CPU.
+    """An RNN, LSTM or GRU whose weights are quantized: for inference, on the CPU.
 
     `fastrnn.torch.accelerate(model, dtype="int8")` makes a layer of a model one; there is no
     constructor. The weights are buffers by torch's names, in int8, each with a buffer in float32
-    for the scales of its rows (``scale_ih_l0`` of ``weight_ih_l0`` and so on); biases are buffers
-    in float32. There are no parameters. Products and results are those of `fastrnn.Quantized`, bit
-    for bit, and state dicts have the same names.
+    for the scales of its rows (``scale_ih_l0`` of ``weight_ih_l0`` and so on), or in 16 bits
+    without; biases are buffers in float32. There are no parameters. Products and results are those
+    of `fastrnn.Quantized`, bit for bit, and state dicts have the same names.
 
     The weights stay packed between calls. What is written into the buffers in place, loaded, or
     put in their place, is seen at the next call, but for writes that torch does not count (through
@@ -47,6 +47,8 @@ class Quantized(nn.Module):
 
     Attributes
     ----------
+    weights : str
+        How the weights are quantized, as `fastrnn.quantize` names it: ``"int8"`` and so on.
     mode : str
         ``"LSTM"``, ``"GRU"``, ``"RNN_TANH"`` or ``"RNN_RELU"``.
     input_size, hidden_size, num_layers, proj_size : int
@@ -70,6 +72,7 @@ class Quantized(nn.Module):
     _kept: _KeptPacked | None = None
     _names: list[str]  # of the buffers, in the order of `fastrnn.Quantized`
 
+    weights: str
     mode: str
     input_size: int
     hidden_size: int
@@ -89,6 +92,11 @@ class Quantized(nn.Module):
     @property
     def _cell(self) -> str:
         return self.mode.lower()
+
+    @property
+    def _named(self) -> str:
+        """What it is, in errors."""
+        return f"a layer with {_schemes.SCHEMES[self.weights].dtype} weights"
 
     def forward(
         self,
@@ -211,8 +219,8 @@ class Quantized(nn.Module):
             for name, buffer in zip(self._names, buffers, strict=True):
                 if not isinstance(buffer, Tensor):
                     raise not_a_tensor(self._cell, name, buffer)
-                _check_on_cpu(self._cell, buffer)
-            self._kept = kept = _KeptPacked(self._cell, self._names, buffers)
+                self._check_on_cpu(buffer)
+            self._kept = kept = _KeptPacked(self._cell, self.weights, self._names, buffers)
         return kept
 
     def _refuse(self, inputs: Inputs) -> None:
@@ -220,34 +228,40 @@ class Quantized(nn.Module):
         cell = self._cell
         if self.training and self.dropout and self.num_layers > 1:
             raise RuntimeError(
-                f"[{cell}] a layer with int8 weights must be in eval mode where it has dropout, "
+                f"[{cell}] {self._named} must be in eval mode where it has dropout, "
                 f"got training mode and dropout={self.dropout}"
             )
         for tensor in (inputs.x, *inputs.states, *inputs.steps):
             if tensor is not None:
-                _check_on_cpu(cell, tensor)
+                self._check_on_cpu(tensor)
         if reason := _conditions.why_not_alone(inputs):
             raise RuntimeError(
-                f"[{cell}] a layer with int8 weights must be called for inference, on tensors "
-                f"that lie in memory, got {reason}"
+                f"[{cell}] {self._named} must be called for inference, on tensors that lie in "
+                f"memory, got {reason}"
             )
         for tensor in (inputs.x, *inputs.states):
             if tensor.dtype != torch.float32:
                 raise ValueError(
-                    f"[{cell}] input and states must be of float32 where weights are of int8, "
-                    f"got {tensor.dtype}"
+                    f"[{cell}] input and states must be of float32 where weights are of "
+                    f"{_schemes.SCHEMES[self.weights].dtype}, got {tensor.dtype}"
                 )
+
+    def _check_on_cpu(self, tensor: Tensor) -> None:
+        if not tensor.is_cpu:
+            raise RuntimeError(
+                f"[{self._cell}] {self._named} and its inputs must be on the CPU, "
+                f"got a tensor on {tensor.device}"
+            )
 
     def __prepare_scriptable__(self) -> Any:
         raise RuntimeError(
-            f"[{self._cell}] a layer with int8 weights must stay a module of Python, "
-            "got torch.jit.script"
+            f"[{self._cell}] {self._named} must stay a module of Python, got torch.jit.script"
         )
 
     # ---- what goes with a module -----------------------------------------------------------------
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Moves go through; conversions would leave numbers that are no scales of int8 weights."""
+        """Moves go through; conversions would leave numbers that the weights are not."""
 
         def moved(tensor: Tensor) -> Tensor:
             made = fn(tensor)
@@ -270,13 +284,13 @@ class Quantized(nn.Module):
         self._kept = None
 
     def _errors_of(self, state: Any, prefix: str) -> list[str]:
-        """Why a state dict must not be copied in: floats would be cut to integers."""
+        """Why a state dict must not be copied in: floats that would be cut to integers."""
         errors = []
         for name in self._names:
             value = state.get(prefix + name)
             if not isinstance(value, Tensor):  # torch says so
                 continue
-            if error := _why_not_loaded(self._cell, name, value):
+            if error := _why_not_loaded(self._cell, self.weights, name, value):
                 errors.append(error)
         return errors
 
@@ -297,12 +311,12 @@ class Quantized(nn.Module):
         ):
             value = getattr(self, name)
             text += "" if value == usual else f", {name}={value}"
-        return f"{text}, dtype=int8"
+        return f"{text}, weights={self.weights}"
 
 
-def _why_not_loaded(cell: str, name: str, value: Tensor) -> str:
+def _why_not_loaded(cell: str, scheme: str, name: str, value: Tensor) -> str:
     """Why a tensor must not become a buffer; empty where it may."""
-    if _schemes.dtype_of(SCHEME, name, "") == "int8":
+    if _schemes.dtype_of(scheme, name, "") == "int8":
         same = value.dtype == torch.int8
         return "" if same else f"[{cell}] {name} must be of int8, got {value.dtype}"
     if not value.is_floating_point():
@@ -318,15 +332,17 @@ def _why_not_loaded(cell: str, name: str, value: Tensor) -> str:
 def array_of(tensor: Tensor) -> np.ndarray:
     """A NumPy array on the memory of a tensor of the CPU.
 
-    Weights with scales take and give arrays alone, and not what has DLPack's exchange.
+    Quantized weights take and give arrays alone, and not what has DLPack's exchange.
     """
+    if tensor.dtype == torch.bfloat16:  # which torch gives NumPy not even as ml_dtypes has it
+        bits: np.ndarray = tensor.detach().view(torch.int16).numpy(force=True)
+        return bits.view(_dtypes.numpy_dtype("bfloat16"))
     array: np.ndarray = tensor.numpy(force=True)
     return array
 
 
-def _check_on_cpu(cell: str, tensor: Tensor) -> None:
-    if not tensor.is_cpu:
-        raise RuntimeError(
-            f"[{cell}] a layer with int8 weights and its inputs must be on the CPU, "
-            f"got a tensor on {tensor.device}"
-        )
+def tensor_of(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of an array."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

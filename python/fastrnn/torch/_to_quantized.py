@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .. import _native, _parameters
+from .. import _native, _parameters, _schemes
 from .._swaps import Unfit
 from ..quantized import quantized_parameters
 from ._conditions import PLAIN
-from ._quantized import SCHEME, Quantized, array_of
+from ._quantized import Quantized, array_of, tensor_of
 from ._twins import ORIGINALS, TWINS
 
 # Of torch's dynamic quantization; named, because its import takes long where nobody uses it.
@@ -34,7 +34,11 @@ _DROPPED = (
 )
 
 
-def why_not(module: nn.Module) -> str | None:
+# What a layer of torch's dynamic quantization becomes, by its dtype, and what it must be asked for.
+_OF_DYNAMIC = {torch.qint8: "int8", torch.float16: "float16_weights"}
+
+
+def why_not(module: nn.Module, scheme: str) -> str | None:
     """Why a module is to be kept; None where `quantize_in_place` may try."""
     cls = type(module)
     if isinstance(module, Quantized):
@@ -42,11 +46,11 @@ def why_not(module: nn.Module) -> str | None:
     if isinstance(module, torch.jit.ScriptModule):
         return "compiled by TorchScript"
     if isinstance(module, nn.RNNCellBase):
-        return "a cell, for which there are no int8 weights"
+        return "a cell, for which there are no quantized weights"
     if parametrize.is_parametrized(module):
         return "its weights are made of others by a parametrisation"
     if _is_dynamic(cls):
-        return _why_not_dynamic(module)
+        return _why_not_dynamic(module, scheme)
     if cls.__module__.startswith("torch.ao.nn."):
         return f"quantised, {cls.__module__}.{cls.__name__}"
     if cls not in _FLOATS:
@@ -54,8 +58,8 @@ def why_not(module: nn.Module) -> str | None:
     return _why_not_floats(module)
 
 
-def quantize_in_place(module: nn.Module) -> None:
-    """Give a module for which `why_not` has no reason int8 weights and the class `Quantized`.
+def quantize_in_place(module: nn.Module, scheme: str) -> None:
+    """Give a module for which `why_not` has no reason such weights and the class `Quantized`.
 
     Raises
     ------
@@ -64,27 +68,28 @@ def quantize_in_place(module: nn.Module) -> None:
         was.
     """
     dynamic = _is_dynamic(type(module))
-    made = _of_dynamic(module) if dynamic else _of_floats(module)
-    names = _names_in_order(module, made)
     gone: Any = vars(module)
+    scheme = _OF_DYNAMIC[gone["dtype"]] if dynamic else scheme
+    made = _of_dynamic(module, scheme) if dynamic else _of_floats(module, scheme)
+    names = _names_in_order(module, scheme, made)
     for name in _DROPPED:
         gone.pop(name, None)
     module._parameters.clear()
     if dynamic:
         del module._modules["_all_weight_values"]
     object.__setattr__(module, "__class__", Quantized)
-    gone["_names"] = names
+    gone["_names"], gone["weights"] = names, scheme
     gone.setdefault("proj_size", 0)
     for name in names:
         module.register_buffer(name, made[name])
 
 
-def _names_in_order(module: Any, made: dict[str, Tensor]) -> list[str]:
+def _names_in_order(module: Any, scheme: str, made: dict[str, Tensor]) -> list[str]:
     """The engine's order of the parameters, which have passed its checks of sizes."""
     try:
         native = _native.engine.Weights(
             _cell(module),
-            SCHEME,
+            scheme,
             module.num_layers,
             2 if module.bidirectional else 1,
             module.input_size,
@@ -112,9 +117,9 @@ def _why_not_floats(module: Any) -> str | None:
         if type(parameter) not in PLAIN:
             return f"its parameters are of {type(parameter).__name__}"
         if parameter.device.type != "cpu":
-            return f"its parameters are on {parameter.device}: int8 weights are of the CPU"
+            return f"its parameters are on {parameter.device}: quantized weights are of the CPU"
         if parameter.dtype != torch.float32:
-            return f"its parameters are of {parameter.dtype}: int8 weights are made of float32"
+            return f"its parameters are of {parameter.dtype}: quantized weights are made of float32"
     return _why_not_named(module, names)
 
 
@@ -134,15 +139,15 @@ def _names_of_quantized() -> frozenset[str]:
     return frozenset(name for name in vars(Quantized) if not name.startswith("__"))
 
 
-def _of_floats(module: nn.Module) -> dict[str, Tensor]:
+def _of_floats(module: nn.Module, scheme: str) -> dict[str, Tensor]:
     floats = {name: array_of(value) for name, value in module.named_parameters(recurse=False)}
     try:
-        made = quantized_parameters(_cell(module), floats, SCHEME)
+        made = quantized_parameters(_cell(module), floats, scheme)
     except ValueError as error:
         raise Unfit(str(error)) from error
     with torch.inference_mode(False):  # else what is written into them would not be counted
         # Biases are copied, that nobody's optimiser goes on to write into them.
-        return {k: torch.from_numpy(v).clone() for k, v in made.items()}
+        return {k: tensor_of(v).clone() for k, v in made.items()}
 
 
 # ---- layers of torch's dynamic quantization ------------------------------------------------------
@@ -152,21 +157,25 @@ def _is_dynamic(cls: type) -> bool:
     return cls.__module__ == _DYNAMIC and cls.__name__ in ("LSTM", "GRU")
 
 
-def _why_not_dynamic(module: Any) -> str | None:
-    if module.dtype != torch.qint8:
-        return f"quantised to {module.dtype}, not to torch.qint8"
+def _why_not_dynamic(module: Any, scheme: str) -> str | None:
+    own = _OF_DYNAMIC.get(module.dtype)
+    if own is None or scheme not in ("int8", own):
+        return f"quantised to {module.dtype}, which does not become {scheme}"
     if not module.bias:
         return "quantised, without the biases that torch itself needs to run it"
     return _why_not_named(module, module.get_weight())
 
 
-def _of_dynamic(module: Any) -> dict[str, Tensor]:
-    """Its integers and scales, as they are: gates lie in the order of torch's float layers."""
+def _of_dynamic(module: Any, scheme: str) -> dict[str, Tensor]:
+    """Its weights and scales, as they are: gates lie in the order of torch's float layers."""
     made = {}
     with torch.inference_mode(False):
         for name, weight in module.get_weight().items():
-            made[name] = weight.int_repr()
-            made[_parameters.scale_name(name)] = _scales(name, weight)
+            if _schemes.SCHEMES[scheme].scaled:
+                made[name] = weight.int_repr()
+                made[_parameters.scale_name(name)] = _scales(name, weight)
+            else:  # unpacked as float32, where nothing is rounded any more
+                made[name] = weight.detach().to(torch.float16)
         for name, bias in module.get_bias().items():
             made[name] = bias.detach().clone()
     return made
