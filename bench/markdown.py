@@ -9,21 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn._bench import report
+from fastrnn._bench.cases import ITEMSIZE
+from fastrnn._bench.peers import IN_FLOAT32
 from fastrnn._bench.report import Row, cell_name, geometric_mean, grid, groups, ratios
 
 ROOT = Path(__file__).resolve().parent.parent
-TITLES = {"against": "the other build", "best": "fastest peer", "torch": "torch"}
+TITLES = {
+    "against": "the other build",
+    "best": "fastest peer",
+    "torch": "torch",
+    "onnxruntime": "ONNX Runtime",
+    IN_FLOAT32: "float32",
+}
+# Columns where the dtype is narrower than float32: what is fastest there may be fastrnn itself.
+OF_NARROW = ("against", "torch", "onnxruntime", IN_FLOAT32)
 
 
 def write(rows: Sequence[Row], root: Path = ROOT) -> None:
     """Put the tables that there are rows for into `docs/benchmarks.md`."""
     path = root / "docs" / "benchmarks.md"
     text = path.read_text("utf-8")
-    if grid(rows):
-        text = filled(text, "table", tables(rows))
+    for dtype in dict.fromkeys(map(dtype_of, grid(rows))):
+        chosen = [row for row in rows if dtype_of(row) == dtype]
+        text = filled(text, "table" if dtype == "float32" else f"table {dtype}", tables(chosen))
     if report.models(rows):
         text = filled(text, "models", models(rows))
     path.write_text(text, "utf-8")
+
+
+def dtype_of(row: Row) -> str:
+    return str(row["shape"]["dtype"])
 
 
 def filled(text: str, part: str, lines: Sequence[str]) -> str:
@@ -122,7 +137,9 @@ def cases(rows: Sequence[Row]) -> list[str]:
 def peers_of(rows: Sequence[Row]) -> list[str]:
     """The columns of ratios: the fastest peer's is left out where it would repeat torch's."""
     others = {row["best"] for row in rows} - {None, "torch"}
-    wanted = ["against", "best", "torch"] if others else ["against", "torch"]
+    wanted: Sequence[str] = ["against", "best", "torch"] if others else ["against", "torch"]
+    if any(ITEMSIZE[dtype_of(row)] < ITEMSIZE["float32"] for row in rows):
+        wanted = OF_NARROW
     return [peer for peer in wanted if ratios(rows, peer)]
 
 

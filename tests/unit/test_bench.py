@@ -309,6 +309,22 @@ def test_the_tables_of_models_go_into_their_own_part(tmp_path: Path) -> None:
     )
 
 
+def test_tables_of_fewer_bits_have_a_part_and_columns_of_their_own(tmp_path: Path) -> None:
+    page = copy_of_the_page(tmp_path)
+    before, lines, _ = table_parts(page.read_text("utf-8"))
+    shape = {**row(1.0, 2.0)["shape"], "dtype": "bfloat16"}
+    spreads = {peer: {"median": r, "low": r, "high": r} for peer, r in (("torch", 3), ("float32", 2))}
+    narrow = row(1.0, 2.0, shape=shape, ratios=spreads, best="float32")
+    markdown.write([narrow], tmp_path)
+    text = page.read_text("utf-8")
+    assert table_parts(text)[:2] == (before, lines)
+    part = text.split("<!-- table bfloat16 -->\n\n")[1].split("<!-- end -->")[0]
+    assert "|  | ms | torch | float32 | of the limit |\n" in part
+    assert "| LSTM train T=10 B=2 I=3 H=4 | 1.00 | 3.00 | 2.00 | 0.50 |\n" in part
+    markdown.write([row(5.0, 2.0)], tmp_path)
+    assert part in page.read_text("utf-8")
+
+
 def table_parts(text: str) -> tuple[str, list[str], str]:
     """What stands before the tables of a document, their lines, and what stands after them."""
     before, rest = text.split("<!-- table -->\n\n")
