@@ -87,28 +87,21 @@ class Recurrent(Stack):
         self.cell = cell = _arguments.cell_name(cell)
         self.device = _engine.check_device(cell, device)
         self.dtype = _arguments.layer_dtype(cell, dtype, self.device)
-        self.input_size = _arguments.size(cell, "input_size", input_size)
-        self.hidden_size = _arguments.size(cell, "hidden_size", hidden_size)
-        self.num_layers = _arguments.size(cell, "num_layers", num_layers)
-        self.bias = _arguments.flag(cell, "bias", bias)
-        self.batch_first = _arguments.flag(cell, "batch_first", batch_first)
-        self.dropout = _arguments.probability(cell, dropout)
-        self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
-        self.recompute = _arguments.checkpoint_steps(cell, recompute)
-        self.reverse = _arguments.flag(cell, "reverse", reverse)
-        self.proj_size = _arguments.projection(cell, proj_size)
-        native = _engine.for_device(self.device).Weights(
-            cell,
-            self.dtype.name,
-            self.num_layers,
-            2 if self.bidirectional else 1,
-            self.input_size,
-            self.hidden_size,
-            self.bias,
-            self.proj_size,
+        self._set_sizes(
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            reverse=reverse,
+            proj_size=proj_size,
         )
+        self.dropout = _arguments.probability(cell, dropout)
+        self.recompute = _arguments.checkpoint_steps(cell, recompute)
+        shapes = self._shapes(_engine.for_device(self.device), self.dtype.name)
         init, drop = _arguments.seed_sequence(cell, seed).spawn(2)
-        drawn = _arguments.uniform(cell, native.parameters, self.hidden_size, self.dtype, init)
+        drawn = _arguments.uniform(cell, shapes, self.hidden_size, self.dtype, init)
         super().__init__(cell, self._placed(drawn))
         # Dropout masks of the n-th draw come from (this seed, n): nothing is locked while drawing.
         self._drop_seed, self._draws = drop, 0

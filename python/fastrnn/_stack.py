@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _arguments, _saved
-from ._engine import PackedWeights
+from ._engine import Engine, PackedWeights
 from .functional import Packed, State
 from .module import Module
+
+
+# How what a constructor is given is checked: [cell] name must be ...
+_CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
+    **dict.fromkeys(("input_size", "hidden_size", "num_layers"), _arguments.size),
+    **dict.fromkeys(("bias", "batch_first", "bidirectional", "reverse"), _arguments.flag),
+    "proj_size": lambda cell, _, value: _arguments.projection(cell, value),
+}
 
 
 class Stack(Module):
     """A stack of layers of any cell, as who calls it knows it.
 
-    A class of such layers sets these before it is initialized with the parameters.
+    A class of such layers sets these before it is initialized with the parameters, most of them by
+    `_set_sizes`.
 
     Attributes
     ----------
@@ -40,6 +50,17 @@ class Stack(Module):
     reverse: bool
 
     _packed: tuple[int, Packed] | None = None
+
+    def _set_sizes(self, **given: Any) -> None:
+        """Check and set what `_CHECKS` names."""
+        for name, check in _CHECKS.items():
+            setattr(self, name, check(self.cell, name, given[name]))
+
+    def _shapes(self, engine: Engine, elements: str) -> Sequence[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of the parameters; `elements`: a dtype, or a scheme of weights."""
+        directions = 2 if self.bidirectional else 1
+        sizes = (self.num_layers, directions, self.input_size, self.hidden_size)
+        return engine.Weights(self.cell, elements, *sizes, self.bias, self.proj_size).parameters
 
     def __call__(
         self,

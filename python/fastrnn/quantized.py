@@ -79,33 +79,21 @@ class Quantized(Stack):
         self.cell = cell = _arguments.cell_name(cell)
         self.device, self.dtype = "cpu", np.dtype(np.float32)
         self.weights = _schemes.check(cell, weights)
-        self.input_size = _arguments.size(cell, "input_size", input_size)
-        self.hidden_size = _arguments.size(cell, "hidden_size", hidden_size)
-        self.num_layers = _arguments.size(cell, "num_layers", num_layers)
-        self.bias = _arguments.flag(cell, "bias", bias)
-        self.batch_first = _arguments.flag(cell, "batch_first", batch_first)
-        self.bidirectional = _arguments.flag(cell, "bidirectional", bidirectional)
-        self.reverse = _arguments.flag(cell, "reverse", reverse)
-        self.proj_size = _arguments.projection(cell, proj_size)
-        native = _native.engine.Weights(
-            cell,
-            self.weights,
-            self.num_layers,
-            2 if self.bidirectional else 1,
-            self.input_size,
-            self.hidden_size,
-            self.bias,
-            self.proj_size,
+        self._set_sizes(
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            reverse=reverse,
+            proj_size=proj_size,
         )
-        super().__init__(
-            cell,
-            {
-                name: np.zeros(
-                    shape, _dtypes.numpy_dtype(_schemes.dtype_of(self.weights, name, "float32"))
-                )
-                for name, shape in native.parameters
-            },
-        )
+        arrays = {}
+        for name, shape in self._shapes(_native.engine, self.weights):
+            dtype = _schemes.dtype_of(self.weights, name, "float32")
+            arrays[name] = np.zeros(shape, _dtypes.numpy_dtype(dtype))
+        super().__init__(cell, arrays)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy parameters in; see `fastrnn.Module.load_state_dict`.
