@@ -10,6 +10,7 @@
     python -m bench load [options]         on a busy machine, and among other threads
     python -m bench holds [options]        what it costs that rows are held
     python -m bench phases [options]       what a second product in the step costs
+    python -m bench tasks [TASK ...]       what 16 and 8 bits cost three trained models
     python -m bench jax [options]          a call through JAX beside its work, and XLA's threads
     python -m bench keras [options]        fit of Keras models beside Keras's own layers
     python -m bench programs [NAME ...]    the programs of examples/, whole; fills their README
@@ -58,6 +59,7 @@ from . import (
     plots,
     programs,
     scale,
+    tasks,
 )
 from .options import add_grid, chosen_cases, make_parser
 from .peers import ADAPTERS, PEERS, PEERS_OF_NARROW
@@ -213,6 +215,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], int | None]] = {
     "keras": (keras_fit.main, None),
     "phases": (phases.main, None),
     "programs": (programs.main, None),
+    "tasks": (tasks.main, None),
 }
 
 

@@ -38,7 +38,13 @@ def speech(seconds: float, seed: int) -> np.ndarray:
 
 
 class Session:
-    """In the place of a session of ONNX Runtime: fastrnn runs the one LSTM of the graph."""
+    """In the place of a session of ONNX Runtime: fastrnn runs the one LSTM of the graph.
+
+    Attributes
+    ----------
+    lstm : fastrnn.LSTM
+        It may be another layer with the same sizes.
+    """
 
     def __init__(self, file: Path, dtype: str = "float32") -> None:
         import onnx
@@ -63,13 +69,13 @@ class Session:
         self._after_input = node.output[0]
         arrays = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
         params = weights.from_onnx("lstm", *(arrays[name] for name in node.input[1:4]))
-        self._lstm = load(fastrnn.LSTM(128, 128, dtype=dtype), params)
+        self.lstm = load(fastrnn.LSTM(128, 128, dtype=dtype), params)
 
     def run(self, _: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Probabilities of speech and the states, as the graphs of both packages give them."""
         (x,) = self._before.run(None, {"input": given["input"]})
-        x, h, c = (np.asarray(a, self._lstm.dtype) for a in (x, given["h"], given["c"]))
-        y, (h, c) = self._lstm(x, (h, c))
+        x, h, c = (np.asarray(a, self.lstm.dtype) for a in (x, given["h"], given["c"]))
+        y, (h, c) = self.lstm(x, (h, c))
         after = {self._after_input: y[:, None].astype(np.float32, copy=False)}
         (probabilities,) = self._after.run(None, after)
         return [probabilities, h, c]
