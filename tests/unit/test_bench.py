@@ -313,7 +313,9 @@ def test_tables_of_fewer_bits_have_a_part_and_columns_of_their_own(tmp_path: Pat
     page = copy_of_the_page(tmp_path)
     before, lines, _ = table_parts(page.read_text("utf-8"))
     shape = {**row(1.0, 2.0)["shape"], "dtype": "bfloat16"}
-    spreads = {peer: {"median": r, "low": r, "high": r} for peer, r in (("torch", 3), ("float32", 2))}
+    spreads = {
+        peer: {"median": r, "low": r, "high": r} for peer, r in (("torch", 3), ("float32", 2))
+    }
     narrow = row(1.0, 2.0, shape=shape, ratios=spreads, best="float32")
     markdown.write([narrow], tmp_path)
     text = page.read_text("utf-8")
