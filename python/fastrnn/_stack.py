@@ -12,7 +12,6 @@ from ._engine import Engine, PackedWeights
 from .functional import Packed, State
 from .module import Module
 
-
 # How what a constructor is given is checked: [cell] name must be ...
 _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     **dict.fromkeys(("input_size", "hidden_size", "num_layers"), _arguments.size),
