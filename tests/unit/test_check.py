@@ -16,11 +16,13 @@ import pytest
 
 import fastrnn
 from fastrnn import __main__ as cli
-from fastrnn import _cell_names, _check, _native, functional
+from fastrnn import _cell_names, _check, _native, _schemes, functional
 from fastrnn._check import _compare, _subjects, _tolerances
 from fastrnn._check._data import Case, Data, make_data
 
 LEVELS = [level.name for level in _check.levels()]
+OF_FLOATS = [level.name for level in _check.levels() if level.has("float32")]
+DTYPES = ("float32", "float64", "float16", "bfloat16")
 CELL = "rnn_relu"  # of which a line at each level is all that there is
 BUILD = fastrnn.build_info()
 
@@ -83,16 +85,25 @@ def check(
 
 def test_every_cell_passes_with_numpy_alone_in_an_empty_folder(tmp_path: Path) -> None:
     out = run(tmp_path, "-c", NUMPY_ALONE, "check", "--device", "cpu")
-    lines, subjects = lines_of(out), _check.subjects()
-    assert [line[:2] for line in lines] == [[at, s.label] for s in subjects for at in LEVELS]
+    # There bfloat16 is no dtype of NumPy.
+    wanted, total = [], 0
+    for subject in _check.subjects():
+        cases = [c for c in _check.cases_of(subject) if "bfloat16" not in c.elements]
+        for level in _check.levels():
+            served = [case for case in cases if level.serves(case)]
+            total += len(served)
+            columns = [any(c.dtype == d for c in served if not c.weights) for d in DTYPES]
+            columns.append(any(case.weights for case in served))
+            if served:
+                wanted.append([level.name, subject.label, str(len(served)), *columns])
+    lines = lines_of(out)
+    assert [[*line[:3], *(share != "-" for share in line[3:-1])] for line in lines] == wanted
     assert all(line[-1] == "ok" for line in lines)
-    assert all(0 < float(share) < 1 for line in lines for share in line[3:5])
-    cases = len(list(_check.cases_of(subjects[0])))
-    assert all(line[2] == str(cases) for line in lines)
+    assert all(share == "-" or 0 < float(share) < 1 for line in lines for share in line[3:-1])
+    assert "\nno bfloat16 is checked: ml_dtypes is not installed\n" in out
     table = [line for line in out.splitlines() if line.endswith("  ok")]
     assert len(table) == len(lines)
     assert len(set(map(len, table))) == 1
-    total = cases * len(lines)
     assert re.search(rf"^All {total} cases agree with the reference.* \(\d+ s\)\.$", out, re.M)
 
 
@@ -178,16 +189,26 @@ def test_what_the_build_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert found == {base for base in _cell_names.BASES if not base.startswith("gru")}
 
 
-def test_every_option_is_on_and_off_in_both_dtypes() -> None:
+def test_every_option_is_on_and_off_in_all_dtypes() -> None:
     for subject in _check.subjects():
         cases = list(_check.cases_of(subject))
-        for dtype in ("float32", "float64"):
-            own = [case for case in cases if case.dtype == dtype]
+        for elements in (*DTYPES, "int8"):
+            own = [case for case in cases if case.elements == elements]
             for field in dataclasses.fields(Case):
-                if field.name not in ("cell", "dtype"):
+                if field.name not in ("cell", "dtype", "weights"):
                     values = {getattr(case, field.name) for case in own}
                     least = 1 if field.name == "P" and not subject.projected else 2
-                    assert len(values) >= least, (subject, dtype, field.name)
+                    assert len(values) >= least, (subject, elements, field.name)
+        assert {case.elements for case in cases} == {*DTYPES, *_schemes.SCHEMES}
+
+
+def test_every_level_has_cases() -> None:
+    """Also those that have nothing but products of fewer bits."""
+    cases = list(_check.cases_of(_check.Subject("lstm")))
+    for level in _check.levels():
+        assert any(map(level.serves, cases)), level
+    for elements in (*DTYPES, *_schemes.SCHEMES):
+        assert any(level.has(elements) for level in _check.levels()), elements
 
 
 def test_some_cases_are_large_enough_for_teams() -> None:
@@ -268,20 +289,20 @@ def test_a_wrong_kernel_is_found(
     name: str, cell: str, monkeypatch: pytest.MonkeyPatch, check: Callable[..., Any]
 ) -> None:
     disturb(monkeypatch, name, 1.4)
-    code, out, err = check("--level", LEVELS[-1], cell=cell)
+    code, out, err = check("--level", OF_FLOATS[-1], cell=cell)
     assert code == 1
     wrong = [line for line in lines_of(out) if line[-1] == "FAILED"]
     assert wrong
     assert all(1 < float(share) < 2 for line in wrong for share in line[3:5])
     allowed = "1e-05" if name in ("y", "hn", "cn") else "1e-04"
-    said = rf"^{LEVELS[-1]}, {re.escape(cell)}[a-z ]*, float32, T \d+, B \d+, I \d+, H \d+, .*, "
+    said = rf"^{OF_FLOATS[-1]}, {re.escape(cell)}[a-z ]*, float32, T \d+, B \d+, I \d+, H \d+, .*, "
     said += rf"threads 1: {name} has an error of 1\.\d\de-0\d, where {allowed} is allowed$"
     assert re.search(said, out, re.M), out
     assert "agree" not in out
     last = err.splitlines()[-1]
     where = ", ".join(f"{line[1]} at {line[0]}" for line in wrong)
     assert last == f"fastrnn: this build is wrong: {where}"
-    assert any(re.fullmatch(rf"{LEVELS[-1]}, .*: \d+ more", line) for line in out.splitlines())
+    assert any(re.fullmatch(rf"{OF_FLOATS[-1]}, .*: \d+ more", line) for line in out.splitlines())
 
 
 @pytest.mark.parametrize("name", ["dx", "dh0", "dweight_ih_l0"])
@@ -289,10 +310,44 @@ def test_an_error_that_is_allowed_is_shown_alone(
     name: str, monkeypatch: pytest.MonkeyPatch, check: Callable[..., Any]
 ) -> None:
     disturb(monkeypatch, name, 0.7)
-    code, out, _ = check("--level", LEVELS[-1])
+    code, out, _ = check("--level", OF_FLOATS[-1])
     assert code == 0
     (line,) = lines_of(out)
     assert all(0.6 < float(share) < 1 for share in line[3:5])
+
+
+@pytest.mark.parametrize("name", ["y", "dweight_hh_l0"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_wrong_kernel_of_16_bits_is_found(
+    dtype: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case("lstm", 7, 3, 5, 9, dtype)
+    places = [level for level in _check.levels() if level.serves(case)]
+    assert not any(_check.check(place, case, 0).failures for place in places)
+    disturb(monkeypatch, name, 4)
+    for place in places:
+        found = _check.check(place, case, 0)
+        assert found.share > 1
+        assert {failure.what.partition(" ")[0] for failure in found.failures} == {name}
+
+
+@pytest.mark.parametrize("weights", _schemes.SCHEMES)
+def test_a_wrong_kernel_of_quantized_weights_is_found(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case("gru", 7, 3, 5, 9, weights=weights)
+    place = next(level for level in _check.levels() if level.serves(case))
+    assert not _check.check(place, case, 0).failures
+    infer = functional.infer
+
+    def wrong(*given: Any, **options: Any) -> Any:
+        y, final = infer(*given, **options)
+        y.flat[3] += 3 * _tolerances.output("int8" if weights == "int8" else "float32")
+        return y, final
+
+    monkeypatch.setattr(functional, "infer", wrong)
+    (failure,) = _check.check(place, case, 0).failures
+    assert failure.what.startswith("y has an error of ")
 
 
 def test_other_bits_of_inference_are_found(
@@ -343,7 +398,10 @@ def test_numbers_that_are_none_are_found(
     code, out, _ = check("--level", LEVELS[0])
     assert code == 1
     assert "dx has an error of inf, where 1e-04 is allowed\n" in out
-    assert lines_of(out)[0][3:] == ["inf", "inf", "FAILED"]
+    *shares, quantized, end = lines_of(out)[0][3:]
+    assert shares == ["inf"] * len(DTYPES)
+    assert float(quantized) < 1  # of inference alone
+    assert end == "FAILED"
 
 
 def test_results_of_another_shape_are_found(

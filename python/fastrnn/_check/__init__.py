@@ -8,7 +8,7 @@ GPUs where they run, ``_compare.py`` runs a case and measures; ``_data.py`` draw
 from ._compare import Failure, Outcome, check
 from ._data import Case
 from ._places import Level, Place, gpus, levels, why_no_gpus
-from ._subjects import Subject, cases_of, find_subjects, subjects
+from ._subjects import Subject, cases_of, dtypes, find_subjects, subjects
 
 __all__ = [
     "Case",
@@ -19,6 +19,7 @@ __all__ = [
     "Subject",
     "cases_of",
     "check",
+    "dtypes",
     "find_subjects",
     "gpus",
     "levels",

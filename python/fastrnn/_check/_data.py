@@ -14,6 +14,7 @@ import numpy as np
 import fastrnn
 from fastrnn._bench.case import Case as NamedCase
 from fastrnn._dtypes import numpy_dtype, of_cell_state
+from fastrnn.quantized import quantized_parameters
 from fastrnn.reference.cell import find
 
 
@@ -32,6 +33,12 @@ class Case(NamedCase):
     repeat_held: bool = False
     dropout: bool = False
     recurrent: str = ""  # recurrent masks: "shared" by the gates, or one for each of the "gates"
+    weights: str = ""  # how they are quantized, as `fastrnn.quantize` names it
+
+    @property
+    def elements(self) -> str:
+        """What layers of this case are made of, in the engine's words."""
+        return self.weights or self.dtype
 
     def words(self) -> dict[str, object]:
         return {
@@ -46,6 +53,7 @@ class Case(NamedCase):
             "repeat": self.repeat_held,
             "drop": self.dropout,
             f"mask{self.recurrent}": self.recurrent,
+            self.weights: self.weights,
         }
 
 
@@ -87,6 +95,8 @@ def make_data(case: Case, seed: int | tuple[int, ...] = 0) -> Data:
         name: rng.uniform(-bound, bound, shape).astype(dtype)
         for name, shape in parameter_shapes(case).items()
     }
+    if case.weights:
+        params = quantized_parameters(case.cell, params, case.weights)
 
     def sequence(width: int) -> np.ndarray:
         if not case.batched:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastrnn import _arrays, _native, cuda, functional
+from fastrnn import _arrays, _dtypes, _native, cuda, functional
 
 from ._data import Case, Data, flat_state, named
 
@@ -41,20 +41,25 @@ class Level:
     same_bits = True
 
     def serves(self, case: Case) -> bool:
-        return True
+        return self.has(case.elements)
 
-    def has_kernels(self) -> bool:
-        """Whether layers of float32 have kernels here, and not those of a level below."""
+    def has(self, elements: str) -> bool:
+        """Whether layers of a dtype, or of a scheme, have kernels here and not a level below."""
         with self._in_use(1):
-            weights = _native.engine.Weights("lstm", "float32", 1, 1, 1, 1, True)
+            try:
+                weights = _native.engine.Weights("lstm", elements, 1, 1, 1, 1, True)
+            except TypeError:  # a build without them
+                return False
             return weights.explain(1, 1, 0)["level"] == self.name
 
     def runs(self, case: Case, data: Data) -> Iterator[tuple[str, Results]]:
         most = _native.engine.get_num_threads()
         for threads in sorted({1, most}):
             with self._in_use(threads):
-                results = _train(case, data)
+                results = _infer(case, data) if case.weights else _train(case, data)
             yield f"threads {threads}", results
+        if case.weights:
+            return
         with self._in_use(most):
             results = _infer(case, data)
         yield "inference", results
@@ -84,7 +89,7 @@ class Gpu:
         return f"cuda:{self.index}"
 
     def serves(self, case: Case) -> bool:
-        return not case.recurrent
+        return not case.recurrent and case.elements in _dtypes.WIDE
 
     def runs(self, case: Case, data: Data) -> Iterator[tuple[str, Results]]:
         for mode in ("best", "grid", "stepwise"):
@@ -113,7 +118,10 @@ def _train(case: Case, data: Data) -> dict[str, Any]:
 
 
 def _infer(case: Case, data: Data) -> dict[str, Any]:
-    y, final = functional.infer(case.cell, data.x, data.params, data.state, **data.options)
+    params: Any = data.params
+    if case.weights:
+        params = functional.pack(case.cell, params, backward=False, weights=case.weights)
+    y, final = functional.infer(case.cell, data.x, params, data.state, **data.options)
     return {"y": y, **{f"{name}n": a for name, a in zip("hc", flat_state(final), strict=False)}}
 
 
@@ -136,12 +144,8 @@ def _on_host(results: dict[str, Any]) -> Results:
 
 
 def levels() -> list[Level]:
-    """Those that are built and that this processor runs, whatever caps the one in use.
-
-    Without those that have nothing of their own for the types that are checked.
-    """
-    found = list(map(Level, _native.engine.usable_levels()))
-    return [level for level in found if level.has_kernels()]
+    """Those that are built and that this processor runs, whatever caps the one in use."""
+    return list(map(Level, _native.engine.usable_levels()))
 
 
 def why_no_gpus() -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import fastrnn
-from fastrnn import _cell_names, _dtypes, _native
+from fastrnn import _cell_names, _dtypes, _native, _schemes
 
 from ._data import Case
 
@@ -104,8 +104,25 @@ def _base_of(cell: str) -> str:
     return cell if found is None else found.base
 
 
+def dtypes() -> tuple[str, ...]:
+    """Those of layers that can be made here: bfloat16 is a dtype of ml_dtypes."""
+    narrow = [name for name in _dtypes.NARROW if name != "bfloat16" or has_bfloat16()]
+    return (*_dtypes.WIDE, *narrow)
+
+
+def has_bfloat16() -> bool:
+    try:
+        _dtypes.numpy_dtype("bfloat16")
+    except TypeError:
+        return False
+    return True
+
+
 def cases_of(subject: Subject) -> Iterator[Case]:
-    """In each dtype: edges of shapes, each option with and without, and some of them together."""
+    """In each dtype: edges of shapes, each option with and without, and some of them together.
+
+    The same with weights of 8 bits, and a few with each way to quantize weights alone.
+    """
 
     def case(T: int, B: int, I: int, H: int, **options: Any) -> Case:
         P = (H + 1) // 2 if subject.projected else 0
@@ -128,5 +145,9 @@ def cases_of(subject: Subject) -> Iterator[Case]:
         case(3, 40, 12, 65, lengths=True),
         case(2, 2, 24, 256),
     )
-    for dtype in _dtypes.WIDE:
+    for dtype in dtypes():
         yield from (replace(case, dtype=dtype) for case in cases)
+    for i, (name, scheme) in enumerate(_schemes.SCHEMES.items()):
+        if scheme.dtype != "bfloat16" or has_bfloat16():
+            own = cases if name == "int8" else cases[i::4]
+            yield from (replace(case, weights=name) for case in own)

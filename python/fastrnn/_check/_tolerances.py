@@ -1,4 +1,4 @@
-"""How an error is measured, and how large it may be in float32 and float64, with reasons.
+"""How an error is measured, and how large it may be, with reasons.
 
 An error is ``max |a - b| / max(1, max |b|)`` for outputs and states, which are of order 1 by
 construction, and ``max |a - b| / max |b|`` of the whole tensor for gradients; b is float64.
@@ -21,13 +21,33 @@ FLOAT32_OUTPUT = 1e-5
 FLOAT32_GRADIENT = 1e-4
 
 
+# Storage of 16 bits, in units of its rounding, half the distance from 1 to the next number. A step
+# rounds what is stored: W x, in the stepwise mode R h, and h, and the cells' slopes are at most 1,
+# so a step adds up to three roundings of values of order 1; gates below 1 make older ones fade.
+NARROW_ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+NARROW_OUTPUT = 4
+# Backward reads h and the gates so rounded and rounds the gradient of each gate at each step. They
+# are sums over units and steps, compared with the largest of the tensor.
+NARROW_GRADIENT = 32
+
+# Weights and rows of 8 bits, in units of half a step of the largest value's. Errors of the products
+# of a row have all signs, and gates below 1 make older ones fade.
+INT8_ROUNDING = 0.5 / 127
+INT8_OUTPUT = 16
+
+
 def output(dtype: str) -> float:
-    """Tolerance of y and states."""
-    return {"float32": FLOAT32_OUTPUT, "float64": FLOAT64}[dtype]
+    """Tolerance of y and states. int8: of weights, x and h, between two that round alike."""
+    if dtype in NARROW_ROUNDING:
+        return NARROW_OUTPUT * NARROW_ROUNDING[dtype]
+    allowed = {"float32": FLOAT32_OUTPUT, "float64": FLOAT64, "int8": INT8_OUTPUT * INT8_ROUNDING}
+    return allowed[dtype]
 
 
 def gradient(dtype: str) -> float:
     """Tolerance of gradients."""
+    if dtype in NARROW_ROUNDING:
+        return NARROW_GRADIENT * NARROW_ROUNDING[dtype]
     return {"float32": FLOAT32_GRADIENT, "float64": FLOAT64}[dtype]
 
 

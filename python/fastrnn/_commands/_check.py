@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ._options import Commands
 
 _SHOWN = 3  # failures of one line of the table
+_QUANTIZED = "quantized"
+_COLUMNS = (*_dtypes.WIDE, *_dtypes.NARROW, _QUANTIZED)
 
 
 def add(commands: Commands) -> None:
@@ -66,20 +68,21 @@ class _Line:
     def __init__(self, place: _check.Place, subject: _check.Subject) -> None:
         self.place, self.subject = place, subject
         self.cases = 0
-        self.worst = dict.fromkeys(_dtypes.WIDE, 0.0)
+        self.worst: dict[str, float] = {}  # by the column
         self.failures: list[_check.Failure] = []
 
     def check(self, case: _check.Case, seed: int) -> None:
         """Run one case, and count it. That a cell is wrong is proved once."""
         outcome = _check.check(self.place, case, seed, redraw=not self.failures)
         self.cases += 1
-        self.worst[case.dtype] = max(self.worst[case.dtype], outcome.share)
+        column = _QUANTIZED if case.weights else case.dtype
+        self.worst[column] = max(self.worst.get(column, 0.0), outcome.share)
         self.failures += outcome.failures
 
     @property
     def cells(self) -> list[str]:
         """What stands in the columns."""
-        shares = [f"{share:.2g}" for share in self.worst.values()]
+        shares = [f"{self.worst[name]:.2g}" if name in self.worst else "-" for name in _COLUMNS]
         end = "FAILED" if self.failures else "ok"
         return [self.place.name, self.subject.label, str(self.cases), *shares, end]
 
@@ -95,7 +98,7 @@ class _Table:
         """One line of text."""
         *shares, end = others
         columns = [f"{place:{self._place}}", f"{cell:{self._cell}}", f"{cases:>5}"]
-        return "  ".join([*columns, *(f"{share:>8}" for share in shares), end]).rstrip()
+        return "  ".join([*columns, *(f"{share:>9}" for share in shares), end]).rstrip()
 
 
 def _run(given: dict[str, Any]) -> None:
@@ -108,7 +111,7 @@ def _run(given: dict[str, Any]) -> None:
     start = time.monotonic()
     try:
         progress.say(_heading(given))
-        progress.say(table.row("place", "cell", "cases", *_dtypes.WIDE, ""))
+        progress.say(table.row("place", "cell", "cases", *_COLUMNS, ""))
         for subject in subjects:
             own = [lines[place, subject] for place in places]
             for case in cases[subject]:
@@ -117,7 +120,8 @@ def _run(given: dict[str, Any]) -> None:
                         line.check(case, given["seed"])
                         progress.update()
             for line in own:
-                progress.say(table.row(*line.cells))
+                if line.cases:
+                    progress.say(table.row(*line.cells))
     finally:
         progress.close()
     _conclude(list(lines.values()), time.monotonic() - start)
@@ -129,6 +133,8 @@ def _heading(given: dict[str, Any]) -> str:
         f"fastrnn {build['version']}, threads {build['threads']}; errors as a share of what is "
         "allowed"
     )
+    if "bfloat16" not in _check.dtypes():
+        text += "\nno bfloat16 is checked: ml_dtypes is not installed"
     no_gpus = _check.why_no_gpus()
     if no_gpus and not {"device", "level"} & set(given):
         text += f"\nno GPU is checked: {no_gpus}"
