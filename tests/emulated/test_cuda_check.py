@@ -42,7 +42,8 @@ def test_a_gpu_is_checked(gpu: None, capsys: pytest.CaptureFixture[str]) -> None
         out = capsys.readouterr().out
         ((place, cell, _, *shares, end),) = lines(out)
         assert (place, cell, end) == ("cuda:0", CELL, "ok")
-        assert all(0 < float(share) < 1 for share in shares)
+        assert all(0 < float(share) < 1 for share in shares[:2])
+        assert shares[2:] == ["-"] * 3  # of 16 bits and of quantized weights
         assert "no GPU is checked" not in out
         assert ("with the same bits" in out) == (not options)
 
