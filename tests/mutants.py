@@ -28,7 +28,7 @@ MEMORY, INFINITE = "kernels/test_memory.py", "kernels/test_chosen.py"
 PACKED = "kernels/test_packed.py"
 TORCH, TRANSFORMS = "adapters/test_torch.py", "adapters/test_torch_transforms.py"
 CUDA, QUEUE = "emulated/test_cuda.py", "emulated/test_queue.py"
-BUSY = "unit/test_busy.py"
+BUSY, QUANTIZED = "unit/test_busy.py", "unit/test_quantized.py"
 TEAM = "test_team"  # a program of tests/cpp
 # The copy that a call has made is dropped before the call ends.
 DROPPED = "const_cast<py::object&>(library_.object(array)) = py::none();"
@@ -341,6 +341,8 @@ MUTANTS = [
     # 16 bits
     ("simd/factors.h", "V(p[1 - part]);", "V(p[part]);", NARROW),
     ("simd/factors.h", "part == 0 ? high_halves(lanes)", "part == 0 ? low_halves(lanes)", NARROW),
+    ("simd/narrow.h", "opaque(bits_of(v) >> 16) << 16", "bits_of(v) >> 8 << 8", INT8),
+    ("cpu/microkernel.h", "M::add(sum, y, M::template", "M::add(sum, x, M::template", NARROW),
     ("simd/factors.h", "kParts = 2, kLastPart = 1;", "kParts = 2, kLastPart = 0;", NARROW),
     ("simd/factors.h", "return rounded<S>(x);", "return x;", NARROW),
     ("simd/narrow.h", "bits + 0x7fff + ((bits >> 16) & 1)", "bits", NARROW),
@@ -371,6 +373,10 @@ MUTANTS = [
     ("cpu/executor.cpp", "pass.bounds[0] = spec_.projection ? 0 : bound", "pass.bounds[0] = 0",
      INT8),
     ("core/cell_name.cpp", 'name != "rnn_relu"', "true", INT8),
+    ("cpu/integers.h", "reinterpret_cast<BytePairs>(lanes) << 8", "reinterpret_cast<BytePairs>(lanes)",
+     INT8),
+    ("cpu/integers.h", "pairs & 0xff", "pairs & 0x7f", INT8),
+    ("core/validate.cpp", "if (kind >= kScaleIh)", "if (kind > kScaleIh)", QUANTIZED),
     ("cpu/microkernel.h", "M::kExact || !M::kInPieces ? 1 : args.chains", "args.chains", INT8),
     ("cpu/weights.cpp", "projects ? kScaleHr : kScaleHh", "kScaleHh", INT8),
     # the team
