@@ -117,11 +117,12 @@ def tagger_figures(seed: int, options: argparse.Namespace) -> dict[str, float]:
                 return self.model(ids).float()
 
     found = {}
-    for way, wrap in ((FLOAT, torch.nn.Identity), (TRAINED, Autocast)):
+    for way in (FLOAT, TRAINED):
         torch.manual_seed(seed)
-        model = tagger.Tagger(options.cell, 128)
+        model: torch.nn.Module = tagger.Tagger(options.cell, 128)
         accelerate(model)
-        model = Autocast(model) if wrap is Autocast else model
+        if way == TRAINED:
+            model = Autocast(model)
         steps = tagger.train(model, rows, seed)
         for _ in progress(options.steps or 300, f"tagger, seed {seed}, {way}"):
             next(steps)
