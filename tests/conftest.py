@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -48,6 +49,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="leave out what a run of this lower tier has just proved",
     )
     parser.addoption(
+        "--one-in",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of each test function's cases the first and every N-th after it",
+    )
+    parser.addoption(
         "--strangers",
         action="store_true",
         help="also run what installs packages from a registry: tests/strangers",
@@ -85,8 +93,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         proved = above and tiers.has(above, item) and not tiers.grows(item)
         return all(map(shutil.which, tools)) and tiers.has(tiers.chosen, item) and not proved
 
-    config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
-    items[:] = sorted(filter(runs, items), key=lambda item: item.path.name not in ALONE)
+    kept = list(filter(runs, items))
+    by_function = itertools.groupby(kept, key=lambda item: item.nodeid.partition("[")[0])
+    some = [item for _, own in by_function for item in list(own)[:: config.getoption("--one-in")]]
+    chosen = set(some)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = sorted(some, key=lambda item: item.path.name not in ALONE)
 
 
 # Files that one worker takes alone and first: all their tests wait for one long build.

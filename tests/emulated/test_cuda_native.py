@@ -63,7 +63,7 @@ def test_no_races(native_build: Build) -> None:
 
 @tiers.ci
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: Build) -> None:
-    """test_cuda.py again, on kernels and host code that are instrumented; in ci its dev tier.
+    """test_cuda.py again, on kernels and host code that are instrumented; in ci a part of `dev`.
 
     That has every mode and option in float32, and a sanitizer makes a case ten times as long.
     """
@@ -94,12 +94,13 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(native_build: 
         ci="long_sequences or depend_on_the_plan or small_tape or tf32", full="long_sequences"
     )
     options = ["-q", "-p", "no:cacheprovider", "--tier", tiers.choose(ci="dev", full="ci")]
+    options += ["--one-in", tiers.choose(ci="4", full="1")]
     command = [sys.executable, "-m", "pytest", *options, "-k", f"not ({left_out})"]
     command += ["tests/emulated/test_cuda.py"]
     run(command, cwd=ROOT, env=environment)
 
 
-@tiers.ci
+@tiers.full
 def test_every_barrier_is_missed(native_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     """Each barrier, release and acquire taken away in turn: ThreadSanitizer or the numbers tell."""
     races = program(native_build("tsan", targets=("test_races",)), "test_races")

@@ -48,6 +48,19 @@ def test_above_a_tier_is_what_it_has_not_proved() -> None:
     assert len(above) + not_above == len(ci) + not_ci
 
 
+def test_one_in_some_has_every_function() -> None:
+    every, _ = collected("dev")
+    some, left_out = collected("dev", "--one-in", "4")
+    assert some < every
+    assert left_out > 0
+
+    def functions(tests: set[str]) -> set[str]:
+        return {test.partition("[")[0] for test in tests}
+
+    assert functions(some) == functions(every)
+    assert len(some) < 0.3 * len(every) + len(functions(every))
+
+
 def test_above_is_below() -> None:
     done = collect("ci", "--above", "ci")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
