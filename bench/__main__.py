@@ -26,8 +26,8 @@ With --kind model the shapes are those of models that people use, each with its 
 `document` puts them into a part of their own.
 With --adapter torch, jax or onnx, fastrnn.torch, fastrnn.jax or fastrnn.onnx stands for fastrnn;
 the last has the modes forward and stream, and no projections.
-With --dtype float16, bfloat16 or int8, fastrnn in float32 is a peer too; int8, of the weights, has
-the modes forward and stream.
+With --dtype float16, bfloat16 or int8, fastrnn and ONNX Runtime in float32 are peers too; int8, of
+the weights, has the modes forward and stream.
 
 --against takes the fastrnn of another environment into the same rounds, for instance the version
 before a change: its Python, or a command that starts one ("env PYTHONPATH=FOLDER python"). What

@@ -20,9 +20,10 @@ TITLES = {
     "torch": "torch",
     "onnxruntime": "ONNX Runtime",
     IN_FLOAT32: "float32",
+    "onnxruntime_float32": "ONNX Runtime in float32",
 }
 # Columns where the dtype is narrower than float32: what is fastest there may be fastrnn itself.
-OF_NARROW = ("against", "torch", "onnxruntime", IN_FLOAT32)
+OF_NARROW = ("against", "torch", "onnxruntime", IN_FLOAT32, "onnxruntime_float32")
 
 
 def write(rows: Sequence[Row], root: Path = ROOT) -> None:

@@ -309,6 +309,20 @@ def test_the_tables_of_models_go_into_their_own_part(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("peer", ["float32", "onnxruntime_float32"])
+def test_peers_in_float32_stand_beside_fewer_bits(peer: str, dtype: str) -> None:
+    if peer != "float32":
+        pytest.importorskip("onnxruntime")
+    case = Case("lstm", 5, 2, 3, 4, dtype, mode="forward")
+    answer, call = worker.prepare(load(peer), case, cases.expected(case))
+    assert call is not None, answer
+    wide = replace(case, dtype="float32")
+    answer, call = worker.prepare(load(peer), wide, cases.expected(wide))
+    assert call is None
+    assert "for cases of 16 and 8 bits" in str(answer)
+
+
 def test_tables_of_fewer_bits_have_a_part_and_columns_of_their_own(tmp_path: Path) -> None:
     page = copy_of_the_page(tmp_path)
     before, lines, _ = table_parts(page.read_text("utf-8"))
