@@ -460,12 +460,31 @@ def test_a_case_whose_numbers_prove_nothing_is_drawn_again(
     monkeypatch.setattr(_compare, "make_data", at_a_kink)
     monkeypatch.setattr(_compare, "_check_once", once)
     _compare._drawn.cache_clear()
+    _compare._by_roundings.cache_clear()
     assert _check.check(place, case, 5) is right
     assert draws == [(5, 0), (5, 1)]
 
     monkeypatch.setattr(_compare, "make_data", make_data)
     _compare._drawn.cache_clear()
+    _compare._by_roundings.cache_clear()
     draws.clear()
+    assert _check.check(place, case, 5) is wrong
+    assert draws == [(5, 0)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_another_draw_excuses_no_kernel_of_16_bits(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where functions are smooth: other bits in one draw of three are still other bits."""
+    place, case, draws = _check.levels()[0], Case("lstm", 3, 2, 4, 6, dtype), []
+    wrong = _check.Outcome(2.0, [_check.Failure(case, "", "")])
+
+    def once(_: Any, __: Case, seed: tuple[int, int]) -> Any:
+        draws.append(seed)
+        return wrong if seed[1] == 0 else _check.Outcome(0.1, [])
+
+    monkeypatch.setattr(_compare, "_check_once", once)
     assert _check.check(place, case, 5) is wrong
     assert draws == [(5, 0)]
 
