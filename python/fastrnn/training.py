@@ -280,7 +280,7 @@ def clip_grad_norm_(grads: Sequence[Mapping[str, _Array]], max_norm: float) -> f
                 raise ValueError(f"[{op}] grads must be writable, got a read-only {name}")
             arrays.append(g)
     with np.errstate(all="ignore"):
-        norm = math.sqrt(sum(float(np.sum(np.square(g.astype(np.float64)))) for g in arrays))
+        norm = math.sqrt(sum(_sum_of_squares(g) for g in arrays))
         coefficient = float(max_norm) / (norm + 1e-6)
         if not coefficient >= 1:  # NaN too
             for g in arrays:
@@ -289,3 +289,8 @@ def clip_grad_norm_(grads: Sequence[Mapping[str, _Array]], max_norm: float) -> f
                 else:
                     g *= coefficient
     return norm
+
+
+def _sum_of_squares(g: _Array) -> float:
+    wide = g.astype(np.float32) if g.dtype.name in _dtypes.NARROW else g
+    return float(np.sum(np.square(wide, dtype=np.float64)))
